@@ -1,0 +1,1 @@
+"""The tool behind the course: manifest, audit, exercises, site and command line."""

@@ -1,0 +1,1 @@
+"""One file a command of `chainrule`; each has `register(app)`."""

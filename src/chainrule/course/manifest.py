@@ -1,0 +1,264 @@
+"""``course.toml``: the graph of the course, loaded and validated.
+
+Everything that knows what the course consists of asks a `Course`: which documents there
+are, in which order, what each needs, where its module, exercises and figures live.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import networkx as nx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MANIFEST = "course.toml"
+FOLDERS = (
+    "math-foundations",
+    "neural-networks",
+    "architectures",
+    "transformers",
+    "training",
+    "modern-llms",
+)
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*/[a-z0-9]+(-[a-z0-9]+)*$")]
+Sentence = Annotated[str, Field(min_length=10, pattern=r"[.?]$")]
+
+
+class CourseError(Exception):
+    """The manifest cannot be used; the message says which entry and field, one line each."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Need(_Entry):
+    """One prerequisite and the sentence that says what is used of it."""
+
+    id: Identifier
+    because: Sentence
+
+
+class OutlineItem(_Entry):
+    """One promised topic, verbatim, and the heading anchor that covers it."""
+
+    text: str
+    anchor: str
+
+
+class Phase(_Entry):
+    """A stage of the roadmap."""
+
+    number: int
+    title: str
+    summary: Sentence
+
+
+class Track(_Entry):
+    """A way through the course: the goals and all that they need (``*`` is everything)."""
+
+    id: str
+    title: str
+    goals: tuple[str, ...]
+
+
+class Document(_Entry):
+    """One subject: a document, and by the same name its module, exercises, figures, tests."""
+
+    id: Identifier
+    title: str
+    phase: int
+    minutes: int = Field(gt=0, le=240)
+    seconds: float = Field(default=10, gt=0, le=60)
+    promise: Sentence
+    needs: tuple[Need, ...] = ()
+    outline: tuple[OutlineItem, ...] = Field(min_length=1)
+    concepts: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """``math-foundations`` of ``math-foundations/linear-algebra``."""
+        return self.id.split("/")[0]
+
+    @property
+    def slug(self) -> str:
+        """``linear-algebra`` of ``math-foundations/linear-algebra``."""
+        return self.id.split("/")[1]
+
+    @property
+    def path(self) -> str:
+        """The document, relative to the root."""
+        return f"{self.id}.md"
+
+    @property
+    def module(self) -> str:
+        """The dotted module name."""
+        return f"chainrule.{self.id.replace('-', '_').replace('/', '.')}"
+
+    @property
+    def exercises(self) -> str:
+        """The exercise file, relative to the root."""
+        return f"exercises/{self.folder}/{self.slug.replace('-', '_')}.py"
+
+    @property
+    def figure_script(self) -> str:
+        """The script that draws the figures, relative to the root."""
+        return f"figures/{self.folder}/{self.slug.replace('-', '_')}.py"
+
+    @property
+    def figure_folder(self) -> str:
+        """Where the drawn SVGs are, relative to the root."""
+        return f"figures/{self.id}"
+
+
+class Notebook(_Entry):
+    """One notebook, the documents it serves and the budget it keeps."""
+
+    id: str = Field(pattern=r"^\d\d-[a-z0-9]+(-[a-z0-9]+)*$")
+    title: str
+    serves: tuple[Identifier, ...] = Field(min_length=1)
+    seconds: int = Field(gt=0, le=600)
+    megabytes: float = Field(gt=0, le=10)
+
+    @property
+    def path(self) -> str:
+        """The notebook, relative to the root."""
+        return f"notebooks/{self.id}.ipynb"
+
+
+class _About(_Entry):
+    name: str
+    promise: Sentence
+    repository: str = ""
+
+
+class _Manifest(_Entry):
+    course: _About
+    phase: tuple[Phase, ...]
+    track: tuple[Track, ...] = ()
+    document: tuple[Document, ...] = Field(min_length=1)
+    notebook: tuple[Notebook, ...] = ()
+
+
+class Course:
+    """The graph and the checkout that it describes.
+
+    Structural faults (a cycle, a missing prerequisite) do not stop loading: the audit
+    reports them, with lines. Only a manifest that cannot be read raises `CourseError`.
+    """
+
+    def __init__(self, root: Path, manifest: _Manifest, source: str):
+        self.root = root
+        self.source = source
+        self.about = manifest.course
+        self.phases = manifest.phase
+        self.tracks = manifest.track
+        self.documents = manifest.document
+        self.notebooks = manifest.notebook
+
+    @cached_property
+    def by_id(self) -> dict[str, Document]:
+        """Documents by id, in reading order."""
+        return {document.id: document for document in self.documents}
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """An edge ``a -> b`` means: b needs a. The edge's ``because`` says why."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.by_id)
+        for document in self.documents:
+            for need in document.needs:
+                if need.id in self.by_id:
+                    graph.add_edge(need.id, document.id, because=need.because)
+        return graph
+
+    def ancestors(self, document_id: str) -> set[str]:
+        """Ids of everything that comes before a document, itself not included."""
+        return nx.ancestors(self.graph, document_id)
+
+    def path_to(self, goals: tuple[str, ...] | list[str]) -> list[Document]:
+        """The goals and all that they need, in reading order; ``*`` is the whole course."""
+        if "*" in goals:
+            return list(self.documents)
+        wanted = set(goals).union(*(self.ancestors(goal) for goal in goals))
+        return [document for document in self.documents if document.id in wanted]
+
+    def dependents(self, document_id: str) -> list[tuple[Document, str]]:
+        """The documents that build directly on this one, each with the reason."""
+        return [
+            (document, need.because)
+            for document in self.documents
+            for need in document.needs
+            if need.id == document_id
+        ]
+
+    def notebooks_of(self, document_id: str) -> list[Notebook]:
+        """The notebooks that serve a document."""
+        return [notebook for notebook in self.notebooks if document_id in notebook.serves]
+
+    def exists(self, entry: Document | Notebook) -> bool:
+        """Whether the file of an entry is there: an entry alone is a plan."""
+        return (self.root / entry.path).is_file()
+
+    def written(self) -> list[Document]:
+        """The documents that exist, in reading order."""
+        return [document for document in self.documents if self.exists(document)]
+
+    def line_of(self, text: str) -> int:
+        """The 1-based line of the manifest on which a text first stands, or 1."""
+        position = self.source.find(text)
+        return self.source.count("\n", 0, position) + 1 if position >= 0 else 1
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder, from ``start`` upwards, that holds a ``course.toml``.
+
+    Raises:
+        CourseError: there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / MANIFEST).is_file():
+            return folder
+    message = f"no {MANIFEST} in {start} or above: run this inside a checkout, or give --root"
+    raise CourseError(message)
+
+
+def load_course(root: Path) -> Course:
+    """Read and validate ``course.toml`` under ``root``.
+
+    Raises:
+        CourseError: the file is missing, is not TOML, or an entry breaks its schema; one line
+            a fault, each naming the entry and the field.
+    """
+    path = root / MANIFEST
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"{path}: {error}") from None
+    try:
+        data = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise CourseError(f"{MANIFEST}: not valid TOML: {error}") from None
+    try:
+        manifest = _Manifest.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(data, fault["loc"], fault["msg"]) for fault in error.errors()]
+        raise CourseError("\n".join(lines)) from None
+    return Course(root, manifest, source)
+
+
+def _explain(data: dict[str, Any], location: tuple[int | str, ...], message: str) -> str:
+    """Name the entry by its id and the field by its dotted path."""
+    kind, *rest = location
+    entry, field = str(kind), rest
+    if rest and isinstance(rest[0], int):
+        table = data[kind][rest[0]]
+        name = table.get("id") or table.get("number") or f"number {rest[0] + 1}"
+        entry, field = f"{kind} {name!r}", rest[1:]
+    dotted = ".".join(str(part + 1) if isinstance(part, int) else part for part in field)
+    return f"{MANIFEST}: {entry}" + (f", field {dotted!r}" if dotted else "") + f": {message}"
