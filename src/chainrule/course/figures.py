@@ -1,0 +1,261 @@
+"""Figures: drawn by scripts, one style, the same bytes every time.
+
+A script ``figures/<folder>/<name>.py`` decorates one function a figure::
+
+    from chainrule.course.figures import COLORS, figure
+
+    @figure("unit-balls")  # draws figures/<folder>/<slug>/unit-balls.svg
+    def unit_balls(plt):
+        fig, ax = plt.subplots()
+        ax.plot([0, 1], [1, 0], color=COLORS["blue"])
+        return fig
+
+``python -m chainrule.course.figures [ID …]`` redraws and writes only the files that change;
+``--check`` writes nothing and exits 1 where redrawing would change a file; ``--png DIR`` draws
+pictures to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from chainrule.course.manifest import Course, CourseError, Document, find_root, load_course
+
+# Okabe and Ito's palette: told apart with every common form of colour blindness.
+COLORS = MappingProxyType(
+    {
+        "blue": "#0072B2",
+        "vermillion": "#D55E00",
+        "green": "#009E73",
+        "purple": "#CC79A7",
+        "orange": "#E69F00",
+        "sky": "#56B4E9",
+        "yellow": "#F0E442",
+        "black": "#000000",
+        "grey": "#777777",
+        "light": "#DDDDDD",
+    }
+)
+STYLE = Path(__file__).with_name("chainrule.mplstyle")
+
+Draw = Callable[[Any], Any]
+_drawn: dict[str, Draw] = {}
+
+
+class FigureError(Exception):
+    """A script cannot be drawn: where, and why."""
+
+    def __init__(self, file: str, line: int, message: str):
+        super().__init__(f"{file}:{line}: {message}")
+        self.file, self.line, self.message = file, line, message
+
+
+def figure(name: str) -> Callable[[Draw], Draw]:
+    """Register a function that takes ``matplotlib.pyplot`` and returns the figure ``name``.
+
+    Raises:
+        ValueError: the name is not lower-case words joined by hyphens, or is taken.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        message = f"figure name {name!r}: use lower-case words joined by hyphens"
+        raise ValueError(message)
+    if name in _drawn:
+        message = f"figure name {name!r} is used twice in this script: rename one"
+        raise ValueError(message)
+
+    def register(draw: Draw) -> Draw:
+        _drawn[name] = draw
+        return draw
+
+    return register
+
+
+def load_script(root: Path, script: str) -> dict[str, Draw]:
+    """The drawing functions of a script, by figure name.
+
+    Raises:
+        FigureError: the script is missing or fails when it is imported.
+    """
+    _drawn.clear()
+    path = root / script
+    spec = importlib.util.spec_from_file_location("_figures_" + path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise _explain(root, script, error) from error
+    return dict(_drawn)
+
+
+def draw(root: Path, document: Document) -> Iterator[tuple[str, Any, Any]]:
+    """Yield ``(name, figure, pyplot)`` for each figure of a document, in the course's style."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    script = document.figure_script
+    for name, function in load_script(root, script).items():
+        with plt.style.context(["default", STYLE]):
+            try:
+                drawn = function(plt)
+                if not isinstance(drawn, matplotlib.figure.Figure):
+                    message = f"figure {name!r}: the function must return the figure"
+                    raise FigureError(script, function.__code__.co_firstlineno, message)
+                yield name, drawn, plt
+            except FigureError:
+                raise
+            except Exception as error:
+                raise _explain(root, script, error) from error
+            finally:
+                plt.close("all")
+
+
+def svgs(root: Path, document: Document) -> dict[str, bytes]:
+    """Draw a document's figures: the bytes of each SVG by its path relative to the root."""
+    result = {}
+    for name, drawn, _ in draw(root, document):
+        buffer = io.BytesIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        drawn.savefig(buffer, format="svg", metadata={**nothing, "Title": name.replace("-", " ")})
+        text = buffer.getvalue().decode("utf-8")
+        result[f"{document.figure_folder}/{name}.svg"] = shrink(text).encode("utf-8")
+    return result
+
+
+def shrink(svg: str) -> str:
+    """Round coordinates to 2 decimals and use LF line ends; scales and styles stay exact."""
+    svg = re.sub(r"<!DOCTYPE[^>]*>\s*", "", svg.replace("\r\n", "\n"))
+    svg = re.sub(
+        r'(\s(?:d|points|x|y|x1|x2|y1|y2|cx|cy|r|width|height|viewBox)="|translate\()([^")]*)',
+        lambda match: match[1] + _rounded(match[2]),
+        svg,
+    )
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
+
+
+def _rounded(text: str) -> str:
+    text = re.sub(r"-?\d*\.\d+(?:e-?\d+)?", lambda match: _short(float(match[0])), text)
+    return re.sub(r"\s*\n\s*", "\n", text)
+
+
+def _short(number: float) -> str:
+    text = f"{number:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def redraw(course: Course, documents: list[Document], write: bool) -> Iterator[tuple[str, str]]:
+    """Yield ``(path, "new" or "changed")`` for each file that redrawing changes."""
+    for document in documents:
+        for path, data in svgs(course.root, document).items():
+            target = course.root / path
+            state = "changed" if target.is_file() else "new"
+            if state == "changed" and target.read_bytes() == data:
+                continue
+            if write:
+                write_atomically(target, data)
+            yield path, state
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file in one step: a reader, or a kill, sees the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _explain(root: Path, script: str, error: BaseException) -> FigureError:
+    """Name the deepest line of the script in an error's traceback."""
+    line = 1
+    if isinstance(error, SyntaxError) and error.filename == str(root / script):
+        line = error.lineno or 1
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == str(root / script):
+            line = frame.lineno or line
+    kind = "there is no such script" if isinstance(error, FileNotFoundError) else str(error)
+    return FigureError(script, line, f"{type(error).__name__}: {kind}")
+
+
+def chosen(course: Course, ids: list[str]) -> list[Document]:
+    """The documents named, or all that have a script.
+
+    Raises:
+        CourseError: an id is unknown, or its document has no script.
+    """
+    for name in ids:
+        if name not in course.by_id:
+            raise CourseError(f"no document {name!r} in course.toml")
+        if not (course.root / course.by_id[name].figure_script).is_file():
+            raise CourseError(f"{course.by_id[name].figure_script} does not exist: write it first")
+    return [
+        document
+        for document in course.documents
+        if (document.id in ids if ids else (course.root / document.figure_script).is_file())
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Redraw, check, or show figures; 0 done, 1 something is stale or fails, 2 bad input."""
+    parser = argparse.ArgumentParser(prog="figures", description="Redraw the course's figures.")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="documents; all when none is given")
+    parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
+    parser.add_argument("--png", type=Path, metavar="DIR", help="draw PNGs there, nothing else")
+    options = parser.parse_args(arguments)
+    failed = False
+    try:
+        course = load_course(find_root(options.root))
+        documents = chosen(course, options.ids)
+    except CourseError as error:
+        print(f"figures: {error}", file=sys.stderr)
+        return 2
+    for document in documents:
+        try:
+            if options.png:
+                for name, drawn, _ in draw(course.root, document):
+                    target = options.png / document.id / f"{name}.png"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    drawn.savefig(target, dpi=100)
+                    print(target)
+                continue
+            for path, state in redraw(course, [document], write=not options.check):
+                failed |= options.check
+                message = f"redrawing changes this file: {state}" if options.check else state
+                _say(options.json, path, 1, message)
+        except FigureError as error:
+            failed = True
+            _say(options.json, error.file, error.line, error.message)
+    return int(failed)
+
+
+def _say(as_json: bool, file: str, line: int, message: str) -> None:
+    fault = {"file": file, "line": line, "message": message}
+    print(json.dumps(fault) if as_json else f"{file}:{line}: {message}")
+
+
+if __name__ == "__main__":
+    from chainrule.course.figures import main as run  # scripts register with this one, not __main__
+
+    sys.exit(run())
