@@ -1,0 +1,67 @@
+# From a bare Python 3.11+ and make to a served course, green tests and a clean audit.
+# Another interpreter: make PYTHON=python3.12 learn
+
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+PIP := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: help learn site test audit figures notebooks fmt bench clean
+.DELETE_ON_ERROR:
+
+help: ## list what can be typed
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+learn: .venv/learn ## build what is stale, serve the course on 127.0.0.1, open the browser
+	@$(RUN) chainrule learn
+
+site: .venv/learn ## build the site; a warning is an error
+	@$(RUN) chainrule learn --build-only --strict
+
+test: .venv/test site/node_modules/.package-lock.json ## everything that proves the project right
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) pytest
+
+audit: .venv/learn site/node_modules/.package-lock.json ## check the course: text, numbers, links, figures
+	$(RUN) chainrule audit --run
+
+figures: .venv/learn ## redraw the figures that changed
+	$(RUN) chainrule.course.figures
+
+notebooks: .venv/learn ## execute the notebooks and store their outputs
+	$(RUN) chainrule.course.notebooks
+
+fmt: .venv/test ## format the code and fix what can be fixed
+	$(RUN) ruff format
+	$(RUN) ruff check --fix
+
+bench: .venv/bench ## measure the engine beside its peers
+	$(RUN) benchmarks
+
+clean: ## remove what was built; .venv and the workbook stay
+	rm -rf site/_build build dist .mypy_cache .ruff_cache .hypothesis
+
+# Each stamp file says: this extra of pyproject.toml is installed.
+.venv/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Chain Rule needs Python 3.11 or newer; type: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	"$(PYTHON)" -m venv .venv
+	@touch $@
+
+.venv/learn: .venv/python pyproject.toml constraints.txt
+	@echo "Installing the course into .venv (a few minutes the first time)"
+	$(PIP) ".[learn]"
+	@touch $@
+
+.venv/test: .venv/learn
+	$(PIP) ".[test]"
+	@touch $@
+
+.venv/bench: .venv/test
+	$(PIP) ".[bench]"
+	@touch $@
+
+site/node_modules/.package-lock.json: site/package-lock.json .venv/learn
+	@$(RUN) chainrule.course.node
+	@touch $@

