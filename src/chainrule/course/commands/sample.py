@@ -1,0 +1,73 @@
+"""``chainrule sample``: text from a model that ``chainrule train`` made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainrule.course.cli import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sample")(sample)
+
+
+def sample(
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of the run (default: the newest in runs/).")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "\n",
+    length: Annotated[int, typer.Option(min=1, help="Characters to draw.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1 sharper, above 1 wilder; 0 always takes the likeliest.")
+    ] = 0.8,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the likeliest characters that hold this probability.")
+    ] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same text.")] = None,
+) -> None:
+    """Stream text from a trained model."""
+    if temperature < 0:
+        raise UsageError(f"--temperature must be 0 or more, received {temperature:g}")
+    if not 0 < top_p <= 1:
+        raise UsageError(f"--top-p must be above 0 and at most 1, received {top_p:g}")
+    if not prompt:
+        raise UsageError("--prompt is empty; give at least one character, or leave it out")
+    try:
+        import numpy as np
+
+        from chainrule.data.text import DataError
+        from chainrule.trainer.checkpoint import CheckpointError
+        from chainrule.trainer.sampling import load_trained, stream
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
+    try:
+        model, tokenizer = load_trained(run or _newest())
+        if prompt == "\n" and "\n" not in tokenizer.alphabet:
+            prompt = tokenizer.alphabet[0]
+        rng = np.random.default_rng(seed)
+        print(prompt.lstrip("\n"), end="", flush=True)
+        for piece in stream(
+            model, tokenizer, prompt, length, temperature=temperature, top_p=top_p, rng=rng
+        ):
+            print(piece, end="", flush=True)
+        print()
+    except (DataError, CheckpointError) as error:
+        raise UsageError(str(error)) from None
+    except KeyboardInterrupt:
+        print()
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+
+
+def _newest() -> Path:
+    """The run with the newest checkpoint under ``runs/``."""
+    found = list(Path("runs").glob("*/step-*/state.json"))
+    if not found:
+        raise UsageError("no trained model in runs/; type: chainrule train")
+    return max(found, key=lambda path: path.stat().st_mtime).parents[1]

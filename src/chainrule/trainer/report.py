@@ -1,0 +1,100 @@
+"""What came out of a run: a table, a picture of the losses, a sample, in its folder."""
+
+from __future__ import annotations
+
+import math
+import platform
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from chainrule.trainer.loop import Run
+from chainrule.transformers.gpt import witten_bell_ngram
+
+REPORT_TOKENS = 100_000
+"""Held-out characters that the report's losses are measured on."""
+
+ORDER = 5
+
+
+def write_report(run: Run, sample: str) -> Path:
+    """Measure the finished run against a smoothed 5-gram, draw its losses, write ``REPORT.md``."""
+    cold = run.evaluate(REPORT_TOKENS)
+    warm = run.evaluate(REPORT_TOKENS, warm=True)
+    ngram = ngram_losses(run)
+    settings = run.settings
+    tokens = settings.steps * settings.batch_size * settings.context
+    draw_losses(run, run.folder / "loss.svg")
+    rows = {
+        f"GPT, windows of {settings.context} characters from cold": cold.mean,
+        f"GPT, at least {settings.context // 2} characters of context": warm.mean,
+        **{f"Witten–Bell {n}-gram, same training text": loss for n, loss in ngram.items()},
+        "Every character equally likely": math.log(len(run.tokenizer)),
+    }
+    lines = [
+        f"# A GPT trained on {run.corpus.name}",
+        "",
+        f"{run.model.num_parameters():,} parameters, {settings.steps:,} steps of "
+        f"{settings.batch_size} × {settings.context} characters "
+        f"({tokens:,} in all) in {run.seconds:.0f} seconds: "
+        f"{tokens / max(run.seconds, 1e-9):,.0f} characters a second. "
+        f"{date.today().isoformat()}, {platform.machine()}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}.",
+        "",
+        "![Training and validation loss against steps](loss.svg)",
+        "",
+        "| Held-out loss | nats a character |",
+        "|---|---|",
+        *(f"| {name} | {value:.3f} |" for name, value in rows.items()),
+        "",
+        f"The GPT is measured on {cold.tokens:,} (cold) and {warm.tokens:,} (with context) evenly "
+        f"spaced characters of the held-out text, the n-gram on all "
+        f"{len(run.validation_ids):,} with its full left context.",
+        "",
+        "| Setting | Value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in settings.as_dict().items()),
+        "",
+        "```text",
+        sample.replace("```", "'''"),
+        "```",
+        "",
+    ]
+    path = run.folder / "REPORT.md"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def ngram_losses(run: Run) -> dict[int, float]:
+    """Held-out nats a character of Witten–Bell n-grams of the run's training text."""
+    losses = {}
+    for order in (2, ORDER):
+        model = witten_bell_ngram(run.train_ids, order, len(run.tokenizer))
+        losses[order] = float(model.nll(run.validation_ids))
+    return losses
+
+
+def draw_losses(run: Run, path: Path) -> None:
+    """Training loss (smoothed over 20 steps) and validation loss against the step, as SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    record = run.losses()
+    steps = np.array([entry.step for entry in record])
+    losses = np.array([entry.loss for entry in record])
+    window = min(20, len(losses))
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    evaluated = [(entry.step, entry.validation) for entry in record if entry.validation is not None]
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(steps[window - 1 :], smooth, color="#0072B2", label=f"training, mean of {window}")
+    axes.plot(*zip(*evaluated, strict=True), "o-", color="#D55E00", label="validation")
+    axes.set(xlabel="optimizer step", ylabel="loss (nats a character)")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    part = path.with_suffix(".part.svg")
+    figure.savefig(part)
+    plt.close(figure)
+    part.replace(path)

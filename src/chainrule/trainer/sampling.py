@@ -1,0 +1,58 @@
+"""Text from a trained run, one character at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from chainrule.data.text import CharTokenizer
+from chainrule.trainer import checkpoint
+from chainrule.trainer.loop import build_model, load_weights
+from chainrule.trainer.settings import Settings
+from chainrule.transformers.gpt import GPT, generate
+
+
+def load_trained(folder: Path) -> tuple[GPT, CharTokenizer]:
+    """The model of a run's newest checkpoint, and its alphabet.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    newest = checkpoint.latest(folder)
+    if newest is None:
+        message = f"{folder} holds no trained model; type: chainrule train --out {folder}"
+        raise checkpoint.CheckpointError(message)
+    state = checkpoint.read_state(newest)
+    try:
+        settings = Settings.from_dict(state["settings"])
+        tokenizer = CharTokenizer(state["alphabet"])
+        model = build_model(settings, len(tokenizer), np.random.default_rng(0))
+        load_weights(model, newest)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise checkpoint.damaged(newest, f"{type(error).__name__}: {error}") from None
+    return model, tokenizer
+
+
+def stream(
+    model: GPT,
+    tokenizer: CharTokenizer,
+    prompt: str,
+    length: int,
+    *,
+    temperature: float,
+    top_p: float,
+    rng: np.random.Generator,
+) -> Iterator[str]:
+    """The prompt's continuation, ``length`` characters, as they are drawn.
+
+    Raises:
+        DataError: the prompt holds a character that the model has never seen.
+    """
+    model.eval()
+    ids = tokenizer.encode(prompt)[None, :]
+    for _ in range(length):
+        ids = generate(model, ids, 1, temperature=temperature, top_p=top_p, rng=rng)
+        yield tokenizer.decode(ids[0, -1:])
+        ids = ids[:, -model.config.context :]
