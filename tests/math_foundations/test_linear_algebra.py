@@ -1,0 +1,303 @@
+"""Every function against NumPy, SciPy or scikit-learn, and against its own definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
+
+from chainrule.math_foundations.linear_algebra import (
+    cosine_similarity,
+    eig_symmetric_jacobi,
+    gram_schmidt,
+    low_rank,
+    lstsq,
+    matmul_naive,
+    pca,
+    polar_factor,
+    power_iteration,
+    randomized_svd,
+    svd,
+)
+
+EXAMPLE = np.array([[4.0, 2.0], [1.0, 3.0]])
+SHEARED = np.array([[3.0, 0.0], [4.0, 5.0]])
+
+
+@st.composite
+def matrices(draw, max_side=7):
+    """Tall, wide and square matrices of every rank from 0 to full, over many scales."""
+    m, n = draw(st.integers(1, max_side)), draw(st.integers(1, max_side))
+    rank = draw(st.integers(0, min(m, n)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scale = 10.0 ** draw(st.integers(-100, 100))
+    return scale * rng.standard_normal((m, rank)) @ rng.standard_normal((rank, n)), rank
+
+
+def graded(rng, m, n, smallest):
+    """A matrix whose singular values fall from 1 to ``smallest``."""
+    left = np.linalg.qr(rng.standard_normal((m, n)))[0]
+    right = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    return left * np.geomspace(1, smallest, n) @ right
+
+
+def assert_orthonormal(Q, tolerance=1e-13):
+    np.testing.assert_allclose(Q.T @ Q, np.eye(Q.shape[1]), rtol=0, atol=tolerance)
+
+
+# --- products ------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5), st.integers(0, 5), st.integers(1, 5))
+def test_matmul_is_numpys(m, n, p):
+    rng = np.random.default_rng(m * 100 + n * 10 + p)
+    A, B = rng.standard_normal((m, n)), rng.standard_normal((n, p))
+    np.testing.assert_allclose(matmul_naive(A, B), A @ B, rtol=1e-12, atol=1e-14)
+
+
+def test_matmul_keeps_integers():
+    assert matmul_naive(np.array([[1, 2]]), np.array([[3], [4]])).dtype.kind == "i"
+
+
+def test_matmul_names_both_shapes_when_they_do_not_fit():
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 3\)"):
+        matmul_naive.__wrapped__(np.ones((2, 3)), np.ones((2, 3)))
+
+
+# --- Gram-Schmidt --------------------------------------------------------------------------
+
+
+@given(matrices())
+def test_gram_schmidt_factors_at_every_rank(drawn):
+    A, rank = drawn
+    Q, R = gram_schmidt(A)
+    assert Q.shape == (len(A), rank)
+    assert_orthonormal(Q)
+    np.testing.assert_allclose(Q @ R, A, rtol=0, atol=1e-13 * np.abs(A).max())
+
+
+def test_gram_schmidt_is_numpys_qr_with_a_positive_diagonal(rng):
+    A = rng.standard_normal((7, 5))
+    Q, R = gram_schmidt(A)
+    Q_numpy, R_numpy = np.linalg.qr(A)
+    signs = np.sign(np.diag(R_numpy))
+    np.testing.assert_allclose(Q, Q_numpy * signs, atol=1e-13)
+    np.testing.assert_allclose(R, R_numpy * signs[:, None], atol=1e-13)
+
+
+def test_gram_schmidt_stays_orthogonal_where_one_pass_would_not(rng):
+    assert_orthonormal(gram_schmidt(graded(rng, 11, 7, 1e-12))[0])
+
+
+# --- eigenvalues ---------------------------------------------------------------------------
+
+
+def test_power_iteration_finds_the_worked_example(rng):
+    value, vector = power_iteration(EXAMPLE, 60, rng)
+    assert value == pytest.approx(5, rel=1e-12)
+    np.testing.assert_allclose(abs(vector), np.array([2, 1]) / np.sqrt(5), rtol=1e-12)
+
+
+def test_power_iteration_converges_at_the_ratio_of_eigenvalues():
+    errors = []
+    for iters in (6, 16):
+        _, v = power_iteration(EXAMPLE, iters, np.random.default_rng(3))
+        errors.append(abs(v[0] * 1 - v[1] * 2))
+    assert (errors[1] / errors[0]) ** (1 / 10) == pytest.approx(2 / 5, abs=0.01)
+
+
+def test_power_iteration_takes_the_largest_size_not_the_largest_value(rng):
+    value, _ = power_iteration(np.diag([-3.0, 2.0, 1.0]), 200, rng)
+    assert value == pytest.approx(-3)
+
+
+def test_power_iteration_survives_a_matrix_that_kills_everything(rng):
+    assert power_iteration(np.array([[0.0, 1.0], [0.0, 0.0]]), 5, rng)[0] == 0
+
+
+@given(st.integers(1, 9), st.integers(0, 10_000), st.integers(-100, 100))
+def test_jacobi_is_eigh(n, seed, exponent):
+    M = np.random.default_rng(seed).standard_normal((n, n)) * 10.0**exponent
+    A = M + M.T
+    values, vectors = eig_symmetric_jacobi(A)
+    size = np.abs(A).max()
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(A)[::-1], rtol=0, atol=1e-13 * size)
+    assert_orthonormal(vectors)
+    np.testing.assert_allclose(A @ vectors, vectors * values, rtol=0, atol=1e-13 * size)
+
+
+@pytest.mark.parametrize(
+    ("A", "values"),
+    [
+        (np.zeros((3, 3)), [0, 0, 0]),
+        (np.array([[0.0, 1.0], [1.0, 0.0]]), [1, -1]),
+        (np.ones((5, 5)), [5, 0, 0, 0, 0]),
+        (np.array([[2, 1], [1, 2]]), [3, 1]),
+        (np.array([[-7.0]]), [-7]),
+    ],
+)
+def test_jacobi_ends_on_zero_diagonals_and_repeated_values(A, values):
+    np.testing.assert_allclose(eig_symmetric_jacobi(A)[0], values, atol=1e-14)
+
+
+# --- singular values -----------------------------------------------------------------------
+
+
+@given(matrices())
+def test_svd_is_numpys_at_every_shape_and_rank(drawn):
+    A, rank = drawn
+    U, S, Vt = svd(A)
+    size = np.linalg.norm(A)
+    np.testing.assert_allclose(S, np.linalg.svd(A, compute_uv=False), rtol=0, atol=1e-13 * size)
+    np.testing.assert_allclose((U * S) @ Vt, A, rtol=0, atol=1e-13 * size)
+    assert_orthonormal(U)
+    assert_orthonormal(Vt.T)
+    assert (np.diff(S) <= 0).all()
+    assert np.count_nonzero(S) == rank
+
+
+@pytest.mark.parametrize("smallest", [1e-6, 1e-12, 1e-15, 1e-25])
+def test_svd_keeps_the_digits_that_squaring_loses(rng, smallest):
+    A = graded(rng, 13, 11, smallest)
+    U, S, Vt = svd(A)
+    np.testing.assert_allclose(S, np.geomspace(1, smallest, 11), rtol=0, atol=1e-14)
+    np.testing.assert_allclose((U * S) @ Vt, A, rtol=0, atol=1e-14)
+    assert_orthonormal(U)
+
+
+def test_svd_of_the_worked_example():
+    np.testing.assert_allclose(svd(SHEARED)[1], np.sqrt([45, 5]), rtol=1e-14)
+
+
+def test_svd_of_float32_stays_float32(rng):
+    A = rng.standard_normal((11, 7)).astype(np.float32)
+    U, S, Vt = svd(A)
+    assert {U.dtype, S.dtype, Vt.dtype} == {np.dtype(np.float32)}
+    np.testing.assert_allclose((U * S) @ Vt, A, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (3, 7), (5, 5)])
+def test_polar_factor_is_scipys(rng, shape):
+    A = rng.standard_normal(shape)
+    side = "right" if shape[0] >= shape[1] else "left"
+    np.testing.assert_allclose(polar_factor(A), scipy.linalg.polar(A, side)[0], atol=1e-13)
+
+
+def test_polar_factor_of_a_singular_matrix_is_still_orthogonal(rng):
+    A = np.outer(rng.standard_normal(5), rng.standard_normal(5))
+    assert_orthonormal(polar_factor(A))
+
+
+@given(matrices(), st.data())
+def test_low_rank_error_is_the_next_singular_value(drawn, data):
+    A, _ = drawn
+    k = data.draw(st.integers(0, min(A.shape)))
+    S = np.append(np.linalg.svd(A, compute_uv=False), 0)
+    best = low_rank(A, k)
+    assert np.linalg.norm(A - best, 2) == pytest.approx(S[k], abs=1e-13 * max(S[0], 1e-300))
+    assert np.count_nonzero(svd(best)[1] > 1e-12 * S[0]) <= k
+
+
+@given(matrices(), st.integers(0, 3))
+def test_lstsq_is_numpys_shortest_solution(drawn, columns):
+    A, _ = drawn
+    shape = (len(A), columns) if columns else (len(A),)
+    b = np.random.default_rng(1).standard_normal(shape)
+    expected = np.linalg.lstsq(A, b, rcond=1e-13)[0]
+    np.testing.assert_allclose(
+        lstsq(A, b), expected, rtol=0, atol=1e-8 * max(np.abs(expected).max(), 1e-300)
+    )
+
+
+def test_randomized_svd_finds_the_leading_part(rng):
+    A = graded(rng, 97, 53, 1e-9)
+    U, S, Vt = randomized_svd(A, 7, rng)
+    np.testing.assert_allclose(S, np.geomspace(1, 1e-9, 53)[:7], rtol=1e-10)
+    assert_orthonormal(U)
+    assert_orthonormal(Vt.T)
+    assert np.linalg.norm(A - (U * S) @ Vt, 2) == pytest.approx(svd(A)[1][7], rel=1e-6)
+
+
+def test_randomized_svd_of_less_rank_than_asked(rng):
+    A = np.outer(np.arange(1.0, 8), np.arange(1.0, 6))
+    U, S, Vt = randomized_svd(A, 3, rng)
+    assert (U.shape, S.shape, Vt.shape) == ((7, 3), (3,), (3, 5))
+    np.testing.assert_allclose((U * S) @ Vt, A, atol=1e-12)
+    assert_orthonormal(U)
+
+
+# --- data ----------------------------------------------------------------------------------
+
+
+def test_pca_is_scikit_learns_on_digits():
+    X = load_digits().data
+    components, variances, scores = pca(X, 5)
+    oracle = PCA(5, svd_solver="full").fit(X)
+    np.testing.assert_allclose(components, oracle.components_, atol=1e-9)
+    np.testing.assert_allclose(
+        variances, oracle.explained_variance_ * (len(X) - 1) / len(X), rtol=1e-11
+    )
+    np.testing.assert_allclose(scores, oracle.transform(X), atol=1e-8)
+
+
+def test_digits_need_21_components_for_90_percent_and_29_for_95():
+    variances = pca(load_digits().data, 64)[1]
+    share = np.cumsum(variances) / variances.sum()
+    assert round(100 * share[1], 1) == 28.5
+    assert [int(np.argmax(share >= part)) + 1 for part in (0.90, 0.95)] == [21, 29]
+    assert np.count_nonzero(variances) == 61
+
+
+def test_pca_of_the_four_worked_points():
+    X = np.array([[2, 1], [1, 2], [-1, -2], [-2, -1]])
+    components, variances, _ = pca(X, 2)
+    np.testing.assert_allclose(variances, [4.5, 0.5], rtol=1e-14)
+    np.testing.assert_allclose(components[0], np.array([1, 1]) / np.sqrt(2), rtol=1e-14)
+
+
+def test_pca_does_not_see_where_the_data_lie(rng):
+    X = rng.standard_normal((13, 5))
+    for moved, still in zip(pca(X + 1000.0, 3), pca(X, 3), strict=True):
+        np.testing.assert_allclose(moved, still, atol=1e-9)
+
+
+def test_cosine_similarity_is_scikit_learns_even_for_zero_rows(rng):
+    U, V = rng.standard_normal((5, 3)), rng.standard_normal((7, 3))
+    U[2] = 0
+    np.testing.assert_allclose(cosine_similarity(U, V), sklearn_cosine(U, V), atol=1e-15)
+
+
+# --- errors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: svd.__wrapped__(np.ones(3)), r"received \(3,\)"),
+        (lambda: svd(np.ones((0, 3))), r"received \(0, 3\)"),
+        (lambda: svd(np.array([[1.0, np.nan]])), "received 1 that are not"),
+        (lambda: power_iteration(EXAMPLE, 0, np.random.default_rng(0)), "iters=0"),
+        (lambda: eig_symmetric_jacobi(EXAMPLE), "symmetric"),
+        (lambda: eig_symmetric_jacobi.__wrapped__(np.ones((2, 3))), r"received shape \(2, 3\)"),
+        (lambda: pca(np.ones((5, 3)), 4), "received k=4"),
+        (lambda: low_rank(np.ones((5, 3)), -1), "received k=-1"),
+        (lambda: lstsq.__wrapped__(np.ones((5, 3)), np.ones(3)), r"received \(3,\)"),
+        (
+            lambda: cosine_similarity.__wrapped__(np.ones((5, 3)), np.ones((5, 2))),
+            r"\(5, 3\) and \(5, 2\)",
+        ),
+        (lambda: randomized_svd(EXAMPLE, 3, np.random.default_rng(0)), "received k=3"),
+        (
+            lambda: randomized_svd(EXAMPLE, 1, np.random.default_rng(0), oversample=-1),
+            "oversample=-1",
+        ),
+    ],
+)
+def test_errors_say_what_was_received(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
