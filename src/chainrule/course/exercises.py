@@ -1,0 +1,555 @@
+'''Exercises: the solution, the checks, and the mistakes that people really make.
+
+One file a document, ``exercises/<folder>/<name>.py``. The learner's stub is made from the
+solution's signature and docstring::
+
+    from __future__ import annotations
+
+    import numpy as np
+
+    from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
+
+    @exercise("Scaled scores", difficulty=2, minutes=10, section="why-divide-by-the-square-root")
+    def scaled_scores(query, key):
+        """Return every query-key score, scaled so that its variance does not grow with d_k."""
+        return query @ key.T / np.sqrt(query.shape[-1])
+
+    @scaled_scores.check
+    def small_example(answer, rng):
+        query, key = rng.normal(size=(3, 5)), rng.normal(size=(2, 5))
+        expect_close(answer(query, key), query @ key.T / np.sqrt(5), what="the scores")
+
+    @scaled_scores.check
+    def variance_stays_near_one(answer, rng):
+        scores = answer(rng.normal(size=(100, 64)), rng.normal(size=(100, 64)))
+        expect(0.8 < scores.var() < 1.2, f"the variance is {scores.var():.2f}, not near 1")
+
+    @scaled_scores.mistake("Your scores grow with d_k. Which factor is missing?")
+    def forgets_to_scale(query, key):
+        return query @ key.T
+
+``exercise(title, *, difficulty, minutes, section, mutates=False, seconds=10)``
+    marks the solution: a function or a class. ``difficulty`` is 1 to 5, ``section`` the anchor
+    of a heading in the document, ``seconds`` the limit for all checks together. A learner's
+    function that changes an argument fails by itself, unless ``mutates=True``. The decorated
+    name is an `Exercise`; calling it calls the solution, so a check may use it as a reference,
+    and one exercise may use another's solution (the learner then calls their own version).
+
+``@name.check``
+    a function of ``(answer, rng)``: ``answer`` is the learner's function or class, ``rng`` a
+    fresh ``numpy.random.Generator`` with a fixed seed. It fails by raising: use the helpers
+    below; plain ``assert condition, "message"`` works too. The checks run in the order in which
+    they stand and the first that fails is reported, so begin with a small example by hand.
+
+``@name.mistake("hint")``
+    a wrong solution with the same signature (for a class, a class), and the hint for whoever
+    makes it. It must fail a check. A learner whose outputs on the checks' inputs equal the
+    mistake's gets its hint. The hint says what to look at; it never shows the code.
+
+``@given``
+    on a helper function or class: the learner's file gets it as it is.
+
+``expect(condition, message)``, ``expect_close(received, expected, rtol=, atol=, what="the …")``,
+``expect_equal(received, expected, what=)``, ``expect_shape(received, shape, what=)``,
+``expect_raises(ErrorType, function, *args, naming="word in its message")``
+    see `chainrule.course.expectations`. ``expect_close`` takes numbers, arrays, tuples, lists
+    and dictionaries, and finds out what is odd: None, a list, a transposed array, NaN, lost
+    fractions, a flipped sign, a constant factor.
+
+A stub also gets the imports that solutions use, except ``chainrule.course``. Private helpers
+(``_name``), checks, mistakes and bodies stay out. Prove a file from the checkout's root with::
+
+    python -m chainrule.course.exercises exercises/math-foundations/linear_algebra.py
+'''
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import random
+import sys
+import types
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.course import stubs
+from chainrule.course.expectations import (
+    Unexpected,
+    expect,
+    expect_close,
+    expect_equal,
+    expect_raises,
+    expect_shape,
+    kind_of,
+    same,
+    show,
+)
+
+__all__ = [
+    "Exercise",
+    "ExerciseFileError",
+    "Problem",
+    "Unexpected",
+    "Verdict",
+    "exercise",
+    "expect",
+    "expect_close",
+    "expect_equal",
+    "expect_raises",
+    "expect_shape",
+    "given",
+    "judge",
+    "load",
+    "prove",
+]
+
+REGISTRY = "__chainrule_exercises__"
+
+
+class ExerciseFileError(Exception):
+    """An exercise file cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong solution that people really write, and what to tell them."""
+
+    name: str
+    answer: Callable[..., Any]
+    hint: str
+    line: int
+
+
+class Exercise:
+    """A solution with its checks and known mistakes; calling it calls the solution."""
+
+    def __init__(
+        self,
+        solution: Callable[..., Any],
+        title: str,
+        difficulty: int,
+        minutes: int,
+        section: str,
+        mutates: bool,
+        seconds: float,
+    ):
+        self.solution = solution
+        self.name = solution.__name__
+        self.title = title
+        self.difficulty = difficulty
+        self.minutes = minutes
+        self.section = section
+        self.mutates = mutates
+        self.seconds = seconds
+        self.statement = inspect.cleandoc(solution.__doc__ or "")
+        self.line = _line(solution)
+        self.checks: dict[str, Callable[[Any, np.random.Generator], None]] = {}
+        self.mistakes: list[Mistake] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the solution."""
+        return self.solution(*args, **kwargs)
+
+    def check(self, function: Callable[[Any, np.random.Generator], None]) -> Any:
+        """Add a check, a function of ``(answer, rng)``."""
+        if function.__name__ in self.checks:
+            raise ExerciseFileError(f"{self.name}: two checks are named {function.__name__}")
+        self.checks[function.__name__] = function
+        return function
+
+    def mistake(self, hint: str) -> Callable[[Any], Any]:
+        """Add a known mistake and the hint for whoever makes it."""
+
+        def register(answer: Any) -> Any:
+            self.mistakes.append(Mistake(answer.__name__, answer, hint, _line(answer)))
+            return answer
+
+        return register
+
+
+def exercise(
+    title: str,
+    *,
+    difficulty: int,
+    minutes: int,
+    section: str,
+    mutates: bool = False,
+    seconds: float = 10,
+) -> Callable[[Any], Exercise]:
+    """Mark a function or class as the solution of an exercise; its docstring is the statement."""
+
+    def register(solution: Any) -> Exercise:
+        made = Exercise(solution, title, difficulty, minutes, section, mutates, seconds)
+        vars(sys.modules[solution.__module__]).setdefault(REGISTRY, []).append(made)
+        return made
+
+    return register
+
+
+def given(definition: Any) -> Any:
+    """Mark a function or class that the learner's file gets as it is."""
+    return definition
+
+
+def _line(definition: Any) -> int:
+    code = getattr(definition, "__code__", None)
+    if code is not None:
+        return code.co_firstlineno
+    try:
+        return inspect.getsourcelines(definition)[1]
+    except (OSError, TypeError):
+        return 1
+
+
+def load(path: Path) -> list[Exercise]:
+    """Execute an exercise file and return its exercises, in order.
+
+    Raises:
+        ExerciseFileError: the file cannot be read or executed.
+    """
+    name = f"chainrule_exercises_{zlib.crc32(str(path.resolve()).encode()):08x}"
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    except ExerciseFileError as error:
+        raise ExerciseFileError(f"{path}: {error}") from None
+    except Exception as error:
+        message = f"{path}: cannot be executed: {type(error).__name__}: {error}"
+        raise ExerciseFileError(message) from error
+    return vars(module).get(REGISTRY, [])
+
+
+# Judging an answer
+
+
+@dataclass
+class Attempt:
+    """One check run against one answer: what the answer returned, and how it failed, if it did."""
+
+    trace: list[Any] = field(default_factory=list)
+    message: str = ""
+    call: str = ""
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of an answer: passed, or the failing check and what to tell the learner."""
+
+    passed: bool
+    check: str = ""
+    message: str = ""
+    hint: str = ""
+    mistake: str = ""
+    call: str = ""
+    error: BaseException | None = None
+
+
+def judge(exercise: Exercise, answer: Callable[..., Any]) -> Verdict:
+    """Run the checks; on the first failure, look for a known mistake with the same outputs."""
+    attempts: dict[str, Attempt] = {}
+    for name in exercise.checks:
+        attempts[name] = attempt = _attempt(exercise, answer, name)
+        if attempt.message:
+            known = next((m for m in exercise.mistakes if _matches(exercise, m, attempts)), None)
+            return Verdict(
+                False,
+                name.replace("_", " "),
+                attempt.message,
+                known.hint if known else "",
+                known.name if known else "",
+                attempt.call,
+                attempt.error,
+            )
+    return Verdict(True)
+
+
+def _matches(exercise: Exercise, mistake: Mistake, attempts: dict[str, Attempt]) -> bool:
+    return all(
+        same(_attempt(exercise, mistake.answer, name).trace, attempt.trace)
+        for name, attempt in attempts.items()
+    )
+
+
+def _attempt(exercise: Exercise, answer: Callable[..., Any], check: str) -> Attempt:
+    seed = zlib.crc32(f"{exercise.name}/{check}".encode())
+    np.random.seed(seed)  # noqa: NPY002 - a learner who uses the global state gets one verdict
+    random.seed(seed)
+    recorder = _Recorder(answer, exercise.name, exercise.mutates)
+    attempt = recorder.attempt
+    try:
+        exercise.checks[check](recorder.proxy, np.random.default_rng(seed))
+    except Unexpected as failure:
+        attempt.message = str(failure)
+    except (Exception, SystemExit) as error:
+        if error is attempt.error:
+            attempt.message = f"{type(error).__name__}: {error}".rstrip(": ")
+        elif isinstance(error, AssertionError):
+            attempt.message = str(error) or f"the check '{check.replace('_', ' ')}' failed"
+        else:
+            attempt.message = recorder.unusable(error)
+        return attempt
+    attempt.error = None
+    return attempt
+
+
+class _Recorder:
+    """Stands between a check and an answer and writes down everything that comes back."""
+
+    def __init__(self, answer: Callable[..., Any], name: str, mutates: bool):
+        self.answer, self.name, self.mutates = answer, name, mutates
+        self.attempt = Attempt()
+        self.returned: Any = "nothing yet"
+        self.proxy = self._forward(answer, name)
+
+    def unusable(self, error: BaseException) -> str:
+        """Explain that the check could not work with what it got."""
+        if self.returned is None:
+            return f"{self.name} returned None: did you forget to return the result?"
+        got = kind_of(self.returned)
+        return f"{self.name} returned {got}, which the check could not use ({error})"
+
+    def _forward(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return self._observe(function, label, args, kwargs)
+
+        forward.__name__ = forward.__qualname__ = label
+        return forward
+
+    def _observe(self, function: Any, label: str, args: tuple, kwargs: dict) -> Any:
+        args = tuple(_unwrap(value) for value in args)
+        kwargs = {key: _unwrap(value) for key, value in kwargs.items()}
+        named = [show(value, 60) for value in args]
+        named += [f"{key}={show(value, 60)}" for key, value in kwargs.items()]
+        self.attempt.call = f"{label}({', '.join(named)})"
+        _must_accept(function, label, args, kwargs)
+        before = self._snapshot([args, kwargs])
+        try:
+            value = function(*args, **kwargs)
+        except (Exception, SystemExit) as error:
+            self.attempt.trace.append(["raised", type(error).__name__])
+            self.attempt.error = error
+            raise
+        after = self._snapshot([args, kwargs])
+        changed = not same(before, after, rtol=0.0)
+        self.returned = value
+        self.attempt.trace.append(["returned", self._snapshot(value), changed, after])
+        if changed and not self.mutates:
+            raise Unexpected(_changed(function, label, before, after))
+        return self._wrap(value, label)
+
+    def _snapshot(self, value: Any) -> Any:
+        """Copy a value for later comparison; what cannot be copied becomes its kind."""
+        if isinstance(value, tuple | list):
+            return [type(value).__name__, *map(self._snapshot, value)]
+        if isinstance(value, dict):
+            return {key: self._snapshot(item) for key, item in value.items()}
+        if self._is_instance(value) or callable(value) or isinstance(value, Iterator | _Opaque):
+            return "function" if callable(value) else "object"
+        try:
+            return copy.deepcopy(value)
+        except Exception:
+            return "object"
+
+    def _is_instance(self, value: Any) -> bool:
+        return isinstance(self.answer, type) and isinstance(value, self.answer)
+
+    def _wrap(self, value: Any, label: str) -> Any:
+        """Go on recording behind what was returned: functions, generators, objects."""
+        if self._is_instance(value):
+            return self._object(value)
+        if isinstance(value, types.FunctionType | types.MethodType):
+            return self._forward(value, f"{label}(…)")
+        if isinstance(value, types.GeneratorType):
+            return self._generator(value, label)
+        if type(value) in (tuple, list):
+            return type(value)(self._wrap(item, label) for item in value)
+        return value
+
+    def _generator(self, generator: Iterator[Any], label: str) -> Iterator[Any]:
+        while True:
+            try:
+                value = next(generator)
+            except StopIteration:
+                self.attempt.trace.append(["finished"])
+                return
+            except (Exception, SystemExit) as error:
+                self.attempt.trace.append(["raised", type(error).__name__])
+                self.attempt.error = error
+                raise
+            self.attempt.trace.append(["yielded", self._snapshot(value)])
+            self.returned = value
+            yield self._wrap(value, label)
+
+    def _object(self, value: Any) -> Any:
+        """Build an object that hands every method on to the learner's and records the result."""
+        kind = type(value)
+
+        def hand_on(name: str) -> Callable[..., Any]:
+            return lambda _, *args, **kwargs: self._observe(
+                getattr(value, name), f"{self.name}.{name}", args, kwargs
+            )
+
+        def get(_: Any, name: str) -> Any:
+            found = getattr(value, name)
+            if callable(found):
+                return self._forward(found, f"{self.name}.{name}")
+            self.attempt.trace.append(["attribute", name, self._snapshot(found)])
+            self.returned = found
+            return self._wrap(found, name)
+
+        special = [
+            name
+            for name in dir(kind)
+            if name.startswith("__")
+            and name not in _NEVER_FORWARDED
+            and callable(getattr(kind, name))
+            and getattr(kind, name) is not getattr(object, name, None)
+        ]
+        members: dict[str, Any] = {name: hand_on(name) for name in special}
+        members["__getattr__"] = get
+        members["__setattr__"] = lambda _, name, item: setattr(value, name, _unwrap(item))
+        proxy = type(kind.__name__, (_Proxy,), members)()
+        object.__setattr__(proxy, "_hidden", value)
+        return proxy
+
+
+class _Proxy:
+    _hidden: Any = None
+
+
+_Opaque = np.random.Generator | types.ModuleType
+_NEVER_FORWARDED = {
+    *("__class__", "__new__", "__init__", "__del__", "__getattribute__", "__getattr__"),
+    *("__setattr__", "__delattr__", "__init_subclass__", "__subclasshook__"),
+    *("__class_getitem__", "__reduce__", "__reduce_ex__"),
+}
+
+
+def _unwrap(value: Any) -> Any:
+    return object.__getattribute__(value, "_hidden") if isinstance(value, _Proxy) else value
+
+
+def _must_accept(function: Any, label: str, args: tuple, kwargs: dict) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        count = len(args) + len(kwargs)
+        plural = "argument" if count == 1 else "arguments"
+        message = f"{label}{signature} does not accept the {count} {plural} it is called with"
+        raise Unexpected(f"{message} ({error}): keep the signature as it was given") from None
+
+
+def _changed(function: Any, label: str, before: Any, after: Any) -> str:
+    pairs = zip(
+        [*before[0][1:], *before[1].values()], [*after[0][1:], *after[1].values()], strict=True
+    )
+    index = next(i for i, (old, new) in enumerate(pairs) if not same(old, new, rtol=0.0))
+    try:
+        name = repr(list(inspect.signature(function).parameters)[index])
+    except (TypeError, ValueError, IndexError):
+        name = f"number {index + 1}"
+    return f"{label} changes its argument {name}: work on a copy, or build a new value"
+
+
+# Proving an exercise file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fault of an exercise file."""
+
+    line: int
+    message: str
+    fix: str = ""
+
+
+def stub_answer(exercise: Exercise, path: Path) -> Any:
+    """The learner's untouched stub, executed."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    nodes = stubs.marked(tree, "exercise")
+    node = next(item for item in nodes if item.name == exercise.name)
+    parts = [stubs.imports_for(tree, nodes), *stubs.given_of(tree, source)]
+    text = "\n\n".join([*parts, stubs.stub_of(node, source)])
+    space: dict[str, Any] = {}
+    exec(compile(text, f"<stub of {exercise.name}>", "exec"), space)
+    return space[exercise.name]
+
+
+def prove(path: Path) -> list[Problem]:
+    """Solution passes, stub fails, every mistake fails and is recognized as itself, every time."""
+    problems = []
+    for item in load(path):
+        problems += [Problem(line, f"{item.name}: {text}") for line, text in _prove_one(item, path)]
+    return problems
+
+
+def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
+    if not item.checks:
+        yield item.line, "has no checks"
+        return
+    solved = judge(item, item.solution)
+    if not solved.passed:
+        yield item.line, f"its own solution fails the check '{solved.check}': {solved.message}"
+        return
+    for name in item.checks:
+        first, second = (_attempt(item, item.solution, name) for _ in range(2))
+        if not same(first.trace, second.trace, rtol=0.0):
+            yield _line(item.checks[name]), f"check '{name}' differs between two runs: use only rng"
+        if not first.trace:
+            yield _line(item.checks[name]), f"check '{name}' never calls the answer"
+    try:
+        stub = stub_answer(item, path)
+    except Exception as error:
+        yield item.line, f"its stub cannot be executed: {type(error).__name__}: {error}"
+    else:
+        if judge(item, stub).passed:
+            yield item.line, "the empty stub passes the checks"
+    for mistake in item.mistakes:
+        verdict = judge(item, mistake.answer)
+        if verdict.passed:
+            yield mistake.line, f"the mistake {mistake.name} passes every check"
+        elif verdict.mistake != mistake.name:
+            other = f"cannot be told from {verdict.mistake}" if verdict.mistake else "is not stable"
+            yield mistake.line, f"the mistake {mistake.name} {other}: add a check that shows it"
+
+
+def main(arguments: list[str]) -> int:
+    """Prove the files named on the command line; print what was proved or what is wrong."""
+    failed = False
+    for argument in arguments:
+        path = Path(argument)
+        try:
+            exercises, problems = load(path), prove(path)
+        except ExerciseFileError as error:
+            exercises, problems = [], [Problem(1, str(error))]
+        for problem in problems:
+            print(f"{path}:{problem.line}: {problem.message}")
+        failed |= bool(problems)
+        if not problems:
+            for item in exercises:
+                checks, mistakes = len(item.checks), len(item.mistakes)
+                print(f"proved {item.name}: {checks} checks, {mistakes} mistakes recognized")
+                for mistake in item.mistakes:
+                    verdict = judge(item, mistake.answer)
+                    print(f"    {mistake.name} fails '{verdict.check}'")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    from chainrule.course.exercises import main as imported_main
+
+    sys.exit(imported_main(sys.argv[1:]))

@@ -1,0 +1,289 @@
+"""What a check may say about a learner's answer: comparison, and failures that name the slip.
+
+Each ``expect…`` helper returns nothing when all is well and raises `Unexpected` otherwise. The
+message names a likely slip (nothing returned, a list, a transposed array, a constant factor)
+only where the data show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from numbers import Number
+from typing import Any
+
+import numpy as np
+
+
+class Unexpected(AssertionError):
+    """A learner's answer is not what a check expects; the message is shown to the learner."""
+
+
+def expect(condition: Any, message: str) -> None:
+    """Fail with the message unless the condition holds."""
+    if not condition:
+        raise Unexpected(message)
+
+
+def expect_shape(received: Any, shape: tuple[int, ...], what: str = "the result") -> None:
+    """Fail unless ``received`` is an array of this shape."""
+    _expect_array(received, what)
+    _expect_same_shape(np.shape(received), tuple(shape), what)
+
+
+def expect_equal(received: Any, expected: Any, what: str = "the result") -> None:
+    """Fail unless both are equal exactly: for integers, strings, Booleans and structures."""
+    expect_close(received, expected, rtol=0.0, atol=0.0, what=what)
+
+
+def expect_raises(
+    error: type[BaseException], function: Callable[..., Any], *args: Any, naming: str = ""
+) -> None:
+    """Fail unless ``function(*args)`` raises this error, with ``naming`` in its message."""
+    try:
+        value = function(*args)
+    except error as caught:
+        expect(
+            naming.lower() in str(caught).lower(),
+            f"the message of the {error.__name__} should name {naming!r}, but says {str(caught)!r}",
+        )
+        return
+    raise Unexpected(f"expected {error.__name__} to be raised, but {show(value)} was returned")
+
+
+def expect_close(
+    received: Any,
+    expected: Any,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    what: str = "the result",
+) -> None:
+    """Fail unless both have the same structure and shape and numbers that are close.
+
+    Tuples, lists and dictionaries are compared item by item. The default tolerance is relative
+    1e-6 (and absolute 1e-9), or 1e-4 (and 1e-6) where either side is float32 or smaller.
+    """
+    if expected is not None and received is None:
+        raise Unexpected(f"{what} is None: did you forget to return it?")
+    if isinstance(expected, dict):
+        _expect_items(received, expected, what)
+        for key, value in expected.items():
+            expect_close(received[key], value, rtol=rtol, atol=atol, what=f"{what}[{key!r}]")
+    elif isinstance(expected, tuple | list):
+        _expect_sequence(received, expected, what)
+        for place, (left, right) in enumerate(zip(received, expected, strict=True)):
+            name = f"value {place + 1} of {what}" if len(expected) > 1 else what
+            expect_close(left, right, rtol=rtol, atol=atol, what=name)
+    elif isinstance(expected, np.ndarray | Number | np.generic) and not isinstance(expected, bool):
+        _expect_numbers(received, np.asarray(expected), rtol, atol, what)
+    elif isinstance(expected, bool):
+        kind = isinstance(received, bool | np.bool_)
+        expect(kind, f"{what} should be True or False, but is {show(received)}")
+        expect(received == expected, f"{what} should be {expected}, but is {received}")
+    else:
+        message = f"{what} should be {show(expected)}, but is {show(received)}"
+        expect(same(received, expected), message)
+
+
+def _expect_items(received: Any, expected: dict, what: str) -> None:
+    if not isinstance(received, dict):
+        raise Unexpected(f"{what} should be a dictionary, but is {kind_of(received)}")
+    missing, extra = expected.keys() - received.keys(), received.keys() - expected.keys()
+    if missing or extra:
+        parts = [f"misses {sorted(missing, key=str)}"] * bool(missing)
+        parts += [f"has {sorted(extra, key=str)} besides"] * bool(extra)
+        raise Unexpected(f"{what} has the wrong keys: it {' and '.join(parts)}")
+
+
+def _expect_sequence(received: Any, expected: tuple | list, what: str) -> None:
+    wanted = "values" if isinstance(expected, tuple) else "items"
+    if not isinstance(received, tuple | list):
+        message = f"{what} should be {len(expected)} {wanted}, but is {kind_of(received)}"
+        raise Unexpected(message)
+    if len(received) != len(expected):
+        message = f"{what} should have {len(expected)} {wanted}, but has {len(received)}"
+        raise Unexpected(message)
+
+
+def _expect_array(received: Any, what: str) -> None:
+    if received is None:
+        raise Unexpected(f"{what} is None: did you forget to return it?")
+    if not hasattr(received, "shape"):
+        remedy = ": wrap it in np.array(…)" if isinstance(received, tuple | list) else ""
+        message = f"{what} should be a NumPy array, but is {kind_of(received)}{remedy}"
+        raise Unexpected(message)
+
+
+def _expect_same_shape(received: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:
+    if received == expected:
+        return
+    slip = ""
+    if len(expected) > 1 and received == expected[::-1]:
+        slip = ". It looks transposed"
+    elif [n for n in received if n != 1] == [n for n in expected if n != 1]:
+        slip = ". Only axes of length 1 differ (keepdims, reshape, or None in an index)"
+    raise Unexpected(f"{what} should have shape {expected}, but has shape {received}{slip}.")
+
+
+def _expect_numbers(
+    received: Any, expected: np.ndarray, rtol: float | None, atol: float | None, what: str
+) -> None:
+    if expected.ndim == 0:
+        number = isinstance(received, Number | np.generic | np.ndarray)
+        expect(number, f"{what} should be a number, but is {kind_of(received)}")
+    else:
+        _expect_array(received, what)
+    received = np.asarray(received)
+    _expect_same_shape(received.shape, expected.shape, what)
+    if received.dtype.kind not in "biufc":
+        raise Unexpected(f"{what} should hold numbers, but its dtype is {received.dtype}")
+    if np.iscomplexobj(received) and not np.iscomplexobj(expected):
+        raise Unexpected(f"{what} should be real, but its dtype is {received.dtype}")
+    coarse = any(a.dtype.kind == "f" and a.dtype.itemsize < 8 for a in (received, expected))
+    rtol = (1e-4 if coarse else 1e-6) if rtol is None else rtol
+    atol = (1e-6 if coarse else 1e-9) if atol is None else atol
+    wrong = ~np.isclose(received, expected, rtol=rtol, atol=atol, equal_nan=True)
+    if not wrong.any():
+        return
+    slip = _slip(received, expected, max(rtol, 1e-9), max(atol, 1e-12))
+    raise Unexpected("\n".join([f"{what} is wrong{slip}", *_difference(received, expected, wrong)]))
+
+
+def _slip(received: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> str:
+    """Say what would explain the whole difference, or nothing."""
+
+    def close(left: np.ndarray, right: np.ndarray) -> bool:
+        return bool(np.allclose(left, right, rtol=rtol, atol=atol))
+
+    for name, test in (("NaN", np.isnan), ("infinite", np.isinf)):
+        bad = test(received) & ~test(expected)
+        if bad.any():
+            whole = "it is" if bad.size == 1 else f"{bad.sum()} of {bad.size} values are"
+            return f": {whole} {name}."
+    if received.dtype.kind in "iu" and close(received, np.trunc(expected)):
+        return ": the fractions are gone. Integers were kept where floats are needed."
+    if not received.any():
+        return ": it is all zeros." if received.size > 1 else "."
+    if close(received, -expected):
+        return ": the sign is flipped."
+    if received.size > 1:
+        if received.shape == received.T.shape and received.ndim > 1 and close(received, expected.T):
+            return ": it is the transpose of what is expected."
+        if close(received, expected[::-1]):
+            return ": the values are right, but in reverse order."
+        if close(received, np.broadcast_to(received.flat[0], received.shape)):
+            return ": all its values are the same."
+        if close(np.sort(received, axis=None), np.sort(expected, axis=None)):
+            return ": the values are right, but in another order."
+    used = np.abs(expected) > 1e3 * atol
+    if used.sum() >= min(2, received.size) and close(received[~used], expected[~used]):
+        ratio = received[used] / expected[used]
+        factor = float(np.real(ratio.flat[0]))
+        if factor and close(ratio, np.full_like(ratio, factor)):
+            subject = "it is" if received.size == 1 else "every value is"
+            sign = " and has the wrong sign" if factor < 0 else ""
+            size = abs(factor)
+            if size >= 1:
+                return f": {subject} {size:.4g} times too large{sign}."
+            return f": {subject} {1 / size:.4g} times too small{sign}."
+    shift = received - expected
+    if received.size > 1 and close(shift, np.broadcast_to(shift.flat[0], shift.shape)):
+        return f": every value is off by {float(np.real(shift.flat[0])):+.4g}."
+    return "."
+
+
+def _difference(received: np.ndarray, expected: np.ndarray, wrong: np.ndarray) -> Iterable[str]:
+    if received.size > 12:
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        yield f"{int(wrong.sum())} of {wrong.size} values differ, the first at {list(place)}"
+        received, expected = received[place], expected[place]
+    yield f"expected {show(expected)}"
+    yield f"received {show(received)}"
+
+
+def kind_of(value: Any) -> str:
+    """What sort of thing a value is, in a learner's words."""
+    if value is None:
+        return "None"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    name = type(value).__name__
+    if name in ("function", "method", "builtin_function_or_method", "ufunc"):
+        return "a function (was it never called?)"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def show(value: Any, limit: int = 200) -> str:
+    """Write a value in one short line, large arrays as their shape."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        if value.size > 16:
+            return f"<array of shape {value.shape}, {value.dtype}>"
+        text = np.array2string(value, separator=", ", precision=6, suppress_small=True)
+        text = " ".join(text.split())
+    elif isinstance(value, float):
+        text = f"{value:.10g}"
+    elif isinstance(value, tuple | list):
+        inner = ", ".join(show(item, limit) for item in value)
+        text = f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    elif callable(value):
+        text = f"<{getattr(value, '__name__', 'function')}>"
+    else:
+        try:
+            text = repr(value)
+        except Exception:
+            text = f"<{type(value).__name__}>"
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def same(left: Any, right: Any, *, rtol: float = 1e-7, _depth: int = 0) -> bool:
+    """Whether two values are equal: numbers within a tolerance, NaN equal to NaN.
+
+    Arrays need the same shape and the same kind of dtype; Python's numbers and NumPy's
+    scalars are the same thing. Objects are compared by their attributes.
+    """
+    if left is right or _depth > 20:
+        return True
+    scalar = Number | np.generic
+    if isinstance(left, scalar | np.ndarray) and isinstance(right, scalar | np.ndarray):
+        return _same_numbers(np.asarray(left), np.asarray(right), rtol)
+    if type(left) is not type(right):
+        return False
+
+    def inner(a: Any, b: Any) -> bool:
+        return same(a, b, rtol=rtol, _depth=_depth + 1)
+
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(inner(left[key], right[key]) for key in left)
+    if isinstance(left, tuple | list):
+        return len(left) == len(right) and all(map(inner, left, right))
+    if callable(left) or isinstance(left, BaseException):
+        return True
+    if type(left).__eq__ is object.__eq__:
+        return inner(_attributes(left), _attributes(right))
+    try:
+        return bool(left == right)
+    except Exception:
+        return inner(_attributes(left), _attributes(right))
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return {**found, **getattr(value, "__dict__", {})}
+
+
+def _same_numbers(left: np.ndarray, right: np.ndarray, rtol: float) -> bool:
+    if left.shape != right.shape or left.dtype.kind != right.dtype.kind:
+        return False
+    if left.dtype.kind not in "fc":
+        return bool(np.array_equal(left, right))
+    if left.dtype != right.dtype:
+        return False
+    if rtol:
+        rtol = max(rtol, 64 * float(np.finfo(left.dtype).eps))
+        scale = float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0))
+        return bool(np.allclose(left, right, rtol=rtol, atol=1e-9 * scale, equal_nan=True))
+    return bool(np.array_equal(left, right, equal_nan=True))
