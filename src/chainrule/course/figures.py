@@ -18,7 +18,6 @@ pictures to look at.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import json
 import os
@@ -90,11 +89,9 @@ def load_script(root: Path, script: str) -> dict[str, Draw]:
     """
     _drawn.clear()
     path = root / script
-    spec = importlib.util.spec_from_file_location("_figures_" + path.stem, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    namespace = {"__name__": path.stem, "__file__": str(path)}
     try:
-        spec.loader.exec_module(module)
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), namespace)
     except (Exception, SystemExit) as error:
         raise _explain(root, script, error) from error
     return dict(_drawn)
@@ -138,7 +135,7 @@ def svgs(root: Path, document: Document) -> dict[str, bytes]:
 
 def shrink(svg: str) -> str:
     """Round coordinates to 2 decimals and use LF line ends; scales and styles stay exact."""
-    svg = re.sub(r"<!DOCTYPE[^>]*>\s*", "", svg.replace("\r\n", "\n"))
+    svg = re.sub(r"<!DOCTYPE[^>]*>\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(
         r'(\s(?:d|points|x|y|x1|x2|y1|y2|cx|cy|r|width|height|viewBox)="|translate\()([^")]*)',
         lambda match: match[1] + _rounded(match[2]),

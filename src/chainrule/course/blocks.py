@@ -1,0 +1,354 @@
+"""The python blocks of a document, executed from top to bottom in one namespace.
+
+Conventions for authors:
+
+- What a top-level statement prints stands in ``#> `` lines directly after it, ``#>`` alone for
+  an empty line; trailing spaces do not count. What prints must be shown, and the reverse.
+- A statement that is meant to fail shows the error as its last lines of output:
+  ``#> ValueError: shapes (2,) and (3,) do not match``; a closing ``…`` leaves out the rest of
+  the line. Any other error ends the document.
+- A warning is a fault: avoid its cause, or catch it (``np.errstate``) where it is the point.
+- ``5.1<!--= f"{x:.1f}" -->`` is a computed number: the expression is evaluated after the blocks
+  above it, and the text before the comment must end with it (closing ``$``, ``*``, ``_`` and
+  backquotes may stand between).
+- Random state is the author's matter: each document has its own interpreter, nothing leaks.
+
+``python -m chainrule.course.blocks FILE … [--write]`` runs files and prints what differs by
+Markdown line; ``--write`` shows the difference and updates outputs and numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chainrule.course import execute
+from chainrule.course.figures import write_atomically
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import CourseError, find_root, load_course
+
+CHECK = "documents"
+MARK = "#>"
+RAISES = re.compile(r"[A-Z]\w*(Error|Exception|Warning|Iteration|Exit|Interrupt)(:|$)")
+COMPUTED = re.compile(r"<!--=(.+?)-->", re.DOTALL)
+CLOSING = "$*_`"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its info string, its code, the document's line of its first code line."""
+
+    info: str
+    code: str
+    line: int
+    prefix: str
+
+    @property
+    def words(self) -> list[str]:
+        """The info string's words: the language, then its options."""
+        return self.info.split()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the block is executed."""
+        return self.words == ["python"]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A computed number: its expression, its line, and where its comment begins in the text."""
+
+    expression: str
+    line: int
+    start: int
+
+
+@dataclass
+class Result:
+    """What running a file gave: findings, the updated text, CPU seconds."""
+
+    path: str
+    text: str
+    updated: str
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def diff(self) -> str:
+        """What an update would change, as a unified diff; empty when nothing would."""
+        lines = (self.text.splitlines(keepends=True), self.updated.splitlines(keepends=True))
+        return "".join(difflib.unified_diff(*lines, f"a/{self.path}", f"b/{self.path}"))
+
+
+def blocks(text: str) -> list[Block]:
+    """Every fenced block of a Markdown text, those in lists, quotes and details included."""
+    from markdown_it import MarkdownIt
+
+    lines = text.split("\n")
+    found = []
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
+        if token.type == "fence" and token.map:
+            opening = lines[token.map[0]]
+            prefix = re.sub(r"[^>\s]", " ", opening[: opening.index(token.markup)])
+            found.append(Block(token.info.strip(), token.content, token.map[0] + 2, prefix))
+    return found
+
+
+def numbers(text: str, fences: list[Block]) -> list[Number]:
+    """Every computed number of a text, outside fences and code spans."""
+    lines = text.split("\n")
+    for block in fences:
+        for index in range(block.line - 2, block.line + block.code.count("\n")):
+            if index < len(lines):
+                lines[index] = " " * len(lines[index])
+    masked = re.sub(
+        r"(?<!`)(`+)(?!`)((?:(?!\n\s*\n).)+?)(?<!`)\1(?!`)",
+        lambda span: re.sub(r"[^\n]", " ", span[0]) if "<!--" in span[0] else span[0],
+        "\n".join(lines),
+        flags=re.DOTALL,
+    )
+    return [
+        Number(match[1].strip(), masked.count("\n", 0, match.start()) + 1, match.start())
+        for match in COMPUTED.finditer(masked)
+    ]
+
+
+def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
+    """The outputs that a block states, and the lines of ``#>`` comments that follow nothing.
+
+    Returns:
+        For each statement's first line: the line before its output begins, and the output's
+        lines; then the lines of stray marks.
+
+    Raises:
+        SyntaxError: the block is not Python; its ``lineno`` is the document's.
+    """
+    tree = execute.parse(block.line, block.code)
+    marks = {
+        token.start[0] + block.line - 1: (token.start[1], token.string)
+        for token in tokenize.generate_tokens(io.StringIO(block.code).readline)
+        if token.type == tokenize.COMMENT and token.string.startswith(MARK)
+    }
+    stated = {}
+    for group in execute.units(tree):
+        end = execute.last_line(group)
+        shown: list[str] = []
+        while marks.get(end + 1 + len(shown), (1, ""))[0] == 0:
+            text = marks.pop(end + 1 + len(shown))[1]
+            shown.append(text.removeprefix(MARK).removeprefix(" ").rstrip())
+        stated[execute.first_line(group[0])] = (end, shown)
+    return stated, sorted(marks)
+
+
+def run(root: Path, path: str, seconds: float = 10) -> Result:
+    """Run the blocks and computed numbers of one Markdown file and compare.
+
+    Args:
+        root: the checkout; the code runs with it as the working directory.
+        path: the file, relative to the root.
+        seconds: the budget of CPU time; an excess is a finding, and well beyond it the
+            document is killed.
+    """
+    text = (root / path).read_bytes().decode("utf-8").replace("\r\n", "\n")
+    result = Result(path, text, text)
+    fences = blocks(text)
+    steps: list[tuple[int, dict[str, Any]]] = []
+    stated: dict[int, tuple[Block, int, list[str]]] = {}
+    for block in fences:
+        if not block.runs:
+            continue
+        try:
+            found, _ = outputs(block)
+        except (SyntaxError, tokenize.TokenError):
+            found = {}  # the run reports it
+        for line, (end, shown) in found.items():
+            stated[line] = (block, end, shown)
+        raises = [line for line, (_, shown) in found.items() if any(map(RAISES.match, shown))]
+        steps.append((block.line, {"line": block.line, "code": block.code, "raises": raises}))
+    computed = numbers(text, fences)
+    for number in computed:
+        steps.append((number.line, {"line": number.line, "expression": number.expression}))
+    if not steps:
+        return result
+    steps.sort(key=lambda step: step[0])
+    edits: list[tuple[int, int, list[str]]] = []
+    values: list[str] = []
+    for event in _events(root, path, [step for _, step in steps], seconds):
+        line = event.get("line", 1)
+        if "output" in event:
+            block, end, shown = stated[line]
+            if not _agree(shown, event["output"]):
+                result.findings.append(_differs(path, line, end, shown, event["output"]))
+                edits.append((end, len(shown), [_marked(block, row) for row in event["output"]]))
+        elif "value" in event:
+            values.append(event["value"])
+        elif "warning" in event:
+            message = f"a warning: {event['warning']}"
+            fix = "avoid its cause, or catch it where it is the point"
+            result.findings.append(Finding(path, line, CHECK, message, fix))
+        elif "error" in event:
+            message = f"{event['error']} (the document ends here)"
+            fix = "correct the code, or state the error as the statement's last #> line"
+            result.findings.append(Finding(path, line, CHECK, message, fix))
+        elif "seconds" in event:
+            result.seconds = event["seconds"]
+    if result.seconds > seconds:
+        message = f"the blocks take {result.seconds:.1f} s of CPU time, the budget is {seconds:g} s"
+        result.findings.append(Finding(path, 1, CHECK, message, "make the slowest block smaller"))
+    updated = text
+    for number, value in reversed(list(zip(computed, values, strict=False))):
+        updated = _compare(result, updated, number, value)
+    lines = updated.split("\n")
+    for end, count, rows in reversed(edits):
+        lines[end : end + count] = rows
+    result.updated = "\n".join(lines)
+    result.findings.sort()
+    return result
+
+
+def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterator[dict[str, Any]]:
+    """Run the steps in a fresh interpreter; a kill or a crash ends with an error event."""
+    job = json.dumps({"file": str(root / path), "steps": steps})
+    process = subprocess.Popen(
+        [sys.executable, "-P", execute.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=root,
+        env=environment(root),
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    limit = 5 * seconds + 20
+    try:
+        out, err = process.communicate(job, timeout=limit)
+        death = f"the interpreter died with status {process.returncode}: {err.strip()[-200:]}"
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        death = f"still running after {limit:g} s: killed"
+    at, finished = 1, False
+    for row in out.splitlines():
+        try:
+            event = json.loads(row)
+        except json.JSONDecodeError:
+            break  # the kill cut this row
+        at, finished = event.get("at", at), finished or "finished" in event
+        yield event
+    if not finished:
+        yield {"line": at, "error": death}
+
+
+def environment(root: Path) -> dict[str, str]:
+    """The environment of executed code: the checkout's own package, one thread, no display."""
+    return {
+        **{key: value for key, value in os.environ.items() if key != "CHAINRULE_CHECK_SHAPES"},
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str((root / "src").resolve()), os.environ.get("PYTHONPATH", "")])
+        ),
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",
+    }
+
+
+def _agree(shown: list[str], printed: list[str]) -> bool:
+    """Whether stated and received output are equal; ``…`` may close the line of an error."""
+    return len(shown) == len(printed) and all(map(_same, shown, printed))
+
+
+def _same(old: str, new: str) -> bool:
+    cut = RAISES.match(old) and old.endswith("…")
+    return old == new or bool(cut and new.startswith(old[:-1].rstrip()))
+
+
+def _marked(block: Block, row: str) -> str:
+    return f"{block.prefix}{MARK} {row}".rstrip()
+
+
+def _differs(path: str, line: int, end: int, shown: list[str], printed: list[str]) -> Finding:
+    fix = "correct the code, or update the output with --write"
+    if not shown:
+        message = f"prints {printed[0]!r} but shows no {MARK} line"
+        return Finding(path, line, CHECK, message, fix)
+    if not printed:
+        message = f"expected {shown[0]!r}, but the statement before prints nothing"
+        return Finding(path, end + 1, CHECK, message, fix)
+    rows = list(zip(shown, printed, strict=False))
+    index = next((i for i, (old, new) in enumerate(rows) if not _same(old, new)), len(rows))
+    old, new = (repr(side[index]) if index < len(side) else "no more" for side in (shown, printed))
+    message = f"expected {old}, received {new}"
+    return Finding(path, min(end + 1 + index, end + len(shown)), CHECK, message, fix)
+
+
+def _compare(result: Result, text: str, number: Number, value: str) -> str:
+    """Compare the text before a computed number's comment; return the text with it updated."""
+    end = len(text[: number.start].rstrip(CLOSING))
+    before = text[text.rfind("\n", 0, end) + 1 : end]
+    numeric = re.fullmatch(r"[-−+]?[\d.,]*\d(?:e[-+]?\d+)?", value)
+    if numeric:
+        old = re.search(r"(?:(?<![\w)])[-−+])?[\d.,]*\d(?:e[-+]?\d+)?$", before)
+    else:
+        count = len(value.split()) or 1
+        old = re.search(rf"[^\s$*`(\[|]+(?:\s+[^\s$*`(\[|]+){{0,{count - 1}}}$", before)
+    stands = old[0] if old else ""
+    if stands == value or (not numeric and value and before.endswith(value)):
+        return text
+    message = f"expected {stands or before[-20:]!r}, received {value!r} from {number.expression}"
+    fix = "correct the sentence, or update the number with --write"
+    result.findings.append(Finding(result.path, number.line, CHECK, message, fix))
+    return text[: end - len(stands)] + value + text[end:]
+
+
+def run_all(root: Path, budgets: Iterable[tuple[str, float]]) -> list[Result]:
+    """Run several files at once, one process each, as many as there are processors."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda item: run(root, *item), budgets))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run files; 0 all agree, 1 something differs, 2 bad input."""
+    parser = argparse.ArgumentParser(prog="blocks", description="Run the blocks of documents.")
+    parser.add_argument("files", nargs="*", help="Markdown files; every document when none")
+    parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
+    parser.add_argument("--write", action="store_true", help="update outputs and numbers")
+    options = parser.parse_args(arguments)
+    try:
+        course = load_course(find_root(options.root))
+    except CourseError as error:
+        print(f"blocks: {error}", file=sys.stderr)
+        return 2
+    budget = {document.path: document.seconds for document in course.documents}
+    files = options.files or [document.path for document in course.written()]
+    if missing := [file for file in files if not (course.root / file).is_file()]:
+        print(f"blocks: no file {missing[0]} under {course.root}", file=sys.stderr)
+        return 2
+    failed = False
+    for result in run_all(course.root, [(file, budget.get(file, 10)) for file in files]):
+        for finding in result.findings:
+            print(f"{finding.file}:{finding.line}: {finding.message}")
+        if options.write and (diff := result.diff()):
+            print(diff, end="")
+            write_atomically(course.root / result.path, result.updated.encode("utf-8"))
+        print(f"{result.path}: {len(result.findings)} findings, {result.seconds:.1f} s")
+        failed |= bool(result.findings)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
