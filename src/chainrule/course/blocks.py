@@ -39,41 +39,12 @@ from chainrule.course import execute
 from chainrule.course.figures import write_atomically
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import CourseError, find_root, load_course
+from chainrule.course.markdown import Block, Comment, Page, parse
 
 CHECK = "documents"
 MARK = "#>"
 RAISES = re.compile(r"[A-Z]\w*(Error|Exception|Warning|Iteration|Exit|Interrupt)(:|$)")
-COMPUTED = re.compile(r"<!--=(.+?)-->", re.DOTALL)
 CLOSING = "$*_`"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its info string, its code, the document's line of its first code line."""
-
-    info: str
-    code: str
-    line: int
-    prefix: str
-
-    @property
-    def words(self) -> list[str]:
-        """The info string's words: the language, then its options."""
-        return self.info.split()
-
-    @property
-    def runs(self) -> bool:
-        """Whether the block is executed."""
-        return self.words == ["python"]
-
-
-@dataclass(frozen=True)
-class Number:
-    """A computed number: its expression, its line, and where its comment begins in the text."""
-
-    expression: str
-    line: int
-    start: int
 
 
 @dataclass
@@ -86,43 +57,19 @@ class Result:
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
 
+    def add(self, line: int, message: str, fix: str) -> None:
+        """Record a finding."""
+        self.findings.append(Finding(self.path, line, CHECK, message, fix))
+
     def diff(self) -> str:
         """What an update would change, as a unified diff; empty when nothing would."""
         lines = (self.text.splitlines(keepends=True), self.updated.splitlines(keepends=True))
         return "".join(difflib.unified_diff(*lines, f"a/{self.path}", f"b/{self.path}"))
 
 
-def blocks(text: str) -> list[Block]:
-    """Every fenced block of a Markdown text, those in lists, quotes and details included."""
-    from markdown_it import MarkdownIt
-
-    lines = text.split("\n")
-    found = []
-    for token in MarkdownIt("commonmark").enable("table").parse(text):
-        if token.type == "fence" and token.map:
-            opening = lines[token.map[0]]
-            prefix = re.sub(r"[^>\s]", " ", opening[: opening.index(token.markup)])
-            found.append(Block(token.info.strip(), token.content, token.map[0] + 2, prefix))
-    return found
-
-
-def numbers(text: str, fences: list[Block]) -> list[Number]:
-    """Every computed number of a text, outside fences and code spans."""
-    lines = text.split("\n")
-    for block in fences:
-        for index in range(block.line - 2, block.line + block.code.count("\n")):
-            if index < len(lines):
-                lines[index] = " " * len(lines[index])
-    masked = re.sub(
-        r"(?<!`)(`+)(?!`)((?:(?!\n\s*\n).)+?)(?<!`)\1(?!`)",
-        lambda span: re.sub(r"[^\n]", " ", span[0]) if "<!--" in span[0] else span[0],
-        "\n".join(lines),
-        flags=re.DOTALL,
-    )
-    return [
-        Number(match[1].strip(), masked.count("\n", 0, match.start()) + 1, match.start())
-        for match in COMPUTED.finditer(masked)
-    ]
+def runs(block: Block) -> bool:
+    """Whether a block is executed."""
+    return block.language == "python" and not block.options
 
 
 def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
@@ -135,9 +82,9 @@ def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
     Raises:
         SyntaxError: the block is not Python; its ``lineno`` is the document's.
     """
-    tree = execute.parse(block.line, block.code)
+    tree = execute.parse(block.first_line, block.code)
     marks = {
-        token.start[0] + block.line - 1: (token.start[1], token.string)
+        token.start[0] + block.first_line - 1: (token.start[1], token.string)
         for token in tokenize.generate_tokens(io.StringIO(block.code).readline)
         if token.type == tokenize.COMMENT and token.string.startswith(MARK)
     }
@@ -162,51 +109,43 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
             document is killed.
     """
     text = (root / path).read_bytes().decode("utf-8").replace("\r\n", "\n")
-    result = Result(path, text, text)
-    fences = blocks(text)
-    steps: list[tuple[int, dict[str, Any]]] = []
+    result, page = Result(path, text, text), parse(text)
     stated: dict[int, tuple[Block, int, list[str]]] = {}
-    for block in fences:
-        if not block.runs:
-            continue
+    steps: list[dict[str, Any]] = []
+    for block in filter(runs, page.blocks):
         try:
             found, _ = outputs(block)
         except (SyntaxError, tokenize.TokenError):
             found = {}  # the run reports it
-        for line, (end, shown) in found.items():
-            stated[line] = (block, end, shown)
+        stated |= {line: (block, end, shown) for line, (end, shown) in found.items()}
         raises = [line for line, (_, shown) in found.items() if any(map(RAISES.match, shown))]
-        steps.append((block.line, {"line": block.line, "code": block.code, "raises": raises}))
-    computed = numbers(text, fences)
-    for number in computed:
-        steps.append((number.line, {"line": number.line, "expression": number.expression}))
+        steps.append({"line": block.first_line, "code": block.code, "raises": raises})
+    computed = [comment for comment in page.comments if comment.expression]
+    steps += [{"line": number.line, "expression": number.expression} for number in computed]
     if not steps:
         return result
-    steps.sort(key=lambda step: step[0])
     edits: list[tuple[int, int, list[str]]] = []
     values: list[str] = []
-    for event in _events(root, path, [step for _, step in steps], seconds):
+    for event in _events(root, path, sorted(steps, key=lambda step: step["line"]), seconds):
         line = event.get("line", 1)
         if "output" in event:
             block, end, shown = stated[line]
-            if not _agree(shown, event["output"]):
-                result.findings.append(_differs(path, line, end, shown, event["output"]))
-                edits.append((end, len(shown), [_marked(block, row) for row in event["output"]]))
+            if not _agree(shown, printed := event["output"]):
+                result.findings.append(_differs(path, line, end, shown, printed))
+                edits.append((end, len(shown), [_marked(page, block, row) for row in printed]))
         elif "value" in event:
             values.append(event["value"])
         elif "warning" in event:
-            message = f"a warning: {event['warning']}"
             fix = "avoid its cause, or catch it where it is the point"
-            result.findings.append(Finding(path, line, CHECK, message, fix))
+            result.add(line, f"a warning: {event['warning']}", fix)
         elif "error" in event:
-            message = f"{event['error']} (the document ends here)"
-            fix = "correct the code, or state the error as the statement's last #> line"
-            result.findings.append(Finding(path, line, CHECK, message, fix))
+            fix = f"correct the code, or state the error in the statement's last {MARK} line"
+            result.add(line, f"{event['error']} (the document ends here)", fix)
         elif "seconds" in event:
             result.seconds = event["seconds"]
     if result.seconds > seconds:
         message = f"the blocks take {result.seconds:.1f} s of CPU time, the budget is {seconds:g} s"
-        result.findings.append(Finding(path, 1, CHECK, message, "make the slowest block smaller"))
+        result.add(1, message, "make the slowest block smaller")
     updated = text
     for number, value in reversed(list(zip(computed, values, strict=False))):
         updated = _compare(result, updated, number, value)
@@ -277,8 +216,10 @@ def _same(old: str, new: str) -> bool:
     return old == new or bool(cut and new.startswith(old[:-1].rstrip()))
 
 
-def _marked(block: Block, row: str) -> str:
-    return f"{block.prefix}{MARK} {row}".rstrip()
+def _marked(page: Page, block: Block, row: str) -> str:
+    opening = page.lines[block.line - 1]
+    prefix = re.sub(r"[^>\s]", " ", re.split("```|~~~", opening)[0])
+    return f"{prefix}{MARK} {row}".rstrip()
 
 
 def _differs(path: str, line: int, end: int, shown: list[str], printed: list[str]) -> Finding:
@@ -296,7 +237,7 @@ def _differs(path: str, line: int, end: int, shown: list[str], printed: list[str
     return Finding(path, min(end + 1 + index, end + len(shown)), CHECK, message, fix)
 
 
-def _compare(result: Result, text: str, number: Number, value: str) -> str:
+def _compare(result: Result, text: str, number: Comment, value: str) -> str:
     """Compare the text before a computed number's comment; return the text with it updated."""
     end = len(text[: number.start].rstrip(CLOSING))
     before = text[text.rfind("\n", 0, end) + 1 : end]
@@ -311,7 +252,7 @@ def _compare(result: Result, text: str, number: Number, value: str) -> str:
         return text
     message = f"expected {stands or before[-20:]!r}, received {value!r} from {number.expression}"
     fix = "correct the sentence, or update the number with --write"
-    result.findings.append(Finding(result.path, number.line, CHECK, message, fix))
+    result.add(number.line, message, fix)
     return text[: end - len(stands)] + value + text[end:]
 
 

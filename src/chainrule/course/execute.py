@@ -21,6 +21,7 @@ import time
 import traceback
 import types
 import warnings
+from contextlib import redirect_stdout
 from typing import Any
 
 
@@ -92,12 +93,9 @@ class Session:
         self.report(at=line)
         mode = "eval" if how is eval else "exec"
         program = compile(source, self.file, mode, self.flags, dont_inherit=True)
-        printed = io.StringIO()
+        printed, caught = io.StringIO(), []
         try:
-            with (
-                contextlib.redirect_stdout(printed),
-                warnings.catch_warnings(record=True) as caught,
-            ):
+            with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
                 warnings.simplefilter("always")
                 value = how(program, self.namespace)
         except BaseException as error:
