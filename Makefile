@@ -12,10 +12,10 @@ help: ## list what can be typed
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 learn: .venv/learn ## build what is stale, serve the course on 127.0.0.1, open the browser
-	@$(RUN) chainrule learn
+	@.venv/bin/chainrule learn
 
 site: .venv/learn ## build the site; a warning is an error
-	@$(RUN) chainrule learn --build-only --strict
+	@.venv/bin/chainrule learn --build-only --strict
 
 test: .venv/test site/node_modules/.package-lock.json ## everything that proves the project right
 	$(RUN) ruff check
@@ -24,7 +24,7 @@ test: .venv/test site/node_modules/.package-lock.json ## everything that proves 
 	$(RUN) pytest
 
 audit: .venv/learn site/node_modules/.package-lock.json ## check the course: text, numbers, links, figures
-	$(RUN) chainrule audit --run
+	.venv/bin/chainrule audit --run
 
 figures: .venv/learn ## redraw the figures that changed
 	$(RUN) chainrule.course.figures

@@ -1,0 +1,73 @@
+"""Sphinx builds the site from the repository as it is; course.toml decides what is in it.
+
+The source directory is the root of the checkout (``CHAINRULE_ROOT``), so that the Markdown
+is the same file on GitHub and on the site.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from chainrule.course.manifest import load_course
+from chainrule.course.site import REFERENCE, navigation
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+course = load_course(Path(os.environ.get("CHAINRULE_ROOT", HERE.parent)))
+
+project = course.about.name
+html_title = course.about.name
+language = "en"
+root_doc = "README"
+include_patterns = [
+    *(entry.path for entry in (*course.documents, *course.notebooks) if course.exists(entry)),
+    *(f"{name}.md" for name in ("README", *REFERENCE)),
+]
+exclude_patterns = [
+    *(".*", "**/node_modules", "site", "src", "tests", "workbook", "runs", "build", "dist"),
+    *("benchmarks", "exercises", "figures"),
+]
+
+extensions = ["myst_nb", "sphinx_copybutton", "course_pages", "formulas", "diagrams"]
+
+# GitHub's Markdown, unchanged.
+myst_enable_extensions = [
+    *("alert", "amsmath", "dollarmath", "gfm_autolink", "strikethrough", "tasklist"),
+]
+myst_fence_as_directive = ["math", "mermaid"]
+myst_heading_anchors = 6
+myst_heading_slug_func = "github"
+myst_footnote_transition = False
+nb_execution_mode = "off"
+nb_merge_streams = True
+suppress_warnings = ["myst.strikethrough"]
+
+# What is read again when it changes; see course_pages.
+course_navigation = navigation(course)
+
+html_theme = "furo"
+html_math_renderer = "katex"
+html_static_path = ["static"]
+templates_path = ["templates"]
+html_css_files = ["course.css"]
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = True
+html_show_sourcelink = True
+html_use_index = False
+html_domain_indices = False
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+# A printed line (`#> `) is not part of what is copied.
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_selector = "div.highlight-python pre, div.highlight-ipython3 pre, div.highlight-sh pre"
+
+html_theme_options = {
+    "top_of_page_buttons": ["view", "edit"],
+    "source_repository": course.about.repository,
+    "source_branch": "main",
+    "source_directory": "",
+}

@@ -1,0 +1,205 @@
+"""What the course adds to Sphinx: navigation, home page, generated regions, source pages."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from docutils import nodes
+from pygments.lexer import inherit
+from pygments.lexers.python import PythonLexer
+from pygments.token import Generic
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
+
+from chainrule.course.manifest import Course, load_course
+from chainrule.course.site import NODE_HEIGHT, NODE_WIDTH, draw_graph, navigation, neighbours
+
+FENCE = re.compile(r"^ *(`{3,}|~{3,})")
+GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")
+ANCHOR = re.compile(r"<a\s+id=[\"']([^\"']+)[\"']\s*/?>")
+REGION = re.compile(r"<!-- generated: ([a-z-]+) -->")
+NOT_TEXT = {".svg", ".png", ".pdf", ".npz", ".ipynb"}
+
+
+class OutputLexer(PythonLexer):
+    """Python in which a line that starts with ``#> `` is what the block printed."""
+
+    name = "Python with its output"
+    tokens = {"root": [(r"^#>[^\n]*\n?", Generic.Output), inherit]}  # noqa: RUF012
+
+
+# --- Reading --------------------------------------------------------------------------
+
+
+def adapt_source(app, docname: str, content: list[str]) -> None:
+    """Accept GitHub's second way to write a formula; hang the navigation under the root."""
+    if not app.env.doc2path(docname).suffix == ".md":
+        return
+    lines, fence = content[0].split("\n"), ""
+    for number, line in enumerate(lines):
+        mark = FENCE.match(line)
+        if mark and (not fence or mark[1].startswith(fence)):
+            fence = "" if fence else mark[1]
+        elif not fence:
+            lines[number] = GITHUB_MATHS.sub(r"$\1$", line)
+    if docname == app.config.root_doc:
+        lines += _toctrees(app.config.course_navigation, docname)
+    content[0] = "\n".join(lines)
+
+
+def _toctrees(tree: list[tuple[str, list[tuple[str, str]]]], root: str) -> list[str]:
+    lines = []
+    for caption, entries in tree:
+        lines += ["", "```{toctree}", ":hidden:", f":caption: {caption}", ""]
+        lines += [f"{title} <{'self' if page == root else page}>" for title, page in entries]
+        lines += ["```"]
+    return lines
+
+
+class KnowAnchors(SphinxTransform):
+    """Let links find ``<a id="…"></a>``, the anchors that equations have."""
+
+    default_priority = 870  # before MyST looks for the targets of its links
+
+    def apply(self, **_) -> None:
+        """Add the anchors to the headings' slugs that MyST knows."""
+        slugs = getattr(self.document, "myst_slugs", None)
+        if slugs is None:
+            return
+        for raw in self.document.findall(nodes.raw):
+            for name in ANCHOR.findall(raw.astext()):
+                slugs[name] = (raw.line or 0, name, name)
+        self.env.metadata[self.env.docname]["myst_slugs"] = slugs
+
+
+def tidy(app, doctree: nodes.document) -> None:
+    """Wrap generated regions, drop comments, link source files to pages that show them."""
+    for raw in list(doctree.findall(nodes.raw)):
+        region = REGION.fullmatch(raw.astext().strip())
+        if region:
+            _wrap(raw, region[1])
+    for raw in list(doctree.findall(nodes.raw)):
+        if raw.astext().strip().startswith("<!--") and raw.astext().strip().endswith("-->"):
+            raw.parent.remove(raw)
+    shown = app.env.course_shown.setdefault(app.env.docname, set())
+    for link in list(doctree.findall(addnodes.download_reference)):
+        path = posixpath.normpath(
+            posixpath.join(posixpath.dirname(app.env.docname), link["reftarget"])
+        )
+        if (Path(app.srcdir) / path).is_file() and Path(path).suffix not in NOT_TEXT:
+            shown.add(path)
+            _relink(app, link, _page_showing(path))
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        folder = posixpath.join(posixpath.dirname(app.env.docname), link.get("reftarget", ""))
+        if link.get("reftype") == "myst" and (Path(app.srcdir) / folder).is_dir():
+            link.replace_self(link.children)
+
+
+def _wrap(start: nodes.raw, name: str) -> None:
+    siblings = start.parent.children
+    first = siblings.index(start)
+    for last in range(first + 1, len(siblings)):
+        if siblings[last].astext().strip() == "<!-- /generated -->":
+            box = nodes.container(classes=["generated", f"generated-{name}"])
+            parent, inside = start.parent, siblings[first + 1 : last]
+            parent[first : last + 1] = [box]
+            box.extend(inside)
+            return
+
+
+def _page_showing(path: str) -> str:
+    return f"source/{path}"
+
+
+def _relink(app, link: nodes.Element, page: str) -> None:
+    uri = app.builder.get_relative_uri(app.env.docname, page)
+    link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
+
+
+def forget(app, env, docname: str) -> None:
+    """A document that is read again shows what it links to now."""
+    env.course_shown.pop(docname, None)
+
+
+def prepare(app) -> None:
+    """Load the course once a build."""
+    app.course = load_course(Path(app.srcdir))
+    if not hasattr(app.env, "course_shown"):
+        app.env.course_shown = {}
+
+
+# --- Writing --------------------------------------------------------------------------
+
+
+def add_context(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Home is the front page; previous and next follow the reading order."""
+    context["master_doc"] = context["root_doc"] = "index"
+    before, after = neighbours(app.course).get(pagename, (None, None))
+    for key, page in (("prev", before), ("next", after)):
+        context[key] = page and {
+            "title": app.env.titles[page].astext(),
+            "link": app.builder.get_relative_uri(pagename, page),
+        }
+    if pagename == "index":
+        app.add_js_file("graph.js")
+
+
+def extra_pages(app):
+    """The home page, and one page a source file that a document links to."""
+    yield "index", home(app), "home.html"
+    for path in sorted(set().union(*app.env.course_shown.values())):
+        text = (Path(app.srcdir) / path).read_text(encoding="utf-8")
+        language = {".py": "python", ".toml": "toml"}.get(Path(path).suffix, "text")
+        code = app.builder.highlighter.highlight_block(text, language, linenos="inline")
+        body = f"<h1><code>{path}</code></h1>\n{code}"
+        yield _page_showing(path), {"title": path, "body": body}, "page.html"
+
+
+def home(app) -> dict:
+    """What the template of the home page shows; no sentence of it is written here."""
+    course: Course = app.course
+    readme = app.env.get_doctree(app.config.root_doc)
+    opening = next(readme.findall(nodes.paragraph), None)
+    written = {document.id for document in course.written()}
+    return {
+        "title": course.about.name,
+        "course": course,
+        "drawing": draw_graph(course),
+        "box": (NODE_WIDTH, NODE_HEIGHT),
+        "written": written,
+        "opening": app.builder.render_partial(opening)["fragment"] if opening else "",
+        "tracks": [(track, course.path_to(track.goals)) for track in course.tracks],
+        "notebooks": [entry for entry in course.notebooks if course.exists(entry)],
+        "minutes": lambda documents: duration(sum(each.minutes for each in documents)),
+        "reasons": {
+            document.id: [(course.by_id[need.id].title, need.because) for need in document.needs]
+            for document in course.documents
+        },
+        "has_source": False,
+        "furo_hide_toc": True,
+    }
+
+
+def duration(minutes: int) -> str:
+    """``55 min``, ``12 h``, ``1 h 15 min``."""
+    hours, rest = divmod(minutes, 60)
+    return " ".join([f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0 or hours == 0))
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.add_config_value("course_navigation", [], "env")
+    app.add_lexer("python", OutputLexer)
+    app.add_transform(KnowAnchors)
+    app.connect("builder-inited", prepare)
+    app.connect("source-read", adapt_source)
+    app.connect("doctree-read", tidy, priority=100)
+    app.connect("env-purge-doc", forget)
+    app.connect("html-collect-pages", extra_pages)
+    app.connect("html-page-context", add_context)
+    return {"parallel_read_safe": False, "parallel_write_safe": False}
+
+
+__all__ = ["navigation", "setup"]

@@ -1,0 +1,314 @@
+"""The site: what is in it, how its graph is laid out, and when it must be built again.
+
+Sphinx does the building, configured in ``site/``; this module knows the course.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import networkx as nx
+
+from chainrule.course.manifest import Course, Document, load_course
+from chainrule.course.node import NodeError, install_packages, packages_are_fresh
+
+REFERENCE = ("NOTATION", "GLOSSARY", "ROADMAP", "CONTRIBUTING")
+NODE_WIDTH, NODE_HEIGHT = 176, 44
+COLUMN, ROW = 192, 92
+MARGIN = 8
+
+
+class SiteError(Exception):
+    """The site could not be built; Sphinx has said why, with file and line."""
+
+
+def navigation(course: Course) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Captions, and under each the title and page of what exists, in reading order."""
+    groups = [
+        (phase.title, [entry for entry in course.written() if entry.phase == phase.number])
+        for phase in course.phases
+    ]
+    groups.append(("Notebooks", [entry for entry in course.notebooks if course.exists(entry)]))
+    tree = [
+        (caption, [(entry.title, page_of(entry.path)) for entry in entries])
+        for caption, entries in groups
+    ]
+    names = [name for name in REFERENCE if (course.root / f"{name}.md").is_file()]
+    about = [(f"About {course.about.name}", "README")]
+    tree.append(("Reference", [(name.capitalize(), name) for name in names] + about))
+    return [(caption, entries) for caption, entries in tree if entries]
+
+
+def page_of(path: str) -> str:
+    """The page of a source file: its path without the suffix."""
+    return path.rsplit(".", 1)[0]
+
+
+def neighbours(course: Course) -> dict[str, tuple[str | None, str | None]]:
+    """For each page the one before and the one after it, in reading order."""
+    documents = [page_of(entry.path) for entry in course.written()]
+    notebooks = [page_of(entry.path) for entry in course.notebooks if course.exists(entry)]
+    chains = [[None, *documents, None], [None, *notebooks, None]]
+    return {
+        page: (before, after)
+        for chain in chains
+        for before, page, after in zip(chain, chain[1:], chain[2:], strict=False)
+        if page
+    }
+
+
+# --- The graph of the home page -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Box:
+    """A subject in the drawing: the left upper corner of its box."""
+
+    document: Document
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A prerequisite in the drawing: an SVG path from one box down to another."""
+
+    source: str
+    target: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The whole graph, and the size of the sheet."""
+
+    boxes: list[Box]
+    lines: list[Line]
+    width: float
+    height: float
+
+
+def draw_graph(course: Course) -> Drawing:
+    """Lay the graph out in layers, prerequisites above, with few crossings.
+
+    Sugiyama's method in small: longest-path layers; an edge that skips layers gets a bend
+    in each; every layer is sorted by the mean position of its neighbours, up and down, and
+    the order with the fewest crossings is kept.
+    """
+    layers, edges = _with_bends(course.graph)
+    layers = _sorted_layers(layers, edges)
+    x = _positions(layers, edges)
+    left = min(x[name] - _width(name) / 2 for layer in layers for name in layer)
+    right = max(x[name] + _width(name) / 2 for layer in layers for name in layer)
+    top = {name: MARGIN + ROW * row for row, layer in enumerate(layers) for name in layer}
+    centre = {name: x[name] - left + MARGIN for name in top}
+
+    boxes = [
+        Box(document, round(centre[document.id] - NODE_WIDTH / 2, 1), top[document.id])
+        for document in course.documents
+    ]
+    lines = []
+    for source, target in course.graph.edges:
+        stops = [source, *(name for name in _bends(source, target, top)), target]
+        path = [f"M{centre[source]:.1f} {top[source] + NODE_HEIGHT}"]
+        for upper, lower in pairwise(stops):
+            start, end = top[upper] + NODE_HEIGHT, top[lower]
+            middle = (start + end) / 2
+            path.append(
+                f"C{centre[upper]:.1f} {middle:.1f} {centre[lower]:.1f} {middle:.1f}"
+                f" {centre[lower]:.1f} {end}"
+            )
+            if lower != target:
+                path.append(f"V{end + NODE_HEIGHT}")
+        lines.append(Line(source, target, " ".join(path)))
+    height = 2 * MARGIN + ROW * (len(layers) - 1) + NODE_HEIGHT
+    return Drawing(boxes, lines, round(right - left + 2 * MARGIN, 1), height)
+
+
+def _bend(source: str, target: str, row: int) -> str:
+    return f"{source}>{target}@{row}"
+
+
+def _bends(source: str, target: str, known: dict[str, int]) -> list[str]:
+    names = (_bend(source, target, row) for row in range(len(known)))
+    return [name for name in names if name in known]
+
+
+def _width(name: str) -> float:
+    return 28 if "@" in name else COLUMN
+
+
+def _with_bends(graph: nx.DiGraph) -> tuple[list[list[str]], list[tuple[str, str]]]:
+    layers = [list(layer) for layer in nx.topological_generations(graph)]
+    row = {name: index for index, layer in enumerate(layers) for name in layer}
+    edges = []
+    for source, target in graph.edges:
+        stops = [source]
+        for index in range(row[source] + 1, row[target]):
+            stops.append(_bend(source, target, index))
+            layers[index].append(stops[-1])
+        edges += pairwise([*stops, target])
+    return layers, edges
+
+
+def _sorted_layers(layers: list[list[str]], edges: list[tuple[str, str]]) -> list[list[str]]:
+    above: dict[str, list[str]] = {}
+    below: dict[str, list[str]] = {}
+    for source, target in edges:
+        above.setdefault(target, []).append(source)
+        below.setdefault(source, []).append(target)
+    best, fewest = layers, _crossings(layers, edges)
+    for sweep in range(24):
+        beside = above if sweep % 2 == 0 else below
+        place = {name: i / len(layer) for layer in layers for i, name in enumerate(layer)}
+        order = layers if sweep % 2 == 0 else layers[::-1]
+        arranged = []
+        for layer in order:
+
+            def mean(name: str, beside=beside, place=place) -> float:
+                near = beside.get(name, [])
+                return sum(place[other] for other in near) / len(near) if near else place[name]
+
+            arranged.append(sorted(layer, key=mean))
+            place |= {name: i / len(layer) for i, name in enumerate(arranged[-1])}
+        layers = arranged if sweep % 2 == 0 else arranged[::-1]
+        crossings = _crossings(layers, edges)
+        if crossings < fewest:
+            best, fewest = layers, crossings
+    return best
+
+
+def _crossings(layers: list[list[str]], edges: list[tuple[str, str]]) -> int:
+    place = {name: (row, i) for row, layer in enumerate(layers) for i, name in enumerate(layer)}
+    ends = [(*place[source], place[target][1]) for source, target in edges]
+    return sum(
+        first[0] == second[0] and (first[1] - second[1]) * (first[2] - second[2]) < 0
+        for index, first in enumerate(ends)
+        for second in ends[:index]
+    )
+
+
+def _positions(layers: list[list[str]], edges: list[tuple[str, str]]) -> dict[str, float]:
+    """Centres: each at the mean of its neighbours, as far as the order leaves room."""
+    beside: dict[str, list[str]] = {}
+    for source, target in edges:
+        beside.setdefault(source, []).append(target)
+        beside.setdefault(target, []).append(source)
+    x = {}
+    for layer in layers:
+        total = sum(_width(name) for name in layer)
+        x |= _packed(layer, {name: 0.0 for name in layer}, -total / 2)
+    for _ in range(40):
+        for layer in (*layers, *layers[::-1]):
+            wish = {
+                name: sum(x[other] for other in beside.get(name, [name]))
+                / len(beside.get(name, [name]))
+                for name in layer
+            }
+            x |= _packed(layer, wish, None)
+    return x
+
+
+def _packed(layer: list[str], wish: dict[str, float], start: float | None) -> dict[str, float]:
+    """The positions nearest to the wishes that keep order and distance (pooled violators)."""
+    offset, offsets = 0.0, {}
+    for name in layer:
+        offsets[name] = offset + _width(name) / 2
+        offset += _width(name)
+    if start is not None:
+        return {name: start + offsets[name] for name in layer}
+    blocks: list[list[float]] = []
+    for name in layer:
+        blocks.append([wish[name] - offsets[name], 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            value, count = blocks.pop()
+            other, number = blocks[-1]
+            blocks[-1] = [(value * count + other * number) / (count + number), count + number]
+    shifts = [value for value, count in blocks for _ in range(int(count))]
+    return {name: offsets[name] + shift for name, shift in zip(layer, shifts, strict=True)}
+
+
+# --- Building -------------------------------------------------------------------------
+
+
+def build(
+    root: Path,
+    *,
+    strict: bool = False,
+    configuration: Path | None = None,
+    output: Path | None = None,
+) -> Path:
+    """Build what is stale and return the folder of pages.
+
+    ``strict`` makes a warning an error and never trusts the stamp. ``configuration`` is the
+    folder with ``conf.py`` (default: ``site/`` of the checkout), ``output`` where the pages go.
+
+    Raises:
+        SiteError: Sphinx failed, or the npm packages cannot be had.
+    """
+    site = configuration or root / "site"
+    folder = output or site / "_build"
+    if not (site / "conf.py").is_file():
+        raise SiteError(f"no site configuration in {site}: run this inside a checkout")
+    try:
+        if not packages_are_fresh(site):
+            install_packages(site)
+    except NodeError as error:
+        raise SiteError(str(error)) from None
+    stamp, state = folder / "stamp", fingerprint(root, site)
+    pages = folder / "html"
+    if not strict and stamp.is_file() and stamp.read_text() == state:
+        return pages
+    if pages.is_dir() and _pages_are_gone(root, pages):
+        shutil.rmtree(pages)
+    print("Building the site", flush=True)
+    command = [sys.executable, "-m", "sphinx", "--builder", "html", "--quiet"]
+    command += ["--conf-dir", str(site), "--doctree-dir", str(folder / "doctrees")]
+    command += ["--fail-on-warning"] if strict else []
+    environment = os.environ | {"CHAINRULE_ROOT": str(root)}
+    done = subprocess.run([*command, str(root), str(pages)], env=environment, check=False)
+    if done.returncode:
+        stamp.unlink(missing_ok=True)
+        raise SiteError("the site was not built; the lines above say which file and line")
+    stamp.write_text(state)
+    return pages
+
+
+def sources(root: Path, site: Path) -> list[Path]:
+    """Every file that a page is made of."""
+    course = load_course(root)
+    entries = (*course.documents, *course.notebooks)
+    documents = [root / entry.path for entry in entries]
+    named = [root / f"{name}.md" for name in ("README", *REFERENCE)]
+    folders = (site / "extensions", site / "static", site / "templates", root / "figures")
+    own = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
+    files = [root / "course.toml", site / "conf.py", site / "package-lock.json"]
+    files += [Path(__file__), site / "formulas.mjs", *(root / "src").rglob("*.py")]
+    return sorted(path for path in {*documents, *named, *own, *files} if path.is_file())
+
+
+SOURCES = {".py", ".html", ".css", ".js", ".svg", ".png"}
+
+
+def fingerprint(root: Path, site: Path) -> str:
+    """A digest of the sources' paths, sizes and times of change: equal if nothing changed."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sources(root, site):
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _pages_are_gone(root: Path, pages: Path) -> bool:
+    """Whether a page was built whose source is no more: Sphinx would leave it there."""
+    for copied in (pages / "_sources").rglob("*.txt"):
+        if not (root / copied.relative_to(pages / "_sources").with_suffix("")).is_file():
+            return True
+    return False
