@@ -162,7 +162,7 @@ def test_random_features_equal_scikit_learn_ridge(rng):
     np.testing.assert_allclose(net.weights[1], peer.coef_.T, rtol=1e-7)
 
 
-@pytest.mark.parametrize(("H", "lowest", "highest"), [(64, 0.90, 0.955), (512, 0.97, 0.995)])
+@pytest.mark.parametrize(("H", "lowest", "highest"), [(64, 0.91, 0.94), (512, 0.97, 0.99)])
 def test_random_features_on_digits(H, lowest, highest):
     data = load_digits()
     X, Y = data.data / 16, np.eye(10)[data.target]

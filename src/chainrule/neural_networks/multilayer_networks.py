@@ -230,7 +230,7 @@ def random_features_ridge(
     if lam <= 0:
         raise ValueError(f"random_features_ridge: lam must be positive, got {lam}")
     net = MLP([X.shape[1], H, Y.shape[1]], rng=rng)
-    net.biases[0] = rng.normal(size=H)
+    net.biases[0] = rng.normal(size=H) / np.sqrt(X.shape[1])
     features = net.forward(X)[1][1]
     mean, target = features.mean(axis=0), Y.mean(axis=0)
     centred = features - mean
