@@ -1,0 +1,217 @@
+"""The audit: every check of the course, over one parse of everything.
+
+A check is a file in ``chainrule/course/checks``; being there is enough. It has
+
+``NAME``
+    what ``--only`` and a finding call it.
+``STOPS``
+    one sentence: the defect that it keeps from a reader.
+``check(audit) -> Iterator[Finding]``
+    reads; executes nothing of the course.
+
+and, where it needs them,
+
+``run(audit) -> Iterator[Finding]``
+    executes what the course contains; only with ``--run``.
+``write(audit) -> Iterator[tuple[str, str]]``
+    with ``--write``, before checking: path and new text of each file that the check can refresh.
+    Where that means executing, do it only if ``audit.run`` is true. Show nothing, write nothing.
+``begin(audit) -> None``
+    starts work that goes on beside the other checks.
+
+Documents without a file are plans: a check goes over ``audit.written`` and finds nothing in
+the rest. Paths in findings are relative to the root, with forward slashes.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Course, Document
+from chainrule.course.markdown import Page, parse
+
+UNSEEN = {"node_modules", "__pycache__", "_build", "build", "dist", "workbook", "runs"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A notebook's cell; ``line`` is that of its first line in the file."""
+
+    kind: str
+    source: str
+    line: int
+
+
+class Audit:
+    """The course as the checks see it: each file is read and parsed once."""
+
+    def __init__(self, course: Course, run: bool = False):
+        self.course = course
+        self.root = course.root
+        self.run = run
+        self._texts: dict[str, str] = {}
+        self._pages: dict[str, Page] = {}
+        self._trees: dict[str, ast.Module | SyntaxError] = {}
+        self._cells: dict[str, list[Cell]] = {}
+
+    @cached_property
+    def files(self) -> set[str]:
+        """Every file of the checkout, relative to the root; nothing that is built or hidden."""
+        found = set()
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [
+                name for name in folders if name not in UNSEEN and name[0] != "." or name == ".ci"
+            ]
+            place = Path(folder).relative_to(self.root).as_posix()
+            found.update(f"{place}/{name}" if place != "." else name for name in names)
+        return found
+
+    @cached_property
+    def written(self) -> list[Document]:
+        """The documents that exist, in reading order."""
+        return self.course.written()
+
+    @cached_property
+    def pages(self) -> dict[str, Page]:
+        """Documents that exist and the Markdown files beside the manifest, by path."""
+        beside = sorted(path for path in self.files if path.endswith(".md") and "/" not in path)
+        return {path: self.page(path) for path in [*beside, *(doc.path for doc in self.written)]}
+
+    @cached_property
+    def notebooks(self) -> list[str]:
+        """Paths of the notebooks that exist, in order."""
+        return sorted(path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
+
+    def text(self, path: str) -> str:
+        """The text of a file."""
+        if path not in self._texts:
+            self._texts[path] = (self.root / path).read_text(encoding="utf-8", errors="replace")
+        return self._texts[path]
+
+    def page(self, path: str) -> Page:
+        """A parsed Markdown file."""
+        if path not in self._pages:
+            self._pages[path] = parse(self.text(path))
+        return self._pages[path]
+
+    def tree(self, path: str) -> ast.Module | SyntaxError:
+        """The syntax tree of a Python file, or why there is none."""
+        if path not in self._trees:
+            try:
+                self._trees[path] = ast.parse(self.text(path))
+            except SyntaxError as error:
+                self._trees[path] = error
+        return self._trees[path]
+
+    def cells(self, path: str) -> list[Cell]:
+        """The cells of a notebook; none if the file is not a notebook."""
+        if path not in self._cells:
+            self._cells[path] = read_cells(self.text(path))
+        return self._cells[path]
+
+    def module_files(self, document: Document) -> list[str]:
+        """The files of a document's module: one, or those of its package."""
+        return python_files(self.files, "src/" + document.module.replace(".", "/"))
+
+    def test_files(self, document: Document) -> list[str]:
+        """The tests of a document's module: ``test_name.py``, ``test_name_….py``, a folder."""
+        folder, name = document.module.split(".")[1:]
+        tests = (path for path in self.files if path.startswith(f"tests/{folder}/"))
+        pattern = rf"tests/{folder}/(test_{name}(_\w+)?\.py|(test_)?{name}/.*\.py)"
+        return sorted(path for path in tests if re.fullmatch(pattern, path))
+
+    def forget(self, path: str) -> None:
+        """Read a file again: it was written."""
+        for known in (self._texts, self._pages, self._trees, self._cells):
+            known.pop(path, None)
+        for name in ("files", "written", "pages", "notebooks"):
+            self.__dict__.pop(name, None)
+
+
+@dataclass
+class Report:
+    """What an audit found, what it wrote (path, old text, new text), what each check took."""
+
+    findings: list[Finding] = field(default_factory=list)
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def checks() -> list[ModuleType]:
+    """Every check, by name."""
+    from chainrule.course import checks as folder
+
+    found = [
+        import_module(f"{folder.__name__}.{info.name}") for info in iter_modules(folder.__path__)
+    ]
+    return sorted((check for check in found if hasattr(check, "NAME")), key=lambda c: c.NAME)
+
+
+def perform(course: Course, chosen: Iterable[ModuleType], run: bool, write: bool) -> Report:
+    """Refresh what can be refreshed if ``write``, then check."""
+    from chainrule.course.figures import write_atomically
+
+    audit, report, chosen = Audit(course, run), Report(), list(chosen)
+    # Generated regions show what the others wrote, so they come last.
+    for check in sorted(chosen, key=lambda c: c.NAME == "generated") if write else ():
+        for path, text in list(check.write(audit)) if hasattr(check, "write") else ():
+            old = audit.text(path) if path in audit.files else ""
+            if text != old:
+                write_atomically(audit.root / path, text.encode())
+                audit.forget(path)
+                report.changes.append((path, old, text))
+    for check in chosen:
+        if hasattr(check, "begin"):
+            check.begin(audit)
+    found: set[Finding] = set()
+    # What began in the background is asked for last.
+    for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
+        start = time.perf_counter()
+        found.update(check.check(audit))
+        if run and hasattr(check, "run"):
+            found.update(check.run(audit))
+        report.seconds[check.NAME] = time.perf_counter() - start
+    report.findings = sorted(found)
+    return report
+
+
+def python_files(files: set[str], place: str) -> list[str]:
+    """``place.py``, or the Python files of the package ``place``."""
+    single = [f"{place}.py"] if f"{place}.py" in files else []
+    return single or sorted(p for p in files if p.startswith(f"{place}/") and p.endswith(".py"))
+
+
+def read_cells(text: str) -> list[Cell]:
+    """The cells of a notebook's JSON, each with its line; none if it is not a notebook."""
+    try:
+        cells = json.loads(text)["cells"]
+        sources = [(str(cell["cell_type"]), "".join(cell["source"])) for cell in cells]
+    except (ValueError, KeyError, TypeError):
+        return []
+    starts = [m.start() for m in re.finditer(r'^ {3}"source":', text, re.M)]
+    lines = [text.count("\n", 0, start) + 2 for start in starts]
+    if len(lines) != len(sources):
+        lines = [1] * len(sources)
+    return [Cell(kind, source, line) for (kind, source), line in zip(sources, lines, strict=True)]
+
+
+def prose_pages(audit: Audit) -> Iterator[tuple[str, int, Page]]:
+    """Every page and every Markdown cell: path, lines to add to the page's, page."""
+    for path, page in audit.pages.items():
+        yield path, 0, page
+    for path in audit.notebooks:
+        for cell in audit.cells(path):
+            if cell.kind == "markdown":
+                yield path, cell.line - 1, parse(cell.source)

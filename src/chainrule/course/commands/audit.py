@@ -1,0 +1,93 @@
+"""``chainrule audit``: check the whole course."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainrule.course.cli import UsageError
+
+
+class Format(StrEnum):
+    """How findings are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(audit)
+
+
+def audit(
+    run: Annotated[bool, typer.Option("--run", help="Also execute what can be executed.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Refresh what is generated.")] = False,
+    format: Annotated[Format, typer.Option(help="How findings are printed.")] = Format.TEXT,
+    root: Annotated[Path | None, typer.Option(help="Another checkout.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run this check (repeatable).")] = None,
+    list_checks: Annotated[bool, typer.Option("--list", help="Show every check.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="Show what each document holds.")] = False,
+) -> None:
+    """Check that documents, code, exercises, figures and notebooks agree.
+
+    Exit status: 0 nothing found, 1 findings, 2 the audit cannot run.
+    """
+    from chainrule.course.audit import Audit, checks, perform
+    from chainrule.course.manifest import MANIFEST, find_root, load_course
+
+    start = time.perf_counter()
+    known = checks()
+    if list_checks:
+        width = max(len(check.NAME) for check in known)
+        for check in known:
+            print(f"{check.NAME:<{width}}  {check.STOPS}")
+        return
+    if root is not None and not (root / MANIFEST).is_file():
+        raise UsageError(f"--root {root}: there is no {MANIFEST} in it")
+    course = load_course(root.resolve() if root else find_root())
+    if table:
+        from chainrule.course.generated import contents_table
+
+        print("\n".join(contents_table(Audit(course))))
+        return
+    names = {check.NAME for check in known}
+    if unknown := sorted(set(only or ()) - names):
+        raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")
+    chosen = [check for check in known if not only or check.NAME in only]
+    report = perform(course, chosen, run, write)
+    if format is Format.JSON:
+        for path, *_ in report.changes:
+            print(f"wrote {path}", file=sys.stderr)
+        print(json.dumps([finding.as_dict() for finding in report.findings], indent=2))
+    else:
+        for path, old, new in report.changes:
+            lines = difflib.unified_diff(
+                old.splitlines(), new.splitlines(), path, path, "before", "after", 1, ""
+            )
+            print("\n".join(lines) + "\n")
+        for finding in report.findings:
+            print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
+            if finding.fix:
+                print(f"    {finding.fix}")
+        print(_summary(report, len(course.written()), time.perf_counter() - start))
+    raise typer.Exit(1 if report.findings else 0)
+
+
+def _summary(report, documents: int, seconds: float) -> str:
+    counts: dict[str, int] = {}
+    for finding in report.findings:
+        counts[finding.check] = counts.get(finding.check, 0) + 1
+    wrote = f"{len(report.changes)} files written, " if report.changes else ""
+    over = f"{documents} documents, {len(report.seconds)} checks, {seconds:.1f} s"
+    if not counts:
+        return f"{wrote}nothing found: {over}"
+    by_check = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return f"{wrote}{len(report.findings)} found ({by_check}): {over}"
