@@ -69,10 +69,10 @@ class Audit:
     @cached_property
     def files(self) -> set[str]:
         """Every file of the checkout, relative to the root; nothing that is built or hidden."""
-        found = set()
+        found: set[str] = set()
         for folder, folders, names in os.walk(self.root):
             folders[:] = [
-                name for name in folders if name not in UNSEEN and name[0] != "." or name == ".ci"
+                name for name in folders if name == ".ci" or not (name in UNSEEN or name[0] == ".")
             ]
             place = Path(folder).relative_to(self.root).as_posix()
             found.update(f"{place}/{name}" if place != "." else name for name in names)

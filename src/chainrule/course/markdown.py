@@ -189,6 +189,24 @@ class Region:
     text: str
 
 
+@dataclass(frozen=True)
+class Inline:
+    """The source of one paragraph, cell or heading: for rules about how it is spelled.
+
+    ``formulas`` holds the spans between dollars, dollars included; ``dollars`` the places of
+    dollar signs that belong to no formula and are not escaped.
+    """
+
+    line: int
+    source: str
+    formulas: list[tuple[int, int]]
+    dollars: list[int]
+
+    def line_at(self, offset: int) -> int:
+        """The line of the file on which a position stands."""
+        return self.line + self.source.count("\n", 0, offset)
+
+
 @dataclass
 class Page:
     """A parsed document. All lists are in the order of the file."""
@@ -203,7 +221,7 @@ class Page:
     comments: list[Comment] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
     paragraphs: list[Paragraph] = field(default_factory=list)
-    inlines: list[tuple[int, str]] = field(default_factory=list)
+    inlines: list[Inline] = field(default_factory=list)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -307,8 +325,9 @@ class _Reader:
             kind = "quote"
         paragraph = Paragraph(line, kind, self.section)
         self.page.paragraphs.append(paragraph)
-        self.page.inlines.append((line, token.content))
         flat = token.content.replace("\n", " ")
+        formulas: list[tuple[int, int]] = []
+        rest = list(token.content)  # what is neither code nor formula nor HTML
         cursor, text, bold = 0, "", 0
         open_links: list[tuple[int, str, int]] = []
         for child in token.children or []:
@@ -321,6 +340,8 @@ class _Reader:
                     before, cursor = token.content[:found], found + len(raw)
                 else:
                     before = token.content[:cursor]
+                if found >= 0 and child.type in ("code_inline", "html_inline"):
+                    rest[found:cursor] = " " * len(raw)
             if child.type == "text":
                 text += raw
             elif child.type in ("softbreak", "hardbreak"):
@@ -330,6 +351,10 @@ class _Reader:
                 text += f"`{token.content[cursor - len(raw) : cursor]}`"
             elif child.type == "math_inline":
                 style = "backtick" if child.markup == "$`" else "dollar"
+                width = len(child.markup)
+                formulas.append((cursor - len(raw) - width, cursor + width))
+                rest[cursor - len(raw) - width : cursor + width] = " " * (len(raw) + 2 * width)
+                cursor += width
                 self.page.formulas.append(Formula(here, raw, style))
                 text += f"${raw}$"
             elif child.type == "html_inline":
@@ -347,6 +372,8 @@ class _Reader:
             elif child.type == "strong_close":
                 paragraph.bold.append((bold, len(text)))
         paragraph.text = text
+        dollars = [found.start() for found in re.finditer(r"(?<!\\)\$", "".join(rest))]
+        self.page.inlines.append(Inline(line, token.content, formulas, dollars))
 
     def heading(self, token: Token, line: int, level: int) -> None:
         """Give a heading its anchor; the second of a name gets ``-1``, the third ``-2``."""
