@@ -1,0 +1,124 @@
+"""Code blocks and computed numbers of documents: their form, and with ``--run`` their truth."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from tokenize import TokenError
+
+from chainrule.course.audit import Audit
+from chainrule.course.blocks import MARK, outputs, run_all, runs
+from chainrule.course.finding import Finding
+from chainrule.course.markdown import Block, Page
+
+NAME = "documents"
+STOPS = "A reader runs a block, or recomputes a number, and gets something else than the page says."
+
+MOST_LINES = 25
+# Blocks that may go unexecuted in the whole course. Lower this when one goes; never raise it.
+MOST_NO_RUN = 0
+NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "python-repl"}
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Report blocks and numbers that could not be run, or that nothing would run."""
+    skipped = []
+    for path in _budgets(audit):
+        page = audit.page(path)
+        for block in page.blocks:
+            for line, message, fix in _faults(page, block):
+                yield Finding(path, line, NAME, message, fix)
+            if block.options == ["no-run"]:
+                skipped.append((path, block.line))
+        for line, message, fix in [*_numbers(page), *_swallowed(page)]:
+            yield Finding(path, line, NAME, message, fix)
+    if len(skipped) > MOST_NO_RUN:
+        path, line = skipped[-1]
+        message = f"{len(skipped)} blocks are marked no-run, the course allows {MOST_NO_RUN}"
+        yield Finding(path, line, NAME, message, "make the block run")
+
+
+def run(audit: Audit) -> Iterator[Finding]:
+    """Execute every document and report what differs from its text."""
+    for result in run_all(audit.root, _budgets(audit).items()):
+        yield from result.findings
+
+
+def write(audit: Audit) -> Iterator[tuple[str, str]]:
+    """Update the outputs and numbers that execution contradicts."""
+    if audit.run:
+        for result in run_all(audit.root, _budgets(audit).items()):
+            yield result.path, result.updated
+
+
+def _budgets(audit: Audit) -> dict[str, float]:
+    """What is executed, and the seconds of CPU time that each file may take."""
+    documents = {document.path: document.seconds for document in audit.written}
+    return {**documents, **({"README.md": 10.0} if "README.md" in audit.files else {})}
+
+
+def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:
+    if block.language.lower() not in NEARLY_PYTHON:
+        return
+    if block.language != "python" or block.options not in ([], ["no-run"]):
+        fix = "write ```python, or ```python no-run with the reason in the sentence before"
+        yield block.line, f"{block.info!r} blocks are never executed", fix
+        return
+    if block.options and not _reason(page, block):
+        fix = "end the paragraph above it with the sentence that says why it must not run"
+        yield block.line, "a no-run block without a reason before it", fix
+    code = block.code.split("\n")[:-1]
+    if len(code) > MOST_LINES:
+        message = f"a block of {len(code)} lines, at most {MOST_LINES} are allowed"
+        yield block.line, message, "split it, and say between the parts what happens"
+    if not block.code.strip():
+        yield block.line, "an empty block", "remove it"
+    if runs(block):
+        try:
+            _, stray = outputs(block)
+        except SyntaxError as error:
+            line = error.lineno or block.first_line
+            yield line, f"not valid Python: {error.msg}", "correct the code"
+        except TokenError as error:
+            yield block.first_line, f"not valid Python: {error.args[0]}", "correct the code"
+        else:
+            fix = f"put {MARK} lines directly below the top-level statement that prints them"
+            for line in stray:
+                yield line, f"a {MARK} line that no statement ends before", fix
+
+
+def _reason(page: Page, block: Block) -> bool:
+    above = [line.strip() for line in page.lines[: block.line - 1] if line.strip(" >")]
+    return bool(above) and re.search(r"\w[.:]$", above[-1]) is not None
+
+
+def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
+    for comment in page.comments:
+        if comment.expression is None:
+            continue
+        try:
+            ast.parse(f"({comment.expression})", mode="eval")
+        except SyntaxError as error:
+            message = f"{comment.expression!r} is not a Python expression: {error.msg}"
+            yield comment.line, message, "correct it"
+        if not comment.before.strip():
+            fix = "put the number directly before the comment"
+            yield comment.line, "a computed number without a number before it", fix
+    for formula in page.formulas:
+        if "<!--=" in formula.tex:
+            fix = "put the comment after the closing dollar sign"
+            yield formula.line, "a computed number inside a formula is never evaluated", fix
+
+
+def _swallowed(page: Page) -> Iterator[tuple[int, str, str]]:
+    """Fences that a reader sees as text, because HTML just above swallows them."""
+    inside = {
+        line
+        for block in page.blocks
+        for line in range(block.line, block.line + block.code.count("\n") + 2)
+    }
+    for number, line in enumerate(page.lines, 1):
+        if number not in inside and re.match(r"\s*(```|~~~)\s*python", line):
+            fix = "leave an empty line before it"
+            yield number, "this fence does not open a code block", fix
