@@ -103,7 +103,7 @@ def _figure_calls(audit: Audit, script: str) -> Iterator[ast.Call]:
 def _names(audit: Audit, script: str) -> dict[str, int]:
     """The figures that a script draws, each with its line."""
     return {
-        call.args[0].value: call.lineno
+        str(call.args[0].value): call.lineno
         for call in _figure_calls(audit, script)
         if call.args and isinstance(call.args[0], ast.Constant)
     }

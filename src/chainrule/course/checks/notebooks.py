@@ -126,10 +126,10 @@ def _seeds(index: int, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
     fix = "rng = np.random.default_rng(0)"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
-            if not node.args and not node.keywords:
+            if not (node.args or node.keywords):
                 yield index, "a generator without a seed", fix
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("np.random"):
-            if node.attr not in SEEDED:
+        elif isinstance(node, ast.Attribute) and node.attr not in SEEDED:
+            if ast.unparse(node.value) in ("np.random", "numpy.random"):
                 yield index, f"np.random.{node.attr} draws from a hidden global state", fix
 
 
