@@ -1,0 +1,236 @@
+"""Entropies, divergences and codes against SciPy, scikit-learn, torch and exact round trips."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import mutual_info_score
+
+from chainrule.math_foundations.information_theory import (
+    arithmetic_decode,
+    arithmetic_encode,
+    conditional_entropy,
+    cross_entropy,
+    entropy,
+    gaussian_kl,
+    huffman,
+    js,
+    kl,
+    kl_estimators,
+    miller_madow,
+    mutual_information,
+    nats_to_bits,
+    perplexity,
+)
+from chainrule.math_foundations.probability import Gaussian
+
+
+@st.composite
+def distributions(draw, count=1, max_symbols=9):
+    symbols = draw(st.integers(1, max_symbols))
+    weights = st.lists(st.floats(0, 1), min_size=symbols, max_size=symbols)
+    result = []
+    for _ in range(count):
+        p = np.array(draw(weights)) + 1e-9 * draw(st.sampled_from([0, 1]))
+        result.append(p / p.sum() if p.sum() > 1e-6 else np.full(symbols, 1 / symbols))
+    return result
+
+
+@given(distributions(count=2), st.sampled_from([2.0, np.e, 10.0]))
+def test_entropy_and_divergence_equal_scipy(pair, base):
+    p, q = pair
+    assert entropy(p, base) == pytest.approx(scipy.stats.entropy(p, base=base), rel=1e-9, abs=1e-12)
+    expected = scipy.stats.entropy(p, q, base=base)
+    if np.isinf(expected):
+        assert np.isinf(kl(p, q, base))
+        assert np.isinf(cross_entropy(p, q, base))
+    else:
+        assert kl(p, q, base) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        assert cross_entropy(p, q, base) == pytest.approx(
+            scipy.stats.entropy(p, base=base) + expected, rel=1e-9, abs=1e-9
+        )
+    assert kl(p, q) >= -1e-12
+
+
+def test_worked_numbers():
+    quarters = np.array([1 / 2, 1 / 4, 1 / 8, 1 / 8])
+    assert entropy(quarters, base=2) == 1.75
+    p, q = np.array([1 / 2, 1 / 2]), np.array([3 / 4, 1 / 4])
+    assert round(kl(p, q, 2), 4) == 0.2075
+    assert round(kl(q, p, 2), 4) == 0.1887
+    joint = np.array([[0.4, 0.1], [0.1, 0.4]])
+    assert round(mutual_information(joint, 2), 3) == 0.278
+    assert round(nats_to_bits(1.284), 3) == 1.852
+    assert entropy(np.full(8, 1 / 8), 2) == 3.0
+
+
+def test_entropy_is_never_negative_zero_or_nan():
+    assert str(abs(entropy(np.array([1.0, 0.0])))) == "0.0"
+
+
+@given(distributions(count=2))
+def test_jensen_shannon_equals_scipy(pair):
+    p, q = pair
+    expected = scipy.spatial.distance.jensenshannon(p, q) ** 2
+    assert js(p, q) == pytest.approx(np.nan_to_num(expected), abs=1e-7)
+    assert js(p, q) == pytest.approx(js(q, p), abs=1e-12)
+    assert js(p, q) <= np.log(2) + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mutual_information_equals_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 7, size=(3, 5))
+    counts[0, 0] += 1
+    joint = counts / counts.sum()
+    rows, columns = np.nonzero(counts)
+    labels = np.repeat([rows, columns], counts[rows, columns], axis=1)
+    information = mutual_information(joint)
+    assert information == pytest.approx(mutual_info_score(*labels), abs=1e-12)
+    assert information == pytest.approx(
+        entropy(joint.sum(axis=0)) - conditional_entropy(joint), abs=1e-12
+    )
+    assert conditional_entropy(joint) == pytest.approx(
+        sum(row.sum() * entropy(row / row.sum()) for row in joint if row.sum() > 0), abs=1e-12
+    )
+
+
+def test_data_processing_loses_information(rng):
+    joint = rng.dirichlet(np.ones(35)).reshape(5, 7)
+    channel = rng.dirichlet(np.ones(3), size=7)
+    assert mutual_information(joint @ channel) < mutual_information(joint)
+
+
+def test_miller_madow_removes_most_of_the_bias(rng):
+    p = rng.dirichlet(np.ones(11))
+    counts = rng.multinomial(60, p, size=4000)
+    plug_in = np.mean([entropy(c / 60) for c in counts]) - entropy(p)
+    corrected = np.mean([miller_madow(c) for c in counts]) - entropy(p)
+    assert plug_in == pytest.approx(-10 / 120, rel=0.2)
+    assert abs(corrected) < 0.25 * abs(plug_in)
+
+
+def test_plug_in_information_is_biased_up(rng):
+    tables = rng.multinomial(200, np.full(15, 1 / 15), size=2000).reshape(-1, 3, 5) / 200
+    bias = np.mean([mutual_information(table) for table in tables])
+    assert bias == pytest.approx(2 * 4 / 400, rel=0.1)
+
+
+def test_perplexity():
+    assert perplexity(-np.log(np.array([1 / 2, 1 / 4, 1 / 8]))) == pytest.approx(4, rel=1e-12)
+    assert perplexity(np.log(50257.0)) == pytest.approx(50257)
+
+
+def test_gaussian_kl_equals_torch(rng):
+    def gaussian():
+        A = rng.normal(size=(3, 3))
+        return Gaussian(rng.normal(size=3), A @ A.T + 0.5 * np.eye(3))
+
+    p, q = gaussian(), gaussian()
+    peers = [
+        torch.distributions.MultivariateNormal(torch.tensor(g.mu), torch.tensor(g.cov))
+        for g in (p, q)
+    ]
+    expected = torch.distributions.kl_divergence(*peers).item()
+    assert gaussian_kl(p, q) == pytest.approx(expected, rel=1e-10)
+    assert gaussian_kl(p, p) == pytest.approx(0, abs=1e-12)
+
+
+def test_kl_estimators(rng):
+    p, q = scipy.stats.norm(0, 1), scipy.stats.norm(0.1, 1)
+    x = p.rvs(size=100_000, random_state=rng)
+    k1, k2, k3 = kl_estimators(p.logpdf(x), q.logpdf(x))
+    exact = gaussian_kl(Gaussian(np.zeros(1), np.eye(1)), Gaussian(np.full(1, 0.1), np.eye(1)))
+    assert exact == pytest.approx(0.005)
+    for estimate in (k1, k3):
+        assert abs(estimate.mean() - exact) < 3 * scipy.stats.sem(estimate)
+    assert np.all(k3 >= 0)
+    assert np.any(k1 < 0)
+    assert k3.std() < 0.2 * k1.std()
+    assert k2.mean() == pytest.approx(exact, rel=0.05)
+
+
+def test_kl_estimators_differ_when_far_apart(rng):
+    p, q = scipy.stats.norm(0, 1), scipy.stats.norm(1, 1)
+    x = p.rvs(size=100_000, random_state=rng)
+    k1, k2, k3 = kl_estimators(p.logpdf(x), q.logpdf(x))
+    assert abs(k1.mean() - 0.5) < 3 * scipy.stats.sem(k1)
+    assert abs(k3.mean() - 0.5) < 3 * scipy.stats.sem(k3)
+    assert k2.mean() > 0.6
+
+
+def test_huffman_of_halves_meets_the_entropy():
+    p = np.array([1 / 2, 1 / 4, 1 / 8, 1 / 8])
+    assert [len(code) for code in huffman(p)] == [1, 2, 3, 3]
+
+
+@given(distributions(max_symbols=12))
+def test_huffman_is_a_prefix_code_within_one_bit_of_the_entropy(one):
+    (p,) = one
+    codes = huffman(p)
+    assert len(set(codes)) == len(codes)
+    assert not any(a != b and b.startswith(a) for a in codes for b in codes)
+    length = sum(weight * len(code) for weight, code in zip(p, codes, strict=True))
+    if len(p) > 1:
+        assert entropy(p, 2) - 1e-9 <= length < entropy(p, 2) + 1
+
+
+def test_huffman_is_optimal_on_small_alphabets(rng):
+    # Any complete prefix code has Kraft sum 1: enumerate the lengths for four symbols.
+    for _ in range(30):
+        p = rng.dirichlet(np.ones(4))
+        length = sum(w * len(c) for w, c in zip(p, huffman(p), strict=True))
+        ordered = np.sort(p)[::-1]
+        assert length == pytest.approx(min(2.0, ordered @ np.array([1, 2, 3, 3])))
+
+
+def history_model(symbols):
+    """Probabilities that depend on everything seen so far."""
+
+    def model(prefix):
+        counts = np.ones(symbols)
+        for position, symbol in enumerate(prefix):
+            counts[symbol] += 3 * (position + 1)
+        return counts / counts.sum()
+
+    return model
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 6), st.data())
+def test_arithmetic_coder_round_trip_within_two_bits(alphabet, data):
+    message = data.draw(st.lists(st.integers(0, alphabet - 1), max_size=60))
+    model = history_model(alphabet)
+    bits = arithmetic_encode(message, model)
+    assert set(bits) <= {0, 1}
+    assert arithmetic_decode(bits, model, len(message)) == message
+    ideal = -sum(np.log2(model(message[:i])[s]) for i, s in enumerate(message))
+    assert len(bits) <= ideal + 2
+
+
+def test_arithmetic_coder_on_a_long_skewed_message(rng):
+    p = np.array([0.98, 0.015, 0.004, 0.001])
+    message = rng.choice(4, size=5000, p=p).tolist()
+    bits = arithmetic_encode(message, lambda _: p)
+    assert arithmetic_decode(bits, lambda _: p, len(message)) == message
+    ideal = -np.log2(p[message]).sum()
+    assert ideal - 1e-3 <= len(bits) <= ideal + 2
+    assert len(bits) < 0.2 * len(message)
+
+
+def test_arithmetic_coder_when_the_interval_straddles_the_middle():
+    p = np.array([0.3, 0.4, 0.3])
+    message = [1] * 500 + [0]
+    bits = arithmetic_encode(message, lambda _: p)
+    assert arithmetic_decode(bits, lambda _: p, 501) == message
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"q must be .* sum 0\.9"):
+        kl(np.array([0.5, 0.5]), np.array([0.5, 0.4]))
+    with pytest.raises(ValueError, match="symbol 3 at position 1"):
+        arithmetic_encode([0, 3], lambda _: np.array([0.5, 0.5]))
+    with pytest.raises(ValueError, match="not all 0"):
+        miller_madow(np.zeros(3, dtype=np.int64))
