@@ -65,11 +65,14 @@ A stub also gets the imports that solutions use, except ``chainrule.course``. Pr
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import inspect
+import io
 import random
 import sys
 import types
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -273,10 +276,16 @@ def judge(exercise: Exercise, answer: Callable[..., Any]) -> Verdict:
 
 
 def _matches(exercise: Exercise, mistake: Mistake, attempts: dict[str, Attempt]) -> bool:
-    return all(
-        same(_attempt(exercise, mistake.answer, name).trace, attempt.trace)
-        for name, attempt in attempts.items()
-    )
+    """Whether a mistake returns the same on all checks so far; what it prints is swallowed."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        return all(
+            same(_attempt(exercise, mistake.answer, name).trace, attempt.trace)
+            for name, attempt in attempts.items()
+        )
 
 
 def _attempt(exercise: Exercise, answer: Callable[..., Any], check: str) -> Attempt:

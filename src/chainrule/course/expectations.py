@@ -64,7 +64,7 @@ def expect_close(
     1e-6 (and absolute 1e-9), or 1e-4 (and 1e-6) where either side is float32 or smaller.
     """
     if expected is not None and received is None:
-        raise Unexpected(f"{what} is None: did you forget to return it?")
+        raise Unexpected(f"{what}: None. Did you forget to return it?")
     if isinstance(expected, dict):
         _expect_items(received, expected, what)
         for key, value in expected.items():
@@ -78,39 +78,39 @@ def expect_close(
         _expect_numbers(received, np.asarray(expected), rtol, atol, what)
     elif isinstance(expected, bool):
         kind = isinstance(received, bool | np.bool_)
-        expect(kind, f"{what} should be True or False, but is {show(received)}")
-        expect(received == expected, f"{what} should be {expected}, but is {received}")
+        expect(kind, f"{what}: expected True or False, received {show(received)}")
+        expect(received == expected, f"{what}: expected {expected}, received {received}")
     else:
-        message = f"{what} should be {show(expected)}, but is {show(received)}"
+        message = f"{what}: expected {show(expected)}, received {show(received)}"
         expect(same(received, expected), message)
 
 
 def _expect_items(received: Any, expected: dict, what: str) -> None:
     if not isinstance(received, dict):
-        raise Unexpected(f"{what} should be a dictionary, but is {kind_of(received)}")
+        raise Unexpected(f"{what}: expected a dictionary, received {kind_of(received)}")
     missing, extra = expected.keys() - received.keys(), received.keys() - expected.keys()
     if missing or extra:
         parts = [f"misses {sorted(missing, key=str)}"] * bool(missing)
         parts += [f"has {sorted(extra, key=str)} besides"] * bool(extra)
-        raise Unexpected(f"{what} has the wrong keys: it {' and '.join(parts)}")
+        raise Unexpected(f"{what}: the keys are wrong: the dictionary {' and '.join(parts)}")
 
 
 def _expect_sequence(received: Any, expected: tuple | list, what: str) -> None:
     wanted = "values" if isinstance(expected, tuple) else "items"
     if not isinstance(received, tuple | list):
-        message = f"{what} should be {len(expected)} {wanted}, but is {kind_of(received)}"
+        message = f"{what}: expected {len(expected)} {wanted}, received {kind_of(received)}"
         raise Unexpected(message)
     if len(received) != len(expected):
-        message = f"{what} should have {len(expected)} {wanted}, but has {len(received)}"
+        message = f"{what}: expected {len(expected)} {wanted}, received {len(received)}"
         raise Unexpected(message)
 
 
 def _expect_array(received: Any, what: str) -> None:
     if received is None:
-        raise Unexpected(f"{what} is None: did you forget to return it?")
+        raise Unexpected(f"{what}: None. Did you forget to return it?")
     if not hasattr(received, "shape"):
-        remedy = ": wrap it in np.array(…)" if isinstance(received, tuple | list) else ""
-        message = f"{what} should be a NumPy array, but is {kind_of(received)}{remedy}"
+        remedy = ". Wrap it in np.array(…)" if isinstance(received, tuple | list) else ""
+        message = f"{what}: expected a NumPy array, received {kind_of(received)}{remedy}"
         raise Unexpected(message)
 
 
@@ -122,74 +122,90 @@ def _expect_same_shape(received: tuple[int, ...], expected: tuple[int, ...], wha
         slip = ". It looks transposed"
     elif [n for n in received if n != 1] == [n for n in expected if n != 1]:
         slip = ". Only axes of length 1 differ (keepdims, reshape, or None in an index)"
-    raise Unexpected(f"{what} should have shape {expected}, but has shape {received}{slip}.")
+    raise Unexpected(f"{what}: expected shape {expected}, received shape {received}{slip}.")
 
 
 def _expect_numbers(
     received: Any, expected: np.ndarray, rtol: float | None, atol: float | None, what: str
 ) -> None:
     if expected.ndim == 0:
-        number = isinstance(received, Number | np.generic | np.ndarray)
-        expect(number, f"{what} should be a number, but is {kind_of(received)}")
+        number = isinstance(received, Number | np.generic | np.ndarray) and np.ndim(received) == 0
+        expect(number, f"{what}: expected a number, received {kind_of(received)}")
     else:
         _expect_array(received, what)
     received = np.asarray(received)
     _expect_same_shape(received.shape, expected.shape, what)
+    if expected.dtype.kind not in "biufc":
+        expect(
+            same(received, expected),
+            f"{what}: expected {show(expected)}, received {show(received)}",
+        )
+        return
     if received.dtype.kind not in "biufc":
-        raise Unexpected(f"{what} should hold numbers, but its dtype is {received.dtype}")
+        raise Unexpected(f"{what}: expected numbers, received dtype {received.dtype}")
     if np.iscomplexobj(received) and not np.iscomplexobj(expected):
-        raise Unexpected(f"{what} should be real, but its dtype is {received.dtype}")
+        raise Unexpected(f"{what}: expected real numbers, received dtype {received.dtype}")
     coarse = any(a.dtype.kind == "f" and a.dtype.itemsize < 8 for a in (received, expected))
     rtol = (1e-4 if coarse else 1e-6) if rtol is None else rtol
     atol = (1e-6 if coarse else 1e-9) if atol is None else atol
     wrong = ~np.isclose(received, expected, rtol=rtol, atol=atol, equal_nan=True)
     if not wrong.any():
         return
-    slip = _slip(received, expected, max(rtol, 1e-9), max(atol, 1e-12))
-    raise Unexpected("\n".join([f"{what} is wrong{slip}", *_difference(received, expected, wrong)]))
+    with np.errstate(all="ignore"):
+        slip = _slip(received, expected, max(rtol, 1e-9), max(atol, 1e-12))
+    slip = slip or ("the values differ." if expected.ndim else "not as expected.")
+    raise Unexpected("\n".join([f"{what}: {slip}", *_difference(received, expected, wrong)]))
 
 
 def _slip(received: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> str:
     """Say what would explain the whole difference, or nothing."""
 
-    def close(left: np.ndarray, right: np.ndarray) -> bool:
+    def close(left: np.ndarray, right: Any) -> bool:
         return bool(np.allclose(left, right, rtol=rtol, atol=atol))
 
+    single = received.size == 1
     for name, test in (("NaN", np.isnan), ("infinite", np.isinf)):
         bad = test(received) & ~test(expected)
         if bad.any():
-            whole = "it is" if bad.size == 1 else f"{bad.sum()} of {bad.size} values are"
-            return f": {whole} {name}."
+            return f"{name}." if single else f"{bad.sum()} of {bad.size} values are {name}."
+    if "b" in received.dtype.kind + expected.dtype.kind:
+        return ""
     if received.dtype.kind in "iu" and close(received, np.trunc(expected)):
-        return ": the fractions are gone. Integers were kept where floats are needed."
-    if not received.any():
-        return ": it is all zeros." if received.size > 1 else "."
-    if close(received, -expected):
-        return ": the sign is flipped."
-    if received.size > 1:
-        if received.shape == received.T.shape and received.ndim > 1 and close(received, expected.T):
-            return ": it is the transpose of what is expected."
+        return "the fractions are gone. Integers were kept where floats are needed."
+    received, expected = received * 1.0, expected * 1.0
+    if not single and not received.any():
+        return "all zeros."
+    if received.any() and close(received, -expected):
+        return "the sign is flipped."
+    if not single and not close(expected, expected.flat[0]):
+        if expected.ndim > 1 and received.shape == received.T.shape and close(received, expected.T):
+            return "the transpose of what is expected."
         if close(received, expected[::-1]):
-            return ": the values are right, but in reverse order."
-        if close(received, np.broadcast_to(received.flat[0], received.shape)):
-            return ": all its values are the same."
+            return "the values are right, but in reverse order."
+        if close(received, received.flat[0]):
+            return "all values are the same."
         if close(np.sort(received, axis=None), np.sort(expected, axis=None)):
-            return ": the values are right, but in another order."
-    used = np.abs(expected) > 1e3 * atol
-    if used.sum() >= min(2, received.size) and close(received[~used], expected[~used]):
-        ratio = received[used] / expected[used]
+            return "the values are right, but in another order."
+    return _factor(received, expected, close)
+
+
+def _factor(
+    received: np.ndarray, expected: np.ndarray, close: Callable[[np.ndarray, Any], bool]
+) -> str:
+    """Name a constant factor or a constant difference; for a single number, only whole ones."""
+    single, zero = received.size == 1, expected == 0
+    if not zero.all() and not received[zero].any():
+        ratio = received[~zero] / expected[~zero]
         factor = float(np.real(ratio.flat[0]))
-        if factor and close(ratio, np.full_like(ratio, factor)):
-            subject = "it is" if received.size == 1 else "every value is"
+        size = abs(factor) if abs(factor) >= 1 else 1 / abs(factor or 1)
+        if (not single or abs(size - round(size)) < 1e-9) and factor and close(ratio, factor):
+            more = "large" if abs(factor) >= 1 else "small"
             sign = " and has the wrong sign" if factor < 0 else ""
-            size = abs(factor)
-            if size >= 1:
-                return f": {subject} {size:.4g} times too large{sign}."
-            return f": {subject} {1 / size:.4g} times too small{sign}."
+            return f"{'every value is ' * (not single)}{size:.4g} times too {more}{sign}."
     shift = received - expected
-    if received.size > 1 and close(shift, np.broadcast_to(shift.flat[0], shift.shape)):
-        return f": every value is off by {float(np.real(shift.flat[0])):+.4g}."
-    return "."
+    if not single and close(shift, shift.flat[0]):
+        return f"every value is off by {float(np.real(shift.flat[0])):+.4g}."
+    return ""
 
 
 def _difference(received: np.ndarray, expected: np.ndarray, wrong: np.ndarray) -> Iterable[str]:

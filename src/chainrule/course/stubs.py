@@ -1,9 +1,12 @@
-"""From a solution's source to the learner's stub: signature, statement, nothing else."""
+"""Exercise files read as source: their entries, and the stubs that learners get."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 BODY = "..."
@@ -97,3 +100,83 @@ def given_of(tree: ast.Module, source: str) -> list[str]:
         head = ["@" + ast.unparse(item) for item in others]
         texts.append("\n".join([*head, *lines[node.lineno - 1 : node.end_lineno]]))
     return texts
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an exercise file says about one exercise, read without executing the file."""
+
+    name: str
+    title: Any
+    difficulty: Any
+    minutes: Any
+    section: Any
+    line: int
+    statement: str
+    node: Definition
+    checks: tuple[str, ...]
+    mistakes: tuple[tuple[str, str, int], ...]
+
+
+def survey(path: Path) -> list[Entry]:
+    """List the exercises of a file: name, title, difficulty, minutes, section, hints.
+
+    Raises:
+        SyntaxError: the file is not Python.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return [_entry(node, tree) for node in marked(tree, "exercise")]
+
+
+def _entry(node: Definition, tree: ast.Module) -> Entry:
+    call = next(item for item in node.decorator_list if decorator_name(item) == "exercise")
+    arguments = {keyword.arg: keyword.value for keyword in getattr(call, "keywords", [])}
+    for name, value in zip(("title",), getattr(call, "args", []), strict=False):
+        arguments[name] = value
+    checks, mistakes = [], []
+    for other in (item for item in tree.body if isinstance(item, Definition)):
+        for item in other.decorator_list:
+            match item:
+                case ast.Attribute(ast.Name(node.name), "check"):
+                    checks.append(other.name)
+                case ast.Call(ast.Attribute(ast.Name(node.name), "mistake"), [hint, *_]):
+                    mistakes.append((other.name, _literal(hint) or "", other.lineno))
+    return Entry(
+        node.name,
+        _literal(arguments.get("title")),
+        _literal(arguments.get("difficulty")),
+        _literal(arguments.get("minutes")),
+        _literal(arguments.get("section")),
+        node.lineno,
+        ast.get_docstring(node) or "",
+        node,
+        tuple(checks),
+        tuple(mistakes),
+    )
+
+
+def _literal(node: ast.expr | None) -> Any:
+    try:
+        return ast.literal_eval(node) if node is not None else None
+    except ValueError:
+        return None
+
+
+def solution_source(path: Path, name: str) -> str:
+    """The solution of an exercise as source, with the private helpers that it uses."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    named = {node.name: node for node in tree.body if isinstance(node, Definition)}
+    wanted, queue = {name}, [name]
+    while queue:
+        for item in ast.walk(named[queue.pop()]):
+            found = getattr(item, "id", "")
+            if found in named and found.startswith("_") and found not in wanted:
+                wanted.add(found)
+                queue.append(found)
+    lines = source.splitlines()
+    return "\n\n\n".join(
+        "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        for node in named.values()
+        if node.name in wanted
+    )

@@ -1,0 +1,338 @@
+"""Grading a learner's file in a process of its own, with limits on time and memory.
+
+The parent starts one worker and reads a line of JSON for each exercise. A worker that hangs is
+killed, one that crashes is gone; either way the exercise gets its verdict, and a new worker goes
+on with those that remain. What the learner's code prints goes to a file, never to the protocol.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chainrule.course import stubs
+
+MEMORY = 2 * 2**30
+START_SECONDS = 20.0
+OUTPUT_LIMIT = 2_000
+FILE_LIMIT = 16 * 2**20
+
+PASSED, UNTOUCHED, FAILED = "passed", "not started yet", "failed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict on one exercise; an empty name stands for the file as a whole.
+
+    ``verdict`` is ``passed``, ``not started yet``, ``failed``, ``printed`` (what the file prints
+    when it is loaded), or what stopped the code: ``error``, ``timeout``, ``memory``, ``crash``,
+    ``exit``, ``missing``, ``threads``, ``unreadable``.
+    """
+
+    name: str
+    verdict: str
+    message: str = ""
+    check: str = ""
+    hint: str = ""
+    call: str = ""
+    output: str = ""
+
+
+def grade(exercises: Path, answers: Path, *, seconds: float | None = None) -> Iterator[Result]:
+    """Grade a learner's file, one result an exercise, in order, each as soon as it is there.
+
+    ``seconds`` replaces the exercises' own time limits. A file that cannot be used gives one
+    result, with an empty name.
+    """
+    names = [entry.name for entry in stubs.survey(exercises)]
+    remaining = list(names)
+    while remaining:
+        for result in _one_worker(exercises, answers, remaining, seconds):
+            if result.verdict != "printed":
+                yield result
+                if not result.name:
+                    return
+                remaining.remove(result.name)
+            elif remaining == names:
+                yield result
+
+
+def _one_worker(
+    exercises: Path, answers: Path, names: list[str], seconds: float | None
+) -> Iterator[Result]:
+    with tempfile.TemporaryDirectory() as folder:
+        printed = Path(folder) / "printed"
+        arguments = json.dumps([str(exercises.resolve()), str(answers.resolve()), names, seconds])
+        with printed.open("wb") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", f"import {__name__} as g; g.work()", arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                env=_environment(),
+                start_new_session=True,
+            )
+        try:
+            yield from _listen(process, printed)
+        finally:
+            _kill(process)
+
+
+def _environment() -> dict[str, str]:
+    source = str(Path(__file__).parents[2])
+    environment = {k: v for k, v in os.environ.items() if k != "CHAINRULE_CHECK_SHAPES"}
+    environment["PYTHONPATH"] = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).strip(
+        ":"
+    )
+    environment |= {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:replace"}
+    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
+        environment[f"{library}_NUM_THREADS"] = "1"
+    return environment
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (AttributeError, ProcessLookupError, PermissionError):
+        process.kill()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        with contextlib.suppress(OSError):
+            pipe.close()
+    process.wait()
+
+
+def _listen(process: subprocess.Popen[bytes], printed: Path) -> Iterator[Result]:
+    """Turn the worker's lines, its silence or its end into results."""
+    lines: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
+    current, limit, position, useful = "", START_SECONDS, 0, False
+    while True:
+        try:
+            line = lines.get(timeout=limit)
+        except queue.Empty:
+            message = f"still running after {limit:g} s and stopped. Is there an endless loop?"
+            yield Result(current, "timeout", message, output=_output(printed, position))
+            return
+        if not line:
+            code = process.wait()
+            if current or code != 0 or not useful:
+                yield _ended(current, code, _output(printed, position))
+            return
+        data = json.loads(line)
+        if "start" in data:
+            current, limit = data["start"], data["limit"]
+        elif "result" in data:
+            output = _output(printed, position, data["end"])
+            result = Result(**data["result"], output=output)
+            if output or result.verdict != "printed":
+                yield result
+            useful |= bool(current)
+            current, position = "", data["end"]
+        else:
+            return
+
+
+def _pump(pipe: Any, lines: queue.Queue[bytes]) -> None:
+    with contextlib.suppress(ValueError, OSError):
+        for line in pipe:
+            lines.put(line)
+    lines.put(b"")
+
+
+def _output(printed: Path, start: int, end: int | None = None) -> str:
+    """What was printed between two positions, cut where it is long."""
+    size = (printed.stat().st_size if end is None else end) - start
+    with printed.open("rb") as file:
+        file.seek(start)
+        text = file.read(min(OUTPUT_LIMIT, size)).decode("utf-8", "replace").rstrip()
+    return text + (f"\n… and {size - OUTPUT_LIMIT:,} bytes more" * (size > OUTPUT_LIMIT))
+
+
+def _ended(name: str, code: int, output: str) -> Result:
+    if not name and "Traceback" in output:
+        return Result("", "error", "the grader could not start", output=output)
+    if code >= 0:
+        message = f"your code ended the whole Python process (exit status {code})"
+        return Result(name, "exit", message, output=output)
+    kind = signal.Signals(-code).name
+    if kind == "SIGXCPU":
+        return Result(name, "timeout", "used up its processor time and was stopped", output=output)
+    if kind == "SIGKILL":
+        message = "was killed by the system, which usually means that memory ran out"
+        return Result(name, "memory", message, output=output)
+    return Result(name, "crash", f"the Python process crashed ({kind})", output=output)
+
+
+# In the worker
+
+
+def work() -> None:
+    """Grade what the command line names; one line of JSON an exercise on the real stdout."""
+    import numpy  # noqa: F401 - its memory does not count as the learner's
+
+    exercises, answers, names, seconds = json.loads(sys.argv[1])
+    owner, protocol = os.getpid(), os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    lifeline = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdin = _NoKeyboard()
+    sys.stdout = sys.stderr
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+
+    def send(**data: Any) -> None:
+        if os.getpid() == owner:
+            data["end"] = os.fstat(2).st_size
+            protocol.write(json.dumps(data) + "\n")
+            protocol.flush()
+
+    from chainrule.course.exercises import load
+
+    by_name = {item.name: item for item in load(Path(exercises))}
+    _limit_memory()
+    send(start="", limit=seconds or 10.0)
+    _limit_time(seconds or 10.0)
+    space, trouble = _execute(Path(answers))
+    send(result=trouble or {"name": "", "verdict": "printed"})
+    if trouble:
+        send(done=True)
+        os._exit(0)
+    states = _states(Path(answers))
+    for name in names:
+        item = by_name[name]
+        limit = seconds or item.seconds
+        send(start=name, limit=limit)
+        _limit_time(limit)
+        before = set(threading.enumerate())
+        result = _grade_one(item, space, states.get(name), Path(answers))
+        left = [thread for thread in threading.enumerate() if thread not in before]
+        for thread in left:
+            thread.join(0.2)
+        if count := sum(thread.is_alive() for thread in left):
+            plural = "a thread" if count == 1 else f"{count} threads"
+            message = f"left {plural} running: join what you start before you return"
+            result = {"verdict": "threads", "message": message}
+        send(result={"name": name, **result})
+        if left:
+            break
+    send(done=True)
+    os._exit(0)
+
+
+class _NoKeyboard:
+    def __getattr__(self, name: str) -> Any:
+        raise EOFError("there is no keyboard here: take what you need from the arguments")
+
+
+def _end_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    except (ImportError, ValueError, OSError):
+        return
+
+
+def _limit_time(seconds: float) -> None:
+    """Limit the processor time too: it holds even where nobody is left to watch the clock."""
+    try:
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 2, hard))
+    except (ImportError, ValueError, OSError):
+        return
+
+
+def _execute(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
+    module = types.ModuleType("workbook")
+    module.__file__ = str(path)
+    sys.modules["workbook"] = module
+    sys.path.append(str(path.parent))
+    try:
+        code = compile(path.read_bytes(), str(path), "exec")
+    except SyntaxError as error:
+        place = f"line {error.lineno}: " if error.lineno else ""
+        shown = f"\n    {error.text.strip()}" if error.text else ""
+        message = f"{place}not valid Python: {error.msg}{shown}"
+        return {}, {"name": "", "verdict": "unreadable", "message": message}
+    except (ValueError, OSError, RecursionError, MemoryError) as error:
+        message = f"cannot be read as Python: {error or type(error).__name__}"
+        return {}, {"name": "", "verdict": "unreadable", "message": message}
+    try:
+        exec(code, vars(module))
+    except (Exception, SystemExit) as error:
+        return {}, {"name": "", **_stopped(error, path)}
+    return vars(module), None
+
+
+def _states(path: Path) -> dict[str, bool]:
+    """For each top-level definition of a learner's file: whether it is still a stub."""
+    tree = ast.parse(path.read_bytes())
+    return {
+        node.name: stubs.is_untouched(node)
+        for node in tree.body
+        if isinstance(node, stubs.Definition)
+    }
+
+
+def _grade_one(
+    item: Any, space: dict[str, Any], untouched: bool | None, path: Path
+) -> dict[str, str]:
+    from chainrule.course.exercises import judge
+
+    if item.name not in space:
+        remedy = "`chainrule exercise` puts its stub back"
+        return {"verdict": "missing", "message": f"there is no {item.name} in your file; {remedy}"}
+    if untouched:
+        return {"verdict": UNTOUCHED}
+    answer = space[item.name]
+    if not callable(answer):
+        message = f"{item.name} should be a function, but is {type(answer).__name__}"
+        return {"verdict": FAILED, "message": message}
+    verdict = judge(item, answer)
+    if verdict.passed:
+        return {"verdict": PASSED}
+    told = {"verdict": FAILED, "message": verdict.message}
+    if verdict.error is not None:
+        told = _stopped(verdict.error, path)
+    return {**told, "check": verdict.check, "hint": verdict.hint, "call": verdict.call}
+
+
+def _stopped(error: BaseException, path: Path) -> dict[str, str]:
+    """Explain an exception in the learner's code, with the learner's own lines only."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    places = [f"    line {frame.lineno}: {frame.line}" for frame in frames]
+    if isinstance(error, RecursionError):
+        text, places = "the function calls itself without end", places[:1]
+    elif isinstance(error, MemoryError):
+        text = f"asks for more memory than there is ({MEMORY / 2**30:g} GiB)"
+        return {"verdict": "memory", "message": "\n".join([text, *places[-3:]])}
+    elif isinstance(error, SystemExit):
+        message = "\n".join(["calls exit(): return the result instead", *places[-3:]])
+        return {"verdict": "exit", "message": message}
+    else:
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+    return {"verdict": "error", "message": "\n".join([text, *places[-3:]])}

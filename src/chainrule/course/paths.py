@@ -1,0 +1,126 @@
+"""Finding a subject by what people call it, and the shortest reading path to it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from chainrule.course.cli import UsageError
+from chainrule.course.manifest import Course, Document
+
+SHORT_LIST = 6
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A document, and the name under which it was found."""
+
+    document: Document
+    name: str
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A document on a path, and the reasons for reading it: who needs it, and what for."""
+
+    document: Document
+    reasons: tuple[tuple[Document, str], ...]
+
+
+def normal(text: str) -> str:
+    """Lower case, words separated by single blanks: hyphens and punctuation do not matter."""
+    return " ".join(re.findall(r"\w+", text.casefold().replace("_", " ")))
+
+
+def _names(document: Document) -> Iterator[list[Subject]]:
+    """All names of a document, the strongest kind first."""
+    yield [Subject(document, text) for text in (document.id, document.slug, document.title)]
+    yield [Subject(document, text) for text in document.concepts]
+    yield [Subject(document, item.text, item.anchor) for item in document.outline]
+
+
+def find_subject(course: Course, words: str) -> Subject:
+    """The one subject that goes by this title, id, concept or outline bullet.
+
+    Raises:
+        UsageError: none does (near misses are suggested), or several do (they are listed).
+    """
+    query = normal(words.removesuffix(".md"))
+    if not query:
+        raise UsageError("no subject given; try: chainrule path attention")
+    kinds = list(zip(*(_names(document) for document in course.documents), strict=True))
+    for matches in (_equal, _starts, _contains):
+        for kind in kinds:
+            found = [next((s for s in names if matches(query, s.name)), None) for names in kind]
+            subjects = [subject for subject in found if subject]
+            if len(subjects) == 1:
+                return subjects[0]
+            if subjects:
+                raise UsageError(_ambiguous(words, subjects))
+    raise UsageError(_unknown(words, query, kinds))
+
+
+def _equal(query: str, name: str) -> bool:
+    return query == normal(name)
+
+
+def _starts(query: str, name: str) -> bool:
+    return f"{normal(name)} ".startswith(f"{query} ")
+
+
+def _contains(query: str, name: str) -> bool:
+    """Every word of the query begins a word of the name."""
+    words = normal(name).split()
+    return all(any(word.startswith(part) for word in words) for part in query.split())
+
+
+def _ambiguous(words: str, subjects: list[Subject]) -> str:
+    lines = [f"{words!r} could be any of these; type one of the ids:"]
+    lines += [f"  {s.document.id:36} {s.name}" for s in subjects[:SHORT_LIST]]
+    if len(subjects) > SHORT_LIST:
+        lines.append(f"  and {len(subjects) - SHORT_LIST} more")
+    return "\n".join(lines)
+
+
+def _unknown(words: str, query: str, kinds: list[tuple[list[Subject], ...]]) -> str:
+    known = {normal(s.name): s.name for kind in kinds for names in kind for s in names}
+    near = difflib.get_close_matches(query, known, n=3, cutoff=0.6)
+    hint = " or ".join(repr(known[name]) for name in near)
+    return f"no subject is called {words!r}" + (
+        f"; did you mean {hint}?" if near else "; see the titles in README.md"
+    )
+
+
+def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[Step]:
+    """What to read for a goal, in reading order; what is known, and is needed only by that, is not.
+
+    The goal itself is always the last step.
+    """
+    known = set(known) - {goal}
+    wanted, queue = {goal}, [goal]
+    while queue:
+        for need in course.graph.predecessors(queue.pop()):
+            if need not in known | wanted:
+                wanted.add(need)
+                queue.append(need)
+    return [
+        Step(
+            document,
+            tuple(
+                (user, reason)
+                for user, reason in course.dependents(document.id)
+                if user.id in wanted
+            ),
+        )
+        for document in course.documents
+        if document.id in wanted
+    ]
+
+
+def duration(minutes: int) -> str:
+    """``3 h 05 min``."""
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02} min" if hours else f"{rest} min"
