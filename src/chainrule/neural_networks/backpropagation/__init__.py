@@ -1,0 +1,131 @@
+"""Reverse-mode automatic differentiation: the engine under every model of the course.
+
+Taught in ``neural-networks/backpropagation.md``. A `Tensor` wraps one NumPy array. Each
+operation (`operations`) computes forward and says, beside it, how the gradient of its output
+becomes gradients of its inputs: its vector-Jacobian product, VJP. `Tensor.backward` walks the
+recorded graph (`graph`) once, newest node first. `Module` names the parameters of a model,
+`gradcheck` compares with finite differences, `checkpoint` trades time for memory, `trace`
+shows the graph, `save_state` and `load_state` keep arrays in a file.
+
+**Writing an operation.** A function on arrays that returns its output and its VJP:
+
+>>> @primitive
+... def scale_and_shift(x, weight, bias, *, power=1):
+...     y = x**power * weight + bias
+...     def vjp(g):
+...         return (
+...             lambda out: np.multiply(g, weight * power * x ** (power - 1), out=out),
+...             lambda out: sum_to(g * x**power, weight.shape),
+...             sum_to(g, bias.shape),
+...         )
+...     return y, vjp
+
+It is called with tensors (or arrays, or numbers) as positional inputs and with options as
+keywords. The rules for a VJP:
+
+- It gets ``g``, the gradient of the output, with the output's shape, and returns one entry for
+  each positional input (trailing ones may be left out): an array of that input's shape, None,
+  or a function. A function ``lambda out: …`` is called only if the input needs a gradient. If
+  ``out`` is an array (the place where the optimizer wants a parameter's gradient), fill it and
+  return it, or ignore it.
+- What the backward pass needs, the closure keeps, until `backward` has used it. Let it capture
+  as little as possible: ``tanh`` captures its output and not its input.
+- ``g`` may be overwritten, and handed on as an entry, if ``g.flags.writeable``; otherwise
+  someone else reads it. An array that is returned is given away: never return, writeable, an
+  array that the operation or its caller will read again.
+- `sum_to` undoes broadcasting.
+
+The same from two functions: ``primitive(forward, vjp)``, where ``forward`` returns only its
+output and ``vjp(g, output, *arrays, **options)`` gets everything again.
+
+Shape names: ``batch`` leading axes, ``d_in`` and ``d_out`` features in and out, ``n`` rows.
+"""
+
+from __future__ import annotations
+
+from chainrule.neural_networks.backpropagation.checkpoint import checkpoint
+from chainrule.neural_networks.backpropagation.grad_mode import (
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from chainrule.neural_networks.backpropagation.gradcheck import GradientError, gradcheck
+from chainrule.neural_networks.backpropagation.graph import Node, sum_to
+from chainrule.neural_networks.backpropagation.module import (
+    Buffer,
+    Embedding,
+    Identity,
+    Linear,
+    Module,
+    ModuleList,
+    Parameter,
+    Sequential,
+)
+from chainrule.neural_networks.backpropagation.operations import (
+    absolute,
+    add,
+    cast,
+    cat,
+    chunk,
+    clamp,
+    concat,
+    cos,
+    cumsum,
+    divide,
+    einsum,
+    exp,
+    expand,
+    flatten,
+    gather,
+    getitem,
+    linear,
+    log,
+    logsumexp,
+    masked_fill,
+    matmul,
+    maximum,
+    mean,
+    minimum,
+    multiply,
+    negative,
+    outer,
+    permute,
+    power,
+    relu,
+    reshape,
+    sigmoid,
+    sin,
+    split,
+    sqrt,
+    squeeze,
+    stack,
+    subtract,
+    take,
+    tanh,
+    transpose,
+    unsqueeze,
+    var,
+    where,
+)
+from chainrule.neural_networks.backpropagation.serialization import (
+    StateFileError,
+    load_metadata,
+    load_state,
+    save_state,
+)
+from chainrule.neural_networks.backpropagation.tensor import Tensor, grad, primitive, tensor
+from chainrule.neural_networks.backpropagation.trace import Graph, Vertex, keep_values, trace
+
+__all__ = [
+    "Buffer", "Embedding", "GradientError", "Graph", "Identity", "Linear", "Module",
+    "ModuleList", "Node", "Parameter", "Sequential", "StateFileError", "Tensor", "Vertex",
+    "absolute", "add", "cast", "cat", "checkpoint", "chunk", "clamp", "concat", "cos",
+    "cumsum", "divide", "einsum", "enable_grad", "exp", "expand", "flatten", "gather",
+    "getitem", "grad", "gradcheck", "is_grad_enabled", "keep_values", "linear",
+    "load_metadata", "load_state", "log", "logsumexp", "masked_fill", "matmul", "maximum",
+    "mean", "minimum", "multiply", "negative", "no_grad", "outer", "permute", "power",
+    "primitive", "relu", "reshape", "save_state", "set_grad_enabled", "sigmoid", "sin",
+    "split", "sqrt", "squeeze", "stack", "subtract", "sum_to", "take", "tanh", "tensor",
+    "trace", "transpose", "unsqueeze", "var", "where",
+]  # fmt: skip

@@ -1,0 +1,455 @@
+"""`Tensor`: one NumPy array that remembers how it was computed, and `primitive`.
+
+Names and meanings are PyTorch's; axes are called ``axis`` and ``keepdims`` as in NumPy.
+``Tensor.grad`` is a plain array, because nothing differentiates it again.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from chainrule.neural_networks.backpropagation.grad_mode import _mode
+from chainrule.neural_networks.backpropagation.graph import Node, propagate
+from chainrule.shapes import Array
+
+__all__ = ["Tensor", "grad", "primitive", "tensor"]
+
+Axis = int | tuple[int, ...] | None
+
+
+class Tensor:
+    """An array in a computation that can be differentiated.
+
+    ``Tensor(array)`` shares memory with ``array`` and keeps its type; Python floats become
+    float32. ``requires_grad=True`` makes it a leaf: ``backward`` leaves a gradient on it.
+    """
+
+    __slots__ = ("__weakref__", "_node", "_requires_grad", "data", "grad", "grad_buffer")
+    __array_ufunc__ = None  # so that `array * tensor` asks the tensor
+
+    def __init__(
+        self, data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None
+    ) -> None:
+        self.data: Array = _as_array(data, dtype)
+        self.grad: Array | None = None
+        self.grad_buffer: Array | None = None
+        self._node: Node | None = None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad_()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """How many axes there are."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """How many elements there are."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self.data.dtype
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes in reverse order."""
+        return ops.permute(self)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a backward pass through this tensor computes a gradient."""
+        return self._requires_grad or self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        self.requires_grad_(flag)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this tensor was given rather than computed from others that need gradients."""
+        return self._node is None
+
+    def requires_grad_(self, flag: bool = True) -> Tensor:
+        """Say whether ``backward`` shall leave a gradient on this leaf."""
+        if self._node is not None:
+            raise RuntimeError("only a leaf can change requires_grad; use detach() to make one")
+        if flag and self.data.dtype.kind not in "fc":
+            raise TypeError(f"only floating point tensors can require gradients, not {self.dtype}")
+        self._requires_grad = flag
+        return self
+
+    def detach(self) -> Tensor:
+        """Return a leaf that shares this tensor's memory and not its history."""
+        return Tensor(self.data)
+
+    def numpy(self) -> Array:
+        """Return the array, shared; a tensor with history must be detached first."""
+        if self.requires_grad:
+            raise RuntimeError("numpy() would lose the gradient; call .detach().numpy()")
+        return self.data
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> Any:
+        """Return the only element as a Python number."""
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested lists of Python numbers."""
+        return self.data.tolist()
+
+    def retain_grad(self) -> None:
+        """Make ``backward`` leave the gradient on this tensor although it is not a leaf."""
+        if self._node is not None:
+            self._node.retained = self._node.retained or []
+            self._node.retained.append(weakref.ref(self))
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add to the ``grad`` of every leaf the derivative of this tensor with respect to it.
+
+        ``gradient`` weighs the elements of this tensor and has its shape; a tensor of one
+        element needs none. What was saved for the pass is freed on the way, unless
+        ``retain_graph``. Equation: neural-networks/backpropagation.md#eq-vjp
+        """
+        gradient = _root_gradient(self, gradient)
+        if self._node is not None:
+            propagate(self._node, gradient, retain_graph)
+        elif self._requires_grad:
+            self.grad = np.array(gradient if self.grad is None else self.grad + gradient)
+        else:
+            raise RuntimeError("backward() needs a tensor that requires a gradient; this one "
+                               "was computed from none, or under no_grad()")  # fmt: skip
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.data, separator=", ", prefix="tensor(")
+        kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
+        how = f", grad_fn={self._node.name}" if self._node is not None else ""
+        return f"tensor({text}{kind}{how or ', requires_grad=True' * self._requires_grad})"
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.data)
+
+    def __int__(self) -> int:
+        return int(self.data)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data.item(), spec) if spec and self.size == 1 else repr(self)
+
+    def __add__(self, other: Any) -> Tensor:
+        return ops.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return ops.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ops.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ops.subtract(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ops.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return ops.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ops.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ops.divide(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.power(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return ops.negative(self)
+
+    def __abs__(self) -> Tensor:
+        return ops.absolute(self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, _plain_index(index))
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return Tensor(self.data == _plain(other))
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return Tensor(self.data != _plain(other))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return Tensor(self.data < _plain(other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return Tensor(self.data <= _plain(other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return Tensor(self.data > _plain(other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return Tensor(self.data >= _plain(other))
+
+    __hash__ = object.__hash__
+
+    def exp(self) -> Tensor:
+        """Elementwise exponential."""
+        return ops.exp(self)
+
+    def log(self) -> Tensor:
+        """Elementwise natural logarithm."""
+        return ops.log(self)
+
+    def sqrt(self) -> Tensor:
+        """Elementwise square root."""
+        return ops.sqrt(self)
+
+    def abs(self) -> Tensor:
+        """Elementwise absolute value."""
+        return ops.absolute(self)
+
+    def sin(self) -> Tensor:
+        """Elementwise sine."""
+        return ops.sin(self)
+
+    def cos(self) -> Tensor:
+        """Elementwise cosine."""
+        return ops.cos(self)
+
+    def tanh(self) -> Tensor:
+        """Elementwise hyperbolic tangent."""
+        return ops.tanh(self)
+
+    def sigmoid(self) -> Tensor:
+        """Elementwise logistic function."""
+        return ops.sigmoid(self)
+
+    def relu(self) -> Tensor:
+        """Elementwise max(x, 0)."""
+        return ops.relu(self)
+
+    def clamp(self, low: float | None = None, high: float | None = None) -> Tensor:
+        """Elementwise clipping to the range from ``low`` to ``high``."""
+        return ops.clamp(self, low, high)
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Sum over ``axis``, or over all elements."""
+        return ops.sum(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Mean over ``axis``, or over all elements."""
+        return ops.mean(self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+        """Sum of squared deviations over ``axis`` divided by (count − correction)."""
+        return ops.var(self, axis=axis, keepdims=keepdims, correction=correction)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Largest element along ``axis``; ties share the gradient equally."""
+        return ops.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Smallest element along ``axis``; ties share the gradient equally."""
+        return ops.min(self, axis=axis, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """Position of the first largest element; has no gradient."""
+        return Tensor(np.argmax(self.data, axis=axis, keepdims=keepdims))
+
+    def cumsum(self, axis: int) -> Tensor:
+        """Running sum along ``axis``."""
+        return ops.cumsum(self, axis=axis)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return the same elements in another shape; one size may be −1."""
+        return ops.reshape(self, _flat(shape))
+
+    def flatten(self, start: int = 0, end: int = -1) -> Tensor:
+        """Return the tensor with axes ``start`` to ``end`` merged into one."""
+        return ops.flatten(self, start, end)
+
+    def permute(self, *axes: Any) -> Tensor:
+        """Return the tensor with its axes in the given order."""
+        return ops.permute(self, _flat(axes))
+
+    def transpose(self, axis0: int, axis1: int) -> Tensor:
+        """Return the tensor with two axes exchanged."""
+        return ops.transpose(self, axis0, axis1)
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """Return the tensor without ``axis``, or without all axes, of size 1."""
+        return ops.squeeze(self, axis)
+
+    def unsqueeze(self, axis: int) -> Tensor:
+        """Return the tensor with a new axis of size 1 at ``axis``."""
+        return ops.unsqueeze(self, axis)
+
+    def expand(self, *shape: Any) -> Tensor:
+        """Return the tensor broadcast to ``shape`` (−1 keeps a size)."""
+        return ops.expand(self, _flat(shape))
+
+    def take(self, indices: Any, axis: int = 0) -> Tensor:
+        """Return the slices of ``axis`` at ``indices``, which may repeat."""
+        return ops.take(self, indices, axis=axis)
+
+    def masked_fill(self, mask: Any, value: float) -> Tensor:
+        """Return the tensor with ``value`` where ``mask`` is true."""
+        return ops.masked_fill(self, mask, value)
+
+    def to(self, dtype: DTypeLike) -> Tensor:
+        """Return the tensor converted to another element type."""
+        return ops.cast(self, dtype)
+
+
+def tensor(data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+    """Return a leaf tensor holding a copy of ``data``."""
+    return Tensor(np.array(_as_array(data, dtype)), requires_grad)
+
+
+def primitive(
+    forward: Callable[..., Any], vjp: Callable[..., Sequence[Any]] | None = None
+) -> Callable[..., Tensor]:
+    """Make an operation on tensors from a computation on arrays and its VJP.
+
+    As a decorator: ``forward(*arrays, **options)`` returns its output and a function
+    ``vjp(gradient)``, whose closure is what the backward pass needs. With two arguments:
+    ``forward`` returns the output alone, and ``vjp(gradient, output, *arrays, **options)``
+    is called with everything. The rules for a VJP stand in the package's docstring.
+    """
+    if vjp is not None:
+        forward = _with_vjp(forward, vjp)
+    name = forward.__name__.lstrip("_")
+
+    @functools.wraps(forward)
+    def operation(*inputs: Any, **options: Any) -> Tensor:
+        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        output, pullback = forward(*arrays, **options)
+        result = Tensor(output)
+        if _mode.enabled:
+            parents = tuple(
+                (x._node or (x if x._requires_grad else None)) if isinstance(x, Tensor) else None
+                for x in inputs
+            )
+            if any(parent is not None for parent in parents):
+                result._node = Node(name, result.data.shape, parents, pullback)
+                if _recording.values:
+                    result._node.value = result.data
+        return result
+
+    return operation
+
+
+def grad(
+    output: Tensor, inputs: Sequence[Tensor], gradient: Any = None, retain_graph: bool = False
+) -> list[Array | None]:
+    """Return the derivative of ``output`` with respect to leaves, leaving every ``grad`` alone.
+
+    An input that ``output`` does not depend on gets None.
+    """
+    wanted: dict[int, Array | None] = {id(leaf): None for leaf in inputs}
+
+    def collect(leaf: Tensor, contribution: Any) -> None:
+        if id(leaf) in wanted:
+            contribution = contribution(None) if callable(contribution) else contribution
+            before = wanted[id(leaf)]
+            wanted[id(leaf)] = np.array(contribution if before is None else before + contribution)
+
+    if any(leaf._node is not None for leaf in inputs):
+        raise ValueError("grad() differentiates with respect to leaves; detach() the input first")
+    root = _root_gradient(output, gradient)
+    if output._node is not None:
+        propagate(output._node, root, retain_graph, to_leaf=collect)
+    else:
+        collect(output, root)
+    return [wanted[id(leaf)] for leaf in inputs]
+
+
+class _Recording:
+    values = False
+
+
+_recording = _Recording()
+
+
+def _with_vjp(forward: Callable[..., Any], vjp: Callable[..., Sequence[Any]]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def both(*arrays: Any, **options: Any) -> tuple[Any, Callable[[Array], Sequence[Any]]]:
+        output = forward(*arrays, **options)
+        return output, lambda gradient: vjp(gradient, output, *arrays, **options)
+
+    return both
+
+
+def _as_array(data: Any, dtype: DTypeLike | None = None) -> Array:
+    if type(data) is np.ndarray and dtype is None:
+        return data
+    if isinstance(data, Tensor):
+        data = data.data
+    array = np.asarray(data, dtype=dtype)
+    if dtype is None and not isinstance(data, np.ndarray | np.generic) and array.dtype.kind == "f":
+        array = array.astype(np.float32)
+    return array
+
+
+def _root_gradient(root: Tensor, gradient: Any) -> Array:
+    if gradient is None:
+        if root.size != 1:
+            raise RuntimeError(
+                f"backward() of shape {root.shape} needs a gradient of that shape: one weight "
+                "for each element; or reduce to one number first, with .sum() or .mean()"
+            )
+        return np.ones(root.shape, dtype=root.dtype)
+    gradient = np.asarray(_plain(gradient), dtype=root.dtype).view()
+    if gradient.shape != root.shape:
+        raise ValueError(f"gradient has shape {gradient.shape}, the tensor {root.shape}")
+    gradient.flags.writeable = False
+    return gradient
+
+
+def _plain(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _plain_index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_plain(part) for part in index)
+    return _plain(index)
+
+
+def _flat(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+
+
+from chainrule.neural_networks.backpropagation import operations as ops  # noqa: E402 needs Tensor
