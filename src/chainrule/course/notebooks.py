@@ -111,12 +111,13 @@ def execute(path: Path, root: Path | None = None, limit: float = 600) -> Executi
             kernel_name="python3",
             record_timing=False,
             coalesce_streams=True,
+            extra_arguments=["--IPKernelApp.log_level=40"],
             resources={"metadata": {"path": str(path.parent)}},
         )
         env = {**environment(root or path.parent.parent), "IPYTHONDIR": folder}
         env.pop("MPLBACKEND")
         try:
-            client.execute(env=env, extra_arguments=["--IPKernelApp.log_level=40"])
+            client.execute(env=env)
             seconds = float(notebook.cells[-1].outputs[0].text)
         except CellExecutionError as failure:
             error = (_failed(notebook), f"{failure.ename}: {failure.evalue}".rstrip(": "))
@@ -195,9 +196,10 @@ def compare(path: str, stored: Any, executed: Any, lines: list[int]) -> list[Fin
             add(f"expected {rows[0][0]!r}, received {rows[0][1]!r}")
         elif len(before) != len(after):
             add(f"expected {len(before)} lines of output, received {len(after)}")
-        if len(pictures(old)) != len(seen := pictures(new)):
-            add(f"expected {len(pictures(old))} pictures, received {len(seen)}")
-        for fault in filter(None, seen):
+        shown, drawn = pictures(old), pictures(new)
+        if len(shown) != len(drawn):
+            add(f"expected {len(shown)} pictures, received {len(drawn)}")
+        for fault in sorted({*shown, *drawn} - {""}):
             add(f"a picture {fault}")
     return findings
 
