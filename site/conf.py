@@ -65,7 +65,26 @@ pygments_dark_style = "github-dark"
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_selector = "div.highlight-python pre, div.highlight-ipython3 pre, div.highlight-sh pre"
 
+PHASES = (("#1f6fb2", "#6db3f2"), ("#16845b", "#5cc79b"), ("#8250b8", "#bd97ea"), ("#b2670f", "#e5a654"))
+MONOSPACE = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "Liberation Mono", monospace'
+
 html_theme_options = {
+    "light_css_variables": {
+        "font-stack": 'system-ui, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif',
+        "font-stack--monospace": MONOSPACE,
+        "color-brand-primary": "#15607a",
+        "color-brand-content": "#15607a",
+        "color-brand-visited": "#6a4b8c",
+        "course-card": "#f3f6f8",
+        **{f"phase-{number}": light for number, (light, _) in enumerate(PHASES, 1)},
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#7cc7e0",
+        "color-brand-content": "#7cc7e0",
+        "color-brand-visited": "#c3a6e6",
+        "course-card": "#1d2227",
+        **{f"phase-{number}": dark for number, (_, dark) in enumerate(PHASES, 1)},
+    },
     "top_of_page_buttons": ["view", "edit"],
     "source_repository": course.about.repository,
     "source_branch": "main",

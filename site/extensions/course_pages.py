@@ -14,7 +14,7 @@ from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
 from chainrule.course.manifest import Course, load_course
-from chainrule.course.site import NODE_HEIGHT, NODE_WIDTH, draw_graph, navigation, neighbours
+from chainrule.course.site import NODE_HEIGHT, NODE_WIDTH, draw_graph, neighbours
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")
@@ -160,7 +160,7 @@ def extra_pages(app):
 def home(app) -> dict:
     """What the template of the home page shows; no sentence of it is written here."""
     course: Course = app.course
-    readme = app.env.get_doctree(app.config.root_doc)
+    readme = app.env.get_and_resolve_doctree(app.config.root_doc, app.builder)
     opening = next(readme.findall(nodes.paragraph), None)
     written = {document.id for document in course.written()}
     return {
@@ -201,5 +201,3 @@ def setup(app):
     app.connect("html-page-context", add_context)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
 
-
-__all__ = ["navigation", "setup"]

@@ -1,0 +1,53 @@
+// The graph of the home page: pointing at a subject shows what it needs, and why.
+const sheet = document.querySelector(".sheet");
+const card = sheet.querySelector(".card");
+const subjects = [...sheet.querySelectorAll(".subject")];
+const lines = [...sheet.querySelectorAll(".lines path")];
+
+function needed(id, found = new Set([id])) {
+  for (const line of lines) {
+    if (line.dataset.to === id && !found.has(line.dataset.from)) {
+      needed(line.dataset.from, found.add(line.dataset.from));
+    }
+  }
+  return found;
+}
+
+function show(subject) {
+  const { id } = subject.dataset;
+  const before = needed(id);
+  sheet.classList.add("pointing");
+  for (const other of subjects) other.classList.toggle("lit", before.has(other.dataset.id));
+  for (const line of lines) {
+    line.classList.toggle("lit", before.has(line.dataset.to));
+    line.classList.toggle("direct", line.dataset.to === id);
+  }
+  const entry = document.querySelector(`[data-subject="${id}"]`).cloneNode(true);
+  for (const part of entry.querySelectorAll("details")) part.replaceWith(part.querySelector("dl"));
+  for (const link of entry.querySelectorAll("a")) link.replaceWith(link.textContent);
+  card.replaceChildren(...entry.childNodes);
+  card.hidden = false;
+  place(subject.getBoundingClientRect(), sheet.getBoundingClientRect());
+}
+
+function place(box, around) {
+  const right = box.right - around.left + 12;
+  const fits = right + card.offsetWidth <= around.width;
+  const left = fits ? right : box.left - around.left - card.offsetWidth - 12;
+  const top = box.top - around.top + box.height / 2 - card.offsetHeight / 2;
+  card.style.left = `${Math.max(0, Math.min(left, around.width - card.offsetWidth))}px`;
+  card.style.top = `${Math.max(0, Math.min(top, around.height - card.offsetHeight))}px`;
+}
+
+function hide() {
+  sheet.classList.remove("pointing");
+  card.hidden = true;
+}
+
+for (const subject of subjects) {
+  subject.addEventListener("pointerenter", () => show(subject));
+  subject.addEventListener("focus", () => show(subject));
+  subject.addEventListener("pointerleave", hide);
+  subject.addEventListener("blur", hide);
+}
+document.addEventListener("keydown", (event) => event.key === "Escape" && hide());

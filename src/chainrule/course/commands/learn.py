@@ -1,0 +1,83 @@
+"""``chainrule learn``: build what is stale, serve the course, open the browser."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(learn)
+
+
+def learn(
+    port: Annotated[
+        int | None, typer.Option(help="The port to serve on (default: the first free from 8000).")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    build_only: Annotated[bool, typer.Option("--build-only", help="Build, serve nothing.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A warning fails the build; build even if fresh.")
+    ] = False,
+    watch: Annotated[bool, typer.Option(help="Build again when a file changes.")] = True,
+) -> None:
+    """Build the site where it is stale, serve it on 127.0.0.1, open the browser."""
+    from chainrule.course.cli import UsageError
+    from chainrule.course.manifest import find_root
+    from chainrule.course.serve import PortError, open_server, serve
+    from chainrule.course.site import SiteError, build
+
+    root = find_root()
+    try:
+        started = time.monotonic()
+        pages = build(root, strict=strict)
+        took = time.monotonic() - started
+        if build_only:
+            print(f"{len(list(pages.rglob('*.html')))} pages in {pages} ({took:.1f} s)")
+            return
+        server = open_server(pages, port)
+    except PortError as error:
+        raise UsageError(str(error)) from None
+    except SiteError as error:
+        typer.echo(f"chainrule: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if port is None and server.server_port != 8000:
+        print(f"Port 8000 is taken; using {server.server_port}.")
+    serve(server, browser=browser, watch=_rebuild(root) if watch else None)
+
+
+def _rebuild(root: Path):
+    """A loop that builds again after a source of the site has changed."""
+
+    def loop(ended: threading.Event) -> None:
+        from watchfiles import PythonFilter
+        from watchfiles import watch as changes
+
+        from chainrule.course.site import SOURCES, SiteError, build, sources
+
+        site = root / "site"
+        suffixes = (*SOURCES, ".md", ".ipynb", ".toml")
+
+        class Sources(PythonFilter):
+            ignore_dirs = (*PythonFilter.ignore_dirs, "_build", "workbook", "runs")
+
+            def __call__(self, change, path: str) -> bool:
+                return path.endswith(suffixes) and super(PythonFilter, self).__call__(change, path)
+
+        for changed in changes(root, watch_filter=Sources(), stop_event=ended, debounce=400):
+            if not {Path(path) for _, path in changed} & set(sources(root, site)):
+                continue
+            try:
+                build(root)
+                print("Built; reload the page.", flush=True)
+            except (SiteError, Exception) as error:
+                print(f"chainrule: {error}", flush=True)
+
+    return loop
