@@ -1,0 +1,175 @@
+"""Figures of math-foundations/linear-algebra.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from chainrule.course.figures import COLORS, figure
+from chainrule.math_foundations.linear_algebra import low_rank, pca, svd
+
+CIRCLE = np.array([np.cos(np.linspace(0, 2 * np.pi, 241)), np.sin(np.linspace(0, 2 * np.pi, 241))])
+
+
+def plane(ax, reach, title=""):
+    """An empty coordinate plane with equal axes."""
+    ax.set_aspect("equal")
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    ax.axhline(0, color=COLORS["light"], linewidth=0.8, zorder=0)
+    ax.axvline(0, color=COLORS["light"], linewidth=0.8, zorder=0)
+    ax.set_title(title)
+
+
+def arrow(ax, tip, color):
+    ax.annotate(
+        "",
+        xy=tip,
+        xytext=(0, 0),
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": color,
+            "linewidth": 1.8,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 12,
+        },
+    )
+
+
+@figure("unit-balls")
+def unit_balls(plt):
+    fig, ax = plt.subplots(figsize=(4.6, 4.2))
+    plane(ax, 1.45)
+    square = np.array([[-1, 1, 1, -1, -1], [-1, -1, 1, 1, -1]])
+    diamond = np.array([[1, 0, -1, 0, 1], [0, 1, 0, -1, 0]])
+    for ball, color in [(square, "green"), (CIRCLE, "blue"), (diamond, "vermillion")]:
+        ax.fill(*ball, color=COLORS[color], alpha=0.10, linewidth=0)
+        ax.plot(*ball, color=COLORS[color])
+    ax.plot(0.6, 0.8, "o", color="black", markersize=6)
+    ax.annotate("(0.6, 0.8)", (0.6, 0.8), (0.7, 1.12), arrowprops={"arrowstyle": "-", "lw": 0.7})
+    ax.text(0, 0.34, "L1 ≤ 1", color=COLORS["vermillion"], ha="center", fontsize=11)
+    ax.text(-0.605, 0.605, "L2 ≤ 1", color=COLORS["blue"], ha="center", va="center", rotation=45)
+    ax.text(-0.98, 1.06, "L∞ ≤ 1", color=COLORS["green"], fontsize=11)
+    ax.set_xlabel("first coordinate")
+    ax.set_ylabel("second coordinate")
+    return fig
+
+
+@figure("matrix-on-circle")
+def matrix_on_circle(plt):
+    A = np.array([[4.0, 2.0], [1.0, 3.0]])
+    eigenvectors = np.array([[2.0, 1.0], [1.0, -1.0]]) / np.sqrt([[5.0], [2.0]])
+    singular = svd(A)[2]
+    singular = singular * np.sign(singular[:, :1])
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
+    titles = ["A only stretches these two", "these two stay perpendicular"]
+    for ax, title, directions in zip(axes, titles, (eigenvectors, singular), strict=True):
+        plane(ax, 5.6, title)
+        ax.set_ylim(-4.1, 4.1)
+        ax.plot(*CIRCLE, color=COLORS["grey"], linewidth=1.2)
+        ax.plot(*(A @ CIRCLE), color=COLORS["black"], linewidth=1.2)
+        for v, color in zip(directions, ("blue", "vermillion"), strict=True):
+            image = A @ v
+            length = np.linalg.norm(image)
+            ax.plot(*np.transpose([-6 * v, 6 * v]), ":", color=COLORS[color], linewidth=1)
+            arrow(ax, image, COLORS[color])
+            arrow(ax, v, COLORS["black"])
+            ax.text(
+                *(image + (0.35 if v[1] > 0 else 0.6) * image / length + [0.1, 0]),
+                f"× {length:.3g}",
+                color=COLORS[color],
+                fontsize=11,
+                bbox={"color": "white", "pad": 1},
+            )
+        ax.set_xlabel("first coordinate")
+    axes[0].set_ylabel("second coordinate")
+    return fig
+
+
+@figure("digits-pca")
+def digits_pca(plt):
+    digits = load_digits()
+    _, variances, scores = pca(digits.data, 64)
+    share = 100 * np.cumsum(variances) / variances.sum()
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.9), width_ratios=(1.15, 1))
+    shown = np.arange(0, len(scores), 6)
+    cycle = [
+        COLORS[c]
+        for c in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey")
+    ]
+    for digit in range(10):
+        for i in shown[digits.target[shown] == digit]:
+            left.text(
+                *scores[i, :2],
+                str(digit),
+                color=cycle[digit % 8],
+                fontsize=8,
+                ha="center",
+                va="center",
+            )
+    left.set_xlim(-34, 34)
+    left.set_ylim(-30, 34)
+    left.set_xlabel("first principal component")
+    left.set_ylabel("second principal component")
+    left.set_title(f"300 scans, {share[1]:.1f} % of the variance")
+    right.plot(np.arange(1, 65), share, color=COLORS["blue"])
+    right.set_xlabel("number of components")
+    right.set_ylabel("variance kept, %")
+    right.set_xlim(0, 65)
+    right.set_ylim(0, 103)
+    for part in (90, 95):
+        count = int(np.argmax(share >= part)) + 1
+        right.plot(count, share[count - 1], "o", color=COLORS["vermillion"])
+        right.annotate(
+            f"{count} for {part} %",
+            (count, share[count - 1]),
+            (count + 4, share[count - 1] - 16 + (part - 90)),
+            arrowprops={"arrowstyle": "-", "lw": 0.7},
+        )
+    right.set_title("how many components it takes")
+    return fig
+
+
+@figure("rotate-stretch-rotate")
+def rotate_stretch_rotate(plt):
+    A = np.array([[3.0, 0.0], [4.0, 5.0]])
+    V = np.array([[1.0, -1.0], [1.0, 1.0]]) / 2**0.5
+    S = np.diag([45**0.5, 5**0.5])
+    steps = [np.eye(2), V.T, S @ V.T, A]
+    titles = [
+        "unit circle",
+        "after $V^T$: turned",
+        "after $\\Sigma$: stretched",
+        "after $U$: turned",
+    ]
+    fig, axes = plt.subplots(1, 4, figsize=(7.8, 2.4))
+    reaches = [1.5, 1.5, 7.4, 7.4]
+    for ax, step, title, reach in zip(axes, steps, titles, reaches, strict=True):
+        plane(ax, reach, title)
+        ax.fill(*(step @ CIRCLE), color=COLORS["sky"], alpha=0.25, linewidth=0)
+        ax.plot(*(step @ CIRCLE), color=COLORS["black"], linewidth=1.1)
+        for v, color in zip(V.T, ("blue", "vermillion"), strict=True):
+            arrow(ax, step @ v, COLORS[color])
+        ticks = [-1, 0, 1] if reach < 2 else [-6, -3, 0, 3, 6]
+        ax.set_xticks(ticks)
+        ax.set_yticks(ticks)
+    return fig
+
+
+@figure("rank-k-digit")
+def rank_k_digit(plt):
+    digit = load_digits().images[0]
+    S = svd(digit)[1]
+    fig, axes = plt.subplots(1, 6, figsize=(7.8, 2.1), width_ratios=(1, 1, 1, 1, 1, 1.9))
+    pictures = [("original", digit)] + [(f"rank {k}", low_rank(digit, k)) for k in (1, 2, 3, 4)]
+    for ax, (title, picture) in zip(axes, pictures, strict=False):
+        ax.imshow(picture, cmap="gray_r", vmin=0, vmax=16)
+        ax.set_title(title)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set(visible=True, color=COLORS["light"])
+    axes[-1].bar(np.arange(1, 9), S, color=COLORS["blue"])
+    axes[-1].set_title("singular values")
+    axes[-1].set_xticks(np.arange(1, 9))
+    return fig
