@@ -17,7 +17,7 @@ and, where it needs them,
     with ``--write``, before checking: path and new text of each file that the check can refresh.
     Where that means executing, do it only if ``audit.run`` is true. Show nothing, write nothing.
 ``begin(audit) -> None``
-    starts work that goes on beside the other checks.
+    starts work that goes on beside the other checks and keeps it in ``audit.begun[NAME]``.
 
 Documents without a file are plans: a check goes over ``audit.written`` and finds nothing in
 the rest. Paths in findings are relative to the root, with forward slashes.
@@ -30,13 +30,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import Any
 
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Course, Document
@@ -61,6 +62,7 @@ class Audit:
         self.course = course
         self.root = course.root
         self.run = run
+        self.begun: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
         self._pages: dict[str, Page] = {}
         self._trees: dict[str, ast.Module | SyntaxError] = {}
@@ -88,6 +90,16 @@ class Audit:
         """Documents that exist and the Markdown files beside the manifest, by path."""
         beside = sorted(path for path in self.files if path.endswith(".md") and "/" not in path)
         return {path: self.page(path) for path in [*beside, *(doc.path for doc in self.written)]}
+
+    @cached_property
+    def prose(self) -> list[tuple[str, int, Page]]:
+        """Every page and every Markdown cell: path, lines to add to the page's, page."""
+        found = [(path, 0, page) for path, page in self.pages.items()]
+        for path in self.notebooks:
+            for cell in self.cells(path):
+                if cell.kind == "markdown":
+                    found.append((path, cell.line - 1, parse(cell.source)))
+        return found
 
     @cached_property
     def notebooks(self) -> list[str]:
@@ -136,7 +148,7 @@ class Audit:
         """Read a file again: it was written."""
         for known in (self._texts, self._pages, self._trees, self._cells):
             known.pop(path, None)
-        for name in ("files", "written", "pages", "notebooks"):
+        for name in ("files", "written", "pages", "notebooks", "prose"):
             self.__dict__.pop(name, None)
 
 
@@ -205,13 +217,3 @@ def read_cells(text: str) -> list[Cell]:
     if len(lines) != len(sources):
         lines = [1] * len(sources)
     return [Cell(kind, source, line) for (kind, source), line in zip(sources, lines, strict=True)]
-
-
-def prose_pages(audit: Audit) -> Iterator[tuple[str, int, Page]]:
-    """Every page and every Markdown cell: path, lines to add to the page's, page."""
-    for path, page in audit.pages.items():
-        yield path, 0, page
-    for path in audit.notebooks:
-        for cell in audit.cells(path):
-            if cell.kind == "markdown":
-                yield path, cell.line - 1, parse(cell.source)

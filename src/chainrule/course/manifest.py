@@ -208,10 +208,18 @@ class Course:
         """The documents that exist, in reading order."""
         return [document for document in self.documents if self.exists(document)]
 
-    def line_of(self, text: str) -> int:
-        """The 1-based line of the manifest on which a text first stands, or 1."""
-        position = self.source.find(text)
-        return self.source.count("\n", 0, position) + 1 if position >= 0 else 1
+    def line_of(self, *texts: str) -> int:
+        """The 1-based line of the last text, each looked for after the one before.
+
+        A text that is not there leaves the line at the one before it; the first line is 1.
+        """
+        line, start = 1, 0
+        for text in texts:
+            position = self.source.find(text, start)
+            if position >= 0:
+                start = position + len(text)
+                line = self.source.count("\n", 0, start - len(text.lstrip("\n"))) + 1
+        return line
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -257,7 +265,7 @@ def _explain(data: dict[str, Any], location: tuple[int | str, ...], message: str
     kind, *rest = location
     entry, field = str(kind), rest
     if rest and isinstance(rest[0], int):
-        table = data[kind][rest[0]]
+        table = data[str(kind)][rest[0]]
         name = table.get("id") or table.get("number") or f"number {rest[0] + 1}"
         entry, field = f"{kind} {name!r}", rest[1:]
     dotted = ".".join(str(part + 1) if isinstance(part, int) else part for part in field)

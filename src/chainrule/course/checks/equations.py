@@ -1,0 +1,122 @@
+"""Equations and the code that implements them name each other.
+
+An anchor ``eq-…`` stands above a block of mathematics. A docstring of the document's module
+has the line ``Equation: folder/name.md#eq-…`` (several are separated by commas). What has such
+a docstring must be tested: some test file of the module mentions it by name, or, for a method,
+mentions the method or its class.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chainrule.course.audit import Audit
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
+
+NAME = "equations"
+STOPS = "A reader follows an equation to code that computes something else, or to none."
+
+_REFERENCE = re.compile(r"([\w/-]+\.md)#(eq-[\w-]+)")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A docstring that names an equation: who has it, and the names that a test may use."""
+
+    file: str
+    line: int
+    names: tuple[str, ...]
+    document: str
+    anchor: str
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Follow equations in both directions."""
+    paths = {document.path for document in audit.course.documents}
+    for document in audit.course.documents:
+        mentions = [m for path in audit.module_files(document) for m in _mentions(audit, path)]
+        for mention in mentions:
+            target = f"{mention.document}#{mention.anchor}"
+            if mention.document not in paths:
+                message = f"Equation: {target}: {mention.document} is no document"
+                yield Finding(mention.file, mention.line, NAME, message)
+            elif mention.document in audit.files and not _has(audit, mention):
+                message = f"Equation: {target}: no such anchor"
+                fix = f'add <a id="{mention.anchor}"></a> above the equation'
+                yield Finding(mention.file, mention.line, NAME, message, fix)
+        yield from _tested(audit, document, mentions)
+        if document.path in audit.files:
+            named = {m.anchor for m in mentions if m.document == document.path}
+            yield from _anchors(audit, document, named)
+
+
+def _has(audit: Audit, mention: Mention) -> bool:
+    return mention.anchor in audit.page(mention.document).ids
+
+
+def _anchors(audit: Audit, document: Document, named: set[str]) -> Iterator[Finding]:
+    page = audit.page(document.path)
+    blocks = {block.line for block in page.blocks if block.info == "math"}
+    for anchor, line in page.ids.items():
+        if not anchor.startswith("eq-"):
+            continue
+        if anchor not in named:
+            message = f"no docstring of {document.module} names #{anchor}"
+            fix = f"add to its docstring: Equation: {document.path}#{anchor}"
+            yield Finding(document.path, line, NAME, message, fix)
+        if line + 2 not in blocks:
+            message = f"#{anchor} stands above no block of mathematics"
+            fix = "order: the anchor, a blank line, ```math"
+            yield Finding(document.path, line, NAME, message, fix)
+
+
+def _tested(audit: Audit, document: Document, mentions: list[Mention]) -> Iterator[Finding]:
+    used: set[str] = set()
+    for path in audit.test_files(document):
+        tree = audit.tree(path)
+        if isinstance(tree, ast.Module):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Name):
+                    used.add(node.id)
+                elif isinstance(node, ast.Attribute):
+                    used.add(node.attr)
+    for mention in mentions:
+        if mention.names and not used.intersection(mention.names):
+            message = f"{mention.names[0]} implements #{mention.anchor} but no test mentions it"
+            yield Finding(mention.file, mention.line, NAME, message, "test it by name")
+
+
+def _mentions(audit: Audit, path: str) -> Iterator[Mention]:
+    tree = audit.tree(path)
+    if isinstance(tree, ast.Module) and "Equation:" in audit.text(path):
+        yield from _walk(path, tree, ())
+
+
+def _walk(path: str, node: ast.AST, above: tuple[str, ...]) -> Iterator[Mention]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            special = child.name.startswith("__")
+            names = above if special else (child.name, *above)
+            yield from _docstring(path, child, names)
+            inner = (child.name,) if isinstance(child, ast.ClassDef) else names
+            yield from _walk(path, child, inner)
+    if isinstance(node, ast.Module):
+        yield from _docstring(path, node, ())
+
+
+def _docstring(
+    path: str,
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module,
+    names: tuple[str, ...],
+) -> Iterator[Mention]:
+    if ast.get_docstring(node, clean=False) is None:
+        return
+    text = node.body[0].value  # type: ignore[attr-defined]
+    for number, line in enumerate(text.value.split("\n")):
+        if "Equation:" in line:
+            for found in _REFERENCE.finditer(line):
+                yield Mention(path, text.lineno + number, names, found[1], found[2])

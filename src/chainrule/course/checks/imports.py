@@ -1,0 +1,157 @@
+"""Everything imports only what comes before it in the graph."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from chainrule.course.audit import Audit
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import FOLDERS, Course, Document
+
+NAME = "imports"
+STOPS = "Code uses what its reader has not been taught, or a library that its reader does not have."
+
+COMMON = ("chainrule.shapes", "chainrule.data")
+REAL_DATA = frozenset({"sklearn"})
+DRAWING = REAL_DATA | {"matplotlib"}
+
+
+@dataclass(frozen=True)
+class View:
+    """A piece of code that belongs to documents, and what else it may import."""
+
+    file: str
+    line: int  # what to add to a line of the code
+    tree: ast.Module | SyntaxError
+    documents: tuple[Document, ...]
+    libraries: frozenset[str] = frozenset()
+    tools: tuple[str, ...] = ()
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Read the imports of every view of every document."""
+    owned = set()
+    for document in audit.course.documents:
+        owned.update(audit.module_files(document))
+        for view in _views(audit, document):
+            yield from _check(audit.course, view)
+    for path in audit.notebooks:
+        yield from _notebook(audit, path)
+    topics = tuple(f"src/chainrule/{folder.replace('-', '_')}/" for folder in FOLDERS)
+    for path in sorted(audit.files - owned):
+        if path.endswith(".py") and path.startswith(topics):
+            if path.count("/") == 3 and path.endswith("/__init__.py"):
+                yield from _check(audit.course, View(path, 0, audit.tree(path), ()))
+            else:
+                fix = "name it after a document of course.toml"
+                yield Finding(path, 1, NAME, "this module belongs to no document", fix)
+
+
+def _views(audit: Audit, document: Document) -> Iterator[View]:
+    owner = (document,)
+    for path in audit.module_files(document):
+        yield View(path, 0, audit.tree(path), owner)
+    if document.exercises in audit.files:
+        tree = audit.tree(document.exercises)
+        yield View(document.exercises, 0, tree, owner, tools=("chainrule.course.exercises",))
+    if document.figure_script in audit.files:
+        tree, tools = audit.tree(document.figure_script), ("chainrule.course.figures",)
+        yield View(document.figure_script, 0, tree, owner, DRAWING, tools)
+    if document.path in audit.files:
+        for block in audit.page(document.path).blocks:
+            if block.language == "python":
+                yield View(document.path, block.line, _parse(block.code), owner, REAL_DATA)
+
+
+def _notebook(audit: Audit, path: str) -> Iterator[Finding]:
+    notebook = next((each for each in audit.course.notebooks if each.path == path), None)
+    if notebook is None:
+        return
+    served = tuple(audit.course.by_id[s] for s in notebook.serves if s in audit.course.by_id)
+    for cell in audit.cells(path):
+        if cell.kind == "code":
+            code = re.sub(r"^[%!].*$", "", cell.source, flags=re.M)
+            view = View(path, cell.line - 1, _parse(code), served, DRAWING | {"IPython"})
+            yield from _check(audit.course, view)
+
+
+def _parse(code: str) -> ast.Module | SyntaxError:
+    try:
+        return ast.parse(code)
+    except SyntaxError as error:
+        return error
+
+
+def _check(course: Course, view: View) -> Iterator[Finding]:
+    if isinstance(view.tree, SyntaxError):
+        line = view.line + (view.tree.lineno or 1)
+        yield Finding(view.file, line, NAME, f"this is not Python: {view.tree.msg}")
+        return
+    allowed = {document.id for document in view.documents}
+    for document in view.documents:
+        allowed |= course.ancestors(document.id)
+    for line, names in imported(view.tree, _package(view.file)):
+        faults = [_fault(course, view, allowed, name) for name in names]
+        if faults and all(faults):  # `from a import b` is fine if a, or a.b, is
+            yield Finding(view.file, view.line + line, NAME, *next(filter(None, faults)))
+
+
+def _fault(course: Course, view: View, allowed: set[str], name: str) -> tuple[str, str] | None:
+    """What is wrong with importing a module, and what to do."""
+    parts = name.split(".")
+    top = parts[0]
+    if top != "chainrule":
+        if top in sys.stdlib_module_names or top == "numpy" or top in view.libraries:
+            return None
+        extras = ", ".join(["the standard library", "NumPy", *sorted(view.libraries)])
+        return f"may not import {top}", f"what may be imported here: {extras}"
+    if name in view.tools or _within(name, COMMON):
+        return None
+    for other in course.documents:
+        if _within(name, (other.module,)):
+            if other.id in allowed:
+                return None
+            return _edge(course, view.documents, other)
+    if _within(name, ("chainrule.course",)):
+        return "the course's tool is not for this code", "move what it needs into a module"
+    return f"{name} is not the module of a document", "import the document's module itself"
+
+
+def _edge(course: Course, owners: tuple[Document, ...], other: Document) -> tuple[str, str]:
+    if not owners:
+        return f"a folder may not import {other.id}", "leave the folder's __init__ empty"
+    needs = sorted({need.id for owner in owners for need in owner.needs})
+    subject = " and ".join(owner.id for owner in owners)
+    listed = ", ".join(needs) or "it has none"
+    message = f"{subject} may not use {other.id}: it is not among its prerequisites ({listed})"
+    return message, "make it a need in course.toml, or do without"
+
+
+def _within(name: str, modules: Iterable[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def _package(file: str) -> list[str]:
+    """The dotted package of a module file, for relative imports."""
+    return file.removeprefix("src/").split("/")[:-1] if file.startswith("src/") else []
+
+
+def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Every import, wherever it stands: its line, and the modules that it may mean.
+
+    ``from a import b`` may mean the module ``a.b`` or a name in ``a``: both are given, ``a.b``
+    first; the import is fine if either may be imported.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, [alias.name]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield node.lineno, [f"{base}.{alias.name}" if base else alias.name, base or "."]

@@ -1,0 +1,63 @@
+"""Each outline bullet has its section, and sections stand in the promised order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chainrule.course.audit import Audit
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
+from chainrule.course.markdown import Page
+
+NAME = "outline"
+STOPS = "A topic that the roadmap promises is missing, or stands where nobody looks for it."
+
+CLOSING = (
+    "What people get wrong",
+    "Find the bug",
+    "Exercises",
+    "Where this leads",
+    "References",
+)
+OPTIONAL = {"Find the bug"}
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Compare each document's H2 headings with its outline and the closing sections."""
+    for document in audit.written:
+        yield from _check(document, audit.page(document.path))
+
+
+def _check(document: Document, page: Page) -> Iterator[Finding]:
+    outline = {item.anchor: item.text for item in document.outline}
+    sections = [heading for heading in page.headings if heading.level == 2]
+    present = {heading.anchor: heading for heading in sections}
+    for heading in page.headings:
+        if heading.anchor in outline and heading.level != 2:
+            message = f"{heading.text!r} is an outline bullet, so it is a section: two #"
+            yield Finding(document.path, heading.line, NAME, message)
+            outline.pop(heading.anchor)
+    for anchor, text in outline.items():
+        if anchor not in present:
+            message = f"no section has the anchor #{anchor}"
+            yield Finding(document.path, 1, NAME, message, f"add the heading: ## {text}")
+        elif present[anchor].text != text:
+            message = f"{present[anchor].text!r} is not the outline's {text!r}"
+            yield Finding(document.path, present[anchor].line, NAME, message)
+    titles = {heading.text for heading in sections}
+    for text in CLOSING:
+        if text not in titles and text not in OPTIONAL:
+            yield Finding(document.path, 1, NAME, f"no section {text!r}", f"add it: ## {text}")
+    # Promised sections, then free ones, then the closing ones.
+    ranks = {anchor: rank for rank, anchor in enumerate(outline)}
+    free = len(ranks)
+    closing = {text: free + 1 + rank for rank, text in enumerate(CLOSING)}
+    highest = ("", -1)
+    for heading in sections:
+        rank = ranks.get(heading.anchor, closing.get(heading.text, free))
+        if rank < highest[1]:
+            message = f"{heading.text!r} stands after {highest[0]!r}"
+            fix = "order: the outline's sections, others, " + ", ".join(CLOSING)
+            yield Finding(document.path, heading.line, NAME, message, fix)
+        else:
+            highest = (heading.text, rank)

@@ -1,0 +1,358 @@
+"""What is generated from the graph: regions of README and of each document, and ROADMAP.
+
+A region stands between ``<!-- generated: name -->`` and ``<!-- /generated -->``. Titles are
+links only where the file is there; everything else is shown as planned.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from chainrule.course.audit import Audit
+from chainrule.course.manifest import Document, Phase
+from chainrule.course.markdown import Page
+
+README = "README.md"
+ROADMAP = "ROADMAP.md"
+TABLE = (
+    *("document", "words", "blocks", "outputs", "numbers"),
+    *("figures", "exercises", "mistakes", "references"),
+)
+
+
+def regions(audit: Audit) -> dict[str, dict[str, str]]:
+    """For each file with generated regions, the text that each region must hold."""
+    wanted = {README: {name: _padded(make(audit)) for name, make in README_REGIONS.items()}}
+    for document in audit.written:
+        wanted[document.path] = {
+            name: _padded(make(audit, document)) for name, make in DOCUMENT_REGIONS.items()
+        }
+    return wanted
+
+
+def files(audit: Audit) -> dict[str, str]:
+    """The files that are generated as a whole."""
+    return {ROADMAP: _join(roadmap(audit))}
+
+
+def replace(page: Page, wanted: dict[str, str]) -> str:
+    """The page's source with its closed regions refreshed."""
+    lines = page.lines
+    for region in reversed(page.regions):
+        if region.end and region.name in wanted:
+            new = wanted[region.name].split("\n")
+            lines = [*lines[: region.line], *new, *lines[region.end - 1 :]]
+    return "\n".join(lines)
+
+
+def _padded(lines: Iterable[str]) -> str:
+    return "\n".join(["", *lines, ""])
+
+
+def _join(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def _table(*rows: Iterable[object]) -> Iterator[str]:
+    for number, row in enumerate(rows):
+        cells = list(row)
+        yield f"| {' | '.join(map(str, cells))} |"
+        if number == 0:
+            yield f"|{' --- |' * len(cells)}"
+
+
+def _link(audit: Audit, document: Document, folder: str = "") -> str:
+    """A title, linked from ``folder`` if the document is written."""
+    if not audit.course.exists(document):
+        return document.title
+    return f"[{document.title}]({posixpath.relpath(document.path, folder or '.')})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# Exercises, read without executing them
+
+
+@dataclass(frozen=True)
+class ExerciseEntry:
+    """What an exercise says about itself."""
+
+    title: str
+    difficulty: int
+    minutes: int
+    section: str
+    line: int
+
+
+def exercises_of(audit: Audit, document: Document) -> tuple[list[ExerciseEntry], int]:
+    """The exercises of a document as their decorators describe them, and how many mistakes."""
+    if document.exercises not in audit.files:
+        return [], 0
+    tree = audit.tree(document.exercises)
+    if isinstance(tree, SyntaxError):
+        return [], 0
+    entries, mistakes = [], 0
+    for node in tree.body:
+        for call in getattr(node, "decorator_list", []):
+            if not isinstance(call, ast.Call):
+                continue
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "mistake":
+                mistakes += 1
+            elif isinstance(call.func, ast.Name) and call.func.id == "exercise":
+                entries.append(_entry(call))
+    return entries, mistakes
+
+
+def _entry(call: ast.Call) -> ExerciseEntry:
+    def constant(node: ast.expr | None, default: str | int) -> str | int:
+        return node.value if isinstance(node, ast.Constant) else default  # type: ignore[return-value]
+
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    return ExerciseEntry(
+        title=str(constant(call.args[0] if call.args else named.get("title"), "?")),
+        difficulty=int(constant(named.get("difficulty"), 0)),
+        minutes=int(constant(named.get("minutes"), 0)),
+        section=str(constant(named.get("section"), "")),
+        line=call.lineno,
+    )
+
+
+# Regions of a document
+
+
+def header(audit: Audit, document: Document) -> Iterator[str]:
+    """What comes before, with reasons; minutes, code, notebooks and exercises."""
+    if document.needs:
+        needs = [(need, audit.course.by_id.get(need.id)) for need in document.needs]
+        yield from _table(
+            ("Before this", "because"),
+            *(
+                (_link(audit, needed, document.folder), need.because)
+                for need, needed in needs
+                if needed
+            ),
+        )
+    else:
+        yield "Before this: school mathematics and Python, nothing else."
+    yield ""
+    entries, _ = exercises_of(audit, document)
+    reading = f"{document.minutes} minutes of reading"
+    if entries:
+        reading += f", {sum(entry.minutes for entry in entries)} of exercises"
+    parts = [f"Phase {document.phase}, {reading}."]
+    if module := audit.module_files(document):
+        path = module[0] if len(module) == 1 else posixpath.dirname(module[0])
+        target = posixpath.relpath(path, document.folder)
+        parts.append(f"Code: [`{document.module}`]({target}).")
+    if entries:
+        parts.append(f"Exercises: `chainrule exercise {document.slug}`.")
+    notebooks = [
+        f"[{notebook.title}]({posixpath.relpath(notebook.path, document.folder)})"
+        for notebook in audit.course.notebooks_of(document.id)
+        if audit.course.exists(notebook)
+    ]
+    if notebooks:
+        parts.append(f"Notebook{'s' * (len(notebooks) > 1)}: {', '.join(notebooks)}.")
+    yield " ".join(parts)
+
+
+def exercises(audit: Audit, document: Document) -> Iterator[str]:
+    """Title, difficulty and minutes of each exercise, and what to type."""
+    entries, _ = exercises_of(audit, document)
+    if not entries:
+        yield "There are no exercises yet."
+        return
+    yield from _table(
+        ("Exercise", "difficulty, 1 to 5", "minutes"),
+        *(
+            (f"[{entry.title}](#{entry.section})", entry.difficulty, entry.minutes)
+            for entry in entries
+        ),
+    )
+    yield from ("", "```bash", f"chainrule exercise {document.slug}   # writes them to workbook/")
+    yield from (f"chainrule check {document.slug}      # grades what you wrote", "```")
+
+
+def leads(audit: Audit, document: Document) -> Iterator[str]:
+    """The documents that build directly on this one, each with what it uses."""
+    dependents = audit.course.dependents(document.id)
+    for dependent, because in dependents:
+        yield f"- {_link(audit, dependent, document.folder)}: {because}"
+    if not dependents:
+        yield "No document of this course builds on this one."
+
+
+# Regions of README
+
+
+def status(audit: Audit) -> Iterator[str]:
+    """What is here, counted."""
+    course = audit.course
+    counts = [exercises_of(audit, document) for document in audit.written]
+    notebooks = sum(course.exists(notebook) for notebook in course.notebooks)
+    yield (
+        f"{len(audit.written)} of {_count(len(course.documents), 'document')},"
+        f" {notebooks} of {_count(len(course.notebooks), 'notebook')},"
+        f" {_count(sum(bool(audit.module_files(d)) for d in course.documents), 'module')}"
+        f" and {_count(sum(len(entries) for entries, _ in counts), 'exercise')}"
+        f" that recognize {_count(sum(mistakes for _, mistakes in counts), 'mistake')} are here."
+        f" The rest is planned: see [the roadmap]({ROADMAP})."
+    )
+
+
+def documents(audit: Audit) -> Iterator[str]:
+    """The documents by phase, in reading order within each."""
+    for phase in audit.course.phases:
+        yield from (f"**Phase {phase.number}. {phase.title}.** {phase.summary}", "")
+        rows = (
+            (_link(audit, document), document.promise, document.minutes, _status(audit, document))
+            for document in _of_phase(audit, phase)
+        )
+        yield from _table(("Subject", "afterwards", "minutes", "status"), *rows)
+        yield ""
+
+
+def graph(audit: Audit) -> Iterator[str]:
+    """The dependency graph in Mermaid; written documents can be clicked."""
+    course = audit.course
+    names = {document.id: document.slug.replace("-", "_") for document in course.documents}
+    yield from ("```mermaid", "flowchart TD")
+    for document in course.documents:
+        style = "written" if course.exists(document) else "planned"
+        yield f'    {names[document.id]}["{document.title}"]:::{style}'
+    for before, after in course.graph.edges:
+        yield f"    {names[before]} --> {names[after]}"
+    prefix = f"{course.about.repository}/blob/main/" if course.about.repository else ""
+    for document in audit.written:
+        yield f'    click {names[document.id]} "{prefix}{document.path}" "{document.promise}"'
+    yield "    classDef written fill:#0072b2,stroke:#0072b2,color:#ffffff"
+    yield "    classDef planned fill:#ffffff,stroke:#767676,color:#333333,stroke-dasharray:4 3"
+    yield "```"
+
+
+def tracks(audit: Audit) -> Iterator[str]:
+    """The reading tracks: how many documents, how long, which."""
+    rows = []
+    for track in audit.course.tracks:
+        path = audit.course.path_to([g for g in track.goals if g == "*" or g in audit.course.by_id])
+        minutes = sum(document.minutes for document in path)
+        hours = f"{minutes // 60} h {minutes % 60:02} min"
+        listed = "all of them" if "*" in track.goals else " → ".join(_link(audit, d) for d in path)
+        rows.append((track.title, len(path), hours, listed))
+    yield from _table(("Track", "documents", "reading", "in this order"), *rows)
+
+
+def _of_phase(audit: Audit, phase: Phase) -> list[Document]:
+    return [document for document in audit.course.documents if document.phase == phase.number]
+
+
+def _status(audit: Audit, document: Document) -> str:
+    if audit.course.exists(document):
+        return "written"
+    return "module only" if audit.module_files(document) else "planned"
+
+
+# ROADMAP and the table of contents
+
+
+def roadmap(audit: Audit) -> Iterator[str]:
+    """All of ROADMAP.md."""
+    course = audit.course
+    yield from ("# Roadmap", "", "<!-- generated: roadmap -->", "")
+    yield "This page comes from `course.toml`: change that, then type `chainrule audit --write`."
+    yield from (*status(audit), "", "## Progress", "")
+    yield "What is counted here exists; `make test` and `make audit` ask whether it also holds."
+    yield ""
+    yield from _table(
+        ("Document", "sections", "module", "tests", "figures", "exercises", "mistakes"),
+        *(_progress(audit, document) for document in course.documents),
+    )
+    for phase in course.phases:
+        yield from ("", f"## Phase {phase.number}: {phase.title}", "", phase.summary)
+        for document in _of_phase(audit, phase):
+            yield from ("", f"### {_link(audit, document)}", "", f"{document.promise} ")
+            if document.needs:
+                needs = [
+                    course.by_id[need.id] for need in document.needs if need.id in course.by_id
+                ]
+                yield f"After: {', '.join(_link(audit, needed) for needed in needs)}."
+            yield f"Reading: {document.minutes} minutes."
+            yield ""
+            anchors = _anchors(audit, document)
+            for item in document.outline:
+                linked = f"[{item.text}]({document.path}#{item.anchor})"
+                yield f"- {linked if item.anchor in anchors else item.text}"
+    yield from ("", "## Notebooks", "")
+    rows = []
+    for notebook in course.notebooks:
+        exists = course.exists(notebook)
+        served = [course.by_id[name] for name in notebook.serves if name in course.by_id]
+        title = f"[{notebook.title}]({notebook.path})" if exists else notebook.title
+        serves = ", ".join(_link(audit, document) for document in served)
+        rows.append((notebook.id[:2], title, serves, "executed" if exists else "planned"))
+    yield from _table(("Number", "notebook", "serves", "status"), *rows)
+    yield from ("", "<!-- /generated -->")
+
+
+def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
+    anchors = _anchors(audit, document)
+    done = sum(item.anchor in anchors for item in document.outline)
+    entries, mistakes = exercises_of(audit, document)
+    return (
+        _link(audit, document),
+        f"{done} of {len(document.outline)}",
+        "yes" if audit.module_files(document) else "planned",
+        "yes" if audit.test_files(document) else "planned",
+        len(_figures(audit, document)),
+        len(entries),
+        mistakes,
+    )
+
+
+def _anchors(audit: Audit, document: Document) -> set[str]:
+    return audit.page(document.path).anchors if audit.course.exists(document) else set()
+
+
+def _figures(audit: Audit, document: Document) -> list[str]:
+    return [path for path in audit.files if path.startswith(f"{document.figure_folder}/")]
+
+
+def contents_table(audit: Audit) -> Iterator[str]:
+    """One line a document that is written: what it holds, for `chainrule audit --table`."""
+    rows: list[tuple[object, ...]] = [TABLE]
+    for document in audit.written:
+        page = audit.page(document.path)
+        blocks = [block for block in page.blocks if block.language == "python"]
+        entries, mistakes = exercises_of(audit, document)
+        references = [
+            p
+            for p in page.paragraphs
+            if p.kind == "item" and p.section and p.section.text == "References"
+        ]
+        outputs = sum(line.startswith("#>") for b in blocks for line in b.code.splitlines())
+        numbers = sum(comment.expression is not None for comment in page.comments)
+        counts = (page.words, len(blocks), outputs, numbers, len(_figures(audit, document)))
+        rows.append((document.id, *counts, len(entries), mistakes, len(references)))
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        first, *rest = (str(cell) for cell in row)
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        yield "  ".join([first.ljust(widths[0]), *cells])
+
+
+DOCUMENT_REGIONS: dict[str, Callable[[Audit, Document], Iterator[str]]] = {
+    "header": header,
+    "exercises": exercises,
+    "leads": leads,
+}
+README_REGIONS: dict[str, Callable[[Audit], Iterator[str]]] = {
+    "status": status,
+    "documents": documents,
+    "graph": graph,
+    "tracks": tracks,
+}
