@@ -5,9 +5,12 @@ Bad input gets one clear line on standard error and exit status 2; nothing is wr
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Annotated
 
 from chainrule.course.manifest import CourseError
 
@@ -16,18 +19,43 @@ class UsageError(Exception):
     """What a person asked for cannot be done; the message says why and what to type instead."""
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line and turn expected errors into one line and exit status 2."""
     try:
         import typer
     except ModuleNotFoundError as error:
         sys.exit(f"chainrule: {error.name} is missing; type: pip install 'chainrule[course]'")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        build(typer)()
+        status = build(typer)(arguments or ["--help"], "chainrule", standalone_mode=False)
+        sys.stdout.flush()
     except (CourseError, UsageError) as error:
-        for line in str(error).splitlines():
-            print(f"chainrule: {line}", file=sys.stderr)
-        sys.exit(2)
+        status = complain(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    except OSError as error:
+        status = complain(f"{error.filename or 'the system'}: {error.strerror or error}")
+    except Exception as error:
+        # Typer's own errors carry a message for people; anything else is a defect of ours.
+        if not hasattr(error, "format_message"):
+            raise
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "chainrule"
+        status = complain(f"{error.format_message().rstrip('.?')}; see: {command} --help")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def complain(message: str) -> int:
+    """Say on standard error what was wrong; the exit status for bad input."""
+    for line in message.splitlines():
+        print(f"chainrule: {line}", file=sys.stderr)
+    return 2
 
 
 def build(typer):
@@ -37,10 +65,27 @@ def build(typer):
     app = typer.Typer(
         name="chainrule",
         help="A course in machine learning that is also software.",
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            from importlib.metadata import version
+
+            print(f"chainrule {version('chainrule')}")
+            raise typer.Exit
+
+    versioned = typer.Option(
+        "--version", is_eager=True, callback=show_version, help="Show the version and exit."
+    )
+
+    def options(version=False):
+        """A course in machine learning that is also software."""
+
+    # Typer reads annotations; with the import inside a function they cannot be written there.
+    options.__annotations__ = {"version": Annotated[bool, versioned]}
+    app.callback()(options)
     for module in sorted(iter_modules(commands.__path__), key=lambda module: module.name):
         import_module(f"chainrule.course.commands.{module.name}").register(app)
     return app

@@ -129,7 +129,10 @@ def _expect_numbers(
     received: Any, expected: np.ndarray, rtol: float | None, atol: float | None, what: str
 ) -> None:
     if expected.ndim == 0:
-        number = isinstance(received, Number | np.generic | np.ndarray) and np.ndim(received) == 0
+        number = (
+            isinstance(received, Number | np.generic | np.ndarray)
+            and getattr(received, "ndim", 0) == 0
+        )
         expect(number, f"{what}: expected a number, received {kind_of(received)}")
     else:
         _expect_array(received, what)

@@ -48,7 +48,7 @@ def find_subject(course: Course, words: str) -> Subject:
     Raises:
         UsageError: none does (near misses are suggested), or several do (they are listed).
     """
-    query = normal(words.removesuffix(".md"))
+    query = normal(re.sub(r"^(\./)?((workbook|exercises)/)?|\.(md|py)$", "", words.strip()))
     if not query:
         raise UsageError("no subject given; try: chainrule path attention")
     kinds = list(zip(*(_names(document) for document in course.documents), strict=True))

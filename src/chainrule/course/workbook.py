@@ -9,36 +9,19 @@ import ast
 import datetime
 import os
 import re
-import tempfile
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chainrule.course import stubs
 from chainrule.course.cli import UsageError
+from chainrule.course.figures import write_atomically
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
 
 FOLDER = "workbook"
 PROGRESS = "workbook/progress.toml"
 QUOTES = '"""'
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mode = path.stat().st_mode if path.exists() else 0o644
-        Path(name).chmod(mode & 0o777)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # Exercises
@@ -128,7 +111,7 @@ def write_stubs(course: Course, document: Document, reset: str = "") -> Written:
     if text != old:
         if again and old:
             result.backup = _backup(path, old)
-        write_atomically(path, text)
+        write_atomically(path, text.encode())
     return result
 
 
@@ -186,7 +169,7 @@ def _backup(path: Path, text: str) -> Path:
     number = 1
     while (target := path.with_suffix(f".backup-{number}.txt")).exists():
         number += 1
-    write_atomically(target, text)
+    write_atomically(target, text.encode())
     return target
 
 
@@ -249,7 +232,7 @@ def save_progress(root: Path, progress: Progress) -> None:
     for document, names in sorted(progress.passed.items()):
         lines += ["", f'[passed."{document}"]']
         lines += [f"{name} = {day.isoformat()}" for name, day in names.items()]
-    write_atomically(root / PROGRESS, "\n".join(lines) + "\n")
+    write_atomically(root / PROGRESS, ("\n".join(lines) + "\n").encode())
 
 
 def open_documents(course: Course, done: set[str]) -> list[Document]:

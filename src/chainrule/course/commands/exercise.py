@@ -1,0 +1,40 @@
+"""``chainrule exercise``: put a subject's exercises into the workbook."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(exercise)
+
+
+def exercise(
+    subject: Annotated[list[str], typer.Argument(help="Title, id or topic, as for `path`.")],
+    reset: Annotated[
+        str, typer.Option(metavar="NAME", help="Start this exercise again, or 'all'; keeps a copy.")
+    ] = "",
+) -> None:
+    """Write a subject's exercises into workbook/; what you have written there stays."""
+    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.paths import find_subject
+    from chainrule.course.workbook import entries_of, write_stubs
+
+    course = load_course(find_root())
+    document = find_subject(course, " ".join(subject)).document
+    written = write_stubs(course, document, reset)
+    place = written.path.relative_to(course.root)
+    titles = {entry.name: entry for entry in entries_of(course, document)}
+    if written.backup:
+        print(f"Your version is kept in {written.backup.relative_to(course.root)}.")
+    if written.added:
+        print(f"{place}: {len(written.added)} written")
+        for name in written.added:
+            entry = titles[name]
+            print(f"  {entry.title} (difficulty {entry.difficulty}, {entry.minutes} min)")
+    if written.kept:
+        print(f"{place}: {len(written.kept)} left as they are")
+    print(f"Edit the file, then type: chainrule check {document.slug} --watch")
