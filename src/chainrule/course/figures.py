@@ -154,17 +154,13 @@ def _short(number: float) -> str:
     return "0" if text == "-0" else text
 
 
-def redraw(course: Course, documents: list[Document], write: bool) -> Iterator[tuple[str, str]]:
-    """Yield ``(path, "new" or "changed")`` for each file that redrawing changes."""
+def changes(course: Course, documents: list[Document]) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the new bytes of each file that redrawing changes."""
     for document in documents:
         for path, data in svgs(course.root, document).items():
             target = course.root / path
-            state = "changed" if target.is_file() else "new"
-            if state == "changed" and target.read_bytes() == data:
-                continue
-            if write:
-                write_atomically(target, data)
-            yield path, state
+            if not target.is_file() or target.read_bytes() != data:
+                yield path, data
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -237,18 +233,20 @@ def main(arguments: list[str] | None = None) -> int:
                     drawn.savefig(target, dpi=100)
                     print(target)
                 continue
-            for path, state in redraw(course, [document], write=not options.check):
+            for path, data in changes(course, [document]):
                 failed |= options.check
-                message = f"redrawing changes this file: {state}" if options.check else state
-                _say(options.json, path, 1, message)
+                if not options.check:
+                    write_atomically(course.root / path, data)
+                message = "redrawing changes this file" if options.check else "drawn"
+                _say(options.json, path, 1, message, text=data.decode("utf-8"))
         except FigureError as error:
             failed = True
             _say(options.json, error.file, error.line, error.message)
     return int(failed)
 
 
-def _say(as_json: bool, file: str, line: int, message: str) -> None:
-    fault = {"file": file, "line": line, "message": message}
+def _say(as_json: bool, file: str, line: int, message: str, **more: str) -> None:
+    fault = {"file": file, "line": line, "message": message, **more}
     print(json.dumps(fault) if as_json else f"{file}:{line}: {message}")
 
 

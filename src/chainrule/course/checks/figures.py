@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from chainrule.course.audit import Audit
 from chainrule.course.blocks import environment
-from chainrule.course.figures import FigureError, svgs
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
@@ -54,24 +53,25 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Redraw every figure in fresh processes, and report each byte that would change."""
+    for row in _redraw_all(audit):
+        yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
+
+
+def write(audit: Audit) -> Iterator[tuple[str, str]]:
+    """Redraw what redrawing changes."""
+    for row in _redraw_all(audit) if audit.run else ():
+        if "text" in row:
+            yield row["file"], row["text"]
+
+
+def _redraw_all(audit: Audit) -> Iterator[dict]:
+    """What redrawing changes: file, line, message, and the new text of an SVG."""
     scripts = [doc.id for doc in audit.course.documents if doc.figure_script in audit.files]
     count = min(os.cpu_count() or 1, len(scripts))
     with ThreadPoolExecutor(max_workers=count or 1) as pool:
         shares = [scripts[start::count] for start in range(count)]
         for rows in pool.map(lambda ids: _redraw(audit, ids), shares):
-            for row in rows:
-                yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
-
-
-def write(audit: Audit) -> Iterator[tuple[str, str]]:
-    """Redraw what redrawing changes."""
-    for document in audit.course.documents if audit.run else ():
-        if document.figure_script in audit.files:
-            try:
-                drawn = svgs(audit.root, document)
-            except FigureError:
-                continue  # the check reports it
-            yield from ((path, data.decode("utf-8")) for path, data in drawn.items())
+            yield from rows
 
 
 def _redraw(audit: Audit, ids: list[str]) -> list[dict]:

@@ -1,0 +1,275 @@
+"""Figures are drawn the same every time, and the check sees what is missing or stale."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from chainrule.course import figures
+from chainrule.course.audit import Audit
+from chainrule.course.checks import figures as figures_check
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import load_course
+
+MANIFEST = """
+[course]
+name = "Small"
+promise = "A course for tests."
+[[phase]]
+number = 1
+title = "Only"
+summary = "The only phase."
+[[document]]
+id = "math-foundations/linear-algebra"
+title = "Linear algebra"
+phase = 1
+minutes = 10
+promise = "You can test the audit."
+outline = [{ text = "Vectors", anchor = "vectors" }]
+"""
+SCRIPT = """
+import numpy as np
+from chainrule.course.figures import COLORS, figure
+
+@figure("waves")
+def waves(plt):
+    fig, ax = plt.subplots()
+    t = np.linspace(0, 7, 200)
+    ax.plot(t, np.sin(t), label="$k=0$")
+    ax.fill_between(t, 0, np.cos(t), color=COLORS["orange"], alpha=0.3)
+    ax.set(xlabel="time (s)", ylabel="height (m)", title="Waves")
+    ax.annotate("top", (1.5, 1), (3, 0.8), arrowprops={"arrowstyle": "->"})
+    ax.legend()
+    return fig
+
+@figure("image")
+def image(plt):
+    fig, ax = plt.subplots()
+    ax.imshow(np.random.default_rng(0).normal(size=(5, 5)))
+    ax.scatter([1, 2], [3, 4], marker="x")
+    return fig
+"""
+DOCUMENT = """# Linear algebra
+
+![a wave](../figures/math-foundations/linear-algebra/waves.svg)
+
+*The wave rises first.*
+
+![an image](../figures/math-foundations/linear-algebra/image.svg)
+
+*Noise.*
+"""
+SCRIPT_PATH = "figures/math-foundations/linear_algebra.py"
+FOLDER = "figures/math-foundations/linear-algebra"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("drawn")
+    put(root, "course.toml", MANIFEST)
+    put(root, SCRIPT_PATH, SCRIPT)
+    put(root, "math-foundations/linear-algebra.md", DOCUMENT)
+    assert figures.main(["--root", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def root(drawn: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(drawn, tmp_path / "course")
+
+
+def put(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text, encoding="utf-8")
+
+
+def findings(root: Path, run: bool = False) -> list[Finding]:
+    audit = Audit(load_course(root), run)
+    found = list(figures_check.check(audit))
+    return found + list(figures_check.run(audit)) if run else found
+
+
+def only(found: list[Finding]) -> Finding:
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_a_clean_course_gives_nothing(root):
+    assert findings(root, run=True) == []
+
+
+def test_redrawing_changes_no_byte_and_writes_no_file(root, capsys):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.svg")}
+    assert len(before) == 2
+    capsys.readouterr()
+    assert figures.main(["--root", str(root)]) == 0
+    assert capsys.readouterr().out == ""
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.svg")} == before
+
+
+def test_bytes_do_not_depend_on_what_was_drawn_before(root):
+    first = (root / f"{FOLDER}/image.svg").read_bytes()
+    source = SCRIPT[: SCRIPT.index('@figure("waves")')] + SCRIPT[SCRIPT.index('@figure("image")') :]
+    put(root, SCRIPT_PATH, source)
+    document = load_course(root).documents[0]
+    assert figures.svgs(root, document) == {f"{FOLDER}/image.svg": first}
+
+
+def test_rounding_moves_nothing_by_more_than_half_a_hundredth(root, monkeypatch):
+    document = load_course(root).documents[0]
+    small = figures.svgs(root, document)
+    monkeypatch.setattr(figures, "shrink", lambda svg: svg)
+    exact = figures.svgs(root, document)
+    number = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
+    for path, data in exact.items():
+        old, new = data.decode(), small[path].decode()
+        old = re.sub(r"<!DOCTYPE[^>]*>|<metadata>.*?</metadata>", "", old, flags=re.DOTALL)
+        pictures = r"base64,[^\"]*"
+        assert re.findall(pictures, old) == re.findall(pictures, new)
+        old, new = re.sub(pictures, "", old), re.sub(pictures, "", new)
+        assert number.sub("#", old).split() == number.sub("#", new).split()
+        pairs = zip(number.findall(old), number.findall(new), strict=True)
+        assert max(abs(float(a) - float(b)) for a, b in pairs) <= 0.005 + 1e-9
+        for scale in re.findall(r"scale\([^)]*\)|matrix\([^)]*\)|stroke-width: [\d.]+", old):
+            assert scale in new
+        assert len(new) < (0.8 if "waves" in path else 1) * len(old)
+
+
+def test_svgs_hold_no_date_no_text_elements_and_no_carriage_returns(root):
+    for path in root.rglob("*.svg"):
+        data = path.read_bytes()
+        assert b"<title>" in data
+        assert b"Matplotlib v" not in data
+        assert b"<text" not in data
+        assert b"\r" not in data
+        assert not re.search(rb"20\d\d-\d\d-\d\d", data)
+
+
+def test_every_colour_but_the_light_ones_stands_out_from_white():
+    for name, code in figures.COLORS.items():
+        channels = (int(code[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert (1.05 / (light + 0.05) >= 2) is (name not in ("yellow", "light")), name
+
+
+def test_pngs_to_look_at_are_drawn_where_asked(root, tmp_path):
+    target = tmp_path / "look"
+    assert figures.main(["--root", str(root), "--png", str(target)]) == 0
+    names = sorted(path.name for path in target.rglob("*.png"))
+    assert names == ["image.png", "waves.png"]
+
+
+def test_a_stale_figure_is_reported_and_written(root):
+    put(root, SCRIPT_PATH, SCRIPT.replace("np.sin(t)", "np.sin(2 * t)"))
+    fault = only(findings(root, run=True))
+    assert (fault.file, fault.message) == (f"{FOLDER}/waves.svg", "redrawing changes this file")
+    changed = dict(figures_check.write(Audit(load_course(root), run=True)))
+    assert list(changed) == [f"{FOLDER}/waves.svg"]
+    put(root, *changed.popitem())
+    assert findings(root, run=True) == []
+
+
+def test_without_run_nothing_is_executed(root):
+    put(root, SCRIPT_PATH, SCRIPT + "\nraise SystemExit('executed')\n")
+    assert findings(root) == []
+    assert list(figures_check.write(Audit(load_course(root)))) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("np.sin(t)", "np.sin(u)", 9, "NameError: name 'u' is not defined"),
+        ("    return fig\n", "", 5, "figure 'waves': the function must return the figure"),
+        ("import numpy", "import nothing_at_all", 2, "ModuleNotFoundError"),
+        ('figure("image")', 'figure("waves")', 16, "figure name 'waves' is used twice"),
+        ('figure("image")', 'figure("An Image")', 16, "use lower-case words joined by hyphens"),
+    ],
+)
+def test_a_script_that_fails_is_named_with_its_line(root, old, new, line, message):
+    put(root, SCRIPT_PATH, SCRIPT.replace(old, new, 1))
+    found = [f for f in findings(root, run=True) if f.file == SCRIPT_PATH and f.line == line]
+    assert message in " ".join(f.message for f in found)
+
+
+def test_a_missing_svg(root):
+    (root / f"{FOLDER}/image.svg").unlink()
+    fault = only(findings(root))
+    assert (fault.file, fault.line) == (SCRIPT_PATH, 16)
+    assert "is missing" in fault.message
+
+
+def test_an_svg_that_nothing_draws(root):
+    put(root, f"{FOLDER}/old.svg", "<svg/>")
+    assert only(findings(root)).file == f"{FOLDER}/old.svg"
+
+
+def test_a_script_of_no_document(root):
+    put(root, "figures/math-foundations/algebra.py", SCRIPT)
+    assert only(findings(root)).file == "figures/math-foundations/algebra.py"
+
+
+def test_a_figure_that_its_document_does_not_show(root):
+    more = SCRIPT[SCRIPT.index('@figure("image")') :].replace("image", "extra")
+    put(root, SCRIPT_PATH, SCRIPT + more)
+    figures.main(["--root", str(root)])
+    fault = only(findings(root))
+    assert (fault.line, fault.file) == (22, SCRIPT_PATH)
+    assert "'extra' is not shown by math-foundations/linear-algebra.md" in fault.message
+
+
+def test_too_few_figures_and_a_missing_caption(root):
+    text = DOCUMENT.replace("*Noise.*", "Noise.")
+    put(root, "math-foundations/linear-algebra.md", text)
+    fault = only(findings(root))
+    assert (fault.line, fault.message) == (7, "a figure without a caption")
+    put(root, "math-foundations/linear-algebra.md", DOCUMENT[: DOCUMENT.index("![an image]")])
+    assert "shows 1 figures, at least 2 are needed" in {f.message for f in findings(root)}
+
+
+def test_a_written_document_without_a_script(root):
+    (root / SCRIPT_PATH).unlink()
+    put(root, "math-foundations/linear-algebra.md", "# Linear algebra\n")
+    assert "shows 0 figures, at least 2 are needed" in {f.message for f in findings(root)}
+
+
+def test_a_name_that_is_computed(root):
+    put(root, SCRIPT_PATH, SCRIPT.replace('@figure("image")', '@figure("im" + "age")'))
+    found = {(f.file, f.line) for f in findings(root) if "computed" in f.message}
+    assert found == {(SCRIPT_PATH, 16)}
+
+
+def test_a_figure_of_too_many_bytes(root):
+    put(root, f"{FOLDER}/image.svg", "<svg>" + " " * figures_check.MOST_BYTES + "</svg>")
+    assert only(findings(root)).message.startswith("400,011 bytes, at most 400,000")
+
+
+def test_bad_input_is_one_line_and_status_2(root, capsys):
+    for arguments, message in [
+        (["math-foundations/calculus"], "no document 'math-foundations/calculus' in course.toml"),
+        (["--root", "/nonexistent"], "no course.toml in /nonexistent or above"),
+    ]:
+        assert figures.main(["--root", str(root), *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_check_as_json_gives_one_object_a_file(root, capsys):
+    put(root, f"{FOLDER}/waves.svg", "<svg/>")
+    capsys.readouterr()
+    assert figures.main(["--root", str(root), "--check", "--json"]) == 1
+    row = json.loads(capsys.readouterr().out)
+    assert row["file"] == f"{FOLDER}/waves.svg"
+    assert (root / f"{FOLDER}/waves.svg").read_text() == "<svg/>"
+
+
+def test_a_write_that_fails_leaves_the_old_bytes(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        figures.write_atomically(path, b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
