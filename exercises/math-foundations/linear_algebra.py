@@ -1,0 +1,516 @@
+"""Exercises of math-foundations/linear-algebra.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chainrule.course.exercises import (
+    exercise,
+    expect,
+    expect_close,
+    expect_raises,
+    expect_shape,
+)
+
+EXAMPLE = np.array([[4.0, 2.0], [1.0, 3.0]])
+
+# --- 1 -------------------------------------------------------------------------------------
+
+
+@exercise("Eight shapes, eight strings", difficulty=1, minutes=15, section="a-page-of-shapes")
+def eight_einsums(u, v, A, X, W, K):
+    """Return a dictionary with these eight entries, each made by one call of ``np.einsum``.
+
+    The arguments have the shapes u (m), v (n), A (m, n), X (b, t, d), W (h, d), K (b, s, d).
+
+    - ``"squared length"``: the dot product of u with itself, a number
+    - ``"outer"``: the outer product of u and v, shape (m, n)
+    - ``"map"``: the matrix A applied to v, shape (m)
+    - ``"form"``: u · (A v), a number
+    - ``"column sums"``: the sum of each column of A, shape (n)
+    - ``"gram"``: the dot products of all pairs of columns of A, shape (n, n)
+    - ``"layer"``: the weight W applied to every token of X, shape (b, t, h)
+    - ``"scores"``: every token of X with every token of K in the same batch entry, (b, t, s)
+    """
+    return {
+        "squared length": np.einsum("m,m->", u, u),
+        "outer": np.einsum("m,n->mn", u, v),
+        "map": np.einsum("mn,n->m", A, v),
+        "form": np.einsum("m,mn,n->", u, A, v),
+        "column sums": np.einsum("mn->n", A),
+        "gram": np.einsum("ma,mb->ab", A, A),
+        "layer": np.einsum("btd,hd->bth", X, W),
+        "scores": np.einsum("btd,bsd->bts", X, K),
+    }
+
+
+def _puzzle(rng):
+    shapes = [(3,), (5,), (3, 5), (2, 3, 7), (11, 7), (2, 5, 7)]
+    return [rng.standard_normal(shape) for shape in shapes]
+
+
+@eight_einsums.check
+def agrees_with_matrix_products(answer, rng):
+    u, v, A, X, W, K = _puzzle(rng)
+    expected = {
+        "squared length": u @ u,
+        "outer": np.outer(u, v),
+        "map": A @ v,
+        "form": u @ A @ v,
+        "column sums": A.sum(axis=0),
+        "gram": A.T @ A,
+        "layer": X @ W.T,
+        "scores": X @ K.swapaxes(1, 2),
+    }
+    expect_close(answer(u, v, A, X, W, K), expected)
+
+
+@eight_einsums.mistake(
+    "Your column sums have shape (m): they are row sums. The letter that stays after the arrow is"
+    " the axis that you keep. Which axis counts the columns?"
+)
+def sums_along_rows(u, v, A, X, W, K):
+    return eight_einsums(u, v, A, X, W, K) | {"column sums": np.einsum("mn->m", A)}
+
+
+@eight_einsums.mistake(
+    "Your scores have shape (b, s, t): key first. einsum returns axes in the order in which you"
+    " write them after the arrow."
+)
+def transposes_scores(u, v, A, X, W, K):
+    return eight_einsums(u, v, A, X, W, K) | {"scores": np.einsum("btd,bsd->bst", X, K)}
+
+
+@eight_einsums.mistake(
+    "Your gram holds the dot products of the rows of A. Which axis of A must be summed over, so"
+    " that two columns meet?"
+)
+def compares_rows(u, v, A, X, W, K):
+    return eight_einsums(u, v, A, X, W, K) | {"gram": np.einsum("an,bn->ab", A, A)}
+
+
+# --- 2 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "The part along v", difficulty=1, minutes=10, section="dot-products--similarity-and-attention"
+)
+def projection(u, v):
+    """Return the projection of the vector u onto the line of the vector v.
+
+    v may have any length. Raise a ValueError if it is the zero vector, which has no line.
+    """
+    if not np.any(v):
+        raise ValueError("the zero vector has no line to project on")
+    return (u @ v) / (v @ v) * v
+
+
+@projection.check
+def example_by_hand(answer, rng):
+    expect_close(answer(np.array([1.0, 3.0]), np.array([4.0, 2.0])), np.array([2.0, 1.0]))
+
+
+@projection.check
+def what_remains_is_orthogonal(answer, rng):
+    for d in (2, 3, 101):
+        u, v = rng.standard_normal((2, d))
+        part = answer(u, v)
+        expect_shape(part, (d,))
+        product = abs((u - part) @ v)
+        expect(product < 1e-12 * d, f"(u - projection) · v is {product:.2g}; it should be zero")
+
+
+@projection.check
+def doing_it_twice_changes_nothing(answer, rng):
+    u, v = rng.standard_normal((2, 5))
+    once = answer(u, v)
+    expect_close(answer(once, v), once, what="the projection of the projection")
+
+
+@projection.check
+def refuses_the_zero_vector(answer, rng):
+    expect_raises(ValueError, answer, np.ones(3), np.zeros(3))
+
+
+@projection.mistake(
+    "Your result grows when v gets longer, but the line of v stays the same. How often does the"
+    " length of v enter the formula, and how often did you divide by it?"
+)
+def divides_by_the_length_once(u, v):
+    if not np.any(v):
+        raise ValueError("zero vector")
+    return (u @ v) / np.linalg.norm(v) * v
+
+
+@projection.mistake(
+    "Your result points along u. The projection of u onto v lies on the line of v: which vector"
+    " gets scaled, and which is only measured?"
+)
+def projects_v_onto_u(u, v):
+    if not np.any(v):
+        raise ValueError("zero vector")
+    return (u @ v) / (u @ u) * u
+
+
+@projection.mistake(
+    "You return how far along v the projection lies, in lengths of v. The projection itself is a"
+    " vector of the same shape as u."
+)
+def returns_the_coefficient(u, v):
+    if not np.any(v):
+        raise ValueError("zero vector")
+    return (u @ v) / (v @ v)
+
+
+@projection.mistake(
+    "For ordinary vectors you are right. Now project onto the zero vector: what does 0 / 0 give,"
+    " and what did the statement ask for instead?"
+)
+def divides_zero_by_zero(u, v):
+    with np.errstate(invalid="ignore"):
+        return (u @ v) / (v @ v) * v
+
+
+# --- 3 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "How fast power iteration converges",
+    difficulty=3,
+    minutes=25,
+    section="eigenvalues-and-eigenvectors--pca-intuition",
+)
+def power_iteration_errors(A, start, target, steps):
+    """Run power iteration and return its error after each step, an array of length ``steps``.
+
+    Begin at the vector ``start``; a step applies A and scales the result to length 1. The error
+    is the distance from the current unit vector to the line through ``target``, a unit
+    eigenvector for the eigenvalue of largest size. Sign does not matter: v and -v have the same
+    distance.
+    """
+    v = start
+    errors = []
+    for _ in range(steps):
+        v = A @ v
+        v = v / np.linalg.norm(v)
+        errors.append(np.linalg.norm(v - (target @ v) * target))
+    return np.array(errors)
+
+
+@power_iteration_errors.check
+def first_steps_by_hand(answer, rng):
+    target = np.array([2.0, 1.0]) / np.sqrt(5)
+    errors = answer(EXAMPLE, np.array([1.0, 0.0]), target, 2)
+    # (1, 0) -> (4, 1) -> (18, 7); the distance of (a, b) to the line of (2, 1) is |a - 2b| / √5.
+    expect_close(errors, np.array([2 / np.sqrt(85), 4 / np.sqrt(5 * 373)]), what="the two errors")
+
+
+@power_iteration_errors.check
+def shrinks_by_the_ratio_of_eigenvalues(answer, rng):
+    target = np.array([2.0, 1.0]) / np.sqrt(5)
+    errors = answer(EXAMPLE, rng.standard_normal(2), target, 20)
+    expect_shape(errors, (20,), "the errors")
+    slope = np.polyfit(np.arange(5, 20), np.log(errors[5:]), 1)[0]
+    rate = float(np.exp(slope))
+    expect(
+        abs(rate - 0.4) < 0.02,
+        f"the errors shrink by {rate:.3f} a step; the eigenvalues 5 and 2 demand 0.4",
+    )
+
+
+@power_iteration_errors.check
+def does_not_mind_a_negative_eigenvalue(answer, rng):
+    A = np.diag([-3.0, 1.0, 0.5])
+    errors = answer(A, np.ones(3), np.array([1.0, 0.0, 0.0]), 12)
+    expect(
+        errors[-1] < 1e-4, f"for the eigenvalue -3 the last error is {errors[-1]:.3g}, not small"
+    )
+
+
+@power_iteration_errors.mistake(
+    "Your errors do not settle at zero for every start: the vector may arrive at -target, which is"
+    " on the same line. Measure the distance to the line, not to one of its two ends."
+)
+def measures_to_one_end(A, start, target, steps):
+    v = start
+    errors = []
+    for _ in range(steps):
+        v = A @ v
+        v = v / np.linalg.norm(v)
+        errors.append(np.linalg.norm(v - target))
+    return np.array(errors)
+
+
+@power_iteration_errors.mistake(
+    "Your errors grow, by the second eigenvalue each step. The distance to the line does shrink,"
+    " but only relative to the vector. Which half of a step is missing?"
+)
+def forgets_to_normalize(A, start, target, steps):
+    v = start
+    errors = []
+    for _ in range(steps):
+        v = A @ v
+        errors.append(np.linalg.norm(v - (target @ v) * target))
+    return np.array(errors)
+
+
+@power_iteration_errors.mistake(
+    "Your errors shrink twice as fast, on a logarithmic scale, as they should: 1 - cos θ behaves"
+    " like θ²/2. The distance to the line is sin θ."
+)
+def uses_one_minus_the_cosine(A, start, target, steps):
+    v = start
+    errors = []
+    for _ in range(steps):
+        v = A @ v
+        v = v / np.linalg.norm(v)
+        errors.append(1 - abs(target @ v))
+    return np.array(errors)
+
+
+@power_iteration_errors.mistake(
+    "Your first number is the error of the start itself. The statement asks for the error after"
+    " each step: move first, then measure."
+)
+def measures_before_moving(A, start, target, steps):
+    v = start / np.linalg.norm(start)
+    errors = []
+    for _ in range(steps):
+        errors.append(np.linalg.norm(v - (target @ v) * target))
+        v = A @ v
+        v = v / np.linalg.norm(v)
+    return np.array(errors)
+
+
+# --- 4 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "The best matrix of rank k", difficulty=2, minutes=15, section="the-best-matrix-of-rank-k"
+)
+def best_rank_k(A, k):
+    """Return the matrix of rank at most k that is nearest to A in the spectral norm.
+
+    A may be tall, wide or square, and 0 ≤ k ≤ min(A.shape). Use ``np.linalg.svd``.
+    """
+    U, S, Vt = np.linalg.svd(A, full_matrices=False)
+    return (U[:, :k] * S[:k]) @ Vt[:k]
+
+
+@best_rank_k.check
+def square_example(answer, rng):
+    A = np.array([[3.0, 0.0], [4.0, 5.0]])
+    expect_close(
+        answer(A, 1), np.array([[1.5, 1.5], [4.5, 4.5]]), what="rank 1 of ((3, 0), (4, 5))"
+    )
+
+
+@best_rank_k.check
+def error_is_the_next_singular_value(answer, rng):
+    for shape in [(5, 5), (7, 3), (3, 7)]:
+        A = rng.standard_normal(shape)
+        S = np.append(np.linalg.svd(A, compute_uv=False), 0.0)
+        for k in range(min(shape) + 1):
+            B = answer(A, k)
+            expect_shape(B, shape)
+            error = np.linalg.norm(A - B, 2)
+            expect(
+                abs(error - S[k]) < 1e-10,
+                f"{shape}, k = {k}: the error is {error:.4f}, singular value k + 1 is {S[k]:.4f}",
+            )
+
+
+@best_rank_k.check
+def rank_is_at_most_k(answer, rng):
+    A = rng.standard_normal((7, 5))
+    rank = np.linalg.matrix_rank(answer(A, 2))
+    expect(rank <= 2, f"for k = 2 the result has rank {rank}")
+
+
+@best_rank_k.mistake(
+    "Keeping every component does not give A back. What does NumPy's third return value hold, the"
+    " right singular vectors as columns or as rows?"
+)
+def takes_vt_for_v(A, k):
+    U, S, V = np.linalg.svd(A, full_matrices=False)
+    return (U[:, :k] * S[:k]) @ V[:, :k].T
+
+
+@best_rank_k.mistake(
+    "You kept the components that matter least. In which order does NumPy return singular values,"
+    " and is it the order of np.linalg.eigh?"
+)
+def keeps_the_smallest(A, k):
+    U, S, Vt = np.linalg.svd(A, full_matrices=False)
+    n = len(S)
+    return (U[:, n - k :] * S[n - k :]) @ Vt[n - k :]
+
+
+@best_rank_k.mistake(
+    "The directions are right and the lengths are not: all of your non-zero singular values are 1."
+)
+def forgets_the_singular_values(A, k):
+    U, _, Vt = np.linalg.svd(A, full_matrices=False)
+    return U[:, :k] @ Vt[:k]
+
+
+# --- 5 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "How many components are enough",
+    difficulty=2,
+    minutes=15,
+    section="the-direction-in-which-data-vary-most",
+)
+def components_needed(X, part):
+    """Return the smallest k for which k principal components hold ``part`` of the variance.
+
+    The rows of X are examples; ``part`` is between 0 and 1. Return an int.
+    """
+    variances = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2
+    share = np.cumsum(variances) / variances.sum()
+    return int(np.argmax(share >= part)) + 1
+
+
+@components_needed.check
+def the_four_points_of_the_text(answer, rng):
+    X = np.array([[2.0, 1.0], [1.0, 2.0], [-1.0, -2.0], [-2.0, -1.0]])
+    expect_close(answer(X, 0.89), 1, what="k for 89 %")
+    expect_close(answer(X, 0.91), 2, what="k for 91 %")
+
+
+@components_needed.check
+def the_same_wherever_the_data_lie(answer, rng):
+    X = rng.standard_normal((40, 5)) * [9, 4, 2, 1, 0.5]
+    for part in (0.5, 0.9, 0.99):
+        expect_close(
+            answer(X + 100.0, part), components_needed(X, part), what=f"k for {part}, data moved"
+        )
+
+
+@components_needed.check
+def digits_need_21_for_90_percent(answer, rng):
+    from sklearn.datasets import load_digits
+
+    X = load_digits().data
+    expect_close(answer(X, 0.90), 21, what="k for 90 % of the digits' variance")
+    expect_close(answer(X, 0.95), 29, what="k for 95 % of the digits' variance")
+
+
+@components_needed.mistake(
+    "Move all data by a constant and your answer changes, though nothing varies more or less than"
+    " before. What must be taken away first?"
+)
+def does_not_centre(X, part):
+    variances = np.linalg.svd(X, compute_uv=False) ** 2
+    share = np.cumsum(variances) / variances.sum()
+    return int(np.argmax(share >= part)) + 1
+
+
+@components_needed.mistake(
+    "You added up singular values. What is the variance along a principal component, in terms of"
+    " its singular value?"
+)
+def adds_singular_values(X, part):
+    S = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)
+    share = np.cumsum(S) / S.sum()
+    return int(np.argmax(share >= part)) + 1
+
+
+@components_needed.mistake(
+    "You are off by one: position 0 of the cumulative sum is what 1 component holds."
+)
+def counts_from_zero(X, part):
+    variances = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2
+    share = np.cumsum(variances) / variances.sum()
+    return int(np.argmax(share >= part))
+
+
+# --- 6 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "A thousand challengers of the SVD",
+    difficulty=4,
+    minutes=30,
+    section="the-best-matrix-of-rank-k",
+)
+def challenger(A, probes):
+    """Return the matrix nearest to A whose columns all lie in the span of ``A @ probes``.
+
+    A has shape (m, n) and the probes (n, k), so the result has rank at most k and is the best
+    that these probes allow. The checks draw 1,000 sets of probes, most of them with few non-zero
+    entries, and look whether any of your challengers beats the truncated SVD. Probes may repeat
+    each other or be zero: the span is then smaller.
+    """
+    span = A @ probes
+    return span @ (np.linalg.pinv(span, rcond=1e-12) @ A)
+
+
+@challenger.check
+def one_probe_by_hand(answer, rng):
+    A = np.array([[3.0, 0.0], [4.0, 5.0]])
+    expected = np.array([[3.0, 2.4], [4.0, 3.2]])  # both columns on the line of (3, 4)
+    expect_close(answer(A, np.array([[1.0], [0.0]])), expected, what="the challenger")
+
+
+@challenger.check
+def singular_vectors_as_probes_give_the_truncated_svd(answer, rng):
+    A = rng.standard_normal((7, 5))
+    U, S, Vt = np.linalg.svd(A, full_matrices=False)
+    expect_close(answer(A, Vt[:2].T), (U[:, :2] * S[:2]) @ Vt[:2], what="the challenger", atol=1e-9)
+
+
+@challenger.check
+def repeated_probes_count_once(answer, rng):
+    A = rng.standard_normal((7, 5))
+    probes = np.eye(5)[:, [0, 0, 3]]
+    column, other = A[:, :1], A[:, 3:4]
+    basis = np.linalg.qr(np.hstack([column, other]))[0]
+    expect_close(
+        answer(A, probes),
+        basis @ basis.T @ A,
+        what="the challenger with a repeated probe",
+        atol=1e-9,
+    )
+
+
+@challenger.check
+def none_of_1000_beats_the_svd(answer, rng):
+    A = rng.standard_normal((7, 5))
+    S = np.linalg.svd(A, compute_uv=False)
+    for trial in range(1000):
+        k = 1 + trial % 3
+        mask = rng.random((5, k)) < (1.0 if trial % 4 == 0 else 0.4)
+        error = np.linalg.norm(A - answer(A, rng.standard_normal((5, k)) * mask), 2)
+        expect(
+            error >= S[k] - 1e-10,
+            f"an error of {error:.4f} beats the SVD's {S[k]:.4f}: is its rank really {k}?",
+        )
+
+
+@challenger.mistake(
+    "Multiplying by Y Yᵀ projects only if the columns of Y are orthonormal. Yours are A @ probes,"
+    " of any length and at any angle. What has to happen to them first?"
+)
+def does_not_orthonormalize(A, probes):
+    span = A @ probes
+    return span @ span.T @ A
+
+
+@challenger.mistake(
+    "QR of dependent columns still returns a full set of orthonormal ones: the surplus directions"
+    " are made up, and your challenger profits from them. Which directions may you keep?"
+)
+def trusts_qr_with_dependent_columns(A, probes):
+    Q = np.linalg.qr(A @ probes)[0]
+    return Q @ (Q.T @ A)
+
+
+@challenger.mistake(
+    "You restrict the inputs of A to the span of the probes. That has rank k too, but it is not"
+    " the nearest matrix with columns in the span of A @ probes: project the outputs."
+)
+def projects_the_inputs(A, probes):
+    return A @ probes @ np.linalg.pinv(probes)
