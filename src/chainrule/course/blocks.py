@@ -45,6 +45,7 @@ CHECK = "documents"
 MARK = "#>"
 RAISES = re.compile(r"[A-Z]\w*(Error|Exception|Warning|Iteration|Exit|Interrupt)(:|$)")
 CLOSING = "$*_`"
+PATIENCE = 20.0  # seconds that a machine may be busy with other things
 
 
 @dataclass
@@ -170,7 +171,7 @@ def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterato
         encoding="utf-8",
         start_new_session=True,
     )
-    limit = 5 * seconds + 20
+    limit = 5 * seconds + PATIENCE
     try:
         out, err = process.communicate(job, timeout=limit)
         death = f"the interpreter died with status {process.returncode}: {err.strip()[-200:]}"

@@ -58,6 +58,7 @@ class Session:
     def __init__(self, file: str, report):
         self.file, self.report, self.flags = file, report, 0
         module = types.ModuleType("__main__")
+        module.__file__ = file
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
 

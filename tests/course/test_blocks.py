@@ -1,0 +1,343 @@
+"""Documents are executed and compared: each kind of fault is planted and found on its line."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from chainrule.course import blocks
+from chainrule.course.audit import Audit
+from chainrule.course.checks import documents
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import load_course
+
+MANIFEST = """
+[course]
+name = "Small"
+promise = "A course for tests."
+[[phase]]
+number = 1
+title = "Only"
+summary = "The only phase."
+[[document]]
+id = "math-foundations/linear-algebra"
+title = "Linear algebra"
+phase = 1
+minutes = 10
+seconds = 5
+promise = "You can test the audit."
+outline = [{ text = "Vectors", anchor = "vectors" }]
+"""
+PATH = "math-foundations/linear-algebra.md"
+CLEAN = """# Linear algebra
+
+```python
+import numpy as np
+
+a = np.arange(6).reshape(2, 3)
+print(a)
+#> [[0 1 2]
+#>  [3 4 5]]
+```
+
+The sum is 15<!--= a.sum() -->, the mean **2.5**<!--= a.mean() -->,
+in all $-1.50$<!--= f"{-1.5:.2f}" -->.
+
+| what | how many |
+|---|---|
+| rows | 2<!--= len(a) --> |
+
+- In a list, after words:
+
+  ```python
+  for row in a:
+      print(row.sum(), end=" ")
+      print()
+  print("é ∑")
+  #> é ∑
+  ```
+
+<details>
+<summary>More</summary>
+
+```python
+print("first", end="\\n\\n")
+#> first
+#>
+x = 1; print(x)
+#> 1
+```
+
+</details>
+
+> ```python
+> int("three")
+> #> ValueError: invalid literal for int() with base 10: 'three'
+> a @ a
+> #> ValueError: matmul: …
+> ```
+
+```text
+print("not run")
+```
+""".replace(
+    """      print(row.sum(), end=" ")
+      print()
+""",
+    """      print(row.sum())
+  #> 3
+  #> 12
+""",
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "course.toml").write_text(MANIFEST, encoding="utf-8")
+    (tmp_path / "math-foundations").mkdir()
+    put(tmp_path, CLEAN)
+    return tmp_path
+
+
+def put(root: Path, text: str, path: str = PATH) -> None:
+    (root / path).write_text(text, encoding="utf-8")
+
+
+def line_of(text: str, part: str) -> int:
+    return text[: text.index(part)].count("\n") + 1
+
+
+def check(root: Path) -> list[Finding]:
+    return list(documents.check(Audit(load_course(root))))
+
+
+def python(*lines: str) -> str:
+    return "# A\n\n```python\n" + "\n".join(lines) + "\n```\n"
+
+
+def ran(root: Path, text: str, seconds: float = 5) -> list[tuple[int, str]]:
+    put(root, text)
+    return [(f.line, f.message) for f in blocks.run(root, PATH, seconds).findings]
+
+
+def test_a_clean_document_gives_nothing(root):
+    result = blocks.run(root, PATH, 5)
+    assert result.findings == []
+    assert result.updated == CLEAN
+    assert result.diff() == ""
+    assert 0 < result.seconds < 5
+    assert check(root) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "message"),
+    [
+        ("#>  [3 4 5]]", "#>  [3 4 6]]", "#>  [3 4 6]]", "' [3 4 6]]', received ' [3 4 5]]'"),
+        ("#> [[0 1 2]\n", "", "#>  [3 4 5]]", "expected ' [3 4 5]]', received '[[0 1 2]'"),
+        ("#>  [3 4 5]]\n", "", "#> [[0 1 2]", "expected no more, received ' [3 4 5]]'"),
+        ("5]]\n", "5]]\n#> more\n", "#> more", "expected 'more', received no more"),
+        ("#> [[0 1 2]\n#>  [3 4 5]]\n", "", "print(a)", "prints '[[0 1 2]' but shows no #> line"),
+        ("(2, 3)\n", "(2, 3)\n#> 7\n", "#> 7", "'7', but the statement before prints nothing"),
+        ("  #> 12", "  #> 13", "  #> 13", "expected '13', received '12'"),
+        ("#>\nx", "x", "#> first", "expected no more, received ''"),
+        ("#> 1\n", "#> 2\n", "#> 2", "expected '2', received '1'"),
+        ("base 10: 'three'", "base 9: …", "> #> ValueError: inv", "int() with base 9: …', received"),
+        ("int(\"three\")", "int(3)", "> #> ValueError: inv", "the statement before prints nothing"),
+        ("15<!--", "14<!--", "The sum", "expected '14', received '15' from a.sum()"),
+        ("15<!--", "115<!--", "The sum", "expected '115', received '15'"),
+        ("15<!--", "−15<!--", "The sum", "expected '−15', received '15'"),
+        ("15<!--", "1,5<!--", "The sum", "expected '1,5', received '15'"),
+        ("$-1.50$", "$1.50$", "in all", "expected '1.50', received '-1.50'"),
+        ("2<!--= len(a)", "3<!--= len(a)", "| rows", "expected '3', received '2'"),
+        ("a.mean()", "missing.mean()", "The sum", "NameError: name 'missing' is not defined"),
+        ("print(a)\n", "print(a + b)\n", "print(a + b)", "NameError: name 'b' is not defined"),
+        ("print(a)\n", "print(a))\n", "print(a))", "SyntaxError: unmatched ')'"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_found_on_its_line(root, old, new, at, message):
+    text = CLEAN.replace(old, new, 1)
+    assert text != CLEAN
+    found = ran(root, text)
+    assert found
+    assert found[0][0] == line_of(text, at)
+    assert message in found[0][1]
+    assert len(found) == 1
+
+
+def test_an_error_is_reported_where_the_document_raised_it(root):
+    text = python("def f(x):", "    return 1 / x", "", "print(1)", "#> 1", "f(0)", "print(2)")
+    assert ran(root, text) == [(5, "ZeroDivisionError: division by zero (the document ends here)")]
+
+
+def test_output_before_a_stated_error_is_compared_too(root):
+    text = python(
+        "def f():", "    print(1)", "    raise KeyError('k')", "f()", "#> 1", "#> KeyError: 'k'"
+    )
+    assert ran(root, text) == []
+    assert ran(root, text.replace("#> 1", "#> 2")) == [(8, "expected '2', received '1'")]
+
+
+def test_only_a_stated_error_may_be_shortened(root):
+    text = python("print('one two')", "#> one …")
+    assert ran(root, text) == [(5, "expected 'one …', received 'one two'")]
+
+
+def test_a_warning_is_a_fault(root):
+    text = python("import numpy as np", "", "np.log(np.zeros(1))")
+    assert ran(root, text) == [(6, "a warning: RuntimeWarning: divide by zero encountered in log")]
+    assert ran(root, text.replace("np.log", "with np.errstate(all='ignore'): np.log")) == []
+
+
+def test_what_the_standard_streams_get_past_python_does_not_disturb(root):
+    text = python("import os", "n = os.write(1, b'{\"line\": 1}\\n')", "print(n)", "#> 12")
+    assert ran(root, text) == []
+
+
+def test_blocks_share_a_namespace_and_documents_share_nothing(root):
+    first = python("import random", "random.seed(0)", "import math", "math.pi = 3")
+    second = python("import math", "print(math.pi > 3, 'random' in globals(), __name__)") + (
+        "\n```python\nprint(math.e > 2)\n#> True\n```\n"
+    )
+    put(root, first, "a.md")
+    put(root, second.replace("\n```\n\n", "\n#> True False __main__\n```\n\n", 1), "b.md")
+    results = blocks.run_all(root, [("a.md", 5), ("b.md", 5), ("a.md", 5)])
+    assert [result.findings for result in results] == [[], [], []]
+
+
+def test_annotations_dataclasses_and_source_work_as_in_a_file(root):
+    text = python(
+        "from __future__ import annotations",
+        "import inspect, pickle",
+        "from dataclasses import dataclass",
+    ) + (
+        "\n```python\n@dataclass\nclass P:\n    x: NotThere = 1\n"
+        "print(pickle.loads(pickle.dumps(P(2))), len(inspect.getsource(P).splitlines()))\n"
+        "#> P(x=2) 3\n```\n"
+    )
+    assert ran(root, text) == []
+
+
+def test_the_working_directory_is_the_root_and_its_package_comes_first(root):
+    (root / "src").mkdir()
+    (root / "src/only_here.py").write_text("X = 5\n")
+    text = python("import os, only_here", "print(os.path.exists('course.toml'), only_here.X)")
+    assert ran(root, text.replace("\n```\n", "\n#> True 5\n```\n")) == []
+
+
+def test_time_beyond_the_budget_is_a_fault(root):
+    text = python("import time", "while time.process_time() < 0.5:", "    pass")
+    ((line, message),) = ran(root, text, seconds=0.2)
+    assert line == 1
+    assert "s of CPU time, the budget is 0.2 s" in message
+
+
+def test_an_endless_loop_is_killed_and_its_line_named(root, monkeypatch):
+    monkeypatch.setattr(blocks, "PATIENCE", 1.0)
+    start = time.monotonic()
+    text = python("print(1)", "#> 2", "while True:", "    pass")
+    found = ran(root, text, seconds=0.1)
+    assert time.monotonic() - start < 10
+    assert found[0] == (5, "expected '2', received '1'")
+    assert found[1][0] == 6
+    assert found[1][1].startswith("still running after 1.5 s: killed")
+
+
+@pytest.mark.parametrize("end", ["import os; os._exit(3)", "import os; os.abort()"])
+def test_an_interpreter_that_dies_is_reported(root, end):
+    ((line, message),) = ran(root, python("x = 1", end))
+    assert line == 5
+    assert "the interpreter died with status" in message
+
+
+def test_exit_ends_the_document_with_a_fault(root):
+    ((line, message),) = ran(root, python("x = 1", "exit(0)"))
+    assert line == 5
+    assert message.startswith("SystemExit: 0")
+
+
+def test_writing_updates_outputs_and_numbers_and_nothing_else(root, capsys):
+    wrong = (
+        CLEAN.replace("#>  [3 4 5]]", "#>  [9 9 9]]\n#> more")
+        .replace("15<!--", "1,234.5<!--")
+        .replace("**2.5**", "**-7**")
+        .replace("$-1.50$", "$3$")
+        .replace("  #> 3\n  #> 12\n", "")
+        .replace("base 10: 'three'", "base 16")
+        .replace("#> first\n#>\n", "#> first\n")
+        .replace("(2, 3)\n", "(2, 3)\n#> stray\n")
+    )
+    put(root, wrong)
+    arguments = ["--root", str(root), PATH]
+    assert blocks.main(arguments) == 1
+    assert (root / PATH).read_text(encoding="utf-8") == wrong
+    assert blocks.main([*arguments, "--write"]) == 1
+    shown = capsys.readouterr().out
+    assert "-#>  [9 9 9]]" in shown
+    assert "+#>  [3 4 5]]" in shown
+    assert (root / PATH).read_text(encoding="utf-8") == CLEAN
+    assert blocks.main(arguments) == 0
+
+
+def test_a_value_of_several_words_replaces_as_many(root):
+    put(root, 'It takes (about 3 MB)<!--= "3.5 MB" --> and 3 MB<!--= "3.5 MB" --> here.\n')
+    result = blocks.run(root, PATH, 5)
+    assert "and 3.5 MB<!--" in result.updated
+    assert len(result.findings) == 2
+
+
+def test_the_audit_writes_only_when_it_may_execute(root):
+    put(root, CLEAN.replace("15<!--", "14<!--"))
+    assert list(documents.write(Audit(load_course(root), run=False))) == []
+    assert list(documents.write(Audit(load_course(root), run=True))) == [(PATH, CLEAN)]
+
+
+def test_readme_is_executed_too(root):
+    put(root, python("print(1)", "#> 2"), "README.md")
+    found = list(documents.run(Audit(load_course(root), run=True)))
+    assert [(f.file, f.line) for f in found] == [("README.md", 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (python("x = 1", "", "#> 1"), 6, "a #> line that no statement ends before"),
+        (python("#> 1", "x = 1"), 4, "a #> line that no statement ends before"),
+        (python("print(1)  #> 1"), 4, "a #> line that no statement ends before"),
+        (python("for i in 'ab':", "    print(i)", "    #> a"), 6, "a #> line that no statement"),
+        (python("x = ("), 4, "not valid Python"),
+        (python("x = 1", "y = = 2"), 5, "not valid Python: invalid syntax"),
+        (python(*["x = 1"] * 26), 3, "a block of 26 lines, at most 25 are allowed"),
+        (python(), 3, "an empty block"),
+        ("# A\n\n```py\nx\n```\n", 3, "'py' blocks are never executed"),
+        ("# A\n\n```Python\nx\n```\n", 3, "'Python' blocks are never executed"),
+        ("# A\n\n```python norun\nx\n```\n", 3, "'python norun' blocks are never executed"),
+        ("# A\n\n```python no-run\nx\n```\n", 3, "a no-run block without a reason before it"),
+        ("# A\n\nIt waits.\n\n```python no-run\nx\n```\n", 5, "1 blocks are marked no-run"),
+        ("# A\n\n<p>text\n```python\nprint(1)\n```\n</p>\n", 4, "does not open a code block"),
+        ("# A\n\nIt is 5<!--= 2 + -->.\n", 3, "'2 +' is not a Python expression"),
+        ("# A\n\nIt is $5<!--= 5 -->$.\n", 3, "inside a formula is never evaluated"),
+        ("# A\n\n| a |\n|---|\n| <!--= 5 --> |\n", 5, "without a number before it"),
+    ],
+)
+def test_a_fault_of_form_is_found_without_running(root, text, line, message):
+    put(root, text)
+    found = [(f.line, f.message) for f in check(root)]
+    assert [n for n, m in found if message in m] == [line], found
+
+
+def test_a_string_may_hold_the_mark(root):
+    assert ran(root, python('s = """', "#> not output", '"""', "print(len(s))", "#> 15")) == []
+    assert check(root) == []
+
+
+def test_a_no_run_block_with_a_reason_is_allowed_up_to_the_limit(root, monkeypatch):
+    put(root, "# A\n\nIt waits for a key, so it must not run:\n\n```python no-run\ninput()\n```\n")
+    monkeypatch.setattr(documents, "MOST_NO_RUN", 1)
+    assert check(root) == []
+
+
+def test_bad_input_is_one_line_and_status_2(root, capsys):
+    assert blocks.main(["--root", str(root), "missing.md"]) == 2
+    assert capsys.readouterr().err == f"blocks: no file missing.md under {root}\n"
