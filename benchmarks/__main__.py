@@ -1,0 +1,77 @@
+"""``python -m benchmarks [NAME …]``: measure, print tables, store them as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from datetime import date
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.timing import use_one_thread
+
+BENCHMARKS = {
+    "gpt_step": "One training step of a GPT, beside PyTorch",
+    "peers": "One epoch of the same MLP on digits, beside other engines",
+    "ladders": "Fused operations beside their composition of primitives",
+    "scaling": "How a GPT step grows with width, depth and context",
+    "blas": "The limit: matrix products alone",
+}
+RESULTS = Path(__file__).parent / "results.json"
+PACKAGES = ("numpy", "torch", "micrograd", "tinygrad", "mygrad", "autograd")
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks (all of them without names); a partial run stores its part."""
+    unknown = sorted(set(names) - BENCHMARKS.keys())
+    if unknown:
+        known = ", ".join(BENCHMARKS)
+        print(f"benchmarks: no {', '.join(unknown)}; choose from {known}", file=sys.stderr)
+        return 2
+    use_one_thread()
+    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in names or BENCHMARKS:
+        print(f"\n## {BENCHMARKS[name]}\n", flush=True)
+        result = import_module(f"benchmarks.{name}").measure()
+        print(table(result["rows"]), flush=True)
+        for peer, reason in result.get("left_out", {}).items():
+            print(f"{peer} left out: {reason}")
+        stored[name] = {"machine": machine(), "date": date.today().isoformat(), **result}
+        part = RESULTS.with_suffix(".part")
+        part.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
+        part.replace(RESULTS)
+    return 0
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as a Markdown table."""
+    names = list(rows[0])
+    lines = [" | ".join(names), " | ".join("---" for _ in names)]
+    lines += [" | ".join(str(row[name]) for name in names) for row in rows]
+    return "\n".join(f"| {line.replace('_', ' ')} |" for line in lines)
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    return {
+        "processor": processor(),
+        "threads": 1,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def processor() -> str:
+    """The processor's name as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
