@@ -42,9 +42,10 @@ solution's signature and docstring::
     they stand and the first that fails is reported, so begin with a small example by hand.
 
 ``@name.mistake("hint")``
-    a wrong solution with the same signature (for a class, a class), and the hint for whoever
-    makes it. It must fail a check. A learner whose outputs on the checks' inputs equal the
-    mistake's gets its hint. The hint says what to look at; it never shows the code.
+    a wrong solution with the same signature, and the hint for whoever makes it. For a class, a
+    class; it may inherit from the solution, whose methods should then build ``type(self)(…)``.
+    It must fail a check. A learner whose outputs on the checks' inputs equal the mistake's gets
+    its hint. The hint says what to look at; it never shows the code.
 
 ``@given``
     on a helper function or class: the learner's file gets it as it is.
@@ -69,6 +70,7 @@ import contextlib
 import copy
 import inspect
 import io
+import json
 import random
 import sys
 import types
@@ -158,6 +160,14 @@ class Exercise:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the solution."""
         return self.solution(*args, **kwargs)
+
+    def __mro_entries__(self, bases: tuple) -> tuple:
+        """Let a mistake inherit from a solution that is a class."""
+        return (self.solution,)
+
+    def __instancecheck__(self, value: Any) -> bool:
+        """Let a class recognize its own objects, though its name now stands for the exercise."""
+        return isinstance(value, self.solution)  # type: ignore[arg-type]
 
     def check(self, function: Callable[[Any, np.random.Generator], None]) -> Any:
         """Add a check, a function of ``(answer, rng)``."""
@@ -292,7 +302,7 @@ def _attempt(exercise: Exercise, answer: Callable[..., Any], check: str) -> Atte
     seed = zlib.crc32(f"{exercise.name}/{check}".encode())
     np.random.seed(seed)  # noqa: NPY002 - a learner who uses the global state gets one verdict
     random.seed(seed)
-    recorder = _Recorder(answer, exercise.name, exercise.mutates)
+    recorder = _Recorder(exercise, answer)
     attempt = recorder.attempt
     try:
         exercise.checks[check](recorder.proxy, np.random.default_rng(seed))
@@ -313,11 +323,12 @@ def _attempt(exercise: Exercise, answer: Callable[..., Any], check: str) -> Atte
 class _Recorder:
     """Stands between a check and an answer and writes down everything that comes back."""
 
-    def __init__(self, answer: Callable[..., Any], name: str, mutates: bool):
-        self.answer, self.name, self.mutates = answer, name, mutates
+    def __init__(self, exercise: Exercise, answer: Callable[..., Any]):
+        self.name, self.mutates = exercise.name, exercise.mutates
+        self.classes = tuple(k for k in (answer, exercise.solution) if isinstance(k, type))
         self.attempt = Attempt()
         self.returned: Any = "nothing yet"
-        self.proxy = self._forward(answer, name)
+        self.proxy = self._forward(answer, self.name)
 
     def unusable(self, error: BaseException) -> str:
         """Explain that the check could not work with what it got."""
@@ -369,7 +380,7 @@ class _Recorder:
             return "object"
 
     def _is_instance(self, value: Any) -> bool:
-        return isinstance(self.answer, type) and isinstance(value, self.answer)
+        return isinstance(value, self.classes)
 
     def _wrap(self, value: Any, label: str) -> Any:
         """Go on recording behind what was returned: functions, generators, objects."""
@@ -482,7 +493,6 @@ class Problem:
 
     line: int
     message: str
-    fix: str = ""
 
 
 def stub_answer(exercise: Exercise, path: Path) -> Any:
@@ -538,23 +548,25 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
 
 def main(arguments: list[str]) -> int:
     """Prove the files named on the command line; print what was proved or what is wrong."""
+    as_json = arguments[:1] == ["--json"]
     failed = False
-    for argument in arguments:
+    for argument in arguments[as_json:]:
         path = Path(argument)
         try:
             exercises, problems = load(path), prove(path)
         except ExerciseFileError as error:
             exercises, problems = [], [Problem(1, str(error))]
+        failed |= bool(problems)
+        if as_json:
+            print(json.dumps([[problem.line, problem.message] for problem in problems]))
+            continue
         for problem in problems:
             print(f"{path}:{problem.line}: {problem.message}")
-        failed |= bool(problems)
-        if not problems:
-            for item in exercises:
-                checks, mistakes = len(item.checks), len(item.mistakes)
-                print(f"proved {item.name}: {checks} checks, {mistakes} mistakes recognized")
-                for mistake in item.mistakes:
-                    verdict = judge(item, mistake.answer)
-                    print(f"    {mistake.name} fails '{verdict.check}'")
+        for item in exercises if not problems else ():
+            print(f"proved {item.name}: {len(item.checks)} checks")
+            for mistake in item.mistakes:
+                verdict = judge(item, mistake.answer)
+                print(f"    recognized {mistake.name}, which fails '{verdict.check}'")
     return 1 if failed else 0
 
 

@@ -124,7 +124,11 @@ def survey(path: Path) -> list[Entry]:
     Raises:
         SyntaxError: the file is not Python.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return entries(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+
+
+def entries(tree: ast.Module) -> list[Entry]:
+    """List the exercises of a file that is parsed already."""
     return [_entry(node, tree) for node in marked(tree, "exercise")]
 
 
