@@ -143,7 +143,7 @@ def test_a_clean_document_gives_nothing(root):
         ("  #> 12", "  #> 13", "  #> 13", "expected '13', received '12'"),
         ("#>\nx", "x", "#> first", "expected no more, received ''"),
         ("#> 1\n", "#> 2\n", "#> 2", "expected '2', received '1'"),
-        ("base 10: 'three'", "base 9: …", "> #> ValueError: inv", "int() with base 9: …', received"),
+        ("base 10: 'three'", "base 9: …", "> #> ValueError: inv", "int() with base 9: …'"),
         ("int(\"three\")", "int(3)", "> #> ValueError: inv", "the statement before prints nothing"),
         ("15<!--", "14<!--", "The sum", "expected '14', received '15' from a.sum()"),
         ("15<!--", "115<!--", "The sum", "expected '115', received '15'"),

@@ -15,6 +15,7 @@ import __future__
 import ast
 import io
 import json
+import linecache
 import os
 import sys
 import time
@@ -142,6 +143,16 @@ def _lines(printed: io.StringIO) -> list[str]:
     return [line.rstrip() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
+def _let_inspect_read(job: dict[str, Any]) -> None:
+    """Show `inspect` and tracebacks the document as Python: its code on its lines."""
+    lines: list[str] = []
+    for step in job["steps"]:
+        if "code" in step:
+            lines += ["\n"] * (step["line"] - 1 - len(lines))
+            lines += step["code"].splitlines(keepends=True)
+    linecache.cache[job["file"]] = (sum(map(len, lines)), None, lines, job["file"])
+
+
 def main() -> None:
     """Read the job, run its steps in order, stop at the first that fails."""
     job = json.load(sys.stdin)
@@ -152,6 +163,7 @@ def main() -> None:
         events.write(json.dumps(event) + "\n")
 
     session = Session(job["file"], report)
+    _let_inspect_read(job)
     started = time.process_time()
     finished = all(session.run(step) for step in job["steps"])
     report(seconds=time.process_time() - started, finished=finished)
