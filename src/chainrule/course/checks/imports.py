@@ -57,7 +57,8 @@ def _views(audit: Audit, document: Document) -> Iterator[View]:
         yield View(path, 0, audit.tree(path), owner)
     if document.exercises in audit.files:
         tree = audit.tree(document.exercises)
-        yield View(document.exercises, 0, tree, owner, tools=("chainrule.course.exercises",))
+        tools = ("chainrule.course.exercises",)
+        yield View(document.exercises, 0, tree, owner, REAL_DATA, tools)
     if document.figure_script in audit.files:
         tree, tools = audit.tree(document.figure_script), ("chainrule.course.figures",)
         yield View(document.figure_script, 0, tree, owner, DRAWING, tools)
