@@ -437,12 +437,12 @@ def counts_from_zero(X, part):
     section="the-best-matrix-of-rank-k",
 )
 def challenger(A, probes):
-    """Return the matrix nearest to A whose columns all lie in the span of ``A @ probes``.
+    """Return the matrix nearest to A whose columns all lie in the span of the probes' images.
 
-    A has shape (m, n) and the probes (n, k), so the result has rank at most k and is the best
-    that these probes allow. The checks draw 1,000 sets of probes, most of them with few non-zero
-    entries, and look whether any of your challengers beats the truncated SVD. Probes may repeat
-    each other or be zero: the span is then smaller.
+    A has shape (m, n), the probes (n, k); the image of a probe is what A makes of that column. The
+    result has rank at most k and is the best that these probes allow. The checks draw 1,000 sets
+    of probes, most of them with few non-zero entries, and look whether any of your challengers
+    beats the truncated SVD. Probes may repeat each other or be zero: the span is then smaller.
     """
     span = A @ probes
     return span @ (np.linalg.pinv(span, rcond=1e-12) @ A)
@@ -491,8 +491,8 @@ def none_of_1000_beats_the_svd(answer, rng):
 
 
 @challenger.mistake(
-    "Multiplying by Y Yᵀ projects only if the columns of Y are orthonormal. Yours are A @ probes,"
-    " of any length and at any angle. What has to happen to them first?"
+    "Multiplying by Y Yᵀ projects only if the columns of Y are orthonormal. Yours are images"
+    " of random probes, of any length and at any angle. What has to happen to them first?"
 )
 def does_not_orthonormalize(A, probes):
     span = A @ probes
@@ -510,7 +510,7 @@ def trusts_qr_with_dependent_columns(A, probes):
 
 @challenger.mistake(
     "You restrict the inputs of A to the span of the probes. That has rank k too, but it is not"
-    " the nearest matrix with columns in the span of A @ probes: project the outputs."
+    " the nearest matrix with columns in the span of the images: project the outputs."
 )
 def projects_the_inputs(A, probes):
     return A @ probes @ np.linalg.pinv(probes)
