@@ -156,6 +156,7 @@ class Exercise:
         self.line = _line(solution)
         self.checks: dict[str, Callable[[Any, np.random.Generator], None]] = {}
         self.mistakes: list[Mistake] = []
+        self.traces: dict[tuple[str, str], list[Any]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the solution."""
@@ -293,9 +294,15 @@ def _matches(exercise: Exercise, mistake: Mistake, attempts: dict[str, Attempt])
         warnings.catch_warnings(action="ignore"),
     ):
         return all(
-            same(_attempt(exercise, mistake.answer, name).trace, attempt.trace)
+            same(_trace(exercise, mistake, name), attempt.trace)
             for name, attempt in attempts.items()
         )
+
+
+def _trace(exercise: Exercise, mistake: Mistake, check: str) -> list[Any]:
+    if (key := (mistake.name, check)) not in exercise.traces:
+        exercise.traces[key] = _attempt(exercise, mistake.answer, check).trace
+    return exercise.traces[key]
 
 
 def _attempt(exercise: Exercise, answer: Callable[..., Any], check: str) -> Attempt:
