@@ -195,13 +195,13 @@ def status(audit: Audit) -> Iterator[str]:
     course = audit.course
     counts = [exercises_of(audit, document) for document in audit.written]
     notebooks = sum(course.exists(notebook) for notebook in course.notebooks)
+    modules = sum(bool(audit.module_files(document)) for document in course.documents)
+    exercises = sum(len(entries) for entries, _ in counts)
+    mistakes = sum(mistakes for _, mistakes in counts)
     yield (
-        f"{len(audit.written)} of {_count(len(course.documents), 'document')},"
-        f" {notebooks} of {_count(len(course.notebooks), 'notebook')},"
-        f" {_count(sum(bool(audit.module_files(d)) for d in course.documents), 'module')}"
-        f" and {_count(sum(len(entries) for entries, _ in counts), 'exercise')}"
-        f" that recognize {_count(sum(mistakes for _, mistakes in counts), 'mistake')} are here."
-        f" The rest is planned: see [the roadmap]({ROADMAP})."
+        f"Here now: {len(audit.written)} of {len(course.documents)} documents, {modules} of their"
+        f" modules, {notebooks} of {len(course.notebooks)} notebooks, and"
+        f" {_count(exercises, 'exercise')} that know {_count(mistakes, 'mistake')} by name."
     )
 
 
@@ -214,7 +214,8 @@ def documents(audit: Audit) -> Iterator[str]:
             for document in _of_phase(audit, phase)
         )
         yield from _table(("Subject", "afterwards", "minutes", "status"), *rows)
-        yield ""
+        if phase is not audit.course.phases[-1]:
+            yield ""
 
 
 def graph(audit: Audit) -> Iterator[str]:
@@ -265,7 +266,7 @@ def roadmap(audit: Audit) -> Iterator[str]:
     course = audit.course
     yield from ("# Roadmap", "", "<!-- generated: roadmap -->", "")
     yield "This page comes from `course.toml`: change that, then type `chainrule audit --write`."
-    yield from (*status(audit), "", "## Progress", "")
+    yield from ("", *status(audit), "", "## Progress", "")
     yield "What is counted here exists; `make test` and `make audit` ask whether it also holds."
     yield ""
     yield from _table(

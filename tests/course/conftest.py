@@ -1,0 +1,368 @@
+"""A small clean course, in which tests plant faults."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from chainrule.course.audit import checks, perform
+from chainrule.course.manifest import load_course
+
+MANIFEST = """\
+[course]
+name = "Small course"
+promise = "A course that is small enough to break."
+
+[[phase]]
+number = 1
+title = "First"
+summary = "The first phase."
+
+[[phase]]
+number = 2
+title = "Second"
+summary = "The second phase."
+
+[[track]]
+id = "all"
+title = "All of it"
+goals = ["*"]
+
+[[document]]
+id = "math-foundations/lengths"
+title = "Lengths"
+phase = 1
+minutes = 10
+promise = "You can measure an arrow."
+outline = [
+    { text = "The length of an arrow", anchor = "the-length-of-an-arrow" },
+    { text = "Unit arrows", anchor = "unit-arrows" },
+]
+concepts = ["norm", "Pythagoras"]
+
+[[document]]
+id = "math-foundations/slopes"
+title = "Slopes"
+phase = 1
+minutes = 20
+promise = "You can say how steep a hill is."
+needs = [
+    { id = "math-foundations/lengths", because = "A slope is a ratio of two lengths." },
+]
+outline = [
+    { text = "Rise over run", anchor = "rise-over-run" },
+]
+
+[[document]]
+id = "neural-networks/neurons"
+title = "Neurons"
+phase = 2
+minutes = 30
+promise = "You can build one neuron."
+needs = [
+    { id = "math-foundations/slopes", because = "Learning goes down a slope." },
+]
+outline = [
+    { text = "One neuron", anchor = "one-neuron" },
+]
+
+[[notebook]]
+id = "01-hill"
+title = "Down the hill"
+serves = ["math-foundations/slopes"]
+seconds = 20
+megabytes = 1
+"""
+
+LENGTHS = """\
+# Lengths
+
+<!-- generated: header -->
+<!-- /generated -->
+
+How long is the arrow from $(0, 0)$ to $(3, 4)$? It is 5<!--= f"{norm([3, 4]):.0f}" --> long.
+
+## The length of an arrow
+
+The **norm** of an arrow $`x`$ is its length. How steep it is comes later, in
+[slopes](slopes.md#rise-over-run).
+
+<a id="eq-norm"></a>
+
+```math
+\\lVert x \\rVert = \\sqrt{x_1^2 + x_2^2}
+```
+
+```python
+from chainrule.math_foundations.lengths import norm
+
+print(norm([3, 4]))
+#> 5.0
+```
+
+![An arrow from the origin to the point three, four.](../figures/math-foundations/lengths/arrow.svg)
+
+*The arrow is the long side of a triangle.*
+
+## Unit arrows
+
+| arrow | length |
+| --- | --- |
+| $(1, 0)$ | 1 |
+
+![A circle of radius one.](../figures/math-foundations/lengths/circle.svg)
+
+*Every arrow that ends on the circle has length one.*
+
+## What people get wrong
+
+Twice the arrow has twice the norm, not four times.
+
+## Exercises
+
+<!-- generated: exercises -->
+<!-- /generated -->
+
+## Where this leads
+
+<!-- generated: leads -->
+<!-- /generated -->
+
+## References
+
+1. Euclid, *Elements*, book I, proposition 47. See [a copy](https://example.org/elements).
+"""
+
+SLOPES = """\
+# Slopes
+
+<!-- generated: header -->
+<!-- /generated -->
+
+A road climbs 3 metres over 4. How steep is it?
+
+## Rise over run
+
+The slope is a ratio of two [lengths][first]: see <a href="lengths.md#unit-arrows">arrows</a>.
+
+![A triangle with its rise and its run.](../figures/math-foundations/slopes/rise.svg)
+
+*The rise stands on the run.*
+
+![Two roads, one twice as steep as the other.](../figures/math-foundations/slopes/roads.svg)
+
+*The upper road has twice the slope.*
+
+## What people get wrong
+
+A slope of 100 % is not a wall.
+
+## Exercises
+
+<!-- generated: exercises -->
+<!-- /generated -->
+
+## Where this leads
+
+<!-- generated: leads -->
+<!-- /generated -->
+
+## References
+
+1. Any map with contours.
+
+[first]: lengths.md#the-length-of-an-arrow
+"""
+
+README = """\
+# Small course
+
+<!-- generated: status -->
+<!-- /generated -->
+
+<!-- generated: documents -->
+<!-- /generated -->
+
+<!-- generated: graph -->
+<!-- /generated -->
+
+<!-- generated: tracks -->
+<!-- /generated -->
+"""
+
+LENGTHS_MODULE = '''\
+"""Lengths."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def norm(x):
+    """Return the length of an arrow.
+
+    Equation: math-foundations/lengths.md#eq-norm
+    """
+    return float(np.sqrt(np.sum(np.square(x))))
+'''
+
+SLOPES_MODULE = '''\
+"""Slopes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chainrule.math_foundations import lengths
+
+if TYPE_CHECKING:
+    from .lengths import norm
+
+
+def slope(rise, run):
+    """Return rise over run."""
+    return lengths.norm([rise]) / lengths.norm([run])
+'''
+
+EXERCISES = '''\
+"""Exercises."""
+
+from __future__ import annotations
+
+from chainrule.course.exercises import exercise, expect_close
+
+
+@exercise("{title}", difficulty=1, minutes=5, section="{section}")
+def {name}(x):
+    """Return twice x."""
+    return 2 * x
+
+
+@{name}.check
+def small(answer, rng):
+    expect_close(answer(3.0), 6.0, what="twice 3")
+
+
+@{name}.mistake("You squared it. What is twice 3?")
+def squares(x):
+    return x * x
+
+
+@{name}.mistake("You halved it. Which way does twice go?")
+def halves(x):
+    return x / 2
+'''
+
+FIGURES = '''\
+"""Figures."""
+
+from __future__ import annotations
+
+from chainrule.course.figures import figure
+
+'''
+
+FIGURE = '''
+@figure("{name}")
+def {name}(plt):
+    fig, ax = plt.subplots()
+    ax.plot([0, 1])
+    return fig
+
+'''
+
+NOTEBOOK = [
+    (
+        "markdown",
+        "# Down the hill\n\nYou build a ball that rolls, for [slopes](../math-foundations/slopes.md)."
+        "\n\nBudget: 20 s, 1 MB.",
+    ),
+    ("code", "from chainrule.math_foundations.slopes import slope\n\nprint(slope(3, 4))", "0.75\n"),
+    ("markdown", "## Change one thing\n\nMake the hill $h = 2x$."),
+    ("code", "assert slope(4, 4) == 1"),
+]
+
+
+class SmallCourse:
+    """A course in a folder of its own."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def add(self, path, text):
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def edit(self, path, old, new):
+        text = (self.root / path).read_text(encoding="utf-8")
+        assert old in text, f"{path} does not hold {old!r}"
+        self.add(path, text.replace(old, new, 1))
+
+    def audit(self, *names, run=False, write=False):
+        chosen = [check for check in checks() if not names or check.NAME in names]
+        return perform(load_course(self.root), chosen, run, write)
+
+    def line(self, finding):
+        """The text of the line that a finding names."""
+        return (self.root / finding.file).read_text(encoding="utf-8").split("\n")[finding.line - 1]
+
+
+def notebook(cells):
+    """The JSON of an executed notebook."""
+    counter, made = 0, []
+    for number, (kind, source, *outputs) in enumerate(cells):
+        cell = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}
+        cell["source"] = source.splitlines(keepends=True)
+        if kind == "code":
+            counter += 1
+            cell["execution_count"] = counter
+            cell["outputs"] = [
+                {"name": "stdout", "output_type": "stream", "text": text.splitlines(keepends=True)}
+                for text in outputs
+            ]
+        made.append(cell)
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    whole = {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def build(root):
+    """Write the small course and refresh what is generated."""
+    course = SmallCourse(root)
+    course.add("course.toml", MANIFEST)
+    course.add("README.md", README)
+    course.add("math-foundations/lengths.md", LENGTHS)
+    course.add("math-foundations/slopes.md", SLOPES)
+    course.add("src/chainrule/math_foundations/__init__.py", '"""Foundations."""\n')
+    course.add("src/chainrule/math_foundations/lengths.py", LENGTHS_MODULE)
+    course.add("src/chainrule/math_foundations/slopes.py", SLOPES_MODULE)
+    course.add("notebooks/01-hill.ipynb", notebook(NOTEBOOK))
+    for slug, section, figures in (
+        ("lengths", "unit-arrows", ("arrow", "circle")),
+        ("slopes", "rise-over-run", ("rise", "roads")),
+    ):
+        tests = f"from chainrule.math_foundations import {slug}\n\n\ndef test_it():\n"
+        course.add(f"tests/math_foundations/test_{slug}.py", f"{tests}    assert {slug}.norm\n")
+        exercises = EXERCISES.format(title=f"Twice in {slug}", section=section, name="twice")
+        course.add(f"exercises/math-foundations/{slug}.py", exercises)
+        script = FIGURES + "".join(FIGURE.format(name=name) for name in figures)
+        course.add(f"figures/math-foundations/{slug}.py", script)
+        for name in figures:
+            course.add(f"figures/math-foundations/{slug}/{name}.svg", "<svg/>\n")
+    course.audit("generated", write=True)
+    return course
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("small")).root
+
+
+@pytest.fixture
+def small(pristine, tmp_path) -> SmallCourse:
+    """A copy of the small course, to break."""
+    root = Path(shutil.copytree(pristine, tmp_path / "course"))
+    return SmallCourse(root)

@@ -1,0 +1,125 @@
+"""The audit as a whole: a clean course, the command, what it writes, how long it takes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from chainrule.course.audit import checks
+
+
+def chainrule(*arguments):
+    """Run the command as a person would."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from chainrule.course.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_clean_course_gives_nothing(small):
+    report = small.audit()
+    assert report.findings == []
+    assert set(report.seconds) == {check.NAME for check in checks()}
+
+
+def test_every_check_says_what_it_stops():
+    for check in checks():
+        assert check.STOPS.endswith("."), check.NAME
+        assert check.check.__doc__, check.NAME
+
+
+def test_clean_exits_with_0(small):
+    status, out, err = chainrule("audit", "--root", str(small.root))
+    assert (status, err) == (0, "")
+    assert out.startswith("nothing found: 2 documents, ")
+    status, out, err = chainrule("audit", "--root", str(small.root), "--format", "json")
+    assert (status, json.loads(out), err) == (0, [], "")
+
+
+def test_findings_exit_with_1_and_name_file_and_line(small):
+    small.edit("math-foundations/slopes.md", "unit-arrows", "unit-arros")
+    status, out, _ = chainrule("audit", "--root", str(small.root), "--format", "json")
+    (finding,) = json.loads(out)
+    assert status == 1
+    assert list(finding) == ["check", "file", "line", "message", "fix"]
+    assert (finding["check"], finding["file"]) == ("links", "math-foundations/slopes.md")
+    status, out, _ = chainrule("audit", "--root", str(small.root), "--only", "links")
+    assert status == 1
+    assert f"math-foundations/slopes.md:{finding['line']}: links: " in out
+    assert "1 found (links 1): 2 documents, 1 checks" in out
+
+
+def test_an_audit_that_cannot_run_exits_with_2(small, tmp_path):
+    def refused(*arguments):
+        status, out, err = chainrule("audit", *arguments)
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1
+        return err
+
+    assert "there is no course.toml" in refused("--root", str(tmp_path))
+    assert "no check 'link'; there are: " in refused("--root", str(small.root), "--only", "link")
+    small.edit("course.toml", "minutes = 10", "minutes = 0")
+    assert "'math-foundations/lengths', field 'minutes'" in refused("--root", str(small.root))
+
+
+def test_without_node_the_audit_says_what_to_type(small, monkeypatch):
+    from chainrule.course.checks import mathematics
+    from chainrule.course.cli import UsageError
+
+    monkeypatch.setattr(mathematics, "find_node", lambda: None)
+    with pytest.raises(UsageError, match="Node is missing; type: "):
+        small.audit("mathematics")
+
+
+def test_write_shows_the_difference_and_leaves_nothing_to_do(small):
+    small.edit("course.toml", "You can measure an arrow.", "You can measure arrows.")
+    small.edit("math-foundations/lengths.md", "| Exercise |", "| Task |")
+    before = (small.root / "math-foundations/slopes.md").stat().st_mtime_ns
+    status, out, _ = chainrule("audit", "--root", str(small.root), "--write")
+    assert status == 0
+    for line in ("-| Task |", "+| Exercise |", "+++ README.md", "-You can measure an arrow."):
+        assert line in out
+    assert "3 files written, nothing found" in out
+    assert (small.root / "math-foundations/slopes.md").stat().st_mtime_ns == before
+    status, out, _ = chainrule("audit", "--root", str(small.root), "--write")
+    assert out.startswith("nothing found")
+
+
+def test_list_and_table(small):
+    status, out, _ = chainrule("audit", "--list")
+    assert status == 0
+    assert "\nlinks " in out
+    status, out, _ = chainrule("audit", "--table", "--root", str(small.root))
+    head, lengths, slopes = (line.split() for line in out.splitlines())
+    row = dict(zip(head, lengths, strict=True))
+    assert row.pop("document") == "math-foundations/lengths"
+    assert 60 < int(row.pop("words")) < 120
+    assert row == dict.fromkeys(("blocks", "outputs", "numbers", "exercises", "references"), "1") | {
+        "figures": "2",
+        "mistakes": "2",
+    }
+    assert slopes[0] == "math-foundations/slopes"
+
+
+def test_generated_regions_show_what_is_there(small):
+    readme = (small.root / "README.md").read_text()
+    assert "| [Lengths](math-foundations/lengths.md) | You can measure an arrow. | 10 |" in readme
+    assert "| Neurons | You can build one neuron. | 30 | planned |" in readme
+    assert "lengths --> slopes" in readme
+    assert 'click lengths "math-foundations/lengths.md"' in readme
+    assert "click neurons" not in readme
+    assert "| All of it | 3 | 1 h 00 min |" in readme
+    roadmap = (small.root / "ROADMAP.md").read_text()
+    assert "- [Rise over run](math-foundations/slopes.md#rise-over-run)" in roadmap
+    assert "- One neuron\n" in roadmap
+    assert "| [Lengths](math-foundations/lengths.md) | 2 of 2 | yes | yes | 2 | 1 | 2 |" in roadmap
+    slopes = (small.root / "math-foundations/slopes.md").read_text()
+    assert "| [Lengths](lengths.md) | A slope is a ratio of two lengths. |" in slopes
+    assert "[Down the hill](../notebooks/01-hill.ipynb)" in slopes
+    assert "(../src/chainrule/math_foundations/slopes.py)" in slopes
+    assert "| [Twice in slopes](#rise-over-run) | 1 | 5 |" in slopes
+    assert "- Neurons: Learning goes down a slope." in slopes
