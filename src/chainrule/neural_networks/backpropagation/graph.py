@@ -116,7 +116,7 @@ def propagate(
             visit(node, gradient)
         if node.retained is not None:
             _leave_copies(node.retained, gradient)
-        contributions = list(vjp(gradient))
+        contributions = list(vjp(gradient))[: len(parents)]
         del vjp, gradient
         for position, contribution in enumerate(contributions):
             parent = parents[position]

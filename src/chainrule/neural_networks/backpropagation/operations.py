@@ -8,6 +8,7 @@ into ``out`` if there is one. Equation: neural-networks/backpropagation.md#eq-vj
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,7 +108,7 @@ def minimum(a: Any, b: Any) -> Forward:
     )
 
 
-def _share(g: Array, mine: Any, other: Any, chosen: Array) -> Array:
+def _share(g: Array, mine: Any, other: Any, chosen: Any) -> Any:
     share = (mine == chosen) / (1 + (np.equal(mine, other)))
     return g * share.astype(g.dtype)
 
@@ -238,19 +239,17 @@ def matmul(a: Array, b: Array) -> Forward:
     def vjp(g: Array) -> Any:
         a2 = a[None, :] if a.ndim == 1 else a
         b2 = b[:, None] if b.ndim == 1 else b
-        g2 = g[..., None, :] if a.ndim == 1 else g
-        g2 = g2[..., None] if b.ndim == 1 else g2
+        g2 = g[..., None] if b.ndim == 1 else g
+        g2 = g2[..., None, :] if a.ndim == 1 else g2
 
         def with_respect_to_a(out: Any) -> Any:
-            if a.ndim > 2 and b.ndim == 2:  # one product instead of a batch of small ones
-                return (g2.reshape(-1, g2.shape[-1]) @ b2.T).reshape(a.shape)
             return sum_to(g2 @ b2.swapaxes(-1, -2), a2.shape).reshape(a.shape)
 
         def with_respect_to_b(out: Any) -> Any:
-            if a.ndim > 2 and b.ndim == 2:
-                return np.matmul(
-                    a.reshape(-1, a.shape[-1]).T, g2.reshape(-1, g2.shape[-1]), out=out
-                )
+            if b.ndim == 2:  # one product, instead of a batch of products that are then summed
+                rows = math.prod(a2.shape[:-1])
+                left, right = a2.reshape(rows, len(b)), g2.reshape(rows, b.shape[1])
+                return np.matmul(left.T, right, out=out)
             return sum_to(a2.swapaxes(-1, -2) @ g2, b2.shape).reshape(b.shape)
 
         return with_respect_to_a, with_respect_to_b
@@ -330,6 +329,12 @@ def _einsum(*arrays: Array, terms: list[str], right: str) -> Forward:
 # ---- reductions ------------------------------------------------------------------------------
 
 
+def _count(shape: tuple[int, ...], axis: Axis) -> int:
+    """How many elements are reduced to one."""
+    axes = range(len(shape)) if axis is None else normalize_axis_tuple(axis, len(shape))
+    return math.prod(shape[a] for a in axes)
+
+
 def _spread(reduced: Any, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """Give a reduced array its lost axes back, and broadcast it along them (read-only)."""
     if axis is not None and not keepdims:
@@ -348,7 +353,7 @@ def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
     """Mean over ``axis``."""
     y = x.mean(axis=axis, keepdims=keepdims)
-    count = x.size // builtins.max(y.size, 1)
+    count = _count(x.shape, axis)
     return y, lambda g: (_spread(g / g.dtype.type(count), x.shape, axis, keepdims),)
 
 
@@ -357,7 +362,7 @@ def var(x: Array, axis: Axis = None, keepdims: bool = False, correction: int = 1
     """Sum of squared deviations from the mean over ``axis``, divided by (count − correction)."""
     deviation = x - x.mean(axis=axis, keepdims=True)
     y = np.square(deviation).sum(axis=axis, keepdims=keepdims)
-    count = x.dtype.type(x.size // builtins.max(y.size, 1) - correction)
+    count = x.dtype.type(_count(x.shape, axis) - correction)
     return y / count, lambda g: (
         _spread(g * (2 / count), x.shape, axis, keepdims) * deviation,
     )  # fmt: skip
@@ -377,7 +382,7 @@ def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
     return y, lambda g: (_to_extremes(g, x, y, axis, keepdims),)
 
 
-def _to_extremes(g: Array, x: Array, y: Any, axis: Axis, keepdims: bool) -> Array:
+def _to_extremes(g: Array, x: Array, y: Any, axis: Axis, keepdims: bool) -> Any:
     chosen = x == _spread(y, x.shape, axis, keepdims)
     ties = chosen.sum(axis=axis, keepdims=True, dtype=x.dtype)
     return _spread(g, x.shape, axis, keepdims) * chosen / ties
@@ -418,7 +423,7 @@ def flatten(x: Tensor, start: int = 0, end: int = -1) -> Tensor:
     if x.ndim == 0:
         return reshape(x, (1,))
     start, end = (normalize_axis_index(axis, x.ndim) for axis in (start, end))
-    merged = int(np.prod(x.shape[start : end + 1]))
+    merged = math.prod(x.shape[start : end + 1])
     return reshape(x, (*x.shape[:start], merged, *x.shape[end + 1 :]))
 
 
