@@ -263,20 +263,20 @@ from chainrule.course.figures import figure
 
 '''
 
-FIGURE = '''
+FIGURE = """
 @figure("{name}")
 def {name}(plt):
     fig, ax = plt.subplots()
     ax.plot([0, 1])
     return fig
 
-'''
+"""
 
 NOTEBOOK = [
     (
         "markdown",
-        "# Down the hill\n\nYou build a ball that rolls, for [slopes](../math-foundations/slopes.md)."
-        "\n\nBudget: 20 s, 1 MB.",
+        "# Down the hill\n\nYou build a ball that rolls.\n\n"
+        "Serves [slopes](../math-foundations/slopes.md). Budget: 20 s, 1 MB.",
     ),
     ("code", "from chainrule.math_foundations.slopes import slope\n\nprint(slope(3, 4))", "0.75\n"),
     ("markdown", "## Change one thing\n\nMake the hill $h = 2x$."),

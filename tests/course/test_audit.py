@@ -1,7 +1,6 @@
 """The audit as a whole: a clean course, the command, what it writes, how long it takes."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -98,7 +97,9 @@ def test_list_and_table(small):
     row = dict(zip(head, lengths, strict=True))
     assert row.pop("document") == "math-foundations/lengths"
     assert 60 < int(row.pop("words")) < 120
-    assert row == dict.fromkeys(("blocks", "outputs", "numbers", "exercises", "references"), "1") | {
+    assert row == dict.fromkeys(
+        ("blocks", "outputs", "numbers", "exercises", "references"), "1"
+    ) | {
         "figures": "2",
         "mistakes": "2",
     }

@@ -335,6 +335,8 @@ class _Reader:
             raw = child.content
             if raw:
                 found = flat.find(raw.replace("\n", " "), cursor)
+                if found < 0 and child.type == "text" and "\\" in flat:
+                    cursor = self.escaped(flat, raw, cursor)
                 if found >= 0:
                     here = line + token.content.count("\n", 0, found)
                     before, cursor = token.content[:found], found + len(raw)
@@ -374,6 +376,12 @@ class _Reader:
         paragraph.text = text
         dollars = [found.start() for found in re.finditer(r"(?<!\\)\$", "".join(rest))]
         self.page.inlines.append(Inline(line, token.content, formulas, dollars))
+
+    def escaped(self, flat: str, text: str, cursor: int) -> int:
+        """Where a text ends that the source spells with backslashes; the cursor if nowhere."""
+        spelled = "".join(rf"\\?{re.escape(character)}" for character in text)
+        found = re.compile(spelled).search(flat, cursor)
+        return found.end() if found else cursor
 
     def heading(self, token: Token, line: int, level: int) -> None:
         """Give a heading its anchor; the second of a name gets ``-1``, the third ``-2``."""

@@ -52,12 +52,11 @@ def _check(document: Document, page: Page) -> Iterator[Finding]:
     ranks = {anchor: rank for rank, anchor in enumerate(outline)}
     free = len(ranks)
     closing = {text: free + 1 + rank for rank, text in enumerate(CLOSING)}
-    highest = ("", -1)
+    last = ("", -1)
     for heading in sections:
         rank = ranks.get(heading.anchor, closing.get(heading.text, free))
-        if rank < highest[1]:
-            message = f"{heading.text!r} stands after {highest[0]!r}"
+        if rank < last[1]:
+            message = f"{heading.text!r} stands after {last[0]!r}"
             fix = "order: the outline's sections, others, " + ", ".join(CLOSING)
             yield Finding(document.path, heading.line, NAME, message, fix)
-        else:
-            highest = (heading.text, rank)
+        last = (heading.text, rank)

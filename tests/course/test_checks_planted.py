@@ -1,0 +1,346 @@
+"""Each fault, planted by hand in a clean course, is reported with its file and line."""
+
+import pytest
+
+LENGTHS = "math-foundations/lengths.md"
+SLOPES = "math-foundations/slopes.md"
+LENGTHS_PY = "src/chainrule/math_foundations/lengths.py"
+SLOPES_PY = "src/chainrule/math_foundations/slopes.py"
+NOTEBOOK = "notebooks/01-hill.ipynb"
+END = "\n## References"
+
+
+def edit(path, old, new):
+    return lambda course: course.edit(path, old, new)
+
+
+def add(path, text):
+    return lambda course: course.add(path, text)
+
+
+def say(text, path=SLOPES):
+    """Add a paragraph to a document."""
+    return edit(path, "\n## What people", f"\n{text}\n\n## What people")
+
+
+def remove(path):
+    return lambda course: (course.root / path).unlink()
+
+
+NEED = '    { id = "math-foundations/slopes", because = "Learning goes down a slope." },\n'
+MORE = '    {{ id = "{}", because = "It is needed here." }},\n'
+
+# check, what is planted, file, what stands on the line, what the message says
+MANIFEST = [
+    (
+        edit(
+            "course.toml",
+            "concepts =",
+            f"needs = [\n{MORE.format('neural-networks/neurons')}]\nconcepts =",
+        ),
+        "neural-networks/neurons",
+        "a circle: math-foundations/lengths → math-foundations/slopes → neural-networks/neurons → "
+        "math-foundations/lengths",
+    ),
+    (
+        edit("course.toml", NEED, NEED + MORE.format("math-foundations/lengths")),
+        "math-foundations/lengths",
+        "neural-networks/neurons need not name math-foundations/lengths: "
+        "math-foundations/lengths → math-foundations/slopes → neural-networks/neurons implies it",
+    ),
+    (
+        edit(
+            "course.toml",
+            "concepts =",
+            f"needs = [\n{MORE.format('neural-networks/neurons')}]\nconcepts =",
+        ),
+        "neural-networks/neurons",
+        "math-foundations/lengths stands before neural-networks/neurons, which it needs",
+    ),
+    (
+        edit("course.toml", NEED, MORE.format("math-foundations/slope")),
+        "math-foundations/slope",
+        "needs math-foundations/slope, which is no document",
+    ),
+    (
+        edit("course.toml", NEED, NEED + MORE.format("neural-networks/neurons")),
+        '{ id = "neural-networks/neurons"',
+        "neural-networks/neurons needs itself",
+    ),
+    (edit("course.toml", NEED, NEED + NEED), "slopes", "needs math-foundations/slopes twice"),
+    (
+        edit("course.toml", 'id = "neural-networks/neurons"', 'id = "math-foundations/slopes"'),
+        'id = "math-foundations/slopes"',
+        "there are two documents 'math-foundations/slopes'",
+    ),
+    (
+        edit("course.toml", 'title = "Neurons"', 'title = "Slopes"'),
+        'title = "Slopes"',
+        "there are two documents titled 'Slopes'",
+    ),
+    (
+        edit("course.toml", '"neural-networks/neurons"', '"networks/neurons"'),
+        'id = "networks/neurons"',
+        "no folder 'networks'",
+    ),
+    (edit("course.toml", "phase = 2", "phase = 3"), "phase = 3", "there is no phase 3"),
+    (edit("course.toml", "phase = 2", "phase = 1"), "number = 2", "phase 2 has no document"),
+    (edit("course.toml", "number = 2", "number = 4"), "[[phase]]", "numbered [1, 4]"),
+    (edit("course.toml", '["*"]', '["all"]'), 'goals = ["all"]', "track 'all' leads to all"),
+    (
+        edit("course.toml", 'anchor = "unit-arrows"', 'anchor = "units"'),
+        'anchor = "units"',
+        "'Unit arrows' has the anchor 'units'",
+    ),
+    (
+        edit(
+            "course.toml",
+            '    { text = "Unit arrows", anchor = "unit-arrows" },\n',
+            '    { text = "Unit arrows", anchor = "unit-arrows" },\n' * 2,
+        ),
+        'anchor = "unit-arrows"',
+        "two outline bullets have the anchor 'unit-arrows'",
+    ),
+    (edit("course.toml", '"01-hill"', '"02-hill"'), '"02-hill"', "stands in place 01"),
+    (
+        edit(
+            "course.toml", 'serves = ["math-foundations/slopes"]', 'serves = ["math-foundations/x"]'
+        ),
+        "serves",
+        "notebook '01-hill' serves math-foundations/x, which is no document",
+    ),
+    (add("training/stray.md", "# Stray\n"), "# Stray", "not in course.toml"),
+    (remove(SLOPES_PY), "# Slopes", "has no module"),
+    (remove("tests/math_foundations/test_slopes.py"), "# Slopes", "has no test"),
+    (remove("exercises/math-foundations/slopes.py"), "# Slopes", "has no exercises"),
+    (remove("figures/math-foundations/slopes.py"), "# Slopes", "has no figures"),
+]
+OUTLINE = [
+    (edit(SLOPES, "## Rise over run", "## Rise and run"), "# Slopes", "#rise-over-run"),
+    (edit(SLOPES, "## Rise over run", "### Rise over run"), "### Rise", "is an outline bullet"),
+    (edit(SLOPES, "## Rise over run", "## Rise, over run"), "## Rise,", "is not the outline's"),
+    (edit(SLOPES, "## References", "## Sources"), "# Slopes", "no section 'References'"),
+    (say("## More\n\nMore.\n\n## Exercises"), "## What", "stands after 'Exercises'"),
+    (edit(LENGTHS, "## The length", "## First\n\n## The length"), "## The length", "after 'First'"),
+]
+LINKS = [
+    (say("See [it](lengthy.md)."), "lengthy", "there is no file math-foundations/lengthy.md"),
+    (say("See [it](Lengths.md)."), "Lengths.md", "there is no file math-foundations/Lengths.md"),
+    (say("See [it](lengths.md#Unit-arrows)."), "#Unit", "no heading or id gives #Unit-arrows"),
+    (say("See [it](#rise)."), "#rise", "no heading or id gives #rise"),
+    (say('See <a href="lengths.md#unit">it</a>.'), "#unit", "gives #unit"),
+    (edit(SLOPES, "[first]: lengths", "[first]: length"), "[first]", "math-foundations/length.md"),
+    (say("See [it][second]."), "[second]", "the reference [second] is not defined"),
+    (say("See [it](/math-foundations/lengths.md)."), "](/", "is absolute"),
+    (say("See [it](../../x.md)."), "../x", "leads out of the checkout"),
+    (say("See [it](https:/example.org)."), "https", "is not a URL"),
+    (say("See [it](htp://example.org)."), "htp", "is not a URL"),
+    (say("![A hill.](hill.svg)"), "hill.svg", "there is no file math-foundations/hill.svg"),
+    (edit(SLOPES, "![A triangle with its rise and its run.]", "![]"), "![]", "alternative text"),
+    (edit(NOTEBOOK, "slopes.md)", "slope.md)"), "slope.md", "no file math-foundations/slope.md"),
+    (edit("README.md", "# Small course", "# Small\n\n[x](y)"), "[x](y)", "there is no file y"),
+    (say("See [it](../notebooks/01-hill.ipynb#up)."), "ipynb#up", "gives #up"),
+]
+PREREQUISITES = [
+    (
+        edit(LENGTHS, "comes later", "is shown"),
+        "[slopes]",
+        "leans on math-foundations/slopes, which is not among the prerequisites",
+    ),
+    (
+        lambda course: (
+            course.edit(SLOPES, "[lengths][first]", "lengths"),
+            course.edit(SLOPES, '<a href="lengths.md#unit-arrows">arrows</a>', "arrows"),
+        ),
+        "# Slopes",
+        "the prerequisite math-foundations/lengths is linked nowhere in the body",
+    ),
+]
+IMPORTS = [
+    (
+        edit(LENGTHS_PY, "import numpy as np", "from chainrule.math_foundations import slopes"),
+        "import slopes",
+        "math-foundations/lengths may not use math-foundations/slopes: "
+        "it is not among its prerequisites (it has none)",
+    ),
+    (
+        edit(SLOPES_PY, "from .lengths", "from ..neural_networks.neurons"),
+        "neurons",
+        "math-foundations/slopes may not use neural-networks/neurons: "
+        "it is not among its prerequisites (math-foundations/lengths)",
+    ),
+    (edit(LENGTHS_PY, "    return", "    import scipy\n    return"), "scipy", "import scipy"),
+    (
+        edit(LENGTHS_PY, "import numpy", "import chainrule.course.audit, numpy"),
+        "audit",
+        "the course's tool",
+    ),
+    (
+        edit(LENGTHS_PY, "import numpy", "import chainrule.course, numpy"),
+        "course",
+        "the course's tool",
+    ),
+    (edit(LENGTHS_PY, "import numpy as np", "import numpy as"), "import numpy as", "not Python"),
+    (
+        edit(
+            LENGTHS,
+            "from chainrule.math_foundations.lengths",
+            "from chainrule.math_foundations.slopes",
+        ),
+        "slopes import",
+        "math-foundations/lengths may not use math-foundations/slopes",
+    ),
+    (edit(LENGTHS, "\nprint(", "\nimport matplotlib\nprint("), "matplotlib", "import matplotlib"),
+    (
+        edit(NOTEBOOK, "chainrule.math_foundations.slopes", "chainrule.neural_networks.neurons"),
+        "neurons",
+        "math-foundations/slopes may not use neural-networks/neurons",
+    ),
+    (
+        edit(
+            "exercises/math-foundations/lengths.py",
+            "import annotations\n",
+            "import annotations\nimport torch\n",
+        ),
+        "torch",
+        "may not import torch",
+    ),
+    (
+        edit("figures/math-foundations/lengths.py", "course.figures", "course.exercises"),
+        "course.exercises",
+        "the course's tool",
+    ),
+    (
+        add("src/chainrule/math_foundations/helpers.py", "import os\n"),
+        "import os",
+        "this module belongs to no document",
+    ),
+    (
+        edit("src/chainrule/math_foundations/__init__.py", '"""\n', '"""\nfrom . import lengths\n'),
+        "import lengths",
+        "a folder may not import math-foundations/lengths",
+    ),
+]
+MATHEMATICS = [
+    (say("So $\\frac{1}{2$ it is."), "So", "KaTeX: "),
+    (say("So $\\unknown$ it is."), "So", "KaTeX: Undefined control sequence: \\unknown"),
+    (say("So\n\n```math\n\na_b_c\n```"), "", "KaTeX: Double subscript"),
+    (say("Now\nso $`a^b^c`$."), "so", "KaTeX: Double superscript"),
+    (edit(LENGTHS, "| $(1, 0)$", "| $\\frac$"), "frac", "KaTeX: "),
+    (edit(NOTEBOOK, "$h = 2x$", "$h = 2_x_y$"), "2_x_y", "KaTeX: Double subscript"),
+    (say("So $\\mathbf{x}_{i} + \\mathbf{y}_{j}$ it is."), "So", "GitHub reads Markdown inside"),
+    (say("So $a*b$ and $c*d$ it is."), "So", "GitHub reads Markdown inside"),
+    (say("So $x \\|y$."), "So", "\\| in a formula"),
+    (say("So $\\def\\a{b} \\a$."), "So", "\\def in a formula"),
+    (say("So $`\\operatorname{tr} A`$."), "So", "\\operatorname in a formula"),
+    (say("So $\\{1\\}$."), "So", "GitHub takes the backslash from \\{"),
+    (say("So it costs 5$\nor more."), "5$", "a dollar sign that opens no formula"),
+    (say("The $n$th."), "The", "$n$t: GitHub shows no formula here"),
+    (say("So [$x$](lengths.md)."), "So", "GitHub shows no formula in the text of a link"),
+    (say("So\n```math\nx\n```"), "So", "no blank line before a block of mathematics"),
+    (say("```math\nx\n```\nSo"), "So", "no blank line after a block of mathematics"),
+    (say("So $a +\nb$."), "So", "a formula runs over the end of a line"),
+]
+EQUATIONS = [
+    (edit(LENGTHS_PY, "#eq-norm", "#eq-length"), "#eq-length", "no such anchor"),
+    (edit(LENGTHS_PY, "    Equation:", "    Like"), "eq-norm", "no docstring of chainrule.math"),
+    (edit(LENGTHS_PY, "lengths.md#", "length.md#"), "length.md", "length.md is no document"),
+    (
+        edit(LENGTHS, "</a>\n\n```math", "</a>\n\nSo\n\n```math"),
+        "eq-norm",
+        "no block of mathematics",
+    ),
+    (
+        edit("tests/math_foundations/test_lengths.py", "lengths.norm", "lengths"),
+        "Equation:",
+        "norm implements #eq-norm but no test mentions it",
+    ),
+]
+PROSE = [
+    (say("One step\nis crucial here."), "is crucial", "'crucial' is on the list"),
+    (say("It is not just a ratio but\na number."), "It is", "'not just a ratio but' is on"),
+    (say("Take the\nthe ratio."), "Take", "'the' stands twice"),
+    (say("Look at it! It is steep."), "Look", "an exclamation mark"),
+    (say("It is steep 🚀."), "🚀", "an emoji"),
+    (say("We optimise it."), "optimise", "'optimise' is not spelled"),
+    (say("### The Steep Road"), "### The", "'Steep' in 'The Steep Road'"),
+    (say("- **Rise**: how high."), "**Rise**", "a list of bold words with a colon"),
+    (say("Think of it as a hill.\nThink of it as a wall."), "wall", "for the second time"),
+    (edit(SLOPES, "# Slopes", "# Hills"), "# Hills", "the title is 'Hills', not 'Slopes'"),
+    (say("# Hills"), "# Hills", "a second title: 'Hills'"),
+    (edit("README.md", "# Small course", "Small"), "Small", "there is no title"),
+    (edit(SLOPES, "A road", "One word more " * 41 + "\n\nA road"), "One", "has 134 words"),
+    (edit(NOTEBOOK, "Make the hill", "Delve into the hill"), "Delve", "'Delve' is on the list"),
+]
+GENERATED = [
+    (edit(SLOPES, "A slope is a ratio", "It is a ratio"), "It is", "region 'header' is stale"),
+    (edit(SLOPES, "| 1 | 5 |", "| 1 | 6 |"), "| 1 | 6 |", "region 'exercises' is stale"),
+    (edit("course.toml", "down a slope.", "downhill."), "- Neurons", "region 'leads' is stale"),
+    (edit("README.md", " --> slopes", " --> slope"), "--> slope", "region 'graph' is stale"),
+    (edit("ROADMAP.md", "One neuron", "Two neurons"), "Two neurons", "is stale"),
+    (
+        edit(SLOPES, "<!-- generated: leads -->", ""),
+        "# Slopes",
+        "there is no generated region 'leads'",
+    ),
+    (edit(SLOPES, "leads -->", "leeds -->"), "leeds", "nothing generates a region 'leeds'"),
+    (
+        edit(LENGTHS, "<!-- /generated -->\n\n## References", "## References"),
+        "generated: leads",
+        "region 'leads' is not closed",
+    ),
+]
+FAULTS = {
+    "manifest": MANIFEST,
+    "outline": OUTLINE,
+    "links": LINKS,
+    "prerequisites": PREREQUISITES,
+    "imports": IMPORTS,
+    "mathematics": MATHEMATICS,
+    "equations": EQUATIONS,
+    "prose": PROSE,
+    "generated": GENERATED,
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "plant", "on_the_line", "message"),
+    [
+        pytest.param(check, *fault, id=f"{check}: {fault[2]}")
+        for check, faults in FAULTS.items()
+        for fault in faults
+    ],
+)
+def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
+    plant(small)
+    findings = small.audit(check).findings
+    matching = [finding for finding in findings if message in finding.message]
+    assert len(matching) == 1, findings
+    assert matching[0].check == check
+    assert on_the_line in small.line(matching[0])
+
+
+@pytest.mark.parametrize(
+    ("check", "plant"),
+    [
+        ("links", say("See [it](https://example.org/a?b#c) and <mailto:a@example.org>.")),
+        ("links", say("See [it](../figures/math-foundations) and `[a](b)` and [3].")),
+        ("links", say("## Rise over run\n\nSee [it](#rise-over-run-1).")),
+        ("links", say("## Où & **why** `f(x)`?\n\nSee [it](#où--why-fx).")),
+        ("prerequisites", say("## Where this leads\n\nSee [it](../neural-networks/x.md).")),
+        ("mathematics", say("So $a_i$ and $b_i$, $x_{ij}$, $\\mathbf{x}_i$, \\$5 and `$`.")),
+        ("mathematics", say("So $`\\mathbf{x}_{i} + \\mathbf{y}_{j}`$, $`\\{1\\}`$ it is.")),
+        ("mathematics", say("> So\n>\n> ```math\n> x\n> ```\n>\n> it is.")),
+        ("prose", say("He said that that is what he had had: `the the`, $5!$, n != m.")),
+        ("prose", say("### The theorem of Pythagoras and the L1 norm: A proof")),
+        ("imports", edit(LENGTHS_PY, "import numpy", "import chainrule.shapes, math, numpy")),
+        ("imports", edit(NOTEBOOK, "print(slope", "%matplotlib inline\\nprint(slope")),
+        (
+            "equations",
+            edit(LENGTHS_PY, "    Equation:", "    See, and not only there,\n    Equation:"),
+        ),
+    ],
+)
+def test_what_is_right_is_not_reported(small, check, plant):
+    plant(small)
+    assert small.audit(check).findings == []
