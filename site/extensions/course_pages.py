@@ -104,7 +104,7 @@ def _wrap(start: nodes.raw, name: str) -> None:
         if siblings[last].astext().strip() == "<!-- /generated -->":
             box = nodes.container(classes=["generated", f"generated-{name}"])
             parent, inside = start.parent, siblings[first + 1 : last]
-            parent[first : last + 1] = [box]
+            parent[first : last + 1] = [box] if inside else []
             box.extend(inside)
             return
 

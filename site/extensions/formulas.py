@@ -7,7 +7,9 @@ read is a warning with file and line, so with ``-W`` it stops the build.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from html import escape
 from pathlib import Path
 
 from docutils import nodes
@@ -18,6 +20,8 @@ from chainrule.course.node import find_node
 
 SITE = Path(__file__).resolve().parents[1]
 KATEX = SITE / "node_modules" / "katex" / "dist"
+PUNCTUATION = re.compile(r"[.,;:!?)’”-]+")
+END = "</span></span></span>"
 logger = logging.getLogger(__name__)
 
 
@@ -55,9 +59,23 @@ class Katex:
 katex = Katex()
 
 
+def keep_punctuation(app, doctree: nodes.document) -> None:
+    """Give a formula the punctuation that follows it, so that no line starts with a comma."""
+    for node in doctree.findall(nodes.math):
+        text = node.next_node(descend=False, siblings=True)
+        mark = PUNCTUATION.match(text) if isinstance(text, nodes.Text) else None
+        if mark:
+            node["mark"] = mark[0]
+            node.parent.replace(text, nodes.Text(text[mark.end() :]))
+
+
 def visit_inline(writer, node: nodes.math) -> None:
-    """Write ``$…$``."""
-    writer.body.append(html_of(node, display=False))
+    """Write ``$…$``; its last part and the mark after it stay on one line."""
+    formula, mark = html_of(node, display=False), escape(node.get("mark", ""))
+    if mark and formula.endswith(END):
+        formula = f'{formula.removesuffix(END)}<span class="mark">{mark}</span>{END}'
+        mark = ""
+    writer.body.append(formula + mark)
     raise nodes.SkipNode
 
 
@@ -76,7 +94,7 @@ def html_of(node: nodes.Element, display: bool) -> str:
     if "html" in answer:
         return answer["html"]
     logger.warning("formula: %s", answer["error"], location=node, type="formula")
-    return f'<code class="katex-error">{nodes.unescape(tex)}</code>'
+    return f'<code class="katex-error">{escape(tex)}</code>'
 
 
 def add_style(app, pagename, templatename, context, doctree) -> None:
@@ -102,6 +120,7 @@ def copy_style(app, error) -> None:
 def setup(app):
     """Register with Sphinx."""
     app.add_html_math_renderer("katex", (visit_inline, None), (visit_block, None))
+    app.connect("doctree-read", keep_punctuation)
     app.connect("html-page-context", add_style)
     app.connect("build-finished", copy_style)
     return {"parallel_read_safe": True, "parallel_write_safe": False}

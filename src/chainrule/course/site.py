@@ -255,7 +255,7 @@ def build(
 ) -> Path:
     """Build what is stale and return the folder of pages.
 
-    ``strict`` makes a warning an error and never trusts the stamp. ``configuration`` is the
+    ``strict`` makes a warning an error and builds all anew. ``configuration`` is the
     folder with ``conf.py`` (default: ``site/`` of the checkout), ``output`` where the pages go.
 
     Raises:
@@ -279,7 +279,7 @@ def build(
     print("Building the site", flush=True)
     command = [sys.executable, "-m", "sphinx", "--builder", "html", "--quiet"]
     command += ["--conf-dir", str(site), "--doctree-dir", str(folder / "doctrees")]
-    command += ["--fail-on-warning"] if strict else []
+    command += ["--fail-on-warning", "--fresh-env", "--write-all"] if strict else []
     environment = os.environ | {"CHAINRULE_ROOT": str(root)}
     done = subprocess.run([*command, str(root), str(pages)], env=environment, check=False)
     if done.returncode:

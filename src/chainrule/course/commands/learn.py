@@ -22,7 +22,7 @@ def learn(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
     build_only: Annotated[bool, typer.Option("--build-only", help="Build, serve nothing.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="A warning fails the build; build even if fresh.")
+        bool, typer.Option("--strict", help="Build all anew; a warning fails the build.")
     ] = False,
     watch: Annotated[bool, typer.Option(help="Build again when a file changes.")] = True,
 ) -> None:

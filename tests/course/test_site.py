@@ -1,0 +1,280 @@
+"""The site: what is in it, what each page shows, what stops a build, what is built again."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from site_sample import LINEAR_ALGEBRA, REPOSITORY, large_course, small_course, write
+
+from chainrule.course.manifest import load_course
+from chainrule.course.node import find_node, packages_are_fresh
+from chainrule.course.site import (
+    COLUMN,
+    NODE_HEIGHT,
+    NODE_WIDTH,
+    SiteError,
+    build,
+    draw_graph,
+    navigation,
+    neighbours,
+)
+
+SITE = REPOSITORY / "site"
+
+
+def build_at(root: Path, **options) -> Path:
+    return build(root, configuration=SITE, output=root / "built", **options)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    return small_course(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def pages(course) -> Path:
+    return build_at(course.root, strict=True)
+
+
+def soup(pages: Path, name: str) -> BeautifulSoup:
+    return BeautifulSoup((pages / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+
+
+# What is in it
+
+
+def test_navigation_holds_what_exists_in_reading_order(course):
+    tree = dict(navigation(course))
+    assert tree["Foundation (core path)"] == [
+        ("Linear algebra", "math-foundations/linear-algebra"),
+        ("Calculus", "math-foundations/calculus"),
+    ]
+    assert "Depth" not in tree
+    assert [page for _, page in tree["Notebooks"]] == ["notebooks/01-numpy-neural-net"]
+    assert [page for _, page in tree["Reference"]] == ["NOTATION", "README"]
+
+
+def test_previous_and_next_follow_the_reading_order_not_the_phase(tmp_path):
+    course = large_course(tmp_path)
+    beside = neighbours(course)
+    ids = [document.id for document in course.documents]
+    assert {document.phase for document in course.documents[:15]} > {1}
+    assert beside[ids[0]] == (None, ids[1])
+    assert [beside[name][1] for name in ids] == [*ids[1:], None]
+    assert beside[course.notebooks[0].path.removesuffix(".ipynb")][0] is None
+
+
+def test_graph_shows_every_subject_below_what_it_needs_and_none_on_another():
+    course = load_course(REPOSITORY)
+    drawing = draw_graph(course)
+    boxes = {box.document.id: box for box in drawing.boxes}
+    assert set(boxes) == set(course.by_id)
+    assert {(line.source, line.target) for line in drawing.lines} == set(course.graph.edges)
+    for line in drawing.lines:
+        assert boxes[line.source].y + NODE_HEIGHT < boxes[line.target].y
+    for first, second in combinations(drawing.boxes, 2):
+        assert first.y != second.y or abs(first.x - second.x) > COLUMN - 1
+    for box in drawing.boxes:
+        assert 0 <= box.x <= drawing.width - NODE_WIDTH
+        assert 0 <= box.y <= drawing.height - NODE_HEIGHT
+    assert draw_graph(course) == drawing
+
+
+# What a page shows
+
+
+def test_document_page(pages):
+    page = soup(pages, "math-foundations/linear-algebra")
+    source = (pages / "math-foundations/linear-algebra.html").read_text(encoding="utf-8")
+    text = page.article.get_text()
+    assert "it costs 5.1 seconds" in text
+    assert "<!--=" not in source
+    assert "generated:" not in source
+    assert len(page.article.select(".katex")) == 7
+    assert page.select_one(".generated-header").get_text().strip().startswith("Needs")
+    assert page.select_one(".generated-exercises table")
+    assert page.select_one('a[href="#eq-projection"]')
+    assert page.select_one("a#eq-projection")
+    assert page.select_one('a[href="calculus.html#chain-rule"]')
+    assert page.select_one(".admonition.note")
+    assert page.select_one('input[type="checkbox"][checked]')
+    assert page.select_one(".highlight .go").get_text() == "#> [0 1 2]"
+    assert page.select_one("a.next-page")["href"] == "calculus.html"
+    assert not page.select_one("a.prev-page")
+    assert page.select_one(".sidebar-brand")["href"] == "../index.html"
+
+
+def test_anchor_of_another_document_is_found(pages):
+    page = soup(pages, "math-foundations/calculus")
+    assert page.select_one('a[href="linear-algebra.html#eq-projection"]')
+
+
+def test_source_files_are_shown_as_pages(pages):
+    link = soup(pages, "math-foundations/linear-algebra").select_one(".generated-header a")
+    target = (pages / "math-foundations" / link["href"]).resolve()
+    assert "x = 1" in BeautifulSoup(target.read_text(), "html.parser").get_text().replace("  ", " ")
+    assert (pages / "source/LICENSE.html").is_file()
+    assert not (pages / "_downloads").exists()
+
+
+def test_a_folder_that_is_linked_to_becomes_plain_text(pages):
+    page = soup(pages, "README")
+    assert "and the source" in page.article.get_text().replace("\n", " ")
+
+
+def test_styles_and_scripts_only_where_they_are_needed(pages):
+    assert soup(pages, "README").select('script[src*="diagrams.js"]')
+    document = soup(pages, "math-foundations/linear-algebra")
+    assert not document.select('script[src*="diagrams.js"]')
+    assert document.select('link[href*="katex.min.css"]')
+    assert not soup(pages, "index").select('link[href*="katex"], script[src*="diagrams"]')
+
+
+def test_boxes_of_a_diagram_link_to_pages(pages):
+    assert 'click la "math-foundations/linear-algebra.html"' in soup(pages, "README").pre.get_text()
+
+
+def test_formula_keeps_the_mark_that_follows_it(pages):
+    marks = soup(pages, "math-foundations/linear-algebra").select(".katex-html .katex-base .mark")
+    assert [mark.get_text() for mark in marks] == [",", "."]
+
+
+def test_home_links_what_is_written_and_names_what_is_planned(pages, course):
+    page = soup(pages, "index")
+    assert course.about.promise in page.article.get_text()
+    assert "A course that is also software" in page.article.get_text()
+    links = {link["href"] for link in page.article.select("a[href]")}
+    assert {"math-foundations/linear-algebra.html", "math-foundations/calculus.html"} <= links
+    assert not any("perceptron" in link for link in links)
+    assert len(page.select("svg a.subject")) == 2
+    planned = page.select("svg g.subject.planned")
+    assert len(planned) == len(course.documents) - 2
+    assert all(node["tabindex"] == "0" and "planned" in node["aria-label"] for node in planned)
+    reasons = page.select_one('[data-subject="math-foundations/calculus"] dd').get_text()
+    assert reasons == course.by_id["math-foundations/calculus"].needs[0].because
+    assert len(page.select(".track")) == len(course.tracks)
+    assert page.progress["value"] == "2"
+
+
+def test_without_a_repository_the_source_can_be_seen_and_not_edited(pages):
+    page = soup(pages, "math-foundations/calculus")
+    assert not page.select(".edit-this-page")
+    target = pages / "math-foundations" / page.select_one(".view-this-page a")["href"]
+    assert target.resolve().read_text(encoding="utf-8").startswith("# Calculus")
+
+
+def test_with_a_repository_every_document_can_be_edited(tmp_path):
+    small_course(tmp_path)
+    manifest = (tmp_path / "course.toml").read_text(encoding="utf-8")
+    address = "https://github.com/someone/chain-rule"
+    manifest = re.sub(r'repository = ".*"', f'repository = "{address}"', manifest)
+    (tmp_path / "course.toml").write_text(manifest, encoding="utf-8")
+    page = soup(build_at(tmp_path, strict=True), "math-foundations/calculus")
+    link = page.select_one(".edit-this-page a")
+    assert link["href"].strip() == f"{address}/edit/main/math-foundations/calculus.md"
+
+
+# What stops a build
+
+
+def test_a_bad_formula_and_a_broken_link_stop_a_strict_build(tmp_path, capfd):
+    broken = LINEAR_ALGEBRA.replace(r"\cdot", r"\nosuchcommand", 1)
+    small_course(tmp_path, **{"math-foundations/linear-algebra.md": broken})
+    write(tmp_path, {"NOTATION.md": "# Notation\n\nSee [nothing](math-foundations/none.md).\n"})
+    with pytest.raises(SiteError, match="not built"):
+        build_at(tmp_path, strict=True)
+    said = capfd.readouterr().err
+    line = 1 + broken[: broken.index("```math")].count("\n")
+    assert f"linear-algebra.md:{line}: WARNING: formula" in said
+    assert "nosuchcommand" in said
+    assert "NOTATION.md:3: WARNING" in said
+
+
+def test_a_folder_without_a_configuration_says_so(tmp_path):
+    with pytest.raises(SiteError, match="no site configuration"):
+        build(tmp_path)
+
+
+# What is built again
+
+
+def test_only_what_is_stale_is_built_again(tmp_path, capfd):
+    small_course(tmp_path)
+    pages = build_at(tmp_path)
+    calculus = pages / "math-foundations/calculus.html"
+    algebra = pages / "math-foundations/linear-algebra.html"
+    before = calculus.stat().st_mtime_ns
+    capfd.readouterr()
+    started = time.perf_counter()
+    build_at(tmp_path)
+    assert time.perf_counter() - started < 1
+    assert "Building" not in capfd.readouterr().out
+
+    text = LINEAR_ALGEBRA.replace("A norm is a length.", "A norm measures.")
+    write(tmp_path, {"math-foundations/linear-algebra.md": text})
+    build_at(tmp_path)
+    assert "A norm measures." in algebra.read_text(encoding="utf-8")
+    assert calculus.stat().st_mtime_ns == before
+
+    calculus_source = tmp_path / "math-foundations/calculus.md"
+    calculus_source.unlink()
+    text = text.replace("[the next subject](calculus.md#chain-rule)", "the next subject")
+    write(tmp_path, {"math-foundations/linear-algebra.md": text})
+    build_at(tmp_path, strict=True)
+    assert not calculus.exists()
+    assert not soup(pages, "index").select('a[href*="calculus"]')
+
+
+@pytest.mark.slow
+def test_the_whole_course_builds_in_25_seconds(tmp_path):
+    course = large_course(tmp_path)
+    started = time.perf_counter()
+    pages = build_at(tmp_path, strict=True)
+    took = time.perf_counter() - started
+    assert len(list(pages.glob("*/*.html"))) >= len(course.documents) + len(course.notebooks)
+    assert took < 25
+
+
+# Node
+
+
+def test_node_is_searched_where_it_may_be(monkeypatch, tmp_path):
+    assert find_node()
+    old = tmp_path / "node"
+    old.write_text("#!/bin/sh\necho v12.22.0\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CHAINRULE_NODE", raising=False)
+    assert find_node() != str(old), "a Node that is too old must not be taken"
+
+
+def test_a_lock_file_that_changed_makes_the_packages_stale(tmp_path):
+    lock = tmp_path / "package-lock.json"
+    lock.write_text("{}")
+    assert not packages_are_fresh(tmp_path)
+    installed = tmp_path / "node_modules/.package-lock.json"
+    installed.parent.mkdir()
+    installed.write_text("{}")
+    assert packages_are_fresh(tmp_path)
+    os.utime(lock, (time.time() + 10, time.time() + 10))
+    assert not packages_are_fresh(tmp_path)
+
+
+def test_the_lock_file_names_no_registry():
+    lock = (SITE / "package-lock.json").read_text(encoding="utf-8")
+    assert '"resolved"' not in lock
+    assert '"katex": "0.19.1"' in lock
+
+
+def test_importing_the_package_does_not_import_the_site():
+    script = "import sys, chainrule.math_foundations; print('chainrule.course.site' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
