@@ -20,6 +20,7 @@ import argparse
 import base64
 import binascii
 import io
+import json
 import os
 import re
 import sys
@@ -62,12 +63,15 @@ def read(path: Path) -> Any:
     """
     import nbformat
 
+    text = path.read_text(encoding="utf-8")
+    data = json.loads(text)
+    if not (isinstance(data, dict) and data.get("nbformat") == 4):
+        raise ValueError("it does not say nbformat 4")
     try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
-        nbformat.validate(notebook)
-    except (nbformat.ValidationError, UnicodeDecodeError, nbformat.reader.NotJSONError) as error:
+        nbformat.validate(data)
+    except (nbformat.ValidationError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(str(error).splitlines()[0]) from None
-    return notebook
+    return nbformat.v4.reads(text)
 
 
 def text_of(notebook: Any) -> str:

@@ -1,0 +1,274 @@
+"""Notebooks are executed and compared: each kind of fault is planted and found at its cell."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from chainrule.course import notebooks
+from chainrule.course.audit import Audit
+from chainrule.course.checks import notebooks as check
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import load_course
+
+MANIFEST = """
+[course]
+name = "Small"
+promise = "A course for tests."
+[[phase]]
+number = 1
+title = "Only"
+summary = "The only phase."
+[[document]]
+id = "math-foundations/linear-algebra"
+title = "Linear algebra"
+phase = 1
+minutes = 10
+promise = "You can test the audit."
+outline = [{ text = "Vectors", anchor = "vectors" }]
+[[notebook]]
+id = "01-small"
+title = "A small notebook"
+serves = ["math-foundations/linear-algebra"]
+seconds = 20
+megabytes = 0.5
+[[notebook]]
+id = "02-planned"
+title = "A planned notebook"
+serves = ["math-foundations/linear-algebra"]
+seconds = 20
+megabytes = 0.5
+"""
+HEADER = """# A small notebook
+
+You build a sum. It serves [linear algebra](../math-foundations/linear-algebra.md).
+Budget: 20 s, 0.5 MB."""
+NUMBERS = """import time
+import numpy as np
+import matplotlib.pyplot as plt
+
+started = time.perf_counter()
+rng = np.random.default_rng(0)
+print("the sum is", rng.integers(10, size=5).sum())
+print("twice")"""
+CELLS = [
+    NUMBERS,
+    "fig, ax = plt.subplots()\nax.plot([1, 3, 2])\nplt.show()",
+    'print(f"took {time.perf_counter() - started:.9f} s")',
+    "rng.integers(10, size=3)",
+    "assert 1 + 1 == 2",
+]
+PATH = "notebooks/01-small.ipynb"
+
+
+def build() -> Any:
+    cells = [new_markdown_cell(HEADER), *map(new_code_cell, CELLS)]
+    cells[3].metadata["tags"] = ["volatile"]
+    cells.append(new_markdown_cell("## Change one thing\n\nChange the seed."))
+    for index, cell in enumerate(cells):
+        cell.id = f"cell-{index}"
+    return new_notebook(cells=cells)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stored")
+    (root / "course.toml").write_text(MANIFEST, encoding="utf-8")
+    (root / "math-foundations").mkdir()
+    (root / "math-foundations/linear-algebra.md").write_text("# Linear algebra\n")
+    (root / "notebooks").mkdir()
+    nbformat.write(build(), root / PATH)
+    assert notebooks.main(["--root", str(root), "--write"]) == 0
+    return root
+
+
+@pytest.fixture
+def root(stored: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(stored, tmp_path / "course")
+
+
+def change(root: Path, edit: Callable[[Any], object]) -> None:
+    """Edit a stored notebook's JSON, as a person or a merge would."""
+    notebook = json.loads((root / PATH).read_text(encoding="utf-8"))
+    edit(notebook)
+    (root / PATH).write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
+
+
+def findings(root: Path) -> list[Finding]:
+    return list(check.check(Audit(load_course(root))))
+
+
+def run(root: Path) -> list[Finding]:
+    return list(check.run(Audit(load_course(root), run=True)))
+
+
+def line_of_cell(root: Path, index: int) -> int:
+    return Audit(load_course(root)).cells(PATH)[index].line
+
+
+def test_a_clean_notebook_gives_nothing(root, capsys):
+    assert findings(root) == []
+    before = (root / PATH).read_bytes()
+    assert notebooks.main(["--root", str(root), "01"]) == 0
+    assert (root / PATH).read_bytes() == before
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 2
+    assert table[1].split()[0] == "01-small"
+    assert table[1].split()[-1] == "same"
+
+
+def test_what_is_stored_is_complete_and_says_nothing_of_this_machine(root):
+    notebook = json.loads((root / PATH).read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == [1, 2, 3, 4, 5]
+    assert "".join(code[0]["outputs"][0]["text"]) == "the sum is 24\ntwice\n"
+    assert "image/png" in code[1]["outputs"][-1]["data"]
+    assert notebook["metadata"]["language_info"] == {"name": "python"}
+    assert "iopub" not in json.dumps(notebook)
+    assert len(code) == len(CELLS)
+
+
+def test_execution_reports_seconds_and_size(root):
+    execution = notebooks.execute(root / PATH)
+    assert execution.error is None
+    assert 0.1 < execution.seconds < 20
+    size = (root / PATH).stat().st_size / 1e6
+    assert execution.megabytes == pytest.approx(size, rel=0.01)
+
+
+def test_changed_outputs_are_found_at_their_cells(root):
+    def edit(notebook):
+        cells = notebook["cells"]
+        cells[1]["outputs"][0]["text"][0] = "the sum is 23\n"
+        cells[2]["outputs"].pop()
+        cells[3]["outputs"][0]["text"] = ["lasted 1.5 s\n"]
+        cells[4]["outputs"][0]["data"]["text/plain"] = ["array([1, 2, 3])"]
+
+    change(root, edit)
+    found = [(f.line, f.message) for f in run(root)]
+    assert [line for line, _ in found] == [line_of_cell(root, index) for index in (1, 2, 3, 4)]
+    assert "expected 'the sum is 23', received 'the sum is 24'" in found[0][1]
+    assert "expected 0 pictures, received 1" in found[1][1]
+    assert "expected 'lasted # s', received 'took # s'" in found[2][1]
+    assert "expected 'array([1, 2, 3])', received" in found[3][1]
+
+
+def test_a_failing_cell_a_blank_picture_and_the_budget(root):
+    manifest = (root / "course.toml").read_text().replace("seconds = 20", "seconds = 1")
+    (root / "course.toml").write_text(manifest)
+
+    def edit(notebook):
+        notebook["cells"][2]["source"] = [
+            "from IPython.display import Image\n",
+            "import io\n",
+            "b = io.BytesIO(); plt.imsave(b, np.ones((4, 4, 3)), format='png')\n",
+            "Image(b.getvalue())",
+        ]
+        notebook["cells"][3]["source"] = [
+            "while time.process_time() < 1.5: pass\n",
+            "print('took 1 s')",
+        ]
+
+    change(root, edit)
+    found = [(f.line, f.message) for f in run(root)]
+    assert (line_of_cell(root, 2), "cell 3: a picture is blank: every pixel is equal") in found
+    assert any("of CPU time, the budget is 1 s" in message for line, message in found if line == 1)
+    assert len(found) == 2
+    change(root, lambda n: n["cells"][5].update(source=["assert 1 + 1 == 3, 'sum'"]))
+    found = [(f.line, f.message) for f in run(root)]
+    assert (line_of_cell(root, 5), "cell 6 fails: AssertionError: sum") in found
+
+
+def test_the_audit_writes_what_changed_and_does_not_execute_twice(root, monkeypatch):
+    change(root, lambda n: n["cells"][1]["outputs"][0]["text"].pop())
+    audit = Audit(load_course(root), run=True)
+    ((path, text),) = check.write(audit)
+    assert path == PATH
+    assert "twice" in text
+    monkeypatch.setattr(check, "verify_all", None)
+    assert list(check.run(audit)) == []
+    assert list(check.write(Audit(load_course(root), run=False))) == []
+
+
+def header(old: str, new: str) -> Callable[[Any], object]:
+    return lambda n: n["cells"][0].update(source=[HEADER.replace(old, new)])
+
+
+def source(index: int, text: str) -> Callable[[Any], object]:
+    return lambda n: n["cells"][index].update(source=text.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize(
+    ("edit", "index", "message"),
+    [
+        (header("# A small", "# A smaller"), 0, "the title is not 'A small notebook'"),
+        (header("build", "add"), 0, "does not say what you build"),
+        (header("../math", "math"), 0, "does not link math-foundations/linear-algebra.md"),
+        (header("20 s", "120 s"), 0, "does not state the budget of 20 s"),
+        (header("0.5 MB", "5 MB"), 0, "does not state the budget of 0.5 MB"),
+        (lambda n: n["cells"].pop(0), 0, "the first cell must be Markdown"),
+        (lambda n: n["cells"].pop(), 5, "no part is called “Change one thing”"),
+        (source(5, "x = 1"), 5, "the last code cell asserts nothing"),
+        (source(4, "x = 1\n" * 25 + "x"), 4, "a cell of 26 lines, at most 25 are allowed"),
+        (source(4, "x = = 1"), 4, "not valid Python"),
+        (source(4, "np.random.default_rng()"), 4, "a generator without a seed"),
+        (source(4, "np.random.rand(3)"), 4, "np.random.rand draws from a hidden global state"),
+        (lambda n: n["cells"][1]["outputs"].clear(), 1, "prints, but no output is stored"),
+        (lambda n: n["cells"][4].update(execution_count=9), 4, "executed as number 9, expected 4"),
+        (
+            lambda n: n["cells"][1]["outputs"][0].update(name="stderr", text=["UserWarning: x\n"]),
+            1,
+            "the stored output has a warning: UserWarning: x",
+        ),
+        (
+            lambda n: n["cells"][4].update(
+                outputs=[{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}]
+            ),
+            4,
+            "the stored output is an error: E",
+        ),
+    ],
+)
+def test_a_fault_of_form_is_found_without_running(root, edit, index, message):
+    change(root, edit)
+    found = findings(root)
+    assert [f.line for f in found if message in f.message] == [line_of_cell(root, index)], found
+    assert len(found) == 1
+
+
+def test_cells_that_were_never_executed(root):
+    nbformat.write(build(), root / PATH)
+    messages = [f.message for f in findings(root)]
+    assert messages == [f"executed as number None, expected {n}" for n in range(1, 6)]
+
+
+def test_names_sizes_and_broken_files(root):
+    shutil.copy(root / PATH, root / "notebooks/03-stray.ipynb")
+    change(root, lambda n: n["cells"][0].update(source=[HEADER + " " * 500_000]))
+    found = {(f.file, f.line, f.message) for f in findings(root)}
+    assert ("notebooks/03-stray.ipynb", 1, "is not named in course.toml") in found
+    size = (root / PATH).stat().st_size / 1e6
+    assert (PATH, 1, f"{size:.2f} MB, the budget is 0.5 MB") in found
+    assert len(found) == 2
+    for broken in ("{", "", "[]", "3", "\x00", '{"nbformat": 4, "nbformat_minor": 5, "cells": 3}'):
+        (root / PATH).write_text(broken)
+        fault = next(f for f in findings(root) if f.file == PATH)
+        assert fault.message.startswith("not a valid notebook: ")
+        assert "\n" not in fault.message
+        assert run(root) == []
+
+
+def test_bad_input_is_one_line_and_status_2(root, capsys):
+    for name, message in [
+        ("07", "notebooks: no notebook '07' in course.toml\n"),
+        ("02", "notebooks: notebooks/02-planned.ipynb does not exist yet\n"),
+    ]:
+        assert notebooks.main(["--root", str(root), name]) == 2
+        assert capsys.readouterr().err == message
