@@ -358,19 +358,23 @@ class _Recorder:
         named += [f"{key}={show(value, 60)}" for key, value in kwargs.items()]
         self.attempt.call = f"{label}({', '.join(named)})"
         _must_accept(function, label, args, kwargs)
-        before = self._snapshot([args, kwargs])
+        given = [*args, *kwargs.values()]
+        before = [self._snapshot(item) for item in given]
         try:
             value = function(*args, **kwargs)
         except (Exception, SystemExit) as error:
             self.attempt.trace.append(["raised", type(error).__name__])
             self.attempt.error = error
             raise
-        after = self._snapshot([args, kwargs])
+        after = [self._snapshot(item) for item in given]
         changed = not same(before, after, rtol=0.0)
         self.returned = value
         self.attempt.trace.append(["returned", self._snapshot(value), changed, after])
         if changed and not self.mutates:
-            raise Unexpected(_changed(function, label, before, after))
+            pairs = zip(_names(function, args, kwargs), before, after, strict=True)
+            names = [name for name, *pair in pairs if not same(*pair, rtol=0.0)]
+            message = f"{label} changes its argument {names[0]}: work on a copy"
+            raise Unexpected(f"{message}, or build a new value")
         return self._wrap(value, label)
 
     def _snapshot(self, value: Any) -> Any:
@@ -479,16 +483,13 @@ def _must_accept(function: Any, label: str, args: tuple, kwargs: dict) -> None:
         raise Unexpected(f"{message} ({error}): keep the signature as it was given") from None
 
 
-def _changed(function: Any, label: str, before: Any, after: Any) -> str:
-    pairs = zip(
-        [*before[0][1:], *before[1].values()], [*after[0][1:], *after[1].values()], strict=True
-    )
-    index = next(i for i, (old, new) in enumerate(pairs) if not same(old, new, rtol=0.0))
+def _names(function: Any, args: tuple, kwargs: dict) -> list[str]:
     try:
-        name = repr(list(inspect.signature(function).parameters)[index])
-    except (TypeError, ValueError, IndexError):
-        name = f"number {index + 1}"
-    return f"{label} changes its argument {name}: work on a copy, or build a new value"
+        names = [repr(name) for name in inspect.signature(function).parameters]
+    except (TypeError, ValueError):
+        names = []
+    names += [f"number {place + 1}" for place in range(len(names), len(args))]
+    return [*names[: len(args)], *map(repr, kwargs)]
 
 
 # Proving an exercise file

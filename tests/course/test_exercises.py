@@ -1,0 +1,480 @@
+"""Exercises diagnose: what passes, what fails, which mistake is recognized, what is said."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given as quantify
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from chainrule.course import exercises as module
+from chainrule.course import stubs
+from chainrule.course.exercises import ExerciseFileError, Unexpected, judge, load, main, prove
+from chainrule.course.expectations import (
+    expect,
+    expect_close,
+    expect_equal,
+    expect_raises,
+    expect_shape,
+    same,
+    show,
+)
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = Path(__file__).parent / "data" / "sample_exercises.py"
+FILES = sorted((ROOT / "exercises").glob("*/*.py"))
+GRID = np.arange(1.0, 7.0).reshape(2, 3)
+SQUARE = np.array([[1.0, 2.0], [3.0, 5.0]])
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return {item.name: item for item in load(SAMPLE)}
+
+
+@pytest.mark.parametrize("path", [SAMPLE, *FILES], ids=lambda path: path.stem)
+def test_solution_passes_stub_fails_every_mistake_is_recognized(path):
+    assert prove(path) == []
+
+
+def test_there_are_exercises_to_prove():
+    assert FILES
+
+
+# Proofs
+
+
+HEAD = "from chainrule.course.exercises import exercise, expect, expect_close, expect_equal\n"
+DOUBLE = '''
+@exercise("Double", difficulty=1, minutes=5, section="s")
+def double(x):
+    """Return twice x."""
+    return 2 * x
+'''
+CHECK = """
+@double.check
+def three(answer, rng):
+    expect_equal(answer(3), 6)
+"""
+SQUARED = """
+@double.mistake("You squared it, which is not the same.")
+def squares(x):
+    return x * x
+"""
+COUNTING = """
+import itertools
+count = itertools.count()
+@double.check
+def three(answer, rng):
+    answer(next(count))
+"""
+
+
+def problems(tmp_path, *parts):
+    path = tmp_path / "file.py"
+    path.write_text(HEAD + "".join(parts))
+    return [problem.message for problem in prove(path)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([DOUBLE], "has no checks"),
+        ([DOUBLE.replace("2 * x", "3 * x"), CHECK], "its own solution fails the check 'three'"),
+        ([DOUBLE, CHECK.replace("answer(3), 6", "0, 0")], "'three' never calls the answer"),
+        ([DOUBLE, CHECK.replace("expect_equal(answer(3), 6)", "answer(3)")], "empty stub passes"),
+        ([DOUBLE, CHECK, SQUARED.replace("x * x", "x + x")], "squares passes every check"),
+        (
+            [DOUBLE, CHECK, SQUARED, SQUARED.replace("squares", "nine").replace("x * x", "9")],
+            "nine cannot be told from squares",
+        ),
+        (
+            [DOUBLE, COUNTING, SQUARED],
+            "check 'three' differs between two runs",
+        ),
+        ([DOUBLE, CHECK, CHECK], "two checks are named three"),
+        ([DOUBLE, CHECK, "1 / 0\n"], "cannot be executed: ZeroDivisionError"),
+    ],
+)
+def test_a_faulty_exercise_file_is_not_proved(tmp_path, parts, message):
+    try:
+        found = problems(tmp_path, *parts)
+    except ExerciseFileError as error:
+        found = [str(error)]
+    assert any(message in problem for problem in found), found
+
+
+def test_a_good_file_has_no_problems(tmp_path):
+    assert problems(tmp_path, DOUBLE, CHECK, SQUARED) == []
+
+
+def test_the_command_says_what_it_proved(tmp_path, capsys):
+    path = tmp_path / "file.py"
+    path.write_text(HEAD + DOUBLE + CHECK + SQUARED)
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == (
+        "proved double: 1 checks\n    recognized squares, which fails 'three'\n"
+    )
+    path.write_text(HEAD + DOUBLE + CHECK + SQUARED.replace("x * x", "2 * x"))
+    assert main([str(path)]) == 1
+    assert "squares passes every check" in capsys.readouterr().out
+
+
+# Judging
+
+
+def test_a_learner_with_a_known_mistake_gets_its_hint(sample):
+    def forgot(query, key):
+        return np.einsum("id,jd->ij", query, key)
+
+    verdict = judge(sample["scaled_scores"], forgot)
+    assert not verdict.passed
+    assert verdict.mistake == "forgets_to_scale"
+    assert verdict.hint == "Your scores grow with d_k. Which factor is missing?"
+
+
+def test_an_unknown_slip_gets_the_checks_own_words(sample):
+    verdict = judge(
+        sample["scaled_scores"], lambda query, key: 3 * sample["scaled_scores"](query, key)
+    )
+    assert (verdict.mistake, verdict.hint) == ("", "")
+    assert verdict.check == "small example"
+    assert "every value is 3 times too large" in verdict.message
+
+
+def test_equal_outputs_on_one_check_are_not_enough(sample):
+    """Right on the first check and wrong on the second is not a mistake of the first."""
+
+    def wrong_when_large(query, key):
+        scores = query @ key.T
+        return scores / np.sqrt(query.shape[-1]) if len(query) < 50 else scores
+
+    verdict = judge(sample["scaled_scores"], wrong_when_large)
+    assert (verdict.check, verdict.mistake) == ("variance stays near one", "")
+
+
+def test_another_dtype_or_shape_is_another_mistake(sample):
+    as_complex = judge(sample["scaled_scores"], lambda q, k: (q @ k.T).astype(complex))
+    transposed = judge(sample["scaled_scores"], lambda q, k: (q @ k.T).T)
+    assert as_complex.mistake == transposed.mistake == ""
+    assert "transposed" in transposed.message
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "message"),
+    [
+        ("scaled_scores", lambda query, key: None, "Did you forget to return it?"),
+        ("scaled_scores", lambda query, key: [[1.0]], "expected a NumPy array, received a list"),
+        ("scaled_scores", lambda query, key: query @ key.T * np.nan, "6 of 6 values are NaN"),
+        ("scaled_scores", lambda query: query, "(query) does not accept the 2 arguments"),
+        ("running_means", lambda numbers: None, "returned None: did you forget to return"),
+        ("running_means", lambda numbers: 3, "returned an int, which the check could not use"),
+        ("square_with_derivative", lambda f, x: f(x) ** 2, "which the check could not use"),
+        ("scaled_scores", lambda query, key: 1 / 0, "ZeroDivisionError: division by zero"),
+        ("scaled_scores", lambda query, key: exit("bye"), "SystemExit: bye"),
+    ],
+)
+def test_slips_are_named(sample, name, answer, message):
+    verdict = judge(sample[name], answer)
+    assert not verdict.passed
+    assert message in verdict.message
+
+
+def test_a_changed_argument_is_named(sample):
+    def scales_the_key(query, key):
+        key *= 0.5
+        return query @ key.T
+
+    verdict = judge(sample["scaled_scores"], scales_the_key)
+    assert "scaled_scores changes its argument 'key'" in verdict.message
+
+
+def test_a_changed_list_inside_an_argument_is_noticed(tmp_path):
+    path = tmp_path / "file.py"
+    check = CHECK.replace("answer(3), 6", "answer([[3], [4]]), [[3], [4], [3], [4]]")
+    path.write_text(HEAD + DOUBLE + check)
+
+    def sneaky(x):
+        result = [list(item) for item in x] * 2
+        x[0].append(1)
+        return result
+
+    assert "changes its argument 'x'" in judge(load(path)[0], sneaky).message
+
+
+def test_printing_mistakes_stay_silent(tmp_path, capfd):
+    path = tmp_path / "file.py"
+    noisy = SQUARED.replace("return", "print('noise')\n    return")
+    path.write_text(HEAD + DOUBLE + CHECK + noisy)
+    assert judge(load(path)[0], lambda x: x**2).mistake == "squares"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_call_that_failed_is_shown(sample):
+    verdict = judge(sample["running_means"], lambda numbers: iter(()))
+    assert verdict.call.startswith("running_means(<list_iterator")
+
+
+def test_global_random_state_gives_one_verdict(sample):
+    def noisy(query, key):
+        return query @ key.T + np.random.normal()  # noqa: NPY002
+
+    first, second = (judge(sample["scaled_scores"], noisy) for _ in range(2))
+    assert first == second
+
+
+def test_a_mistake_may_inherit_from_the_solution(tmp_path):
+    path = tmp_path / "file.py"
+    path.write_text(
+        HEAD
+        + '''
+@exercise("Pair", difficulty=1, minutes=5, section="s")
+class Pair:
+    """A pair with a sum."""
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+    def __add__(self, other):
+        assert isinstance(other, Pair)
+        return type(self)(self.a + other.a, self.b + other.b)
+
+@Pair.check
+def adds(answer, rng):
+    both = answer(1, 2) + answer(3, 4)
+    expect_equal([both.a, both.b], [4, 6])
+
+@Pair.mistake("What happens to the second part?")
+class LosesB(Pair):
+    def __add__(self, other):
+        return type(self)(self.a + other.a, self.b)
+'''
+    )
+    assert prove(path) == []
+
+    class Mine:
+        def __init__(self, a, b):
+            self.a, self.b = a, b
+
+        def __add__(self, other):
+            return Mine(self.a + other.a, self.b)
+
+    assert judge(load(path)[0], Mine).mistake == "LosesB"
+
+
+# What the expectations say
+
+
+@pytest.mark.parametrize(
+    ("received", "expected", "message"),
+    [
+        (None, GRID, "None. Did you forget to return it?"),
+        (GRID.tolist(), GRID, "expected a NumPy array, received a list. Wrap it in np.array(…)"),
+        (GRID.T, GRID, "expected shape (2, 3), received shape (3, 2). It looks transposed."),
+        (GRID[None], GRID, "Only axes of length 1 differ"),
+        (GRID[:1], GRID, "expected shape (2, 3), received shape (1, 3)."),
+        (SQUARE.T, SQUARE, "the transpose of what is expected."),
+        (2 * GRID, GRID, "every value is 2 times too large."),
+        (GRID / 3, GRID, "every value is 3 times too small."),
+        (-2 * GRID, GRID, "every value is 2 times too large and has the wrong sign."),
+        (-GRID, GRID, "the sign is flipped."),
+        (GRID + 0.5, GRID, "every value is off by +0.5."),
+        (GRID[::-1], GRID, "in reverse order."),
+        (GRID[:, [1, 0, 2]], GRID, "in another order."),
+        (GRID * 0, GRID, "all zeros."),
+        (GRID * 0 + 4, GRID, "all values are the same."),
+        (GRID.astype(int) // 2, GRID / 2, "the fractions are gone."),
+        (np.where(GRID > 5, np.nan, GRID), GRID, "1 of 6 values are NaN."),
+        (np.where(GRID > 4, np.inf, GRID), GRID, "2 of 6 values are infinite."),
+        (GRID + 1j, GRID, "expected real numbers"),
+        (GRID.astype(str), GRID, "expected numbers, received dtype <U32"),
+        (len, GRID, "received a function (was it never called?)"),
+        (GRID > 3, GRID > 4, "the values differ."),
+        (np.arange(50.0) ** 2, np.arange(50.0), "48 of 50 values differ, the first at [2]"),
+        (4.0, 2.0, "2 times too large."),
+        (-2.0, 2.0, "the sign is flipped."),
+        (2.7, 2.0, "not as expected.\nexpected 2\nreceived 2.7"),
+        (np.array([2.0]), 2.0, "expected a number, received an array of shape (1,)"),
+        ("2", 2.0, "expected a number, received a str"),
+        ((1.0,), (1.0, 2.0), "expected 2 values, received 1"),
+        (1.0, (1.0, 2.0), "expected 2 values, received a float"),
+        ((1.0, 5.0), (1.0, 2.0), "value 2 of the result"),
+        ({"a": 1}, {"b": 1}, "misses ['b'] and has ['a'] besides"),
+        ([1], {"b": 1}, "expected a dictionary, received a list"),
+        ({"a": 3}, {"a": 4}, "the result['a']"),
+        (1, True, "expected True or False, received 1"),
+        (False, True, "expected True, received False"),
+        ("left", "right", "expected 'right', received 'left'"),
+    ],
+)
+def test_expect_close_names_the_slip(received, expected, message):
+    with pytest.raises(Unexpected) as caught:
+        expect_close(received, expected)
+    assert message in str(caught.value)
+    assert str(caught.value).count("the result") == 1
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        (GRID + 1e-9, GRID),
+        (GRID.astype(np.float32) / 3, GRID / 3),
+        (np.float64(2), 2),
+        (2, 2.0),
+        (np.array(2.0), 2.0),
+        ((1, [2.0]), (1.0, [2])),
+        ({"a": GRID}, {"a": GRID}),
+        (np.True_, True),
+        (np.array([np.nan]), np.array([np.nan])),
+        (None, None),
+        ("a", "a"),
+    ],
+)
+def test_expect_close_accepts_what_is_close(received, expected):
+    expect_close(received, expected)
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+@quantify(arrays(float, st.tuples(st.integers(1, 4), st.integers(1, 4)), elements=finite))
+def test_every_array_is_as_expected_and_none_but_itself(array):
+    expect_close(array.copy(), array)
+    assert same(array.copy(), array, rtol=0.0)
+    changed = array.copy()
+    changed[0, 0] += max(1.0, abs(changed[0, 0]))
+    with pytest.raises(Unexpected):
+        expect_close(changed, array)
+    assert not same(changed, array)
+
+
+@quantify(
+    arrays(float, 4, elements=st.floats(1, 100)), st.sampled_from([2.0, 0.5, -3.0, 7.0, -0.25])
+)
+def test_a_constant_factor_is_found_whatever_the_values(array, factor):
+    array[0] += 200.0
+    with pytest.raises(Unexpected) as caught:
+        expect_close(factor * array, array)
+    size = max(abs(factor), 1 / abs(factor))
+    assert f"{size:g} times too" in str(caught.value)
+    assert ("wrong sign" in str(caught.value)) == (factor < 0)
+
+
+def test_expect_helpers():
+    expect(True, "fine")
+    expect_shape(GRID, (2, 3))
+    expect_equal([1, "a"], [1, "a"])
+    expect_raises(ValueError, int, "x", naming="invalid literal")
+    for call in (
+        lambda: expect(0, "no"),
+        lambda: expect_shape(GRID, (3, 2)),
+        lambda: expect_shape([1], (1,)),
+        lambda: expect_equal(1.0000001, 1),
+        lambda: expect_raises(ValueError, int, "3"),
+        lambda: expect_raises(ValueError, int, "x", naming="négatif"),
+    ):
+        with pytest.raises(Unexpected):
+            call()
+    with pytest.raises(TypeError):
+        expect_raises(ValueError, len, 3)
+
+
+def test_same_compares_objects_by_what_they_hold():
+    class Box:
+        def __init__(self, value):
+            self.value = value
+
+    assert same(Box([np.arange(3)]), Box([np.arange(3)]))
+    assert not same(Box([np.arange(3)]), Box([np.arange(4)]))
+    assert not same([1], (1,))
+    assert not same(np.arange(2), np.arange(2.0))
+    assert not same(np.ones(2), np.ones(2, np.float32))
+
+
+def test_show_is_short():
+    assert show(np.zeros((100, 100))) == "<array of shape (100, 100), float64>"
+    assert len(show("x" * 10_000)) <= 200
+    assert show(np.float64(0.1) + 0.2) == "0.3"
+
+
+# Stubs
+
+
+def test_the_stub_holds_signature_and_statement_and_nothing_of_the_solution(sample):
+    source = SAMPLE.read_text()
+    text = "\n\n".join(stubs.stub_of(entry.node, source) for entry in stubs.survey(SAMPLE))
+    tree = ast.parse(text)
+    assert [node.name for node in tree.body] == list(sample)
+    for entry, node in zip(stubs.survey(SAMPLE), tree.body, strict=True):
+        assert stubs.is_untouched(node)
+        assert ast.get_docstring(node) == entry.statement
+        if isinstance(node, ast.FunctionDef):
+            assert ast.unparse(node.args) == ast.unparse(entry.node.args)
+    for secret in (
+        "_secret",
+        "query @",
+        "_items",
+        "_peek",
+        "check",
+        "mistake",
+        "exercise",
+        "slope",
+    ):
+        assert secret not in text
+    assert "def push(self, item):" in text
+    assert "Take the item off the top and return it." in text
+
+
+def test_the_stub_gets_only_the_imports_that_solutions_need():
+    tree = ast.parse(SAMPLE.read_text())
+    nodes = stubs.marked(tree, "exercise")
+    assert stubs.imports_for(tree, nodes).splitlines()[2:] == [
+        "import itertools",
+        "import numpy as np",
+    ]
+    assert "itertools" not in stubs.imports_for(tree, nodes[:1])
+    assert "def clamp" in stubs.given_of(tree, SAMPLE.read_text())[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "untouched"),
+    [
+        ("def f(x):\n    ...", True),
+        ('def f(x):\n    """Say."""', True),
+        ("def f(x):\n    pass", True),
+        ("def f(x):\n    raise NotImplementedError", True),
+        ("def f(x):\n    return None", False),
+        ("def f(x):\n    print(x)", False),
+        ("class C:\n    def a(self): ...\n    def b(self): ...", True),
+        ("class C:\n    def a(self): ...\n    def b(self): return 1", False),
+    ],
+)
+def test_untouched(source, untouched):
+    assert stubs.is_untouched(ast.parse(source).body[0]) is untouched
+
+
+def test_a_solution_is_shown_with_its_private_helpers():
+    text = stubs.solution_source(SAMPLE, "scaled_scores")
+    assert "def _secret" in text
+    assert "def scaled_scores" in text
+    assert "@" not in text.splitlines()[0]
+    assert "mistake" not in text
+
+
+def test_survey_and_load_agree(sample):
+    for entry in stubs.survey(SAMPLE):
+        item = sample[entry.name]
+        for key in ("title", "difficulty", "minutes", "section", "statement"):
+            assert getattr(entry, key) == getattr(item, key)
+        assert list(entry.checks) == list(item.checks)
+        assert [name for name, *_ in entry.mistakes] == [mistake.name for mistake in item.mistakes]
+
+
+def test_the_docstrings_example_is_true(tmp_path):
+    lines = module.__doc__.split("::\n")[1].split("\n``exercise(")[0]
+    path = tmp_path / "example.py"
+    path.write_text("\n".join(line.removeprefix("    ") for line in lines.splitlines()))
+    assert prove(path) == []
+    assert [item.name for item in load(path)] == ["scaled_scores"]
