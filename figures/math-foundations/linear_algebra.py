@@ -173,3 +173,33 @@ def rank_k_digit(plt):
     axes[-1].set_title("singular values")
     axes[-1].set_xticks(np.arange(1, 9))
     return fig
+
+
+@figure("three-views")
+def three_views(plt):
+    vectors = {"u": np.array([2, 1]), "v": np.array([-1, 1]), "u + v": np.array([1, 2])}
+    colors = [COLORS[name] for name in ("blue", "vermillion", "black")]
+    scans = load_digits().images[:2]
+    pictures = [("scan a", scans[0]), ("scan b", scans[1]), ("½ a + ½ b", scans.mean(axis=0))]
+    fig = plt.figure(figsize=(7.8, 2.5))
+    grid = fig.add_gridspec(1, 5, width_ratios=(2.2, 2.0, 1, 1, 1))
+    arrows, bars, *panels = [fig.add_subplot(cell) for cell in grid]
+    plane(arrows, 2.4, "arrows")
+    arrows.set_xlim(-1.6, 2.6)
+    arrows.set_ylim(-0.4, 2.6)
+    arrows.plot([2, 1, -1], [1, 2, 1], ":", color=COLORS["grey"], linewidth=1)
+    for i, ((name, vector), color) in enumerate(zip(vectors.items(), colors, strict=True)):
+        arrow(arrows, vector, color)
+        arrows.text(*np.add(vector, (0.05, 0.15)), name, color=color, ha="center")
+        bars.bar(np.arange(2) + 0.25 * (i - 1), vector, 0.22, color=color)
+    bars.axhline(0, color=COLORS["grey"], linewidth=0.8)
+    bars.set_xticks([0, 1])
+    bars.set_xlabel("index")
+    bars.set_title("functions")
+    for ax, (title, picture) in zip(panels, pictures, strict=True):
+        ax.imshow(picture, cmap="gray_r", vmin=0, vmax=16)
+        ax.set_title(title)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set(visible=True, color=COLORS["light"])
+    return fig
