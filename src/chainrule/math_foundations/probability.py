@@ -278,7 +278,7 @@ def erfc(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def erf(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """2/√π ∫₀ˣ exp(−s²) ds, to 1e-15 absolute in float64."""
-    return 1 - erfc(x)
+    return np.asarray(1 - erfc(x))
 
 
 def normal_cdf(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -286,7 +286,7 @@ def normal_cdf(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     Equation: math-foundations/probability.md#eq-normal-cdf
     """
-    return 0.5 * erfc(-x * float(np.sqrt(0.5)))
+    return np.asarray(0.5 * erfc(np.asarray(-x * float(np.sqrt(0.5)))))
 
 
 _FURTHEST = 26.0  # beyond this, erfc is below the smallest normal double
