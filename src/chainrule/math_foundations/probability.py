@@ -265,7 +265,7 @@ def erfc(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """
     size = np.abs(x)
     t = 2 / (2 + size)
-    y = np.maximum(_to_unit(t), -1)
+    y = np.maximum(_to_unit(np.asarray(t)), -1)
     exponent = np.zeros_like(y)
     for coefficient in _ERFC_SINGLE if x.dtype == np.float32 else _ERFC_DOUBLE:
         exponent *= y
