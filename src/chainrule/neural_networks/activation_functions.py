@@ -9,6 +9,7 @@ PyTorch's shape (outputs, inputs, …); the inputs of one output are its fan-in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import prod
 from math import sqrt as root
 from typing import Any
@@ -370,6 +371,7 @@ _NAMED: dict[str, Activation] = {
 }
 
 
+@cache
 def gain(act: str | Activation) -> float:
     """1/√E[act(z)²] for standard normal z: the factor by which weights must make up for ``act``.
 
