@@ -20,6 +20,7 @@ Markdown line; ``--write`` shows the difference and updates outputs and numbers.
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import io
 import json
@@ -83,14 +84,10 @@ def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
     Raises:
         SyntaxError: the block is not Python; its ``lineno`` is the document's.
     """
-    tree = execute.parse(block.first_line, block.code)
-    marks = {
-        token.start[0] + block.first_line - 1: (token.start[1], token.string)
-        for token in tokenize.generate_tokens(io.StringIO(block.code).readline)
-        if token.type == tokenize.COMMENT and token.string.startswith(MARK)
-    }
+    groups = execute.units(execute.parse(block.first_line, block.code))
+    marks = _marks(block, groups)
     stated = {}
-    for group in execute.units(tree):
+    for group in groups:
         end = execute.last_line(group)
         shown: list[str] = []
         while marks.get(end + 1 + len(shown), (1, ""))[0] == 0:
@@ -98,6 +95,23 @@ def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
             shown.append(text.removeprefix(MARK).removeprefix(" ").rstrip())
         stated[execute.first_line(group[0])] = (end, shown)
     return stated, sorted(marks)
+
+
+def _marks(block: Block, groups: list[list[ast.stmt]]) -> dict[int, tuple[int, str]]:
+    """Column and text of each comment that begins with the mark, by line."""
+    rows = enumerate(block.code.split("\n"), block.first_line)
+    marks = {line: (0, row) for line, row in rows if MARK in row}
+    spans = (range(execute.first_line(g[0]), execute.last_line(g) + 1) for g in groups)
+    if all(row.startswith(MARK) for _, row in marks.values()) and marks.keys().isdisjoint(
+        line for span in spans for line in span
+    ):
+        return marks
+    # A mark inside a statement: a comment, or a part of a string?
+    return {
+        token.start[0] + block.first_line - 1: (token.start[1], token.string)
+        for token in tokenize.generate_tokens(io.StringIO(block.code).readline)
+        if token.type == tokenize.COMMENT and token.string.startswith(MARK)
+    }
 
 
 def run(root: Path, path: str, seconds: float = 10) -> Result:
