@@ -53,6 +53,7 @@ html_math_renderer = "katex"
 html_static_path = ["static"]
 templates_path = ["templates"]
 html_css_files = ["course.css"]
+html_favicon = "static/favicon.svg"
 html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = True
@@ -65,8 +66,15 @@ pygments_dark_style = "github-dark"
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_selector = "div.highlight-python pre, div.highlight-ipython3 pre, div.highlight-sh pre"
 
-PHASES = (("#1f6fb2", "#6db3f2"), ("#16845b", "#5cc79b"), ("#8250b8", "#bd97ea"), ("#b2670f", "#e5a654"))
-MONOSPACE = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "Liberation Mono", monospace'
+PHASES = (
+    ("#1f6fb2", "#6db3f2"),
+    ("#16845b", "#5cc79b"),
+    ("#8250b8", "#bd97ea"),
+    ("#b2670f", "#e5a654"),
+)
+MONOSPACE = (
+    'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "Liberation Mono", monospace'
+)
 
 html_theme_options = {
     "light_css_variables": {

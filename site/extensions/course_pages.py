@@ -35,7 +35,7 @@ class OutputLexer(PythonLexer):
 
 def adapt_source(app, docname: str, content: list[str]) -> None:
     """Accept GitHub's second way to write a formula; hang the navigation under the root."""
-    if not app.env.doc2path(docname).suffix == ".md":
+    if app.env.doc2path(docname).suffix != ".md":
         return
     lines, fence = content[0].split("\n"), ""
     for number, line in enumerate(lines):
@@ -200,4 +200,3 @@ def setup(app):
     app.connect("html-collect-pages", extra_pages)
     app.connect("html-page-context", add_context)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
-

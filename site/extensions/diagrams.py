@@ -18,7 +18,7 @@ MERMAID = Path(__file__).resolve().parents[1] / "node_modules" / "mermaid" / "di
 CLICK = re.compile(r'^(\s*click\s+\S+\s+(?:href\s+)?")([^":#]+)\.md((?:#[^"]*)?")', re.MULTILINE)
 
 
-class mermaid(nodes.General, nodes.Element):  # noqa: N801
+class mermaid(nodes.General, nodes.Element):
     """A diagram; ``code`` holds its source."""
 
 
@@ -60,9 +60,7 @@ def copy_mermaid(app, error) -> None:
     target = Path(app.outdir) / "_static" / "mermaid"
     if error is None and not target.exists():
         pieces = "chunks/mermaid.esm.min"
-        shutil.copytree(
-            MERMAID / pieces, target / pieces, ignore=shutil.ignore_patterns("*.map")
-        )
+        shutil.copytree(MERMAID / pieces, target / pieces, ignore=shutil.ignore_patterns("*.map"))
         shutil.copy(MERMAID / "mermaid.esm.min.mjs", target)
 
 

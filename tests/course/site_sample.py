@@ -41,7 +41,8 @@ See [the projection](#eq-projection) and [the next subject](calculus.md#chain-ru
 <a id="eq-projection"></a>
 
 ```math
-p = \\frac{u \\cdot v}{v \\cdot v} v = a_0 + a_1 x + a_2 x^2 + a_3 x^3 + a_4 x^4 + a_5 x^5 + a_6 x^6 + a_7 x^7
+p = \\frac{u \\cdot v}{v \\cdot v} v = a_0 + a_1 x + a_2 x^2 + a_3 x^3 + a_4 x^4 + a_5 x^5
+  + a_6 x^6 + a_7 x^7
 ```
 
 ```python
@@ -106,7 +107,11 @@ stroke="black"/><rect x="400" y="60" width="180" height="180" fill="none" stroke
 def notebook(title: str, extra: str = "") -> str:
     """A stored notebook with a formula, a code cell and its output."""
     cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": f"# {title}\n\nWe fit $y = x^2$.{extra}"},
+        {
+            "cell_type": "markdown",
+            "metadata": {},
+            "source": f"# {title}\n\nWe fit $y = x^2$.{extra}",
+        },
         {
             "cell_type": "code",
             "execution_count": 1,

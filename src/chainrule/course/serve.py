@@ -98,8 +98,8 @@ def serve(
 def _open_browser(address: str) -> bool:
     """Open a graphical browser; a text browser would take over the terminal."""
     try:
-        return not isinstance(
-            webbrowser.get(), webbrowser.GenericBrowser
-        ) and webbrowser.open(address)
+        return not isinstance(webbrowser.get(), webbrowser.GenericBrowser) and webbrowser.open(
+            address
+        )
     except webbrowser.Error:
         return False

@@ -11,13 +11,14 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import networkx as nx
 
-from chainrule.course.manifest import Course, Document, load_course
+from chainrule.course.manifest import Course, Document, Notebook, load_course
 from chainrule.course.node import NodeError, install_packages, packages_are_fresh
 
 REFERENCE = ("NOTATION", "GLOSSARY", "ROADMAP", "CONTRIBUTING")
@@ -32,7 +33,7 @@ class SiteError(Exception):
 
 def navigation(course: Course) -> list[tuple[str, list[tuple[str, str]]]]:
     """Captions, and under each the title and page of what exists, in reading order."""
-    groups = [
+    groups: list[tuple[str, Sequence[Document | Notebook]]] = [
         (phase.title, [entry for entry in course.written() if entry.phase == phase.number])
         for phase in course.phases
     ]
@@ -127,8 +128,8 @@ def draw_graph(course: Course) -> Drawing:
         stops = [source, *(name for name in _bends(source, target, top)), target]
         path = [f"M{centre[source]:.1f} {top[source] + NODE_HEIGHT}"]
         for upper, lower in pairwise(stops):
-            start, end = top[upper] + NODE_HEIGHT, top[lower]
-            middle = (start + end) / 2
+            below, end = top[upper] + NODE_HEIGHT, top[lower]
+            middle = (below + end) / 2
             path.append(
                 f"C{centre[upper]:.1f} {middle:.1f} {centre[lower]:.1f} {middle:.1f}"
                 f" {centre[lower]:.1f} {end}"
@@ -156,7 +157,7 @@ def _width(name: str) -> float:
 def _with_bends(graph: nx.DiGraph) -> tuple[list[list[str]], list[tuple[str, str]]]:
     layers = [list(layer) for layer in nx.topological_generations(graph)]
     row = {name: index for index, layer in enumerate(layers) for name in layer}
-    edges = []
+    edges: list[tuple[str, str]] = []
     for source, target in graph.edges:
         stops = [source]
         for index in range(row[source] + 1, row[target]):
@@ -209,10 +210,10 @@ def _positions(layers: list[list[str]], edges: list[tuple[str, str]]) -> dict[st
     for source, target in edges:
         beside.setdefault(source, []).append(target)
         beside.setdefault(target, []).append(source)
-    x = {}
+    x: dict[str, float] = {}
     for layer in layers:
         total = sum(_width(name) for name in layer)
-        x |= _packed(layer, {name: 0.0 for name in layer}, -total / 2)
+        x |= _packed(layer, dict.fromkeys(layer, 0.0), -total / 2)
     for _ in range(40):
         for layer in (*layers, *layers[::-1]):
             wish = {
@@ -292,8 +293,8 @@ def build(
 def sources(root: Path, site: Path) -> list[Path]:
     """Every file that a page is made of."""
     course = load_course(root)
-    entries = (*course.documents, *course.notebooks)
-    documents = [root / entry.path for entry in entries]
+    documents = [root / entry.path for entry in course.documents]
+    documents += [root / entry.path for entry in course.notebooks]
     named = [root / f"{name}.md" for name in ("README", *REFERENCE)]
     folders = (site / "extensions", site / "static", site / "templates", root / "figures")
     own = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]

@@ -1,0 +1,169 @@
+"""``chainrule doctor``: what is installed, what is missing, what to type."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import typer
+
+# What `make learn` needs; the rest is for those who test, measure or want more text.
+NEEDED = ("course", "figures", "site", "train", "notebooks")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line: what it is, how it stands, what to type; ``needed`` decides the exit status."""
+
+    good: bool
+    text: str
+    remedy: str = ""
+    needed: bool = True
+
+    def __str__(self) -> str:
+        mark = "ok     " if self.good else "missing" if self.needed else "-      "
+        return f"{mark}  {self.text}" + (f"; {self.remedy}" if not self.good else "")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor() -> None:
+    """Say what is installed, what is missing, and what to type; exit 1 if something is."""
+    items = [*_python(), *_extras(), *_checkout()]
+    for item in items:
+        typer.echo(item)
+    raise typer.Exit(any(item.needed and not item.good for item in items))
+
+
+def _python() -> list[Item]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    inside = sys.prefix != sys.base_prefix
+    return [
+        Item(
+            sys.version_info >= (3, 11),
+            f"Python {version}, {'in ' + sys.prefix if inside else 'not in an environment'}",
+            "install Python 3.11 or newer, then: make PYTHON=python3.11 learn",
+        ),
+        _numpy(),
+        _blas(),
+    ]
+
+
+def _numpy() -> Item:
+    try:
+        import numpy
+
+        return Item(True, f"NumPy {numpy.__version__}")
+    except ImportError:
+        return Item(False, "NumPy", "type: pip install numpy")
+
+
+def _blas() -> Item:
+    chosen = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
+    try:
+        import numpy  # noqa: F401  (its library shows up only once it is loaded)
+        from threadpoolctl import threadpool_info
+
+        pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        text = ", ".join(f"{pool['internal_api']}: {pool['num_threads']} threads" for pool in pools)
+    except ImportError:
+        text = "default threads"
+    said = f" ({', '.join(chosen)})" if chosen else ""
+    return Item(True, f"BLAS {text or 'not recognized'} on {os.cpu_count()} CPUs{said}")
+
+
+def _extras() -> list[Item]:
+    items = []
+    for extra, names in requirements().items():
+        absent = [name for name in names if not _is_installed(name)]
+        items.append(
+            Item(
+                not absent,
+                f"extra [{extra}]" + (f" without {', '.join(absent)}" if absent else ""),
+                f"type: {sys.executable} -m pip install -c constraints.txt -e '.[{extra}]'",
+                needed=extra in NEEDED,
+            )
+        )
+    return items
+
+
+def requirements() -> dict[str, list[str]]:
+    """The extras of the package, and the names that each asks for."""
+    extras: dict[str, list[str]] = {}
+    for line in metadata.requires("chainrule") or []:
+        name = re.match(r"[\w.-]+", line)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        if name and extra and name[0] != "chainrule":
+            extras.setdefault(extra[1], []).append(name[0])
+    return dict(sorted(extras.items(), key=lambda item: (item[0] not in NEEDED, item[0])))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _checkout() -> list[Item]:
+    from chainrule.course.manifest import CourseError, find_root, load_course
+    from chainrule.course.node import OLDEST, WHEEL, find_node, node_version, packages_are_fresh
+
+    node = find_node()
+    version = ".".join(str(part) for part in (node and node_version(node)) or ())
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    items = [
+        Item(
+            node is not None,
+            f"Node {version or f'{OLDEST} or newer'}",
+            f"type: {sys.executable} -m pip install {WHEEL}",
+        ),
+        Item(
+            chromium is not None,
+            f"Chromium {chromium or '(only the browser tests need it)'}",
+            "type: sudo apt-get install chromium",
+            needed=False,
+        ),
+        Item(shutil.which("git") is not None, "git", "install git", needed=False),
+    ]
+    try:
+        course = load_course(find_root())
+    except CourseError as error:
+        return [*items, Item(False, "a checkout of the course", str(error).splitlines()[0])]
+    root = course.root
+    written, entries = len(course.written()), len(course.documents)
+    fresh = (
+        packages_are_fresh(root / "site") if (root / "site/package-lock.json").exists() else False
+    )
+    return [
+        *items,
+        Item(True, f"course in {root}: {written} of {entries} documents"),
+        Item(fresh, "npm packages of the site", "type: make site"),
+        _workbook(root),
+    ]
+
+
+def _workbook(root: Path) -> Item:
+    from chainrule.course.cli import UsageError
+    from chainrule.course.manifest import CourseError
+    from chainrule.course.workbook import FOLDER, load_progress
+
+    folder = root / FOLDER
+    if not folder.is_dir():
+        remedy = "type: chainrule exercise linear-algebra"
+        return Item(False, "workbook: not begun", remedy, needed=False)
+    try:
+        passed = sum(len(names) for names in load_progress(root).passed.values())
+    except (CourseError, UsageError, OSError, ValueError) as error:
+        return Item(False, f"workbook in {folder}", str(error))
+    return Item(True, f"workbook in {folder}: {passed} exercises passed")

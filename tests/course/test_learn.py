@@ -1,0 +1,150 @@
+"""``chainrule learn`` and the server behind it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from site_sample import REPOSITORY, small_course, write
+
+from chainrule.course.serve import DEFAULT_PORT, PortError, open_server
+
+MAIN = "from chainrule.course.cli import main; main()"
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A small course with the site's configuration beside it; the path has a space."""
+    root = tmp_path / "a course"
+    root.mkdir()
+    small_course(root)
+    shutil.copytree(
+        REPOSITORY / "site",
+        root / "site",
+        ignore=shutil.ignore_patterns("node_modules", "_build", "__pycache__"),
+    )
+    (root / "site/node_modules").symlink_to(REPOSITORY / "site/node_modules")
+    return root
+
+
+def chainrule(root: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *arguments],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def until(process: subprocess.Popen[str], pattern: str, seconds: float = 60) -> re.Match[str]:
+    """Read lines until one matches."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        for line in process.stdout:
+            found = re.search(pattern, line)
+            if found:
+                return found
+    finally:
+        timer.cancel()
+    raise AssertionError(f"never said {pattern!r}: {process.stderr.read()}")
+
+
+def test_serves_rebuilds_and_ends_without_a_word_too_many(checkout):
+    process = chainrule(checkout, "learn", "--no-browser")
+    try:
+        address = until(process, r"at (http://127\.0\.0\.1:\d+/)")[1]
+        with urlopen(address, timeout=10) as answer:
+            assert "Chain Rule" in answer.read().decode()
+        with urlopen(f"{address}_static/mermaid/mermaid.esm.min.mjs", timeout=10) as answer:
+            assert answer.headers["Content-Type"] == "text/javascript"
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"{address}no-such-page.html", timeout=10)
+
+        time.sleep(1)
+        write(checkout, {"math-foundations/calculus.md": "# Calculus\n\nRewritten.\n"})
+        time.sleep(0.1)
+        text = (checkout / "math-foundations/linear-algebra.md").read_text(encoding="utf-8")
+        write(
+            checkout,
+            {
+                "math-foundations/linear-algebra.md": text.replace(
+                    "calculus.md#chain-rule", "calculus.md"
+                )
+            },
+        )
+        until(process, "Built; reload the page")
+        with urlopen(f"{address}math-foundations/calculus.html", timeout=10) as answer:
+            assert "Rewritten." in answer.read().decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in rest + errors
+    assert rest.endswith("Ended.\n")
+
+
+def test_builds_once_then_starts_in_seconds(checkout):
+    first = chainrule(checkout, "learn", "--build-only")
+    assert "pages in" in first.communicate(timeout=120)[0]
+    started = time.perf_counter()
+    second = chainrule(checkout, "learn", "--build-only")
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert "Building" not in said
+    assert time.perf_counter() - started < 5
+
+
+def test_a_warning_fails_a_strict_build_and_not_a_reader(checkout):
+    write(checkout, {"NOTATION.md": "# Notation\n\nSee [nothing](none.md).\n"})
+    reader = chainrule(checkout, "learn", "--build-only")
+    assert "NOTATION.md:3" in reader.communicate(timeout=120)[1]
+    assert reader.returncode == 0
+    strict = chainrule(checkout, "learn", "--build-only", "--strict")
+    assert strict.communicate(timeout=120)[1].endswith("say which file and line\n")
+    assert strict.returncode == 1
+
+
+def test_the_next_free_port_is_taken(tmp_path):
+    with open_server(tmp_path) as first, open_server(tmp_path) as second:
+        assert DEFAULT_PORT <= first.server_port < second.server_port < DEFAULT_PORT + 50
+        assert second.server_address[0] == "127.0.0.1"
+
+
+def test_a_port_asked_for_and_taken_is_one_clear_line(checkout):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = chainrule(checkout, "learn", "--no-browser", "--port", str(port))
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert errors == (
+        f"chainrule: port {port} is taken or not allowed: give another --port, or none\n"
+    )
+
+
+def test_a_port_that_does_not_exist(tmp_path):
+    with pytest.raises(PortError, match="does not exist"):
+        open_server(tmp_path, 70000)
+
+
+def test_outside_a_checkout(tmp_path):
+    process = chainrule(tmp_path, "learn")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.count("\n") == 1
+    assert "no course.toml" in errors
