@@ -44,6 +44,9 @@ FORBIDDEN = {
 }
 _FORBIDDEN = re.compile(r"\\(?:\||(?:newcommand|renewcommand|def|label|operatorname)(?![a-zA-Z]))")
 _EATEN = re.compile(r"\\[!-/:-@\[-`{-~]")
+# An underscore opens emphasis only where no letter or digit stands before it.
+_OPENS = re.compile(r"(?<![^\W_])_(?=\S)")
+_MARKS = re.compile(r"[*`]|\]\(|\]\[|<[a-zA-Z/!?]|~~")
 IN_BACKTICKS = "write it between $` and `$"
 
 
@@ -145,10 +148,14 @@ def _neighbours(inline: Inline) -> Iterator[tuple[int, str, str]]:
 
 def _emphasis(inline: Inline) -> Iterator[tuple[int, str, str]]:
     """Formulas between single dollars in which Markdown sees something of its own."""
+    opens = _OPENS.search(inline.source)
     suspects = [
         (start, end)
         for start, end in inline.formulas
-        if inline.source[start + 1] != "`" and re.search(r"[_*<\[`~]", inline.source[start:end])
+        if inline.source[start + 1] != "`"
+        and (
+            _MARKS.search(inline.source, start, end) or (opens and "_" in inline.source[start:end])
+        )
     ]
     if not suspects or _marks(inline.source) == _marks(_without(inline.source, suspects)):
         return

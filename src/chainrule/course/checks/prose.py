@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from chainrule.course.audit import Audit
 from chainrule.course.finding import Finding
@@ -50,9 +51,11 @@ def check(audit: Audit) -> Iterator[Finding]:
     """Read the prose of every document, notebook and page beside the manifest."""
     allowed = NAMES | _names(audit.course)
     outlines = {d.path: {item.text for item in d.outline} for d in audit.course.documents}
+    outlines |= {notebook.path: {notebook.title} for notebook in audit.course.notebooks}
     titles = {document.path: document.title for document in audit.course.documents}
     for path, above, page in audit.prose:
-        findings = [*_words(page), *_headings(page, allowed, outlines.get(path, set()))]
+        outline = outlines.get(path, set())
+        findings = [*_words(page, outline), *_headings(page, allowed, outline)]
         if path.endswith(".md"):
             findings += _title(page, titles.get(path))
         if path in titles:
@@ -67,17 +70,14 @@ def _names(course: Course) -> set[str]:
     return {word for text in texts for word in re.findall(r"[A-Z]\w+", text)}
 
 
-def _words(page: Page) -> Iterator[tuple[int, str, str]]:
+def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
     analogies: list[int] = []
+    patterns = _patterns(page)
     for paragraph in page.paragraphs:
-        if page.is_generated(paragraph.line):
+        if page.is_generated(paragraph.line) or paragraph.text in outline:
             continue
         text = paragraph.prose
-        for pattern, message in (
-            (UNUSED, "{!r} is on the list of words not used"),
-            (SPELLING, "{!r} is not spelled as in the rest of the course"),
-            (EMOJI, "an emoji: {}"),
-        ):
+        for pattern, message in patterns:
             for found in pattern.finditer(text):
                 words = " ".join(found[0].split())
                 fix = "Oxford spelling: -ize, otherwise British" if pattern is SPELLING else ""
@@ -94,6 +94,27 @@ def _words(page: Page) -> Iterator[tuple[int, str, str]]:
             yield paragraph.line, message, "argue in paragraphs, or make a table"
     for line in analogies[1:]:
         yield line, "'think of it as' for the second time", "once a document is enough"
+
+
+def _patterns(page: Page) -> list[tuple[re.Pattern[str], str]]:
+    """What to look for in each paragraph, less what no word of the page can begin."""
+    words = set(re.findall(r"[a-z]+", page.source.lower()))
+    patterns = [(EMOJI, "an emoji: {}")]
+    if any(map(_is_unused, words)):
+        patterns.append((UNUSED, "{!r} is on the list of words not used"))
+    if any(map(_is_misspelled, words)):
+        patterns.append((SPELLING, "{!r} is not spelled as in the rest of the course"))
+    return patterns
+
+
+@cache
+def _is_unused(word: str) -> bool:
+    return word in ("note", "essence", "just", "dive") or bool(UNUSED.fullmatch(word))
+
+
+@cache
+def _is_misspelled(word: str) -> bool:
+    return bool(SPELLING.fullmatch(word))
 
 
 def _is_bold_colon(paragraph: Paragraph) -> bool:

@@ -1,0 +1,195 @@
+"""The one parse that everything else reads."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainrule.course.markdown import parse, slug
+
+PAGE = """\
+# A title
+
+<!-- generated: header -->
+
+words here
+
+<!-- /generated -->
+
+One [link
+here](a.md#b) and `code` and $x_1$ and $`y_{a_b}`$. A **term**, e.g. This. So 5.1<!--= f"{x}"
+--> it is, \\$5 a [ref][r]. See <a href="z.md">z</a>
+and $z$.
+
+<a id="eq-x"></a>
+
+```math
+a = b
+```
+
+| a | b |
+| --- | --- |
+| **$q$**<!--= q --> | ![A drawing](p.svg) |
+
+> A quote with $u$.
+
+- An item
+
+  ```python no-run
+  x = 1
+  ```
+
+<p align="center">
+  <img src="a.svg" alt="A second
+  drawing">
+  <a href="q.md" id="here">q</a>
+</p>
+
+$$
+c = d
+$$
+
+[r]: http://example.org "title"
+"""
+
+
+@pytest.fixture(scope="module")
+def page():
+    return parse(PAGE)
+
+
+def at(page, text):
+    """The line on which a text stands."""
+    return next(n for n, line in enumerate(page.lines, 1) if text in line)
+
+
+def test_links_have_the_line_they_start_on(page):
+    assert [(link.line, link.target, link.kind) for link in page.links] == [
+        (at(page, "One [link"), "a.md#b", "link"),
+        (at(page, "[ref]"), "http://example.org", "link"),
+        (at(page, "z.md"), "z.md", "html"),
+        (at(page, "q.md"), "q.md", "html"),
+    ]
+
+
+def test_links_know_their_sentence(page):
+    sentences = [link.sentence for link in page.links]
+    assert sentences[0] == "One link\nhere and `code` and $x_1$ and $y_{a_b}$."
+    assert sentences[1] == "So 5.1\n it is, $5 a ref."
+    assert sentences[2] == "See z\nand $z$."
+    assert sentences[3] == ""
+
+
+def test_formulas_of_every_spelling(page):
+    assert [(f.line, f.tex, f.style, f.display) for f in page.formulas] == [
+        (at(page, "$x_1$"), "x_1", "dollar", False),
+        (at(page, "$x_1$"), "y_{a_b}", "backtick", False),
+        (at(page, "and $z$"), "z", "dollar", False),
+        (at(page, "a = b"), "a = b", "fence", True),
+        (at(page, "$q$"), "q", "dollar", False),
+        (at(page, "$u$"), "u", "dollar", False),
+        (at(page, "c = d") - 1, "c = d", "double", True),
+    ]
+
+
+def test_computed_numbers_know_what_stands_before_them(page):
+    numbers = [c for c in page.comments if c.expression is not None]
+    assert [(c.line, c.expression) for c in numbers] == [
+        (at(page, "5.1"), 'f"{x}"'),
+        (at(page, "= q"), "q"),
+    ]
+    assert numbers[0].before.endswith("So 5.1")
+    assert numbers[1].before == "**$q$**"
+    assert [PAGE[c.start : c.end] for c in numbers] == ['<!--= f"{x}"\n-->', "<!--= q -->"]
+
+
+def test_blocks_images_ids_regions_terms(page):
+    assert [(b.line, b.language, b.options, b.code) for b in page.blocks] == [
+        (at(page, "```math"), "math", [], "a = b\n"),
+        (at(page, "```python"), "python", ["no-run"], "x = 1\n"),
+    ]
+    assert page.blocks[1].first_line == at(page, "x = 1")
+    assert [(i.line, i.target, i.alt.split()) for i in page.images] == [
+        (at(page, "p.svg"), "p.svg", ["A", "drawing"]),
+        (at(page, "a.svg"), "a.svg", ["A", "second", "drawing"]),
+    ]
+    assert page.ids == {"eq-x": at(page, "eq-x"), "here": at(page, 'here">')}
+    assert [(r.name, r.line, r.end, r.text) for r in page.regions] == [
+        ("header", 3, 7, "\nwords here\n")
+    ]
+    assert page.definitions[0] == (at(page, "**term**"), "term")
+    assert page.title == "A title"
+
+
+def test_words_count_prose_only():
+    assert parse("# T\n\nOne two `three` $f(o)ur$ don't.\n\n```\nfive\n```\n").words == 4
+    assert parse("<!-- generated: x -->\n\nOne\n\n<!-- /generated -->\n").words == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "anchor"),
+    [
+        (
+            "Eigenvalues and eigenvectors → PCA intuition",
+            "eigenvalues-and-eigenvectors--pca-intuition",
+        ),
+        ("Où est l’été?", "où-est-lété"),
+        ("snake_case & `f(x)`", "snake_case--fx"),
+        ("What is 2 + 2?", "what-is-2--2"),
+        ("日本語 見出し", "日本語-見出し"),
+        ("x² – y½", "x--y"),
+        ("[A link](x.md) in **bold**", "a-link-in-bold"),
+    ],
+)
+def test_anchors_are_those_of_github(text, anchor):
+    assert parse(f"## {text}\n").headings[0].anchor == anchor
+
+
+def test_repeated_headings_are_numbered_and_never_collide():
+    page = parse("# A\n\n## A\n\n## A-1\n\n## A\n\nB\n=\n")
+    assert [h.anchor for h in page.headings] == ["a", "a-1", "a-1-1", "a-2", "b"]
+    assert [(h.line, h.level) for h in page.headings][-1] == (9, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two? Three!", ["One.", "Two?", "Three!"]),
+        ("See Fig. 3, i.e. this. And J. Smith.", ["See Fig. 3, i.e. this.", "And J. Smith."]),
+        ("It is 3.5 long. $x$ is not.", ["It is 3.5 long.", "$x$ is not."]),
+        ('He said "no." She left (at 5.) Then.', ['He said "no."', "She left (at 5.)", "Then."]),
+    ],
+)
+def test_sentences(text, sentences):
+    assert [s.text for s in parse(text).paragraphs[0].sentences] == sentences
+
+
+def test_sections_and_kinds():
+    page = parse("# T\n\nopen\n\n## S\n\n> quote\n\n### U\n\n- item\n\n| c |\n|---|\n")
+    kinds = [(p.kind, p.section.text if p.section else None) for p in page.paragraphs]
+    assert kinds == [
+        ("heading", None),
+        ("paragraph", None),
+        ("heading", "S"),
+        ("quote", "S"),
+        ("heading", "S"),
+        ("item", "S"),
+        ("cell", "S"),
+    ]
+    assert page.section_at(2) is None or page.section_at(2).level == 1
+    assert page.section_at(11).text == "S"
+
+
+@given(st.text(alphabet='ab $`*_[]()<>!-#|\\\n=."&;1', max_size=200))
+def test_any_text_can_be_parsed(text):
+    page = parse(text)
+    lines = text.count("\n") + 1
+    things = [*page.links, *page.formulas, *page.comments, *page.images, *page.headings]
+    assert all(1 <= thing.line <= lines for thing in things)
+    assert all(text[c.start : c.end].startswith("<!--") for c in page.comments)
+    for paragraph in page.paragraphs:
+        assert all(paragraph.line <= s.line <= lines for s in paragraph.sentences)
+
+
+@given(st.text(max_size=40))
+def test_slugs_hold_nothing_that_an_anchor_may_not(text):
+    assert not set(slug(text)) & set(" \t.,;:!?()[]{}'\"/\\→–")
