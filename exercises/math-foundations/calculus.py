@@ -212,7 +212,7 @@ def as_small_as_possible(eps, order, c):
     section="exact-derivatives-without-a-formula-dual-numbers",
 )
 class Pair:
-    """A value and its derivative, calculated with together.
+    """Carry a derivative beside every value: the page's Pair, with division and tanh.
 
     Pair(value, slope) has the attributes value and slope, supports +, * and / between two Pairs,
     and has the methods exp() and tanh(). Each returns a new Pair. Use np.exp and np.tanh.

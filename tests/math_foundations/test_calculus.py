@@ -358,6 +358,19 @@ def test_constants_join_duals():
     np.testing.assert_array_equal((np.arange(3) * Dual(2.0, 1.0)).derivative, [0, 1, 2])
 
 
+def test_where_chooses_derivatives_with_values():
+    x = np.array([-2.0, -1.0, 3.0])
+    leaky = jvp(lambda p: np.where(p > 0, p, 0.1 * p), x, np.array([1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(leaky, [0.1, 0.2, 4.0], rtol=1e-14)
+    step = jvp(lambda p: np.where(p > 0, 1.0, 0.0) * p, x, np.ones(3))
+    np.testing.assert_array_equal(step, [0, 0, 1])
+
+
+def test_a_list_of_duals_is_refused():
+    with pytest.raises(TypeError, match="drop its derivative"):
+        jvp(lambda p: [p[0], p[1]], np.ones(2), np.ones(2))
+
+
 def test_programs_with_branches_and_loops():
     def newton_root(a):
         guess = a if a > 1 else a + 1.0

@@ -294,7 +294,7 @@ class Dual(NDArrayOperatorsMixin):
     """A value and its derivative along one direction: value + derivative·ε with ε² = 0.
 
     Both are float64 arrays of one shape (a number is an array without axes). Arithmetic, ``@``,
-    comparisons (of values), indexing, ``sum``, ``reshape``, ``.T``, np.concatenate, np.stack and
+    comparisons (of values), indexing, ``sum``, ``reshape``, ``.T``, np.where, joining arrays and
     NumPy's elementary functions work on it and keep the derivative exact up to rounding.
     TypeError for a NumPy function without a rule, and for a Dual inside a Dual.
 
@@ -343,6 +343,13 @@ class Dual(NDArrayOperatorsMixin):
         """Apply a linear NumPy function to values and derivatives alike."""
         if func is np.sum:
             return args[0].sum(*args[1:], **options)
+        if func is np.where and len(args) == 3:
+            condition, *choices = args
+            chosen = [c if isinstance(c, Dual) else Dual(c) for c in choices]
+            return Dual(
+                np.where(condition, *(c.value for c in chosen)),
+                np.where(condition, *(c.derivative for c in chosen)),
+            )
         if func in (np.concatenate, np.stack):
             parts = [p if isinstance(p, Dual) else Dual(p) for p in args[0]]
             return Dual(
