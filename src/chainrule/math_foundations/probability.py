@@ -263,9 +263,9 @@ def erfc(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     Source: the form is in Press et al., Numerical Recipes, 3rd edition, 2007, section 6.2.2.
     """
-    size = np.abs(x)
+    size = np.atleast_1d(np.abs(x))
     t = 2 / (2 + size)
-    y = np.maximum(_to_unit(np.asarray(t)), -1)
+    y = np.maximum(_to_unit(t), -1)
     exponent = np.zeros_like(y)
     for coefficient in _ERFC_SINGLE if x.dtype == np.float32 else _ERFC_DOUBLE:
         exponent *= y
@@ -273,7 +273,7 @@ def erfc(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     size *= size
     exponent -= size
     upper = t * np.exp(exponent, out=exponent)
-    return np.where(x >= 0, upper, 2 - upper)
+    return np.where(x >= 0, upper, 2 - upper).reshape(x.shape)
 
 
 def erf(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
