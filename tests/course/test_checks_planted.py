@@ -241,7 +241,15 @@ MATHEMATICS = [
     (say("```math\nx\n```\nSo"), "So", "no blank line after a block of mathematics"),
     (say("So $a +\nb$."), "So", "a formula runs over the end of a line"),
 ]
+PRIVATE = (
+    lambda course: course.edit(LENGTHS_PY, "def norm", "def _norm"),
+    lambda course: course.add(
+        LENGTHS_PY,
+        f"{(course.root / LENGTHS_PY).read_text()}\n\ndef norm(x):\n    return _norm(x)\n",
+    ),
+)
 EQUATIONS = [
+    (PRIVATE[0], "Equation:", "_norm implements #eq-norm but no test mentions it"),
     (edit(LENGTHS_PY, "#eq-norm", "#eq-length"), "#eq-length", "no such anchor"),
     (edit(LENGTHS_PY, "    Equation:", "    Like"), "eq-norm", "no docstring of chainrule.math"),
     (edit(LENGTHS_PY, "lengths.md#", "length.md#"), "length.md", "length.md is no document"),
@@ -333,6 +341,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("mathematics", say("> So\n>\n> ```math\n> x\n> ```\n>\n> it is.")),
         ("prose", say("He said that that is what he had had: `the the`, $5!$, n != m.")),
         ("prose", say("### The theorem of Pythagoras and the L1 norm: A proof")),
+        ("equations", lambda course: [step(course) for step in PRIVATE]),
         ("imports", edit(LENGTHS_PY, "import numpy", "import chainrule.shapes, math, numpy")),
         ("imports", edit(NOTEBOOK, "print(slope", "%matplotlib inline\\nprint(slope")),
         (

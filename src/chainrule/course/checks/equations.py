@@ -3,7 +3,7 @@
 An anchor ``eq-…`` stands above a block of mathematics. A docstring of the document's module
 has the line ``Equation: folder/name.md#eq-…`` (several are separated by commas). What has such
 a docstring must be tested: some test file of the module mentions it by name, or, for a method,
-mentions the method or its class.
+its class, or, for a private name, something of the module that uses it.
 """
 
 from __future__ import annotations
@@ -75,19 +75,30 @@ def _anchors(audit: Audit, document: Document, named: set[str]) -> Iterator[Find
 
 
 def _tested(audit: Audit, document: Document, mentions: list[Mention]) -> Iterator[Finding]:
-    used: set[str] = set()
-    for path in audit.test_files(document):
-        tree = audit.tree(path)
-        if isinstance(tree, ast.Module):
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Name):
-                    used.add(node.id)
-                elif isinstance(node, ast.Attribute):
-                    used.add(node.attr)
+    trees = [audit.tree(path) for path in audit.test_files(document)]
+    used = {name for tree in trees for name in _names(tree)}
+    definitions = [
+        node
+        for path in audit.module_files(document)
+        for node in getattr(audit.tree(path), "body", [])
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    ]
+    reached = 0
+    while mentions and reached < len(used):
+        reached = len(used)
+        for node in definitions:
+            if node.name in used:
+                used.update(name for name in _names(node) if name.startswith("_"))
     for mention in mentions:
         if mention.names and not used.intersection(mention.names):
             message = f"{mention.names[0]} implements #{mention.anchor} but no test mentions it"
             yield Finding(mention.file, mention.line, NAME, message, "test it by name")
+
+
+def _names(tree: ast.AST | SyntaxError) -> Iterator[str]:
+    for node in ast.walk(tree) if isinstance(tree, ast.AST) else ():
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            yield node.id if isinstance(node, ast.Name) else node.attr
 
 
 def _mentions(audit: Audit, path: str) -> Iterator[Mention]:
