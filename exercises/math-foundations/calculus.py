@@ -355,7 +355,7 @@ def long_and_short_v(answer, rng):
             factor * expected,
             rtol=1e-6,
             atol=0,
-            what=f"H·v for v about {factor:g} long",
+            what=f"H·v for v {factor:g} times longer (how far from x is x + h·v then?)",
         )
 
 
