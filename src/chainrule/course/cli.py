@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "chainrule"
-        status = complain(f"{error.format_message().rstrip('.?')}; see: {command} --help")
+        message = error.format_message().replace("Value error, ", "").rstrip(".?")
+        status = complain(f"{message}; see: {command} --help")
     sys.exit(status if isinstance(status, int) else 0)
 
 

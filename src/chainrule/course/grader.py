@@ -219,7 +219,10 @@ def work() -> None:
         send(start=name, limit=limit)
         _limit_time(limit)
         before = set(threading.enumerate())
-        result = _grade_one(item, space, states.get(name), Path(answers))
+        try:
+            result = _grade_one(item, space, states.get(name), Path(answers))
+        except BaseException as error:
+            result = _stopped(error, Path(answers))
         left = [thread for thread in threading.enumerate() if thread not in before]
         for thread in left:
             thread.join(0.2)
@@ -283,7 +286,7 @@ def _execute(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
         return {}, {"name": "", "verdict": "unreadable", "message": message}
     try:
         exec(code, vars(module))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         return {}, {"name": "", **_stopped(error, path)}
     return vars(module), None
 

@@ -62,9 +62,9 @@ def pick(entries: list[stubs.Entry], name: str) -> stubs.Entry:
     if wanted and len(found) == 1:
         return found[0]
     names = ", ".join(entry.name for entry in found or entries)
-    raise UsageError(
-        f"{'several exercises match' if found else 'no exercise is'} {name!r}: {names}"
-    )
+    if found:
+        raise UsageError(f"several exercises match {name!r}: {names}; name the subject too")
+    raise UsageError(f"no exercise is {name!r}; there are: {names}")
 
 
 @dataclass

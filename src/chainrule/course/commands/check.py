@@ -132,19 +132,20 @@ def next_step(course: Course, document: Document, still: list[Entry]) -> str:
 
 def show_solution(course: Course, chosen: Document | None, name: str, anyway: bool) -> None:
     """Print an exercise's solution if it has been passed, or anyway."""
-    documents = (
-        [chosen]
-        if chosen
-        else [d for d in course.documents if (course.root / d.exercises).is_file()]
-    )
-    owners = {entry.name: d for d in documents for entry in workbook.entries_of(course, d)}
-    entry = workbook.pick([e for d in documents for e in workbook.entries_of(course, d)], name)
-    document = owners[entry.name]
+    with_exercises = [d for d in course.documents if (course.root / d.exercises).is_file()]
+    begun = [d for d in with_exercises if workbook.workbook_file(course, d).is_file()]
+    pairs = [
+        (document, entry)
+        for document in ([chosen] if chosen else begun or with_exercises)
+        for entry in workbook.entries_of(course, document)
+    ]
+    picked = workbook.pick([entry for _, entry in pairs], name)
+    document = next(document for document, entry in pairs if entry is picked)
     passed = workbook.load_progress(course.root).passed.get(document.id, {})
-    if entry.name not in passed and not anyway:
-        message = f"{entry.name} has not passed yet; pass it first, or add --anyway"
+    if picked.name not in passed and not anyway:
+        message = f"{picked.name} has not passed yet; pass it first, or add --anyway"
         raise UsageError(message)
-    print(solution_source(course.root / document.exercises, entry.name))
+    print(solution_source(course.root / document.exercises, picked.name))
 
 
 def watch_and_grade(course: Course, documents: list[Document]) -> None:

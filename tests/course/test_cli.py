@@ -1,0 +1,278 @@
+"""The learner's commands, run as a learner runs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from importlib.metadata import version
+
+import pytest
+
+from chainrule.course.manifest import load_course
+from chainrule.course.workbook import PROGRESS
+
+CODE = "from chainrule.course.cli import main; main()"
+STUB = "    ..."
+FILE = "workbook/math-foundations/lengths.py"
+
+
+@pytest.fixture
+def chainrule(small):
+    """Run the command in the small course; returns status, output, errors."""
+
+    def run(*arguments, cwd=small.root, **environment):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", CODE, *arguments],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            encoding="utf-8",
+            stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_the_first_session_of_a_learner(chainrule, small):
+    status, output, _ = chainrule("check")
+    assert status == 2
+    status, output, errors = chainrule("exercise", "lengths")
+    assert (status, errors) == (0, "")
+    assert "Twice in lengths (difficulty 1, 5 min)" in output
+    assert "chainrule check lengths --watch" in output
+    status, output, _ = chainrule("check", "lengths")
+    assert status == 1
+    assert "· Twice in lengths: not started yet" in output
+    assert "0 of 1 pass. Next: Twice in lengths, about 5 min" in output
+
+    small.edit(FILE, STUB, STUB[:-3] + "return x * x")
+    status, output, _ = chainrule("check")
+    assert status == 1
+    assert "✗ Twice in lengths  [small]" in output
+    assert "You squared it. What is twice 3?" in output
+    assert "called as twice(3)" in output
+    assert "expected 6" not in output
+
+    small.edit(FILE, "return x * x", "return x + 4")
+    status, output, _ = chainrule("check")
+    assert (status, "twice 3: not as expected.\n      expected 6\n      received 7" in output) == (
+        1,
+        True,
+    )
+    status, _, errors = chainrule("check", "--solution", "twice")
+    assert status == 2
+    assert errors == "chainrule: twice has not passed yet; pass it first, or add --anyway\n"
+    status, output, _ = chainrule("check", "--solution", "twice", "--anyway", "lengths")
+    assert (status, "return 2 * x" in output) == (0, True)
+    assert "squares" not in output
+
+    small.edit(FILE, "return x + 4", "print('adding')\n    return x + x")
+    status, output, errors = chainrule("check")
+    assert (status, errors) == (0, "")
+    assert "✓ Twice in lengths" in output
+    assert "      | adding" in output
+    assert "1 of 1 pass. Next: read math-foundations/slopes.md" in output
+    status, output, _ = chainrule("check", "--solution", "Twice in lengths")
+    assert (status, "return 2 * x" in output) == (0, True)
+
+    status, output, _ = chainrule("progress")
+    assert "✓ Lengths" in output
+    assert "1 of 1 exercises" in output
+    assert "1 of 2 written documents done or known" in output
+    assert "math-foundations/slopes.md" in output
+    assert (
+        "twice"
+        in tomllib.loads((small.root / PROGRESS).read_text())["passed"]["math-foundations/lengths"]
+    )
+
+
+def test_known_and_forget(chainrule):
+    _, output, _ = chainrule("progress", "--known", "lengths", "--known", "rise over run")
+    assert "✓ Slopes" in output
+    assert "2 of 2 written documents" in output
+    _, output, _ = chainrule("progress", "--forget", "slopes")
+    assert "1 of 2 written documents" in output
+    assert "✓ Slopes" not in output
+
+
+def test_what_passed_stays_passed(chainrule, small):
+    chainrule("exercise", "lengths")
+    small.edit(FILE, STUB, STUB[:-3] + "return x + x")
+    assert chainrule("check")[0] == 0
+    small.edit(FILE, "return x + x", "return x")
+    assert chainrule("check")[0] == 1
+    assert "1 of 1 exercises" in chainrule("progress")[1]
+
+
+def test_nothing_is_overwritten(chainrule, small):
+    chainrule("exercise", "lengths")
+    small.edit(FILE, STUB, STUB[:-3] + "return 'mine'")
+    _, output, _ = chainrule("exercise", "lengths")
+    assert "1 left as they are" in output
+    assert "return 'mine'" in (small.root / FILE).read_text()
+    _, output, _ = chainrule("exercise", "lengths", "--reset", "twice")
+    assert "Your version is kept in workbook/math-foundations/lengths.backup-1.txt" in output
+    assert "return 'mine'" not in (small.root / FILE).read_text()
+    assert "return 'mine'" in (small.root / FILE).with_suffix(".backup-1.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["chekc"], "No such command 'chekc'. Did you mean 'check'; see: chainrule --help"),
+        (["path"], "Missing argument 'subject'; see: chainrule path --help"),
+        (
+            ["path", "neurons", "--format", "pdf"],
+            "Invalid value for '--format': 'pdf' is not one of 'text', 'mermaid', 'json'",
+        ),
+        (["path", "neurns"], "no subject is called 'neurns'; did you mean 'Neurons' or"),
+        (
+            ["exercise", "neurons"],
+            "'Neurons' has no exercises yet; there are some for: lengths, slopes",
+        ),
+        (["exercise", "lengths", "--reset", "thrice"], "no exercise is 'thrice'; there are: twice"),
+        (["exercise", "--frobnicate"], "No such option: --frobnicate"),
+        (["check"], "the workbook is empty; type: chainrule exercise lengths"),
+        (
+            ["check", "lengths"],
+            "there is no workbook/math-foundations/lengths.py yet; type: chainrule",
+        ),
+        (["check", "neurons"], "'Neurons' has no exercises yet"),
+        (["check", "--solution", "thrice"], "no exercise is 'thrice'; there are: twice, twice"),
+        (["progress", "--known", "nothing at all"], "no subject is called 'nothing at all'"),
+    ],
+)
+def test_bad_input_gets_one_line_and_writes_nothing(chainrule, small, arguments, said):
+    status, output, errors = chainrule(*arguments)
+    assert (status, output) == (2, "")
+    assert errors.startswith("chainrule: ")
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert not (small.root / "workbook").exists()
+
+
+def test_a_damaged_state_is_one_line_everywhere(chainrule, small):
+    chainrule("exercise", "lengths")
+    (small.root / PROGRESS).write_text("known = [")
+    for arguments in (["progress"], ["check"], ["path", "neurons"]):
+        status, _, errors = chainrule(*arguments)
+        assert status == 2
+        assert "progress.toml: damaged" in errors
+        assert errors.count("\n") == 1
+
+
+def test_outside_a_checkout(chainrule, tmp_path):
+    status, _, errors = chainrule("progress", cwd=tmp_path)
+    assert status == 2
+    assert "no course.toml" in errors
+
+
+def test_below_the_root_works_too(chainrule, small):
+    status, output, _ = chainrule("path", "neurons", cwd=small.root / "math-foundations")
+    assert (status, "3 documents" in output) == (0, True)
+
+
+def test_version_help_and_no_arguments(chainrule):
+    assert chainrule("--version") == (0, f"chainrule {version('chainrule')}\n", "")
+    for arguments in ([], ["--help"]):
+        status, output, _ = chainrule(*arguments)
+        assert status == 0
+        for command in ("audit", "check", "exercise", "learn", "path", "progress", "train"):
+            assert f"\n  {command} " in output
+
+
+def test_shell_completion_completes_commands(chainrule):
+    environment = {"_CHAINRULE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "chainrule pro"}
+    _, output, _ = chainrule(**environment)
+    assert "progress" in output
+    assert "path" not in output
+
+
+def test_an_ascii_terminal_does_not_crash(chainrule):
+    chainrule("exercise", "lengths")
+    status, output, _ = chainrule("check", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (status, "Twice in lengths" in output) == (1, True)
+
+
+def test_output_is_plain_when_it_is_not_a_terminal(chainrule):
+    chainrule("exercise", "lengths")
+    assert "\x1b" not in "".join(map(str, chainrule("check")))
+
+
+def test_a_closed_pipe_is_no_traceback(small):
+    command = f"{sys.executable} -P -c '{CODE}' path neurons --format json | head -c 1"
+    done = subprocess.run(command, shell=True, cwd=small.root, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_an_unwritable_folder_is_one_line(chainrule, small):
+    (small.root / "workbook").write_text("a file where the folder should be")
+    status, _, errors = chainrule("exercise", "lengths")
+    assert status == 2
+    assert errors.count("\n") == 1
+    assert "workbook" in errors
+
+
+def test_watch_grades_again_on_save_and_ends_cleanly(chainrule, small):
+    chainrule("exercise", "lengths")
+    watch = subprocess.Popen(
+        [sys.executable, "-P", "-u", "-c", CODE, "check", "--watch"],
+        cwd=small.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    try:
+        assert "not started yet" in read_until(watch, "Watching; save")
+        small.edit(FILE, STUB, STUB[:-3] + "return x * x")
+        assert "You squared it" in read_until(watch, "of 1 pass")
+        small.edit(FILE, "return x * x", "return 2 * x")
+        assert "✓ Twice" in read_until(watch, "of 1 pass")
+        time.sleep(0.2)
+        watch.send_signal(signal.SIGINT)
+        rest, _ = watch.communicate(timeout=10)
+        assert rest.strip() == "Stopped watching."
+        assert watch.returncode == 0
+    finally:
+        watch.kill()
+        watch.wait()
+
+
+def read_until(process, text):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            break
+    return "".join(lines)
+
+
+def test_an_interrupt_while_grading_ends_without_traceback(chainrule, small):
+    chainrule("exercise", "lengths")
+    small.edit(FILE, STUB, STUB[:-3] + "print('begun', flush=True)\n    while True: pass")
+    check = subprocess.Popen(
+        [sys.executable, "-P", "-c", CODE, "check"],
+        cwd=small.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    time.sleep(2)
+    check.send_signal(signal.SIGINT)
+    _, errors = check.communicate(timeout=10)
+    assert check.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_the_course_is_loaded_from_the_checkout(small):
+    assert [document.slug for document in load_course(small.root).documents] == [
+        "lengths",
+        "slopes",
+        "neurons",
+    ]

@@ -1,0 +1,279 @@
+"""Whatever a learner's file does, every exercise gets its own clear verdict."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chainrule.course import stubs
+from chainrule.course.exercises import load
+from chainrule.course.grader import FAILED, PASSED, UNTOUCHED, Result, grade
+
+SAMPLE = Path(__file__).parent / "data" / "sample_exercises.py"
+EXERCISES = '''
+import numpy as np
+from chainrule.course.exercises import exercise, expect_close
+
+@exercise("Double", difficulty=1, minutes=5, section="s")
+def double(x):
+    """Return twice x."""
+    return 2 * x
+
+@double.check
+def an_array(answer, rng):
+    x = rng.normal(size=(2, 3))
+    expect_close(answer(x), 2 * x, what="twice x")
+
+@double.mistake("You squared it. What is twice 3?")
+def squares(x):
+    return x * x
+
+@exercise("Halve", difficulty=1, minutes=5, section="s")
+def halve(x):
+    """Return half of x."""
+    return x / 2
+
+@halve.check
+def a_number(answer, rng):
+    expect_close(answer(3.0), 1.5, what="half of 3")
+'''
+HALVE = "\n\ndef halve(x):\n    return x / 2\n"
+
+
+def verdicts(tmp_path, answers: str | bytes, seconds: float = 3.0) -> list[Result]:
+    exercises, file = tmp_path / "exercises.py", tmp_path / "answers.py"
+    exercises.write_text(EXERCISES)
+    file.write_bytes(answers if isinstance(answers, bytes) else textwrap.dedent(answers).encode())
+    return list(grade(exercises, file, seconds=seconds))
+
+
+def verdict_on_double(tmp_path, body: str, top: str = "", seconds: float = 3.0) -> Result:
+    """Grade a body of `double`; whatever it does, `halve` must get its verdict."""
+    answers = f"import numpy as np\n{top}\n\ndef double(x):\n{textwrap.indent(body, '    ')}{HALVE}"
+    first, second = verdicts(tmp_path, answers, seconds)
+    assert first.name == "double"
+    assert (second.name, second.verdict) == ("halve", PASSED)
+    return first
+
+
+def test_right_answers_pass_and_stubs_are_not_started(tmp_path):
+    answers = 'def double(x):\n    """Return twice x."""\n    ...\n' + HALVE
+    first, second = verdicts(tmp_path, answers)
+    assert first == Result("double", UNTOUCHED)
+    assert second == Result("halve", PASSED)
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "message"),
+    [
+        ("while True: pass", "timeout", "still running after 1 s"),
+        ("import time; time.sleep(60)", "timeout", "still running after 1 s"),
+        ("import os; os.abort()", "crash", "crashed (SIGABRT)"),
+        ("import ctypes; ctypes.string_at(0)", "crash", "crashed (SIGSEGV)"),
+        ("import os; os._exit(0)", "exit", "ended the whole Python process (exit status 0)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "memory", "memory ran out"),
+        ("exit()", "exit", "calls exit(): return the result instead\n    line 5: exit()"),
+        ("raise SystemExit(3)", "exit", "line 5: raise SystemExit(3)"),
+        ("raise KeyboardInterrupt", "error", "KeyboardInterrupt"),
+        ("return np.ones(10 * 2**30 // 8)", "memory", "more memory than there is (2 GiB)"),
+        ("y = [0]\nwhile True: y += y", "memory", "line 6: while True: y += y"),
+        ("return double(x)", "error", "calls itself without end\n    line 5: return double(x)"),
+        ("return 1 / 0", "error", "ZeroDivisionError: division by zero\n    line 5: return 1 / 0"),
+        ("return np.ones(7) @ x", "error", "line 5: return np.ones(7) @ x"),
+        ("return undefined", "error", "NameError: name 'undefined' is not defined"),
+        ("import nonsense_module", "error", "No module named 'nonsense_module'"),
+        ("input()", "error", "EOFError: there is no keyboard here"),
+        ("import sys; sys.stdin.read()", "error", "EOFError: there is no keyboard here"),
+        ("print(2 * x)", FAILED, "twice x: None. Did you forget to return it?"),
+        ("return (2 * x).tolist()", FAILED, "expected a NumPy array, received a list"),
+        ("return 2 * x.T", FAILED, "expected shape (2, 3), received shape (3, 2)"),
+        ("return 2 * x * np.nan", FAILED, "6 of 6 values are NaN"),
+        ("return 6 * x", FAILED, "every value is 3 times too large"),
+        ("x *= 2\nreturn x", FAILED, "double changes its argument 'x'"),
+        (
+            "import threading as t\nt.Thread(target=t.Event().wait).start()\nreturn 2 * x",
+            "threads",
+            "left a thread running",
+        ),
+        ("import os\nif os.fork() == 0:\n    return 3 * x\nreturn 2 * x", PASSED, ""),
+    ],
+)
+def test_each_way_to_fail_has_its_verdict(tmp_path, body, verdict, message):
+    limit = 1.0 if verdict == "timeout" else 5.0
+    result = verdict_on_double(tmp_path, body, seconds=limit)
+    assert result.verdict == verdict, result
+    assert message in result.message
+    assert "site-packages" not in result.message
+    assert "grader.py" not in result.message
+
+
+def test_a_known_mistake_gets_its_hint_and_the_call(tmp_path):
+    result = verdict_on_double(tmp_path, "return x ** 2")
+    assert result.hint == "You squared it. What is twice 3?"
+    assert result.check == "an array"
+    assert result.call.startswith("double([[")
+
+
+def test_an_exception_shows_the_learners_lines_only(tmp_path):
+    result = verdict_on_double(
+        tmp_path,
+        "return inner(x)",
+        top="def inner(x):\n    return np.linalg.inv(x)",
+    )
+    first, *lines = result.message.splitlines()
+    assert first.startswith("LinAlgError")
+    assert [line.strip() for line in lines] == [
+        "line 6: return inner(x)",
+        "line 3: return np.linalg.inv(x)",
+    ]
+
+
+def test_prints_belong_to_the_exercise_that_printed_them(tmp_path):
+    answers = """
+        import os
+        print("at the top")
+        def double(x):
+            print("from double", 1)
+            os.write(1, b"below Python")
+            return 2 * x
+        def halve(x):
+            print("from halve")
+            while True: pass
+    """
+    top, first, second = verdicts(tmp_path, answers, seconds=1.0)
+    assert (top.name, top.verdict, top.output) == ("", "printed", "at the top")
+    assert first.output.splitlines() == ["from double 1", "below Python"]
+    assert (second.verdict, second.output) == ("timeout", "from halve")
+
+
+def test_long_output_is_cut_and_does_not_hang(tmp_path):
+    result = verdict_on_double(tmp_path, "print('x' * 100_000)\nreturn 2 * x")
+    assert result.verdict == PASSED
+    assert len(result.output) < 2_100
+    assert result.output.endswith("bytes more")
+
+
+def test_endless_output_fills_no_disk(tmp_path):
+    result = verdict_on_double(tmp_path, "while True: print('x' * 100_000)", seconds=2.0)
+    assert result.verdict in ("error", "timeout")
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict", "message"),
+    [
+        ("def double(x)\n    return 2", "unreadable", "line 1: not valid Python: expected ':'"),
+        ("def double(x):\nreturn 2", "unreadable", "line 2: not valid Python"),
+        ("x = (" * 300, "unreadable", "too many nested parentheses"),
+        (b"def double(x):\n    return '\xff'\n", "unreadable", "not valid Python"),
+        (b"x = 1\x00", "unreadable", "null bytes"),
+        ("import nonsense_module", "error", "No module named 'nonsense_module'\n    line 1"),
+        ("x = 1\n1 / 0", "error", "ZeroDivisionError: division by zero\n    line 2: 1 / 0"),
+        ("exit()", "exit", "calls exit()"),
+        ("while True: pass", "timeout", "still running after 1 s"),
+        ("import os; os._exit(0)", "exit", "ended the whole Python process"),
+        ("import os; os.abort()", "crash", "SIGABRT"),
+    ],
+)
+def test_a_file_that_cannot_be_used_gets_one_verdict(tmp_path, answers, verdict, message):
+    (result,) = verdicts(tmp_path, answers, seconds=1.0)
+    assert (result.name, result.verdict) == ("", verdict)
+    assert message in result.message
+
+
+def test_a_deleted_or_replaced_function_is_named(tmp_path):
+    first, second = verdicts(tmp_path, "halve = 3")
+    assert (first.verdict, second.verdict) == ("missing", FAILED)
+    assert "there is no double in your file" in first.message
+    assert "halve should be a function, but is int" in second.message
+
+
+def test_an_empty_file_misses_everything(tmp_path):
+    assert [result.verdict for result in verdicts(tmp_path, "")] == ["missing", "missing"]
+
+
+def test_every_sample_mistake_gets_its_own_hint_through_the_grader(tmp_path):
+    """What a learner types, from file to hint: the first mistakes together, then the second."""
+    exercises = load(SAMPLE)
+    for round_ in (0, 1):
+        text = ["import itertools\nimport numpy as np"]
+        for item in exercises:
+            mistake = item.mistakes[round_]
+            source = textwrap.dedent("".join(_source(mistake.name)))
+            text.append(source.replace(mistake.name, item.name, 1))
+        if round_ == 1:
+            text.insert(1, "".join(_source("Queue")))
+        file = tmp_path / "answers.py"
+        file.write_text("\n\n".join(text))
+        results = list(grade(SAMPLE, file))
+        assert [r.hint for r in results] == [item.mistakes[round_].hint for item in exercises]
+
+
+def _source(name: str) -> list[str]:
+    lines = SAMPLE.read_text().splitlines(keepends=True)
+    start = next(
+        i for i, line in enumerate(lines) if line.startswith((f"def {name}(", f"class {name}"))
+    )
+    return inspect.getblock(lines[start:])
+
+
+def test_the_solutions_pass_through_the_grader(tmp_path):
+    file = tmp_path / "answers.py"
+    sources = [stubs.solution_source(SAMPLE, entry.name) for entry in stubs.survey(SAMPLE)]
+    file.write_text("\n\n".join(["import itertools\nimport numpy as np", *sources]))
+    start = time.perf_counter()
+    assert {result.verdict for result in grade(SAMPLE, file)} == {PASSED}
+    assert time.perf_counter() - start < 10
+
+
+def test_nothing_is_left_running(tmp_path):
+    me = psutil.Process()
+    before = {child.pid for child in me.children(recursive=True)}
+    body = "import subprocess\nsubprocess.Popen(['sleep', '60'])\nwhile True: pass"
+    assert verdict_on_double(tmp_path, body, seconds=1.0).verdict == "timeout"
+    assert {child.pid for child in me.children(recursive=True)} <= before
+    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "60"]]
+
+
+def test_the_worker_ends_with_a_killed_parent(tmp_path):
+    """Closing the terminal in the middle of an endless loop leaves no process behind."""
+    (tmp_path / "exercises.py").write_text(EXERCISES)
+    pid_file = tmp_path / "pid"
+    (tmp_path / "answers.py").write_text(
+        f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
+        "def double(x):\n    time.sleep(600)\n"
+    )
+    code = "import sys; from pathlib import Path; from chainrule.course.grader import grade\n"
+    code += "list(grade(Path('exercises.py'), Path('answers.py'), seconds=600))"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    try:
+        worker = _wait_for(lambda: pid_file.exists() and pid_file.read_text())
+        os.kill(parent.pid, signal.SIGKILL)
+        assert _wait_for(lambda: not psutil.pid_exists(int(worker)) or _is_zombie(int(worker)))
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _wait_for(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    return None
