@@ -170,6 +170,12 @@ def test_svd_keeps_the_digits_that_squaring_loses(rng, smallest):
     assert_orthonormal(U)
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_svd_neither_overflows_nor_underflows_when_it_squares(rng, scale):
+    A = rng.standard_normal((5, 3))
+    np.testing.assert_allclose(svd(scale * A)[1] / scale, svd(A)[1], rtol=1e-13)
+
+
 def test_svd_of_the_worked_example():
     np.testing.assert_allclose(svd(SHEARED)[1], np.sqrt([45, 5]), rtol=1e-14)
 

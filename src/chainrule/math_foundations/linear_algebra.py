@@ -76,7 +76,7 @@ def gram_schmidt(A: Num[Array, "m n"]) -> tuple[Float[Array, "m r"], Float[Array
             R[: len(along), j] += along
             rest -= Q @ along
         length = np.linalg.norm(rest)
-        if length > negligible and Q.shape[1] < m:
+        if length > negligible:
             R[Q.shape[1], j] = length
             Q = np.column_stack([Q, rest / length])
     return Q, R[: Q.shape[1]]
@@ -115,6 +115,7 @@ def eig_symmetric_jacobi(A: Num[Array, "n n"]) -> tuple[Float[Array, " n"], Floa
 
     Turns one pair of axes at a time until every off-diagonal entry is negligible beside its two
     diagonal entries. ``numpy.linalg.eigh`` sorts the other way.
+    The criterion is that of Demmel and Veselić 1992.
 
     Raises:
         ValueError: A is not square or not symmetric.
