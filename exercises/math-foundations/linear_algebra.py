@@ -92,9 +92,7 @@ def compares_rows(u, v, A, X, W, K):
 # --- 2 -------------------------------------------------------------------------------------
 
 
-@exercise(
-    "The part along v", difficulty=1, minutes=10, section="dot-products--similarity-and-attention"
-)
+@exercise("The part along v", difficulty=1, minutes=10, section="projection-and-gramschmidt")
 def projection(u, v):
     """Return the projection of the vector u onto the line of the vector v.
 
