@@ -225,15 +225,20 @@ def graph(audit: Audit) -> Iterator[str]:
     yield from ("```mermaid", "flowchart TD")
     for document in course.documents:
         style = "written" if course.exists(document) else "planned"
-        yield f'    {names[document.id]}["{document.title}"]:::{style}'
+        yield f'    {names[document.id]}["{_quoted(document.title)}"]:::{style}'
     for before, after in course.graph.edges:
         yield f"    {names[before]} --> {names[after]}"
     prefix = f"{course.about.repository}/blob/main/" if course.about.repository else ""
     for document in audit.written:
-        yield f'    click {names[document.id]} "{prefix}{document.path}" "{document.promise}"'
+        target = f'"{prefix}{document.path}" "{_quoted(document.promise)}"'
+        yield f"    click {names[document.id]} {target}"
     yield "    classDef written fill:#0072b2,stroke:#0072b2,color:#ffffff"
     yield "    classDef planned fill:#ffffff,stroke:#767676,color:#333333,stroke-dasharray:4 3"
     yield "```"
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', "#quot;")
 
 
 def tracks(audit: Audit) -> Iterator[str]:

@@ -325,57 +325,63 @@ class _Reader:
             kind = "quote"
         paragraph = Paragraph(line, kind, self.section)
         self.page.paragraphs.append(paragraph)
-        flat = token.content.replace("\n", " ")
+        source = token.content
+        flat = source.replace("\n", " ")
         formulas: list[tuple[int, int]] = []
-        rest = list(token.content)  # what is neither code nor formula nor HTML
+        other: list[tuple[int, int]] = []  # code and HTML
         cursor, text, bold = 0, "", 0
         open_links: list[tuple[int, str, int]] = []
         for child in token.children or []:
-            here = line + token.content.count("\n", 0, cursor)
-            raw = child.content
+            kind, raw, start = child.type, child.content, cursor
             if raw:
                 found = flat.find(raw.replace("\n", " "), cursor)
-                if found < 0 and child.type == "text" and "\\" in flat:
-                    cursor = self.escaped(flat, raw, cursor)
                 if found >= 0:
-                    here = line + token.content.count("\n", 0, found)
-                    before, cursor = token.content[:found], found + len(raw)
-                else:
-                    before = token.content[:cursor]
-                if found >= 0 and child.type in ("code_inline", "html_inline"):
-                    rest[found:cursor] = " " * len(raw)
-            if child.type == "text":
+                    start, cursor = found, found + len(raw)
+                elif kind == "text" and "\\" in flat:
+                    cursor = self.escaped(flat, raw, cursor)
+            if kind == "text":
                 text += raw
-            elif child.type in ("softbreak", "hardbreak"):
+                continue
+            here = line + source.count("\n", 0, start)
+            if kind in ("softbreak", "hardbreak"):
                 text += "\n"
-                cursor = max(cursor, token.content.find("\n", cursor) + 1)
-            elif child.type == "code_inline":
-                text += f"`{token.content[cursor - len(raw) : cursor]}`"
-            elif child.type == "math_inline":
-                style = "backtick" if child.markup == "$`" else "dollar"
+                cursor = max(cursor, source.find("\n", cursor) + 1)
+            elif kind == "code_inline":
+                other.append((start, cursor))
+                text += f"`{source[start:cursor]}`"
+            elif kind == "math_inline":
                 width = len(child.markup)
-                formulas.append((cursor - len(raw) - width, cursor + width))
-                rest[cursor - len(raw) - width : cursor + width] = " " * (len(raw) + 2 * width)
+                formulas.append((start - width, cursor + width))
                 cursor += width
+                style = "backtick" if child.markup == "$`" else "dollar"
                 self.page.formulas.append(Formula(here, raw, style))
                 text += f"${raw}$"
-            elif child.type == "html_inline":
-                self.html(raw, here, paragraph, before, len(text))
+            elif kind == "html_inline":
+                other.append((start, cursor))
+                self.html(raw, here, paragraph, source[:start], len(text))
                 text += "\n" * raw.count("\n")
-            elif child.type == "image":
+            elif kind == "image":
                 self.page.images.append(Image(here, str(child.attrs["src"]), raw))
-            elif child.type == "link_open":
+            elif kind == "link_open":
                 open_links.append((here, str(child.attrs["href"]), len(text)))
-            elif child.type == "link_close":
-                at, target, start = open_links.pop()
-                self.page.links.append(Link(at, target, text[start:], "link", paragraph, start))
-            elif child.type == "strong_open":
+            elif kind == "link_close":
+                at, target, begun = open_links.pop()
+                self.page.links.append(Link(at, target, text[begun:], "link", paragraph, begun))
+            elif kind == "strong_open":
                 bold = len(text)
-            elif child.type == "strong_close":
+            elif kind == "strong_close":
                 paragraph.bold.append((bold, len(text)))
         paragraph.text = text
-        dollars = [found.start() for found in re.finditer(r"(?<!\\)\$", "".join(rest))]
-        self.page.inlines.append(Inline(line, token.content, formulas, dollars))
+        dollars = (
+            []
+            if "$" not in source
+            else [
+                found.start()
+                for found in re.finditer(r"(?<!\\)\$", source)
+                if not any(start <= found.start() < end for start, end in (*formulas, *other))
+            ]
+        )
+        self.page.inlines.append(Inline(line, source, formulas, dollars))
 
     def escaped(self, flat: str, text: str, cursor: int) -> int:
         """Where a text ends that the source spells with backslashes; the cursor if nowhere."""
