@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -236,11 +237,13 @@ def test_only_what_is_stale_is_built_again(tmp_path, capfd):
 @pytest.mark.slow
 def test_the_whole_course_builds_in_25_seconds(tmp_path):
     course = large_course(tmp_path)
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     pages = build_at(tmp_path, strict=True)
-    took = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Time on the processor: what else the machine does must not decide.
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert len(list(pages.glob("*/*.html"))) >= len(course.documents) + len(course.notebooks)
-    assert took < 25
+    assert 1 < took < 25
 
 
 # Node

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def install_packages(site: Path) -> None:
             command += ["--constraint", str(constraints)]
         if subprocess.run(command, check=False).returncode:
             raise NodeError(f"Node is missing: install Node {OLDEST}+, or pip install {WHEEL}")
+        invalidate_caches()
         node = find_node()
     npm = _npm_beside(node) if node else None
     if node is None or npm is None:

@@ -22,8 +22,8 @@ from chainrule.course.manifest import Course, Document, Notebook, load_course
 from chainrule.course.node import NodeError, install_packages, packages_are_fresh
 
 REFERENCE = ("NOTATION", "GLOSSARY", "ROADMAP", "CONTRIBUTING")
-NODE_WIDTH, NODE_HEIGHT = 176, 44
-COLUMN, ROW = 192, 92
+NODE_WIDTH, NODE_HEIGHT = 190, 44
+COLUMN, ROW = 206, 92
 MARGIN = 8
 
 
