@@ -74,18 +74,25 @@ def install_packages(site: Path) -> None:
             raise NodeError(f"Node is missing: install Node {OLDEST}+, or pip install {WHEEL}")
         invalidate_caches()
         node = find_node()
-    npm = _npm_beside(node) if node else None
-    if node is None or npm is None:
+    npm = _npm_of(node) if node else []
+    if node is None or not npm:
         raise NodeError(f"npm is missing: install Node {OLDEST}+ with npm, or pip install {WHEEL}")
     print("Installing the site's npm packages", flush=True)
     environment = os.environ | {"PATH": f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"}
-    if subprocess.run([npm, "ci"], cwd=site, env=environment, check=False).returncode:
+    if subprocess.run([*npm, "ci"], cwd=site, env=environment, check=False).returncode:
         raise NodeError("npm could not install the site's packages; type: cd site && npm ci")
     (site / "node_modules" / ".package-lock.json").touch()
 
 
-def _npm_beside(node: str) -> str | None:
-    return shutil.which("npm", path=str(Path(node).parent)) or shutil.which("npm")
+def _npm_of(node: str) -> list[str]:
+    """The command that starts npm: its script beside this Node, else a program called npm."""
+    folder = Path(node).parent
+    for modules in (folder.parent / "lib" / "node_modules", folder / "node_modules"):
+        script = modules / "npm" / "bin" / "npm-cli.js"
+        if script.is_file():
+            return [node, str(script)]
+    program = shutil.which("npm")
+    return [program] if program else []
 
 
 if __name__ == "__main__":
