@@ -223,7 +223,7 @@ IMPORTS = [
 ]
 MATHEMATICS = [
     (say("So $\\frac{1}{2$ it is."), "So", "KaTeX: "),
-    (say("So $\\unknown$ it is."), "So", "KaTeX: Undefined control sequence: \\unknown"),
+    (say("So $\\unknown$ it is."), "So", "KaTeX: Undefined control sequence: \\unknown at"),
     (say("So\n\n```math\n\na_b_c\n```"), "", "KaTeX: Double subscript"),
     (say("Now\nso $`a^b^c`$."), "so", "KaTeX: Double superscript"),
     (edit(LENGTHS, "| $(1, 0)$", "| $\\frac$"), "frac", "KaTeX: "),

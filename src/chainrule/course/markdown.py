@@ -261,8 +261,9 @@ class Page:
         return any(region.line <= line <= region.end for region in self.regions)
 
     def section_at(self, line: int) -> Heading | None:
-        """The H2 heading under which a line stands."""
-        return next((h for h in reversed(self.headings) if h.level <= 2 and h.line <= line), None)
+        """The H2 heading under which a line stands, None before the first."""
+        above = [h for h in self.headings if h.level <= 2 and h.line <= line]
+        return above[-1] if above and above[-1].level == 2 else None
 
 
 def slug(text: str) -> str:
