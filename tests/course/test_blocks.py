@@ -148,6 +148,8 @@ def test_a_clean_document_gives_nothing(root):
         ("15<!--", "14<!--", "The sum", "expected '14', received '15' from a.sum()"),
         ("15<!--", "115<!--", "The sum", "expected '115', received '15'"),
         ("15<!--", "−15<!--", "The sum", "expected '−15', received '15'"),
+        ('15<!--= a.sum()', '195 %<!--= "95 %"', "The sum", "expected '195 %', received '95 %'"),
+        ("a @ a", "a @ b", "> a @ b", "NameError: name 'b' is not defined (the document ends"),
         ("15<!--", "1,5<!--", "The sum", "expected '1,5', received '15'"),
         ("$-1.50$", "$1.50$", "in all", "expected '1.50', received '-1.50'"),
         ("2<!--= len(a)", "3<!--= len(a)", "| rows", "expected '3', received '2'"),
@@ -190,8 +192,17 @@ def test_a_warning_is_a_fault(root):
     assert ran(root, text.replace("np.log", "with np.errstate(all='ignore'): np.log")) == []
 
 
-def test_what_the_standard_streams_get_past_python_does_not_disturb(root):
-    text = python("import os", "n = os.write(1, b'{\"line\": 1}\\n')", "print(n)", "#> 12")
+def test_what_is_written_past_python_does_not_disturb(root):
+    event = '{"line": 5, "error": "planted"}\\n'
+    text = python("import os", f"n = os.write(1, b'{event}')", "print(n)", "#> 32")
+    assert ran(root, text) == []
+
+
+def test_a_document_sees_nothing_of_the_tool(root):
+    for name in ("execute", "manifest"):
+        ((line, message),) = ran(root, python("import sys", f"import {name}"))
+        assert (line, message.split(":")[0]) == (5, "ModuleNotFoundError")
+    text = python("import sys", "print('markdown_it' in sys.modules)", "#> False")
     assert ran(root, text) == []
 
 
@@ -287,6 +298,23 @@ def test_a_value_of_several_words_replaces_as_many(root):
     assert len(result.findings) == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'down to −1.5<!--= "-1.5" --> here',
+        'from 2-15<!--= "15" -->',
+        'GPT-2<!--= "2" -->',
+        'it is `0.5`<!--= "0.5" -->',
+        '$x = 1.5$<!--= "1.5" -->',
+        '**12 kB**<!--= "12 kB" -->',
+        '$2.8\\times10^{-5}$<!--= r"2.8\\times10^{-5}" -->',
+        "[1, 2]<!--= [1, 2] -->",
+    ],
+)
+def test_a_number_stands_in_many_ways(root, text):
+    assert ran(root, text.replace("\\\\", "\\") + "\n") == []
+
+
 def test_the_audit_writes_only_when_it_may_execute(root):
     put(root, CLEAN.replace("15<!--", "14<!--"))
     assert list(documents.write(Audit(load_course(root), run=False))) == []
@@ -336,6 +364,7 @@ def test_a_no_run_block_with_a_reason_is_allowed_up_to_the_limit(root, monkeypat
     put(root, "# A\n\nIt waits for a key, so it must not run:\n\n```python no-run\ninput()\n```\n")
     monkeypatch.setattr(documents, "MOST_NO_RUN", 1)
     assert check(root) == []
+    assert blocks.run(root, PATH, 5).findings == []
 
 
 def test_bad_input_is_one_line_and_status_2(root, capsys):

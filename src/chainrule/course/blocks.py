@@ -6,7 +6,7 @@ Conventions for authors:
   an empty line; trailing spaces do not count. What prints must be shown, and the reverse.
 - A statement that is meant to fail shows the error as its last lines of output:
   ``#> ValueError: shapes (2,) and (3,) do not match``; a closing ``…`` leaves out the rest of
-  the line. Any other error ends the document.
+  the line. An error of another kind ends the document.
 - A warning is a fault: avoid its cause, or catch it (``np.errstate``) where it is the point.
 - ``5.1<!--= f"{x:.1f}" -->`` is a computed number: the expression is evaluated after the blocks
   above it, and the text before the comment must end with it (closing ``$``, ``*``, ``_`` and
@@ -44,7 +44,7 @@ from chainrule.course.markdown import Block, Comment, Page, parse
 
 CHECK = "documents"
 MARK = "#>"
-RAISES = re.compile(r"[A-Z]\w*(Error|Exception|Warning|Iteration|Exit|Interrupt)(:|$)")
+RAISES = re.compile(r"([A-Z]\w*(?:Error|Exception|Warning|Iteration|Exit|Interrupt))(?::|$)")
 CLOSING = "$*_`"
 PATIENCE = 20.0  # seconds that a machine may be busy with other things
 
@@ -133,7 +133,11 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
         except (SyntaxError, tokenize.TokenError):
             found = {}  # the run reports it
         stated |= {line: (block, end, shown) for line, (end, shown) in found.items()}
-        raises = [line for line, (_, shown) in found.items() if any(map(RAISES.match, shown))]
+        raises = [
+            (line, error[1])
+            for line, (_, shown) in found.items()
+            for error in filter(None, map(RAISES.match, shown))
+        ]
         steps.append({"line": block.first_line, "code": block.code, "raises": raises})
     computed = [comment for comment in page.comments if comment.expression]
     steps += [{"line": number.line, "expression": number.expression} for number in computed]
@@ -256,19 +260,26 @@ def _compare(result: Result, text: str, number: Comment, value: str) -> str:
     """Compare the text before a computed number's comment; return the text with it updated."""
     end = len(text[: number.start].rstrip(CLOSING))
     before = text[text.rfind("\n", 0, end) + 1 : end]
-    numeric = re.fullmatch(r"[-−+]?[\d.,]*\d(?:e[-+]?\d+)?", value)
-    if numeric:
+    if _ends_with(before.replace("−", "-"), value.replace("−", "-")):
+        return text
+    if re.fullmatch(r"[-−+]?[\d.,]*\d(?:e[-+]?\d+)?", value):
         old = re.search(r"(?:(?<![\w)])[-−+])?[\d.,]*\d(?:e[-+]?\d+)?$", before)
     else:
         count = len(value.split()) or 1
         old = re.search(rf"[^\s$*`(\[|]+(?:\s+[^\s$*`(\[|]+){{0,{count - 1}}}$", before)
     stands = old[0] if old else ""
-    if stands == value or (not numeric and value and before.endswith(value)):
-        return text
     message = f"expected {stands or before[-20:]!r}, received {value!r} from {number.expression}"
     fix = "correct the sentence, or update the number with --write"
     result.add(number.line, message, fix)
     return text[: end - len(stands)] + value + text[end:]
+
+
+def _ends_with(before: str, value: str) -> bool:
+    """Whether a text ends with a value, and not just with the tail of a longer number."""
+    if not value or not before.endswith(value):
+        return False
+    head = before[: -len(value)]
+    return not (value[0].isdigit() and re.search(r"(?:\d[.,]?|(?:^|[^\w)])[-+])$", head))
 
 
 def run_all(root: Path, budgets: Iterable[tuple[str, float]]) -> list[Result]:

@@ -78,9 +78,9 @@ class Session:
                 try:
                     _, output = self._do(start, ast.Module(group, []), exec)
                 except _Failed as failed:
-                    if start not in step["raises"]:
-                        raise
                     error = failed.__cause__
+                    if [start, type(error).__name__] not in step["raises"]:
+                        raise
                     message = f"{type(error).__name__}: {error}"
                     output = [*failed.output, *message.removesuffix(": ").splitlines()]
                 self.report(line=start, output=output)
