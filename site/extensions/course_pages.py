@@ -142,8 +142,9 @@ def add_context(app, pagename: str, templatename: str, context: dict, doctree) -
             "title": app.env.titles[page].astext(),
             "link": app.builder.get_relative_uri(pagename, page),
         }
-    if pagename == "index":
-        app.add_js_file("graph.js")
+    script = {"index": "graph.js", "search": "search.js"}.get(pagename)
+    if script:
+        app.add_js_file(script, loading_method="defer")
 
 
 def extra_pages(app):

@@ -21,6 +21,9 @@ async function draw() {
     try {
       const { svg } = await mermaid.render(`diagram-${index}`, sources[index]);
       box.innerHTML = svg;
+      // On a telephone a large diagram scrolls; shrunk, nobody could read it.
+      const drawing = box.firstElementChild;
+      drawing.style.minWidth = `${Math.min(drawing.viewBox.baseVal.width, 640)}px`;
       box.dataset.drawn = "true";
     } catch (error) {
       box.dataset.drawn = "failed";

@@ -93,6 +93,14 @@ def test_search_leads_to_the_page(browser, sample):
     assert browser.faults(f"{sample}/search.html?q=unmistakablyfindable") == []
 
 
+def test_an_excerpt_shows_a_formula_once_and_not_its_source(browser, sample):
+    browser.look(1280)
+    browser.open(f"{sample}/search.html?q=unmistakablyfindable")
+    excerpt = browser.until('document.querySelector("#search-results li .context")?.textContent')
+    assert "f′(x)=2x." in excerpt
+    assert "f'(x) = 2x" not in excerpt
+
+
 def test_a_subject_of_the_graph_shows_its_needs_and_opens(browser, sample):
     browser.look(1280)
     browser.open(f"{sample}/index.html")
