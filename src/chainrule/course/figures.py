@@ -25,6 +25,7 @@ import re
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -97,8 +98,12 @@ def load_script(root: Path, script: str) -> dict[str, Draw]:
     return dict(_drawn)
 
 
-def draw(root: Path, document: Document) -> Iterator[tuple[str, Any, Any]]:
-    """Yield ``(name, figure, pyplot)`` for each figure of a document, in the course's style."""
+def draw(root: Path, document: Document, save: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each figure's name and what ``save`` makes of it, drawn in the course's style.
+
+    Raises:
+        FigureError: the script fails, warns, or a function does not return a figure.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -106,36 +111,45 @@ def draw(root: Path, document: Document) -> Iterator[tuple[str, Any, Any]]:
 
     script = document.figure_script
     for name, function in load_script(root, script).items():
-        with plt.style.context(["default", STYLE]):
+        with plt.style.context(["default", STYLE]), warnings.catch_warnings():
+            # A glyph that the font lacks, a layout that collapsed, a logarithm of nought.
+            warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("error", RuntimeWarning)
             try:
                 drawn = function(plt)
                 if not isinstance(drawn, matplotlib.figure.Figure):
                     message = f"figure {name!r}: the function must return the figure"
-                    raise FigureError(script, function.__code__.co_firstlineno, message)
-                yield name, drawn, plt
-            except FigureError:
-                raise
+                    raise TypeError(message)
+                saved = save(drawn)
             except Exception as error:
-                raise _explain(root, script, error) from error
+                line = function.__code__.co_firstlineno
+                raise _explain(root, script, error, line) from error
             finally:
                 plt.close("all")
+        yield name, saved
 
 
 def svgs(root: Path, document: Document) -> dict[str, bytes]:
     """Draw a document's figures: the bytes of each SVG by its path relative to the root."""
-    result = {}
-    for name, drawn, _ in draw(root, document):
+
+    def save(drawn: Any) -> str:
         buffer = io.BytesIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        drawn.savefig(buffer, format="svg", metadata={**nothing, "Title": name.replace("-", " ")})
-        text = buffer.getvalue().decode("utf-8")
-        result[f"{document.figure_folder}/{name}.svg"] = shrink(text).encode("utf-8")
-    return result
+        drawn.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue().decode("utf-8")
+
+    return {
+        f"{document.figure_folder}/{name}.svg": shrink(text, name.replace("-", " ")).encode("utf-8")
+        for name, text in draw(root, document, save)
+    }
 
 
-def shrink(svg: str) -> str:
-    """Round coordinates to 2 decimals and use LF line ends; scales and styles stay exact."""
-    svg = re.sub(r"<!DOCTYPE[^>]*>\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+def shrink(svg: str, title: str) -> str:
+    """Round coordinates to 2 decimals, use LF line ends, and put a title for the metadata.
+
+    Scales and styles stay exact.
+    """
+    svg = re.sub(r"<!DOCTYPE[^>]*>\s*", "", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>", f"<title>{title}</title>", svg, flags=re.DOTALL)
     svg = re.sub(
         r'(\s(?:d|points|x|y|x1|x2|y1|y2|cx|cy|r|width|height|viewBox)="|translate\()([^")]*)',
         lambda match: match[1] + _rounded(match[2]),
@@ -145,7 +159,7 @@ def shrink(svg: str) -> str:
 
 
 def _rounded(text: str) -> str:
-    text = re.sub(r"-?\d*\.\d+(?:e-?\d+)?", lambda match: _short(float(match[0])), text)
+    text = re.sub(r"-?\d*\.\d+(?:e[-+]?\d+)?", lambda match: _short(float(match[0])), text)
     return re.sub(r"\s*\n\s*", "\n", text)
 
 
@@ -178,11 +192,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def _explain(root: Path, script: str, error: BaseException) -> FigureError:
-    """Name the deepest line of the script in an error's traceback."""
-    line = 1
+def _explain(root: Path, script: str, error: BaseException, line: int = 1) -> FigureError:
+    """Name the deepest line of the script in an error's traceback, or the line given."""
     if isinstance(error, SyntaxError) and error.filename == str(root / script):
-        line = error.lineno or 1
+        line = error.lineno or line
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(root / script):
             line = frame.lineno or line
@@ -218,6 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--png", type=Path, metavar="DIR", help="draw PNGs there, nothing else")
     options = parser.parse_args(arguments)
     failed = False
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # sums in another order end in other digits
     try:
         course = load_course(find_root(options.root))
         documents = chosen(course, options.ids)
@@ -227,10 +242,9 @@ def main(arguments: list[str] | None = None) -> int:
     for document in documents:
         try:
             if options.png:
-                for name, drawn, _ in draw(course.root, document):
+                for name, png in draw(course.root, document, _png):
                     target = options.png / document.id / f"{name}.png"
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    drawn.savefig(target, dpi=100)
+                    write_atomically(target, png)
                     print(target)
                 continue
             for path, data in changes(course, [document]):
@@ -243,6 +257,12 @@ def main(arguments: list[str] | None = None) -> int:
             failed = True
             _say(options.json, error.file, error.line, error.message)
     return int(failed)
+
+
+def _png(drawn: Any) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
 
 
 def _say(as_json: bool, file: str, line: int, message: str, **more: str) -> None:
