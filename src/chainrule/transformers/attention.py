@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.neural_networks.backpropagation import Tensor, primitive, sum_to
-from chainrule.shapes import Array, Bool, Float
+from chainrule.shapes import Array, Float
 
 __all__ = [
     "AdditiveParameters", "AttentionBytes", "SoftmaxState", "additive_attention",
@@ -26,10 +26,10 @@ __all__ = [
     "softmax_state",
 ]  # fmt: skip
 
-Mask = Bool[Array, "*mask"] | Float[Array, "*mask"] | Bool[Tensor, "*mask"] | Float[Tensor, "*mask"]
+Mask = Tensor | Array
 
 
-# ---- composed: the weights are there to be looked at ------------------------------------------
+# ---- composed: the weights are there to be looked at -------------------------------------------
 
 
 @primitive
@@ -124,7 +124,7 @@ def nadaraya_watson(
     return masked_softmax(Tensor(-squared / (2 * h * h))).data @ y
 
 
-# ---- one pass: the online softmax ---------------------------------------------------------------
+# ---- one pass: the online softmax --------------------------------------------------------------
 
 
 class SoftmaxState(NamedTuple):

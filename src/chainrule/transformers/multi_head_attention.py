@@ -277,7 +277,7 @@ class LatentAttention(Module):
         return self.out(merge_heads(y @ up_value.transpose(-1, -2)))
 
 
-# ---- the cache ----------------------------------------------------------------------------------
+# ---- the cache ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ def mha_to_gqa(attention: MultiHeadAttention, groups: int) -> MultiHeadAttention
     return converted
 
 
-# ---- instruments --------------------------------------------------------------------------------
+# ---- instruments -------------------------------------------------------------------------------
 
 
 def _rows(attention: MultiHeadAttention, head: int) -> tuple[slice, slice, slice]:

@@ -74,7 +74,7 @@ class SelfAttention(Module):
         return scaled_dot_product_attention(self.query(x), self.key(x), self.value(x), mask)
 
 
-# ---- positions ----------------------------------------------------------------------------------
+# ---- positions ---------------------------------------------------------------------------------
 
 
 def sinusoidal_encoding(n: int, d: int, base: float = 10_000.0) -> Float[Array, "n d"]:
@@ -209,7 +209,7 @@ def alibi_bias(heads: int, n: int) -> Float[Array, "heads n n"]:
     return (np.array(slopes)[:, None, None] * distance).astype(np.float32)
 
 
-# ---- masks: true where a query (row) may look at a key (column) ----------------------------------
+# ---- masks: true where a query (row) may look at a key (column) --------------------------------
 
 
 def causal_mask(n: int, keys: int | None = None) -> Bool[Array, "n keys"]:

@@ -1,0 +1,414 @@
+"""GPT: a causal transformer trained to predict the next token, and ways to sample from it.
+
+Taught in ``transformers/gpt.md``. The model is the decoder stack of
+`chainrule.transformers.transformer_architecture` without an encoder; `GPTConfig` covers GPT-2
+and, by five changes, Llama. Also here: the strong baseline, a Witten–Bell n-gram.
+
+Shape names: ``batch``, ``time`` positions, ``vocab`` symbols, ``d_model`` width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.neural_networks.backpropagation import (
+    Embedding,
+    Linear,
+    Module,
+    ModuleList,
+    Tensor,
+    linear,
+    no_grad,
+)
+from chainrule.neural_networks.regularization import Dropout
+from chainrule.shapes import Array, Bool, Float, Int
+from chainrule.training.loss_functions import cross_entropy
+from chainrule.transformers.self_attention import LearnedPositions
+from chainrule.transformers.transformer_architecture import (
+    DecoderBlock,
+    TransformerConfig,
+    count_params,
+    normalization,
+)
+
+__all__ = [
+    "GPT", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL", "GPTConfig", "WittenBell",
+    "bits_per_byte", "count_parameters", "generate", "load_gpt2_state", "min_p_filter", "nucleus",
+    "repetition_penalty", "sample_filters", "top_k_filter", "top_p_filter", "witten_bell_ngram",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT; the defaults are GPT-2 small.
+
+    The last seven fields are what turns GPT-2 into Llama: ``feed_forward="swiglu"`` with its
+    ``hidden`` width, ``norm="rms"``, ``positions="rope"``, ``bias=False``, fewer ``kv_heads``,
+    ``tied=False``.
+    """
+
+    vocab_size: int = 50_257
+    context: int = 1024
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    dropout: float = 0.0
+    feed_forward: str = "gelu_tanh"
+    hidden: int | None = None
+    norm: str = "layer"
+    positions: str = "learned"
+    bias: bool = True
+    kv_heads: int | None = None
+    tied: bool = True
+    eps: float = 1e-5
+    rope_base: float = 10_000.0
+    qk_norm: bool = False
+    dtype: str = "float32"
+
+    @property
+    def architecture(self) -> TransformerConfig:
+        """The same shape as a `TransformerConfig`."""
+        return TransformerConfig(
+            vocab_size=self.vocab_size, width=self.width, heads=self.heads,
+            kv_heads=self.kv_heads, decoder_layers=self.layers, hidden=self.hidden,
+            feed_forward=self.feed_forward, norm=self.norm, eps=self.eps, bias=self.bias,
+            qk_norm=self.qk_norm, positions=self.positions, context=self.context,
+            rope_base=self.rope_base, tied=self.tied, dropout=self.dropout, dtype=self.dtype,
+        )  # fmt: skip
+
+
+GPT2_SMALL = GPTConfig()
+GPT2_MEDIUM = GPTConfig(layers=24, heads=16, width=1024)
+GPT2_LARGE = GPTConfig(layers=36, heads=20, width=1280)
+GPT2_XL = GPTConfig(layers=48, heads=25, width=1600)
+
+
+def count_parameters(config: GPTConfig) -> int:
+    """Return the number of trained numbers; 124,439,808 for GPT-2 small."""
+    return count_params(config.architecture)
+
+
+class GPT(Module):
+    """Token vectors plus position vectors, through ``layers`` causal blocks, to logits.
+
+    Weights start normal with deviation 0.02, biases 0, and the projections that write to the
+    residual stream are smaller by √(2 · layers), so that its variance does not grow with depth.
+    ``rng`` draws the weights and, in training, the dropout. Source: Radford et al. 2019.
+    Equation: transformers/gpt.md#eq-residual-init
+    """
+
+    def __init__(self, config: GPTConfig, rng: np.random.Generator) -> None:
+        cfg = config.architecture
+        self.config = config
+        self.tokens = Embedding(cfg.vocab_size, cfg.width, rng=rng, dtype=cfg.dtype)
+        self.positions: LearnedPositions | None = None
+        if cfg.positions == "learned":
+            self.positions = LearnedPositions(cfg.context, cfg.width, rng=rng, dtype=cfg.dtype)
+        self.dropout = Dropout(cfg.dropout, rng)
+        self.blocks = ModuleList(DecoderBlock(cfg, rng) for _ in range(cfg.decoder_layers))
+        self.norm = normalization(cfg)
+        self.head: Linear | None = None
+        if not cfg.tied:
+            self.head = Linear(cfg.width, cfg.vocab_size, False, rng=rng, dtype=cfg.dtype)
+        self._initialize(rng)
+
+    def _initialize(self, rng: np.random.Generator) -> None:
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                parameter.data[...] = 0
+            elif parameter.ndim == 2:
+                to_stream = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
+                deviation = 0.02 / math.sqrt(2 * self.config.layers) if to_stream else 0.02
+                drawn = rng.standard_normal(parameter.shape, dtype=np.float32)
+                parameter.data[...] = drawn * np.float32(deviation)
+
+    def forward(
+        self, ids: Int[Array, "batch time"] | Int[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time vocab"]:
+        """Return, for each position, a score for every symbol that could come next."""
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.predict(x)
+
+    def embed(
+        self, ids: Int[Array, "batch time"] | Int[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch time d_model"]:
+        """Return the first state of the residual stream."""
+        if ids.shape[-1] > self.config.context:
+            raise ValueError(f"the context is {self.config.context} tokens, got {ids.shape[-1]}")
+        x = self.tokens(ids)
+        if self.positions is not None:
+            x = self.positions(x)
+        return self.dropout(x)
+
+    def predict(self, x: Float[Tensor, "batch time d_model"]) -> Float[Tensor, "batch time vocab"]:
+        """Normalize a state of the residual stream and score every symbol."""
+        x = self.norm(x)
+        return self.head(x) if self.head is not None else linear(x, self.tokens.weight)
+
+    def loss(
+        self,
+        ids: Int[Array, "batch time"],
+        targets: Int[Array, "batch time"],
+        mask: Bool[Array, "batch time"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Return the mean −log p of each target, in nats a token; ``mask`` says which count.
+
+        Equation: transformers/gpt.md#eq-next-token-loss
+        """
+        if mask is not None:
+            targets = np.where(mask, targets, -100)
+        return cross_entropy(self(ids), targets)
+
+    def hidden_states(
+        self, ids: Int[Array, "batch time"]
+    ) -> list[Float[Tensor, "batch time d_model"]]:
+        """Return the residual stream after the embedding and after every block.
+
+        `predict` of each is the logit lens.
+        """
+        states = [self.embed(ids)]
+        for block in self.blocks:
+            states.append(block(states[-1]))
+        return states
+
+
+def load_gpt2_state(state: Mapping[str, Any], heads: int | None = None) -> GPT:
+    """Return a GPT with the weights of a GPT-2 ``state_dict`` in its published layout.
+
+    There, every projection is stored as (in, out) and names start with ``wte``, ``wpe`` and
+    ``h.0`` (with or without ``transformer.``). Sizes are read off the arrays; ``heads`` is
+    width / 64, as in all published sizes, unless given.
+    """
+    arrays = {name.removeprefix("transformer."): np.asarray(a) for name, a in state.items()}
+    missing = [name for name in ("wte.weight", "wpe.weight") if name not in arrays]
+    if missing:
+        raise ValueError(f"not a GPT-2 state: {missing[0]} is missing")
+    vocab, width = arrays["wte.weight"].shape
+    layers = 1 + max((int(n.split(".")[1]) for n in arrays if n.startswith("h.")), default=-1)
+    config = GPTConfig(vocab, len(arrays["wpe.weight"]), layers, heads or max(1, width // 64),
+                       width, dtype=str(arrays["wte.weight"].dtype))  # fmt: skip
+    renamed = {}
+    for name, array in arrays.items():
+        if name.endswith((".attn.bias", ".attn.masked_bias", "lm_head.weight")):
+            continue  # masks, and the tied table a second time
+        for theirs, ours in _GPT2_NAMES:
+            name = name.replace(theirs, ours)
+        is_projection = array.ndim == 2 and name.startswith("blocks.")
+        renamed[name] = array.T if is_projection else array
+    model = GPT(config, np.random.default_rng(0))
+    model.load_state_dict(renamed)
+    return model
+
+
+_GPT2_NAMES = (
+    ("wte", "tokens"),
+    ("wpe", "positions"),
+    ("h.", "blocks."),
+    ("ln_1", "attention_norm"),
+    ("ln_2", "feed_forward_norm"),
+    ("ln_f", "norm"),
+    ("attn.c_attn", "attention.qkv"),
+    ("attn.c_proj", "attention.out"),
+    ("mlp.c_fc", "feed_forward.up"),
+    ("mlp.c_proj", "feed_forward.down"),
+)
+
+
+# ---- sampling ----------------------------------------------------------------------------------
+
+
+def _softmax(logits: Array) -> Array:
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def top_k_filter(logits: Float[Array, "*batch vocab"], k: int) -> Float[Array, "*batch vocab"]:
+    """Keep the k highest scores (and those equal to the k-th); −∞ elsewhere."""
+    if k < 1:
+        raise ValueError(f"top_k keeps at least one symbol, got {k}")
+    k = min(k, logits.shape[-1])
+    threshold = np.partition(logits, -k, axis=-1)[..., -k, None]
+    return np.where(logits < threshold, -np.inf, logits).astype(logits.dtype)
+
+
+def nucleus(p: Float[Array, "*batch vocab"], top_p: float) -> Bool[Array, "*batch vocab"]:
+    """Return which symbols form the smallest set of the likeliest that holds ``top_p`` of p.
+
+    The likeliest symbol is always in it. Equation: transformers/gpt.md#eq-nucleus. Source:
+    Holtzman et al. 2019, arXiv 1904.09751.
+    """
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p lies in (0, 1], got {top_p}")
+    order = np.argsort(-p, axis=-1, kind="stable")
+    before = np.cumsum(np.take_along_axis(p, order, axis=-1), axis=-1)
+    before -= np.take_along_axis(p, order, axis=-1)
+    kept = before < top_p
+    kept[..., 0] = True
+    inside = np.zeros(p.shape, bool)
+    np.put_along_axis(inside, order, kept, axis=-1)
+    return inside
+
+
+def top_p_filter(
+    logits: Float[Array, "*batch vocab"], top_p: float
+) -> Float[Array, "*batch vocab"]:
+    """Keep the nucleus; −∞ elsewhere."""
+    return np.where(nucleus(_softmax(logits), top_p), logits, -np.inf).astype(logits.dtype)
+
+
+def min_p_filter(
+    logits: Float[Array, "*batch vocab"], min_p: float
+) -> Float[Array, "*batch vocab"]:
+    """Keep symbols at least ``min_p`` times as likely as the likeliest; −∞ elsewhere."""
+    if not 0 <= min_p <= 1:
+        raise ValueError(f"min_p lies in [0, 1], got {min_p}")
+    p = _softmax(logits)
+    low = p < min_p * p.max(axis=-1, keepdims=True)
+    return np.where(low, -np.inf, logits).astype(logits.dtype)
+
+
+def repetition_penalty(
+    logits: Float[Array, "batch vocab"], ids: Int[Array, "batch time"], penalty: float
+) -> Float[Array, "batch vocab"]:
+    """Divide positive, multiply negative scores of symbols that already occurred."""
+    scores = np.take_along_axis(logits, ids, axis=-1)
+    lowered = np.where(scores < 0, scores * penalty, scores / penalty)
+    result = logits.copy()
+    np.put_along_axis(result, ids, lowered.astype(logits.dtype), axis=-1)
+    return result
+
+
+def sample_filters(
+    logits: Float[Array, "*batch vocab"],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> Float[Array, "*batch vocab"]:
+    """Divide by the temperature, then apply the filters that are given, in this order."""
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    logits = logits / logits.dtype.type(temperature)
+    if top_k is not None:
+        logits = top_k_filter(logits, top_k)
+    if top_p is not None:
+        logits = top_p_filter(logits, top_p)
+    if min_p is not None:
+        logits = min_p_filter(logits, min_p)
+    return logits
+
+
+def generate(
+    model: GPT,
+    ids: Int[Array, "batch time"],
+    n: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    rng: np.random.Generator | None = None,
+) -> Int[Array, "batch longer"]:
+    """Return ``ids`` continued by n tokens, each drawn from the model's filtered prediction.
+
+    Temperature 0 takes the likeliest token and needs no ``rng``. Only the last ``context``
+    tokens are seen. Nothing is cached: see modern-llms/inference for that.
+    """
+    if not ids.shape[-1]:
+        raise ValueError("generate continues at least one token; the prompt is empty")
+    if temperature > 0 and rng is None:
+        raise ValueError("sampling needs a numpy Generator as rng (temperature=0 needs none)")
+    for _ in range(n):
+        with no_grad():
+            logits = model(ids[:, -model.config.context :]).data[:, -1]
+        if temperature == 0 or rng is None:
+            drawn = logits.argmax(axis=-1)
+        else:
+            p = _softmax(sample_filters(logits, temperature, top_k, top_p, min_p).astype(float))
+            cumulative = np.cumsum(p, axis=-1)
+            threshold = rng.random((len(p), 1)) * cumulative[:, -1:]
+            drawn = (cumulative <= threshold).sum(axis=-1)
+        ids = np.concatenate([ids, drawn[:, None].astype(ids.dtype)], axis=1)
+    return ids
+
+
+def bits_per_byte(nats: float, tokens: int, bytes: int) -> float:
+    """Convert a mean loss of ``nats`` a token to bits a byte of the text those tokens encode.
+
+    Only so can models with different tokenizers be compared.
+    Equation: transformers/gpt.md#eq-bits-per-byte
+    """
+    return nats * tokens / (bytes * math.log(2))
+
+
+# ---- the baseline ------------------------------------------------------------------------------
+
+
+class WittenBell:
+    """An n-gram model that backs off as far as it must: interpolated Witten–Bell smoothing.
+
+    P(w|h) = (c(hw) + T(h) P(w|h′)) / (c(h) + T(h)), where h′ is h without its oldest symbol,
+    T(h) counts the different symbols seen after h, and the last step is 1/vocabulary.
+    Equation: transformers/gpt.md#eq-witten-bell. Source: Witten, Bell, The zero-frequency
+    problem, 1991.
+    """
+
+    def __init__(self, ids: Int[Array, "time"], n: int, vocabulary: int) -> None:
+        if n < 1:
+            raise ValueError(f"an n-gram has at least one symbol, got n = {n}")
+        if vocabulary**n >= 2**63:
+            raise ValueError(f"{vocabulary} symbols to the power {n} do not fit 64 bits")
+        if len(ids) < n:
+            raise ValueError(f"{len(ids)} symbols hold no {n}-gram")
+        if ids.min() < 0 or ids.max() >= vocabulary:
+            raise ValueError(f"ids {ids.min()} to {ids.max()}, but {vocabulary} symbols")
+        self.n, self.vocabulary = n, vocabulary
+        self._tables = []
+        for order in range(1, n + 1):
+            grams, counts = np.unique(self._grams(ids, order), return_counts=True)
+            histories, starts = np.unique(grams // vocabulary, return_index=True)
+            after = np.add.reduceat(counts, starts)
+            different = np.diff(np.append(starts, len(grams)))
+            self._tables.append((grams, counts, histories, after, different))
+
+    def _grams(self, ids: Array, order: int) -> Array:
+        """Each run of ``order`` symbols as one number in base ``vocabulary``."""
+        grams = np.zeros(len(ids) - order + 1, np.int64)
+        for offset in range(order):
+            grams = grams * self.vocabulary + ids[offset : offset + len(grams)]
+        return grams
+
+    def log_probabilities(self, ids: Int[Array, "time"]) -> Float[Array, "time"]:
+        """Return log P of each symbol given up to n − 1 symbols before it."""
+        p = np.full(len(ids), 1 / self.vocabulary)
+        for order, (grams, counts, histories, after, different) in enumerate(self._tables, 1):
+            if len(ids) < order:
+                break
+            keys = self._grams(ids, order)
+            total = _look_up(histories, after, keys // self.vocabulary)
+            kinds = _look_up(histories, different, keys // self.vocabulary)
+            count = _look_up(grams, counts, keys)
+            seen = total > 0
+            tail = p[order - 1 :]
+            tail[seen] = ((count + kinds * tail) / np.maximum(total + kinds, 1))[seen]
+        return np.log(p)
+
+    def nll(self, ids: Int[Array, "time"]) -> float:
+        """Return the mean −log P of the symbols, in nats a symbol."""
+        return float(-self.log_probabilities(ids).mean())
+
+
+def _look_up(keys: Array, values: Array, wanted: Array) -> Array:
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, values[place], 0)
+
+
+def witten_bell_ngram(ids: Int[Array, "time"], n: int, vocabulary: int | None = None) -> WittenBell:
+    """Count all runs of up to n symbols of ``ids`` and return the smoothed model."""
+    return WittenBell(ids, n, int(ids.max()) + 1 if vocabulary is None else vocabulary)
