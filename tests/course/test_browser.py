@@ -148,6 +148,19 @@ def test_on_a_telephone_the_list_stands_for_the_graph(browser, sample):
     assert browser.run("document.querySelectorAll('.subjects li').length") == 30
 
 
+def test_on_paper_stands_the_text_and_nothing_to_press(browser, sample):
+    browser.look(800)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.open(f"{sample}/math-foundations/linear-algebra.html")
+    pressed = ".skip-to-content, .sidebar-drawer, .toc-drawer, .theme-toggle, .copybtn, .next-page"
+    seen = browser.run(
+        f"[...document.querySelectorAll('{pressed}')]"
+        ".filter((each) => each.offsetHeight).map((each) => each.className)"
+    )
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert seen == []
+
+
 def test_a_box_of_a_diagram_opens_its_page(browser, sample):
     browser.look(1280)
     browser.open(f"{sample}/README.html")
