@@ -245,14 +245,14 @@ def test_time_beyond_the_budget_is_a_fault(root):
 
 
 def test_an_endless_loop_is_killed_and_its_line_named(root, monkeypatch):
-    monkeypatch.setattr(blocks, "PATIENCE", 1.0)
+    monkeypatch.setattr(blocks, "PATIENCE", 3.0)
     start = time.monotonic()
     text = python("print(1)", "#> 2", "while True:", "    pass")
     found = ran(root, text, seconds=0.1)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 15
     assert found[0] == (5, "expected '2', received '1'")
     assert found[1][0] == 6
-    assert found[1][1].startswith("still running after 1.5 s: killed")
+    assert found[1][1].startswith("still running after 3.5 s: killed")
 
 
 @pytest.mark.parametrize("end", ["import os; os._exit(3)", "import os; os.abort()"])
