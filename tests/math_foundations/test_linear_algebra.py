@@ -171,9 +171,13 @@ def test_svd_keeps_the_digits_that_squaring_loses(rng, smallest):
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200])
-def test_svd_neither_overflows_nor_underflows_when_it_squares(rng, scale):
+def test_nothing_overflows_or_vanishes_when_it_is_squared(rng, scale):
     A = rng.standard_normal((5, 3))
     np.testing.assert_allclose(svd(scale * A)[1] / scale, svd(A)[1], rtol=1e-13)
+    np.testing.assert_allclose(gram_schmidt(scale * A)[1] / scale, gram_schmidt(A)[1], atol=1e-14)
+    np.testing.assert_allclose(cosine_similarity(scale * A, A), cosine_similarity(A, A), atol=1e-14)
+    assert power_iteration(scale * EXAMPLE, 60, rng)[0] / scale == pytest.approx(5)
+    np.testing.assert_allclose(lstsq(scale * A, scale * A[:, 0]), [1, 0, 0], atol=1e-13)
 
 
 def test_svd_of_the_worked_example():

@@ -64,7 +64,7 @@ def gram_schmidt(A: Num[Array, "m n"]) -> tuple[Float[Array, "m r"], Float[Array
 
     Equation: math-foundations/linear-algebra.md#eq-gram-schmidt
     """
-    A = _matrix(A)
+    A, scale = _scaled(_matrix(A))
     m, n = A.shape
     negligible = max(m, n) * np.finfo(A.dtype).eps * np.sqrt((A * A).sum(axis=0)).max()
     Q = np.zeros((m, 0), dtype=A.dtype)
@@ -79,7 +79,7 @@ def gram_schmidt(A: Num[Array, "m n"]) -> tuple[Float[Array, "m r"], Float[Array
         if length > negligible:
             R[Q.shape[1], j] = length
             Q = np.column_stack([Q, rest / length])
-    return Q, R[: Q.shape[1]]
+    return Q, R[: Q.shape[1]] * scale
 
 
 def power_iteration(
@@ -95,7 +95,7 @@ def power_iteration(
 
     Equation: math-foundations/linear-algebra.md#eq-power-iteration
     """
-    A = _square(A)
+    A, scale = _scaled(_square(A))
     if iters < 1:
         message = f"expected at least 1 iteration, received iters={iters}"
         raise ValueError(message)
@@ -107,7 +107,7 @@ def power_iteration(
         if length == 0:  # v is in the kernel, so it is an eigenvector with eigenvalue 0
             return 0.0, v
         v = w / length
-    return float(v @ A @ v), v
+    return float(v @ A @ v * scale), v
 
 
 def eig_symmetric_jacobi(A: Num[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
@@ -165,8 +165,8 @@ def svd(
     if m < n:
         U, S, Vt = svd(A.T)
         return Vt.T, S, U.T
-    scale = np.abs(A).max() or A.dtype.type(1)
-    B, V = A / scale, np.eye(n, dtype=A.dtype)
+    B, scale = _scaled(A)
+    V = np.eye(n, dtype=A.dtype)
     for _ in range(3):
         _, turn = eig_symmetric_jacobi(B.T @ B)
         B, V = B @ turn, V @ turn
@@ -329,9 +329,17 @@ def _complete(Q: Array, columns: int) -> Array:
     return Q
 
 
+def _scaled(A: Array) -> tuple[Array, np.floating]:
+    """A over its largest entry, and that entry: squares then neither overflow nor vanish."""
+    scale = np.abs(A).max() or A.dtype.type(1)
+    return A / scale, scale
+
+
 def _unit_rows(M: Array) -> Array:
+    peaks = np.abs(M).max(axis=1, keepdims=True)
+    M = M / np.where(peaks > 0, peaks, 1)
     lengths = np.linalg.norm(M, axis=1, keepdims=True)
-    return np.divide(M, lengths, out=np.zeros_like(M), where=lengths > 0)
+    return M / np.where(lengths > 0, lengths, 1)
 
 
 def _matrix(A: Array) -> Array:
