@@ -21,7 +21,7 @@ from chainrule.neural_networks.backpropagation import load_state, no_grad, save_
 from chainrule.shapes import Array, Int
 from chainrule.trainer import checkpoint
 from chainrule.trainer.settings import Settings, SettingsError
-from chainrule.training.optimizers import AdamW, clip_grad_norm_, warmup_cosine
+from chainrule.training.optimizers import AdamW, ParamGroups, clip_grad_norm_, warmup_cosine
 from chainrule.transformers.gpt import GPT, GPTConfig
 
 QUICK_TOKENS = 16_384
@@ -60,7 +60,7 @@ class Run:
         self.rng = np.random.default_rng(settings.seed)
         self.model = build_model(settings, len(self.tokenizer), self.rng)
         self.optimizer = AdamW(
-            parameter_groups(self.model, settings.weight_decay),
+            ParamGroups.matrices_decay(self.model.parameters(), settings.weight_decay),
             lr=settings.learning_rate,
             betas=(0.9, settings.beta2),
         )
@@ -107,6 +107,11 @@ class Run:
             raise checkpoint.damaged(newest, f"{type(error).__name__}: {error}") from None
         run._forget_after(run.step)
         return run
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(parameter.size for parameter in self.model.parameters())
 
     def losses(self) -> list[Step]:
         """The record so far, one entry a step; a line cut off by a kill is not an entry."""
@@ -234,16 +239,6 @@ def build_model(settings: Settings, vocabulary: int, rng: np.random.Generator) -
         dropout=settings.dropout,
     )
     return GPT(config, rng)
-
-
-def parameter_groups(model: GPT, weight_decay: float) -> list[dict]:
-    """Matrices decay; biases and normalization gains do not."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
 
 
 def load_weights(model: GPT, folder: Path) -> None:

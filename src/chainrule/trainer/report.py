@@ -35,7 +35,7 @@ def write_report(run: Run, sample: str) -> Path:
     lines = [
         f"# A GPT trained on {run.corpus.name}",
         "",
-        f"{run.model.num_parameters():,} parameters, {settings.steps:,} steps of "
+        f"{run.parameters:,} parameters, {settings.steps:,} steps of "
         f"{settings.batch_size} × {settings.context} characters "
         f"({tokens:,} in all) in {run.seconds:.0f} seconds: "
         f"{tokens / max(run.seconds, 1e-9):,.0f} characters a second. "

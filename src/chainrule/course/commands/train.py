@@ -65,7 +65,8 @@ def train(
     save_every: Annotated[int | None, _option("save_every")] = None,
 ) -> None:
     """Train a character-level GPT; progress, samples, checkpoints and a report as it goes."""
-    chosen = {name: value for name in SETTINGS if (value := locals()[name]) is not None}
+    given = dict(locals())
+    chosen = {name: given[name] for name in SETTINGS if given[name] is not None}
     try:
         from chainrule.data.text import DataError
         from chainrule.trainer.checkpoint import CheckpointError
@@ -146,7 +147,7 @@ def _train(run) -> None:
         console.print(f"  chainrule sample {run.folder}")
         return
     console.print(
-        f"{run.model.num_parameters():,} parameters, {len(run.train_ids):,} characters to learn "
+        f"{run.parameters:,} parameters, {len(run.train_ids):,} characters to learn "
         f"from, {len(run.validation_ids):,} held out, alphabet of {len(run.tokenizer)}; "
         f"step {run.step} of {settings.steps}"
     )
