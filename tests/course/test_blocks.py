@@ -361,7 +361,7 @@ def test_a_string_may_hold_the_mark(root):
 
 
 def test_a_no_run_block_with_a_reason_is_allowed_up_to_the_limit(root, monkeypatch):
-    put(root, "# A\n\nIt waits for a key, so it must not run:\n\n```python no-run\ninput()\n```\n")
+    put(root, "# A\n\nIt waits for a key in `input()`:\n\n```python no-run\ninput()\n```\n")
     monkeypatch.setattr(documents, "MOST_NO_RUN", 1)
     assert check(root) == []
     assert blocks.run(root, PATH, 5).findings == []

@@ -90,7 +90,7 @@ def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:
 
 def _reason(page: Page, block: Block) -> bool:
     above = [line.strip() for line in page.lines[: block.line - 1] if line.strip(" >")]
-    return bool(above) and re.search(r"\w[.:]$", above[-1]) is not None
+    return bool(above) and re.search(r"[^.][.:]$", above[-1]) is not None
 
 
 def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
