@@ -13,8 +13,9 @@ from pygments.token import Generic
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
+from chainrule.course.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
 from chainrule.course.manifest import Course, load_course
-from chainrule.course.site import NODE_HEIGHT, NODE_WIDTH, draw_graph, neighbours
+from chainrule.course.site import neighbours
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")

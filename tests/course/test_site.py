@@ -15,18 +15,10 @@ import pytest
 from bs4 import BeautifulSoup
 from site_sample import LINEAR_ALGEBRA, REPOSITORY, large_course, small_course, write
 
+from chainrule.course.drawing import COLUMN, NODE_HEIGHT, NODE_WIDTH, draw_graph
 from chainrule.course.manifest import load_course
 from chainrule.course.node import find_node, packages_are_fresh
-from chainrule.course.site import (
-    COLUMN,
-    NODE_HEIGHT,
-    NODE_WIDTH,
-    SiteError,
-    build,
-    draw_graph,
-    navigation,
-    neighbours,
-)
+from chainrule.course.site import SiteError, build, navigation, neighbours
 
 SITE = REPOSITORY / "site"
 

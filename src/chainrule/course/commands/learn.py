@@ -60,7 +60,7 @@ def _rebuild(root: Path):
         from watchfiles import PythonFilter
         from watchfiles import watch as changes
 
-        from chainrule.course.site import SOURCES, SiteError, build, sources
+        from chainrule.course.site import SOURCES, build, sources
 
         site = root / "site"
         suffixes = (*SOURCES, ".md", ".ipynb", ".toml")
@@ -72,12 +72,11 @@ def _rebuild(root: Path):
                 return path.endswith(suffixes) and super(PythonFilter, self).__call__(change, path)
 
         for changed in changes(root, watch_filter=Sources(), stop_event=ended, debounce=400):
-            if not {Path(path) for _, path in changed} & set(sources(root, site)):
-                continue
             try:
-                build(root)
-                print("Built; reload the page.", flush=True)
-            except (SiteError, Exception) as error:
+                if {Path(path) for _, path in changed} & set(sources(root, site)):
+                    build(root)
+                    print("Built; reload the page.", flush=True)
+            except Exception as error:  # an editor saves what is half written
                 print(f"chainrule: {error}", flush=True)
 
     return loop
