@@ -193,10 +193,20 @@ def test_without_run_nothing_is_executed(root):
         ('figure("image")', 'figure("An Image")', 16, "use lower-case words joined by hyphens"),
     ],
 )
-def test_a_script_that_fails_is_named_with_its_line(root, old, new, line, message):
+def test_a_script_that_fails_is_named_with_its_line(root, capsys, old, new, line, message):
     put(root, SCRIPT_PATH, SCRIPT.replace(old, new, 1))
-    found = [f for f in findings(root, run=True) if f.file == SCRIPT_PATH and f.line == line]
-    assert message in " ".join(f.message for f in found)
+    capsys.readouterr()
+    assert figures.main(["--root", str(root), "--check"]) == 1
+    fault = capsys.readouterr().out
+    assert fault.startswith(f"{SCRIPT_PATH}:{line}: ")
+    assert message in fault
+    assert fault.count("\n") == 1
+
+
+def test_a_script_that_fails_is_a_finding(root):
+    put(root, SCRIPT_PATH, SCRIPT.replace("np.sin(t)", "np.sin(u)"))
+    fault = only(findings(root, run=True))
+    assert (fault.file, fault.line) == (SCRIPT_PATH, 9)
 
 
 def test_a_missing_svg(root):
