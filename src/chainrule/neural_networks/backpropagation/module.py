@@ -201,7 +201,7 @@ class ModuleList(Module):
     def __iter__(self) -> Iterator[Any]:
         return self.children()
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | np.integer) -> Any:
         return list(self.children())[index]
 
 
