@@ -47,10 +47,9 @@ def weights() -> list[np.ndarray]:
 def with_chainrule() -> Step:
     """This course's engine."""
     from chainrule.neural_networks.activation_functions import ReLU
+    from chainrule.neural_networks.backpropagation import Linear, Sequential, Tensor
     from chainrule.training.loss_functions import cross_entropy
     from chainrule.training.optimizers import SGD
-
-    from chainrule.neural_networks.backpropagation import Linear, Sequential, Tensor
 
     first, second = Linear(64, 64), Linear(64, 10)
     for layer, w, b in zip((first, second), weights()[::2], weights()[1::2], strict=True):
