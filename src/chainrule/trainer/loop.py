@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -263,7 +264,7 @@ def flatten(state: dict) -> tuple[dict[str, Array], dict]:
     return arrays, walk(state, "optimizer")
 
 
-def unflatten(arrays: dict[str, Array], rest: dict) -> dict:
+def unflatten(arrays: dict[str, Array], rest: Any) -> Any:
     """Undo `flatten`."""
     if isinstance(rest, dict):
         if rest.keys() == {"array"}:
