@@ -62,7 +62,7 @@ __all__ = [
 
 Activation = Callable[[Tensor], Tensor]
 
-_BLOCK = 32_768  # elements: a few float32 blocks of this size fit a core's cache
+_BLOCK = 65_536  # elements: the few float32 blocks of one activation fit a core's cache
 
 
 # ---- ReLU and variants -----------------------------------------------------------------------
