@@ -44,8 +44,11 @@ def fresh(folder: Path) -> Path:
 
 
 def readme_commands() -> list[str]:
-    """Every command in the shell blocks of README, without prompt, comment and output."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    return commands_of((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+
+
+def commands_of(text: str) -> list[str]:
+    """Every command in the shell blocks of a text, without prompt, comment and output."""
     commands = []
     for language, block in re.findall(r"^```(sh|bash|console)\n(.*?)^```", text, re.M | re.S):
         for line in block.splitlines():
@@ -108,6 +111,27 @@ def test_ci_runs_what_a_developer_runs():
         assert command in hooks
     assert "repo: local" in hooks
     assert hooks.count("repo:") == 1, "hooks from elsewhere need a network"
+
+
+def test_commands_are_read_from_shell_blocks_only():
+    text = """
+```sh
+# a comment
+make learn      # builds
+chainrule path "kv cache" --known linear-algebra
+```
+
+```console
+$ chainrule doctor
+ok       Python 3.11
+```
+
+```python
+print("make nothing")
+```
+"""
+    known = 'chainrule path "kv cache" --known linear-algebra'
+    assert commands_of(text) == ["make learn", known, "chainrule doctor"]
 
 
 def test_what_readme_tells_to_type_exists(tmp_path):
