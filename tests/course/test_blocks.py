@@ -309,6 +309,7 @@ def test_a_value_of_several_words_replaces_as_many(root):
         '**12 kB**<!--= "12 kB" -->',
         '$2.8\\times10^{-5}$<!--= r"2.8\\times10^{-5}" -->',
         "[1, 2]<!--= [1, 2] -->",
+        'in all 3.5\nMB and more<!--= "3.5 MB and more" -->',
     ],
 )
 def test_a_number_stands_in_many_ways(root, text):

@@ -259,8 +259,8 @@ def _differs(path: str, line: int, end: int, shown: list[str], printed: list[str
 def _compare(result: Result, text: str, number: Comment, value: str) -> str:
     """Compare the text before a computed number's comment; return the text with it updated."""
     end = len(text[: number.start].rstrip(CLOSING))
-    before = text[text.rfind("\n", 0, end) + 1 : end]
-    if _ends_with(before.replace("−", "-"), value.replace("−", "-")):
+    before = text[text.rfind("\n\n", 0, end) + 1 : end]
+    if _ends_with(*(" ".join(side.split()).replace("−", "-") for side in (before, value))):
         return text
     if re.fullmatch(r"[-−+]?[\d.,]*\d(?:e[-+]?\d+)?", value):
         old = re.search(r"(?:(?<![\w)])[-−+])?[\d.,]*\d(?:e[-+]?\d+)?$", before)
