@@ -104,7 +104,18 @@ def test_right_answers_pass_and_stubs_are_not_started(tmp_path):
             "threads",
             "left a thread running",
         ),
-        ("import os\nif os.fork() == 0:\n    return 3 * x\nreturn 2 * x", PASSED, ""),
+        (
+            "import threading as t, time\nt.Thread(target=time.sleep, args=[0.05]).start()\n"
+            "return 2 * x",
+            PASSED,
+            "",
+        ),
+        (
+            "import os\npid = os.fork()\nif pid == 0:\n    return 3 * x\n"
+            "os.waitpid(pid, 0)\nreturn 2 * x",
+            PASSED,
+            "",
+        ),
     ],
 )
 def test_each_way_to_fail_has_its_verdict(tmp_path, body, verdict, message):
