@@ -30,13 +30,15 @@ function show(subject) {
   place(subject.getBoundingClientRect(), sheet.getBoundingClientRect());
 }
 
+// Below the subject, where nothing is lit; beside it where the window ends.
 function place(box, around) {
-  const right = box.right - around.left + 12;
-  const fits = right + card.offsetWidth <= around.width;
-  const left = fits ? right : box.left - around.left - card.offsetWidth - 12;
-  const top = box.top - around.top + box.height / 2 - card.offsetHeight / 2;
+  const below = box.bottom + card.offsetHeight + 24 < innerHeight;
+  const right = box.right + card.offsetWidth + 12 < around.right;
+  const beside = right ? box.right + 12 : box.left - card.offsetWidth - 12;
+  const left = (below ? (box.left + box.right - card.offsetWidth) / 2 : beside) - around.left;
+  const top = below ? box.bottom + 12 : Math.max(12, innerHeight - card.offsetHeight - 12);
   card.style.left = `${Math.max(0, Math.min(left, around.width - card.offsetWidth))}px`;
-  card.style.top = `${Math.max(0, Math.min(top, around.height - card.offsetHeight))}px`;
+  card.style.top = `${top - around.top}px`;
 }
 
 function hide() {
