@@ -1,0 +1,244 @@
+"""Descent methods against closed-form iterates, SciPy and numpy.linalg."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+from chainrule.math_foundations.calculus import hessian as numerical_hessian
+from chainrule.math_foundations.calculus import numerical_grad
+from chainrule.math_foundations.optimization import (
+    gradient_descent,
+    heavy_ball,
+    lanczos_density,
+    line_search,
+    nesterov,
+    newton,
+    optimal_rates,
+    prob_positive_definite,
+    quadratic,
+    rosenbrock,
+    saddle,
+    sgd,
+    sgd_noise_floor,
+    steps_to,
+    top_hessian_eigenvalue,
+)
+
+PROBLEMS = {
+    "quadratic": quadratic(7.0, 3),
+    "rosenbrock": rosenbrock(1.3, 20.0),
+    "saddle": saddle(),
+    "monkey": saddle(monkey=True),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_gradients_and_hessians_equal_differences(rng, name):
+    problem = PROBLEMS[name]
+    d = len(problem.stationary)
+    for _ in range(5):
+        x = rng.normal(size=d)
+        np.testing.assert_allclose(problem.grad(x), numerical_grad(problem.f, x), atol=1e-6)
+        np.testing.assert_allclose(
+            problem.hessian(x), numerical_hessian(problem.f, x), rtol=1e-4, atol=1e-4
+        )
+    np.testing.assert_allclose(problem.grad(problem.stationary), 0, atol=1e-12)
+
+
+def test_gradient_descent_equals_its_closed_form():
+    problem = quadratic(50.0, 5)
+    curvature = np.geomspace(1, 50, 5)
+    path = gradient_descent(problem.f, problem.grad, np.ones(5), 0.03, 20)
+    k = np.arange(21)[:, None]
+    np.testing.assert_allclose(path.points, (1 - 0.03 * curvature) ** k, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(path.values, 0.5 * (path.points**2) @ curvature, rtol=1e-12)
+    assert path.points.shape == (21, 5)
+
+
+@pytest.mark.parametrize("method", [heavy_ball, nesterov])
+def test_momentum_equals_powers_of_a_two_by_two_matrix(method):
+    problem, lr, beta = quadratic(10.0, 3), 0.05, 0.7
+    path = method(problem.f, problem.grad, np.ones(3), lr, beta, 15)
+    for i, h in enumerate(np.geomspace(1, 10, 3)):
+        if method is heavy_ball:
+            T = np.array([[1 + beta - lr * h, -beta], [1, 0]])
+        else:
+            T = np.array([[(1 + beta) * (1 - lr * h), -beta * (1 - lr * h)], [1, 0]])
+        state = np.array([1.0, 1.0])
+        for k in range(1, 16):
+            state = T @ state
+            assert path.points[k, i] == pytest.approx(state[0], rel=1e-10)
+
+
+def test_a_step_of_two_over_the_curvature_bounces_for_ever():
+    problem = quadratic(100.0, 1)
+
+    def last(lr):
+        return abs(gradient_descent(problem.f, problem.grad, np.ones(1), lr, 1000).points[-1, 0])
+
+    assert last(0.0199) < 1e-4
+    assert last(0.0200) == pytest.approx(1)
+    assert last(0.0201) > 1e4
+
+
+def test_best_settings_at_condition_one_hundred():
+    rates = optimal_rates(1.0, 100.0)
+    assert rates.heavy_ball_momentum == pytest.approx((9 / 11) ** 2, rel=1e-12)
+    assert round(rates.heavy_ball_momentum, 3) == 0.669
+    assert rates.heavy_ball_lr == pytest.approx(4 / 121, rel=1e-12)
+    assert rates.gd_lr == pytest.approx(2 / 101)
+    assert rates.gd_rate == pytest.approx(99 / 101)
+
+
+def test_iterations_to_a_millionth():
+    problem, rates = quadratic(100.0), optimal_rates(1.0, 100.0)
+    start = np.ones(2)
+
+    def count(method, *settings):
+        return steps_to(method(problem.f, problem.grad, start, *settings, 2000), 1e-6)
+
+    best = count(gradient_descent, rates.gd_lr)
+    slow = count(gradient_descent, 1 / 100)
+    ball = count(heavy_ball, rates.heavy_ball_lr, rates.heavy_ball_momentum)
+    assert best == pytest.approx(np.log(1e-6) / np.log(rates.gd_rate), rel=0.02)
+    assert slow == pytest.approx(np.log(1e-6 * np.sqrt(2)) / np.log(0.99), rel=0.02)
+    assert ball < 110
+    ahead = count(nesterov, rates.nesterov_lr, rates.nesterov_momentum)
+    assert ball < ahead < 200
+    assert steps_to(gradient_descent(problem.f, problem.grad, start, 1e-5, 10), 1e-6) == np.inf
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_setting_beats_the_best_rates(seed):
+    rng = np.random.default_rng(seed)
+    mu, L = 1.0, float(rng.uniform(5, 300))
+    rates = optimal_rates(mu, L)
+
+    def radius(lr, beta):
+        return max(
+            abs(np.linalg.eigvals([[1 + beta - lr * h, -beta], [1, 0]])).max() for h in (mu, L)
+        )
+
+    best = radius(rates.heavy_ball_lr, rates.heavy_ball_momentum)
+    assert best == pytest.approx(rates.heavy_ball_rate, abs=1e-6)
+    for _ in range(200):
+        lr = rates.heavy_ball_lr * rng.uniform(0.7, 1.3)
+        beta = min(0.999, rates.heavy_ball_momentum * rng.uniform(0.7, 1.3))
+        assert radius(lr, beta) >= best - 1e-6
+    for lr in rates.gd_lr * rng.uniform(0.5, 1.5, size=50):
+        assert max(abs(1 - lr * mu), abs(1 - lr * L)) >= rates.gd_rate - 1e-12
+
+
+def test_newton_solves_a_quadratic_in_one_step_and_finds_saddles(rng):
+    problem = quadratic(1e4, 5)
+    path = newton(problem.f, problem.grad, problem.hessian, rng.normal(size=5), 1)
+    np.testing.assert_allclose(path.points[-1], 0, atol=1e-12)
+    s = saddle()
+    path = newton(s.f, s.grad, s.hessian, np.array([0.5, 0.5]), 1)
+    np.testing.assert_allclose(path.points[-1], 0, atol=1e-12)
+    damped = newton(problem.f, problem.grad, problem.hessian, np.ones(5), 1, damping=1.0)
+    np.testing.assert_allclose(damped.points[-1], 1 / (np.geomspace(1, 1e4, 5) + 1))
+
+
+def test_newton_and_scipy_find_the_same_minimum():
+    problem, start = rosenbrock(), np.array([-1.2, 1.0])
+    path = newton(problem.f, problem.grad, problem.hessian, start, 10)
+    peer = scipy.optimize.minimize(
+        problem.f, start, jac=problem.grad, hess=problem.hessian, method="trust-exact", tol=1e-10
+    )
+    np.testing.assert_allclose(path.points[-1], peer.x, atol=1e-7)
+    np.testing.assert_allclose(path.points[-1], problem.stationary, atol=1e-9)
+
+
+def test_line_search_never_climbs():
+    problem = rosenbrock()
+    path = line_search(problem.f, problem.grad, np.array([-1.2, 1.0]), 500)
+    assert np.all(np.diff(path.values) <= 0)
+    assert path.values[-1] < 0.1
+    fixed = line_search(problem.f, problem.grad, problem.stationary, 3)
+    np.testing.assert_array_equal(fixed.points[-1], problem.stationary)
+
+
+def test_escape_from_a_saddle_takes_the_logarithm_of_the_start():
+    s = saddle()
+    offsets = 10.0 ** -np.arange(2, 11)
+    times = []
+    for eps in offsets:
+        path = gradient_descent(s.f, s.grad, np.array([1.0, eps]), 0.1, 400)
+        times.append(np.flatnonzero(np.abs(path.points[:, 1]) > 1)[0])
+    slope = np.polyfit(np.log(1 / offsets), times, 1)[0]
+    assert slope == pytest.approx(1 / np.log(1.1), rel=0.01)
+
+
+@pytest.mark.parametrize("lr", [0.01, 0.1, 0.5])
+def test_noise_floor_is_what_sgd_settles_at(rng, lr):
+    problem = quadratic(2.0, 1)
+    path = sgd(problem.f, problem.grad, np.zeros(1), lr, 0.3, 60_000, rng)
+    assert np.mean(path.values[1000:]) == pytest.approx(sgd_noise_floor(lr, 0.3, 2.0), rel=0.1)
+
+
+def test_noise_floor_is_linear_in_a_small_rate():
+    floors = [sgd_noise_floor(lr, 1.0, 1.0) for lr in (1e-4, 1e-3)]
+    assert np.log10(floors[1] / floors[0]) == pytest.approx(1, abs=1e-3)
+    with pytest.raises(ValueError, match=r"between 0 and 2/L = 0\.02, got 0\.02"):
+        sgd_noise_floor(0.02, 1.0, 100.0)
+
+
+def test_random_hessians_are_rarely_positive_definite(rng):
+    shares = [prob_positive_definite(n, 40_000, rng) for n in (1, 2, 3, 4)]
+    exact = [0.5, (2 - np.sqrt(2)) / 4]
+    for share, p in zip(shares, exact, strict=False):
+        assert abs(share - p) < 4 * np.sqrt(p * (1 - p) / 40_000)
+    assert shares[2] == pytest.approx(0.026, abs=0.004)
+    assert shares[3] == pytest.approx(0.003, abs=0.0015)
+
+
+def test_top_eigenvalue_equals_numpy(rng):
+    A = rng.normal(size=(11, 11))
+    H = A @ A.T
+    value, v = top_hessian_eigenvalue(lambda x: H @ x, rng.normal(size=11), 500, rng)
+    exact = np.linalg.eigvalsh(H)[-1]
+    assert value == pytest.approx(exact, rel=1e-6)
+    np.testing.assert_allclose(H @ v, exact * v, atol=1e-3 * exact)
+    problem = rosenbrock()
+    x = np.array([0.3, -0.2])
+    value, _ = top_hessian_eigenvalue(problem.grad, x, 300, rng)
+    spectrum = np.linalg.eigvalsh(problem.hessian(x))
+    assert value == pytest.approx(spectrum[np.argmax(np.abs(spectrum))], rel=1e-5)
+    assert top_hessian_eigenvalue(lambda x: np.ones(3), np.ones(3), 5, rng)[0] == 0.0
+
+
+def test_lanczos_density_is_a_quadrature_of_the_spectrum(rng):
+    A = rng.normal(size=(40, 40))
+    H = A + A.T
+    exact = np.linalg.eigvalsh(H)
+    nodes, weights = lanczos_density(lambda v: H @ v, 40, 12, rng, probes=200)
+    assert weights.sum() == pytest.approx(1)
+    assert np.all(weights >= 0)
+    assert np.all(np.diff(nodes) >= 0)
+    for power in (1, 2, 3, 4):
+        scale = np.mean(np.abs(exact) ** power)
+        assert weights @ nodes**power == pytest.approx(np.mean(exact**power), abs=0.1 * scale)
+    assert nodes[-1] == pytest.approx(exact[-1], rel=0.02)
+
+
+def test_lanczos_density_is_exact_for_its_probe(rng):
+    H = np.diag([1.0, 1.0, 2.0, 5.0])
+    nodes, weights = lanczos_density(lambda v: H @ v, 4, 10, rng)
+    np.testing.assert_allclose(nodes, [1, 2, 5], atol=1e-10)
+    full, _ = lanczos_density(lambda v: np.diag([1.0, 2.0, 3.0]) @ v, 3, 3, rng)
+    np.testing.assert_allclose(full, [1, 2, 3], atol=1e-10)
+    assert weights.sum() == pytest.approx(1)
+
+
+def test_bad_arguments_are_named(rng):
+    with pytest.raises(ValueError, match="kappa >= 1"):
+        quadratic(0.5)
+    with pytest.raises(ValueError, match="0 < mu <= L"):
+        optimal_rates(2.0, 1.0)
+    with pytest.raises(ValueError, match="at least 1"):
+        prob_positive_definite(0, 5, rng)
+    with pytest.raises(ValueError, match="at least 1"):
+        lanczos_density(lambda v: v, 0, 5, rng)
+    with pytest.raises(ValueError, match="iters"):
+        top_hessian_eigenvalue(lambda x: x, np.ones(2), 0, rng)
