@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 from site_sample import REPOSITORY, small_course, write
 
+from chainrule.course import serve
 from chainrule.course.serve import DEFAULT_PORT, PortError, open_server
 
 MAIN = "from chainrule.course.cli import main; main()"
@@ -135,6 +136,18 @@ def test_a_port_asked_for_and_taken_is_one_clear_line(checkout):
     assert errors == (
         f"chainrule: port {port} is taken or not allowed: give another --port, or none\n"
     )
+
+
+def test_a_window_opens_only_where_there_is_a_desktop(monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert not serve._open_browser("http://127.0.0.1:1/")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert serve._open_browser("http://127.0.0.1:1/")
+    assert opened == ["http://127.0.0.1:1/"]
 
 
 def test_a_port_that_does_not_exist(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -96,10 +98,11 @@ def serve(
 
 
 def _open_browser(address: str) -> bool:
-    """Open a graphical browser; a text browser would take over the terminal."""
+    """Open a window; without a desktop only a text browser is left, which takes the terminal."""
+    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform.startswith("linux") and not desktop:
+        return False
     try:
-        return not isinstance(webbrowser.get(), webbrowser.GenericBrowser) and webbrowser.open(
-            address
-        )
+        return webbrowser.open(address)
     except webbrowser.Error:
         return False
