@@ -36,7 +36,7 @@ __all__ = [
 Model = Callable[[Sequence[int]], Array]
 
 
-def nats_to_bits(nats: float | int) -> float:
+def nats_to_bits(nats: float) -> float:
     """Divide by ln 2: 1.284 nats are 1.852 bits.
 
     Equation: math-foundations/information-theory.md#eq-nats-to-bits
@@ -44,7 +44,7 @@ def nats_to_bits(nats: float | int) -> float:
     return nats / log(2)
 
 
-def entropy(p: Float[Array, "*symbols"], base: float | int = e) -> float:
+def entropy(p: Float[Array, "*symbols"], base: float = e) -> float:
     """The mean surprise Σ −p log p: the shortest mean code length. 0·log 0 counts as 0.
 
     Equation: math-foundations/information-theory.md#eq-entropy
@@ -53,7 +53,7 @@ def entropy(p: Float[Array, "*symbols"], base: float | int = e) -> float:
 
 
 def cross_entropy(
-    p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float | int = e
+    p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float = e
 ) -> float:
     """Σ −p log q: the mean code length when symbols come from p and the code was made for q.
 
@@ -68,7 +68,7 @@ def cross_entropy(
         return float(-np.sum(p[happens] * np.log(q[happens]))) / log(base)
 
 
-def kl(p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float | int = e) -> float:
+def kl(p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float = e) -> float:
     """KL(p‖q) = Σ p log(p/q): the code length wasted by using q's code for symbols from p.
 
     Equation: math-foundations/information-theory.md#eq-kl
@@ -80,7 +80,7 @@ def kl(p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float | i
         return float(np.sum(p[happens] * (np.log(p[happens]) - np.log(q[happens])))) / log(base)
 
 
-def js(p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float | int = e) -> float:
+def js(p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float = e) -> float:
     """Jensen–Shannon divergence: the mean KL of p and q to their midpoint; symmetric, ≤ log 2.
 
     Equation: math-foundations/information-theory.md#eq-js
@@ -89,7 +89,7 @@ def js(p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float | i
     return (kl(p, middle, base) + kl(q, middle, base)) / 2
 
 
-def mutual_information(joint: Float[Array, "x y"], base: float | int = e) -> float:
+def mutual_information(joint: Float[Array, "x y"], base: float = e) -> float:
     """What knowing one variable says about the other: KL(joint ‖ product of its marginals).
 
     Equation: math-foundations/information-theory.md#eq-mutual-information
@@ -98,7 +98,7 @@ def mutual_information(joint: Float[Array, "x y"], base: float | int = e) -> flo
     return kl(joint, independent, base)
 
 
-def conditional_entropy(joint: Float[Array, "x y"], base: float | int = e) -> float:
+def conditional_entropy(joint: Float[Array, "x y"], base: float = e) -> float:
     """H(Y|X): what remains unknown of the column when the row is known; H(X,Y) − H(X).
 
     Equation: math-foundations/information-theory.md#eq-conditional-entropy

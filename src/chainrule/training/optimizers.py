@@ -39,7 +39,6 @@ __all__ = [
     "wsd",
 ]
 
-Real = float | int
 Group = dict[str, Any]
 
 _BLOCK = 128_000  # bytes: the few blocks that one update touches fit a core's cache
@@ -74,7 +73,7 @@ class ParamGroups(list[Group]):
             raise ValueError("a parameter is listed twice: it would be updated twice a step")
 
     @classmethod
-    def matrices_decay(cls, params: Iterable[Tensor], weight_decay: Real) -> ParamGroups:
+    def matrices_decay(cls, params: Iterable[Tensor], weight_decay: float) -> ParamGroups:
         """Two groups: matrices with this decay; gains and biases, which are vectors, with none."""
         params = list(params)
         matrices = [p for p in params if p.ndim >= 2]
@@ -246,10 +245,10 @@ class SGD(_FlatOptimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: Real = 1e-3,
-        momentum: Real = 0.0,
-        dampening: Real = 0.0,
-        weight_decay: Real = 0.0,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
         nesterov: bool = False,
     ):
         if nesterov and (momentum <= 0 or dampening != 0):
@@ -301,10 +300,10 @@ class AdamW(_FlatOptimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: Real = 1e-3,
+        lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: Real = 1e-2,
+        weight_decay: float = 1e-2,
     ):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
@@ -345,10 +344,10 @@ class Adam(AdamW):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: Real = 1e-3,
+        lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: Real = 0.0,
+        weight_decay: float = 0.0,
     ):
         super().__init__(params, lr, betas, eps, weight_decay)
 
@@ -365,9 +364,9 @@ class Lion(_FlatOptimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: Real = 1e-4,
+        lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: Real = 0.0,
+        weight_decay: float = 0.0,
     ):
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay)
 
@@ -436,11 +435,11 @@ class Adafactor(_MatrixOptimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: Real = 1e-2,
+        lr: float = 1e-2,
         beta2_decay: float = -0.8,
         eps: tuple[float | None, float] = (None, 1e-3),
         d: float = 1.0,
-        weight_decay: Real = 0.0,
+        weight_decay: float = 0.0,
     ):
         super().__init__(
             params, lr=lr, beta2_decay=beta2_decay, eps=eps, d=d, weight_decay=weight_decay
@@ -522,9 +521,9 @@ class Muon(_MatrixOptimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: Real = 1e-3,
-        weight_decay: Real = 0.1,
-        momentum: Real = 0.95,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
         nesterov: bool = True,
         ns_steps: int = 5,
         adjust_lr_fn: str = "original",
@@ -567,8 +566,8 @@ class Muon(_MatrixOptimizer):
 
 def clip_grad_norm_(
     params: Iterable[Tensor],
-    max_norm: Real,
-    norm_type: Real = 2.0,
+    max_norm: float,
+    norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
 ) -> float:
     """Scale all gradients by one factor so that their joint norm is at most ``max_norm``.
@@ -599,7 +598,7 @@ def clip_grad_norm_(
     return norm
 
 
-def clip_grad_value_(params: Iterable[Tensor], clip_value: Real) -> None:
+def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
     """Clip every number of every gradient to ±``clip_value``: the direction changes."""
     for p in params:
         if p.grad is not None:
@@ -609,7 +608,7 @@ def clip_grad_value_(params: Iterable[Tensor], clip_value: Real) -> None:
 # ---- learning rate schedules -----------------------------------------------------------------
 
 
-def warmup_cosine(step: int, lr: Real, warmup: int, total: int, final: Real = 0.0) -> float:
+def warmup_cosine(step: int, lr: float, warmup: int, total: int, final: float = 0.0) -> float:
     """Linear to ``lr`` in ``warmup`` steps, then half a cosine down to ``final`` at ``total``.
 
     Steps count from 0: the first has rate lr/warmup, step ``warmup`` the full one.
@@ -623,7 +622,7 @@ def warmup_cosine(step: int, lr: Real, warmup: int, total: int, final: Real = 0.
     return final + (lr - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def warmup_linear(step: int, lr: Real, warmup: int, total: int, final: Real = 0.0) -> float:
+def warmup_linear(step: int, lr: float, warmup: int, total: int, final: float = 0.0) -> float:
     """Linear to ``lr`` in ``warmup`` steps, then linear down to ``final`` at ``total``.
 
     Equation: training/optimizers.md#eq-warmup-linear
@@ -635,7 +634,7 @@ def warmup_linear(step: int, lr: Real, warmup: int, total: int, final: Real = 0.
     return lr + (final - lr) * progress
 
 
-def wsd(step: int, lr: Real, warmup: int, total: int, decay: int, final: Real = 0.0) -> float:
+def wsd(step: int, lr: float, warmup: int, total: int, decay: int, final: float = 0.0) -> float:
     """Warm-up, stable, decay: ``lr`` until ``decay`` steps before ``total``, then linear.
 
     Equation: training/optimizers.md#eq-wsd
@@ -650,7 +649,7 @@ def wsd(step: int, lr: Real, warmup: int, total: int, decay: int, final: Real = 
     return lr + (final - lr) * progress
 
 
-def inverse_sqrt(step: int, lr: Real, warmup: int) -> float:
+def inverse_sqrt(step: int, lr: float, warmup: int) -> float:
     """Linear to ``lr`` in ``warmup`` steps, then falling as 1/√step.
 
     Equation: training/optimizers.md#eq-inverse-sqrt
