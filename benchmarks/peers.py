@@ -51,7 +51,8 @@ def with_chainrule() -> Step:
     from chainrule.training.loss_functions import cross_entropy
     from chainrule.training.optimizers import SGD
 
-    first, second = Linear(64, 64), Linear(64, 10)
+    rng = np.random.default_rng(0)
+    first, second = Linear(64, 64, rng=rng), Linear(64, 10, rng=rng)
     for layer, w, b in zip((first, second), weights()[::2], weights()[1::2], strict=True):
         layer.weight.data[...], layer.bias.data[...] = w.T, b
     model = Sequential(first, ReLU(), second)
@@ -137,9 +138,9 @@ def with_mygrad() -> Step:
 
 def with_tinygrad() -> Step:
     """tinygrad, its step compiled once (TinyJit) as its documentation advises."""
-    from tinygrad import Tensor, TinyJit, nn
+    from tinygrad import Context, Tensor, TinyJit, nn
 
-    parameters = [Tensor(array).requires_grad_() for array in weights()]
+    parameters = [Tensor(array) for array in weights()]
     optimizer = nn.optim.SGD(parameters, lr=RATE)
 
     @TinyJit
@@ -149,11 +150,10 @@ def with_tinygrad() -> Step:
         logits = (images @ w1 + b1).relu() @ w2 + b2
         loss = logits.sparse_categorical_crossentropy(labels)
         loss.backward()
-        optimizer.step()
-        return loss.realize()
+        return loss.realize(*optimizer.schedule_step())
 
     def step(images, labels):
-        with Tensor.train():
+        with Context(TRAINING=1):
             return compiled(Tensor(images), Tensor(labels.astype(np.int32))).item()
 
     return step

@@ -1,0 +1,77 @@
+"""The benchmarks compare what they say they compare."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import peers, scaling, timing
+from benchmarks.__main__ import BENCHMARKS, table
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_contestants_take_turns():
+    calls = []
+    seconds = timing.interleave(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, warm_up=1
+    )
+    assert "".join(calls) == "abababab"
+    assert [len(times) for times in seconds.values()] == [3, 3]
+
+
+def test_ratio_is_taken_within_rounds():
+    slow_machine = np.array([1.0, 10.0, 1.0])
+    assert timing.median_ratio(list(2 * slow_machine), list(slow_machine)) == 2
+
+
+def test_slope_of_a_power_law():
+    sizes = (3, 5, 11, 23)
+    assert scaling.slope(sizes, [7 * s**1.7 for s in sizes]) == pytest.approx(1.7)
+
+
+def test_flops_of_a_step_against_a_count_by_hand():
+    size = {"batch": 2, "time": 3, "layers": 5, "heads": 7, "width": 14, "vocab": 11}
+    d, n = 14, 3
+    forward = 2 * n * (5 * 12 * d * d + 11 * d) + 4 * n * n * d * 5
+    assert scaling.flops(size) == 3 * 2 * forward
+
+
+@pytest.mark.parametrize("name", [name for name in peers.CONTESTANTS if name != "micrograd"])
+def test_every_engine_takes_the_same_steps(name):
+    pytest.importorskip(name)
+    if name == "tinygrad":
+        from tinygrad import Device
+
+        try:
+            Device.DEFAULT  # noqa: B018
+        except RuntimeError:
+            pytest.skip("tinygrad needs clang; type: apt-get install clang")
+    batches = peers.data()[:3]
+    ours, theirs = peers.with_chainrule(), peers.CONTESTANTS[name]()
+    for batch in batches:
+        assert theirs(*batch) == pytest.approx(ours(*batch), rel=1e-5)
+
+
+def test_micrograd_takes_the_same_step():
+    pytest.importorskip("micrograd")
+    images, labels = peers.data()[0]
+    few = images[:2], labels[:2]
+    ours, theirs = peers.with_chainrule(), peers.with_micrograd()
+    for _ in range(2):
+        assert theirs(*few) == pytest.approx(ours(*few), rel=1e-5)
+
+
+def test_unknown_benchmark_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "speed"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    names = ", ".join(BENCHMARKS)
+    assert done.stderr == f"benchmarks: no speed; choose from {names}\n"
+
+
+def test_table_is_markdown():
+    assert table([{"a_b": 1, "c": "x"}]) == "| a b | c |\n| --- | --- |\n| 1 | x |"
