@@ -65,7 +65,7 @@ def cross_entropy(
     _check_distribution(q, "q")
     happens = p > 0
     with np.errstate(divide="ignore"):
-        return float(-np.sum(p[happens] * np.log(q[happens]))) / log(base)
+        return float(0.0 - np.sum(p[happens] * np.log(q[happens]))) / log(base)
 
 
 def kl(p: Float[Array, "*symbols"], q: Float[Array, "*symbols"], base: float = e) -> float:
@@ -160,7 +160,8 @@ def huffman(p: Float[Array, "symbols"]) -> list[str]:
     """An optimal prefix code: one string of 0 and 1 for each symbol, in the order of ``p``.
 
     Join the two least likely groups until one is left; each join puts a bit in front. The mean
-    length is at least the entropy in bits and less than one bit above it.
+    length is at least the entropy in bits, and less than one bit above it if no symbol is
+    impossible.
 
     Equation: math-foundations/information-theory.md#eq-huffman-length
     Source: Huffman, A method for the construction of minimum-redundancy codes, 1952.

@@ -96,7 +96,7 @@ class Categorical:
         Equation: math-foundations/probability.md#eq-entropy
         """
         possible = self.probs > 0
-        return float(-np.sum(self.probs[possible] * self.log_probs[possible]))
+        return float(0.0 - np.sum(self.probs[possible] * self.log_probs[possible]))
 
     def sample(self, rng: np.random.Generator, n: int) -> Int[Array, "n"]:
         """n independent outcomes: where n uniform numbers fall among the summed probabilities."""
