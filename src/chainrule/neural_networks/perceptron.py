@@ -109,6 +109,7 @@ class Perceptron:
         An update made after ``t`` examples is missing from the first ``t`` of the averaged
         vectors, so the mean is the last vector minus the sum of t·update, over the count.
 
+        Equation: neural-networks/perceptron.md#eq-averaged-perceptron
         Source: Freund and Schapire, Large margin classification using the perceptron
         algorithm, 1999.
         """

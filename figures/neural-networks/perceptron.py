@@ -1,0 +1,255 @@
+"""Figures of neural-networks/perceptron.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from chainrule.course.figures import COLORS, figure
+from chainrule.neural_networks.perceptron import (
+    Perceptron,
+    add_bias_column,
+    novikoff_bound,
+    sigmoid,
+)
+
+SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+AND = np.array([-1, -1, -1, 1])
+XOR = np.array([-1, 1, 1, -1])
+
+
+def _examples(ax, points, labels, size=70):
+    for label, marker, colour in ((1, "o", "vermillion"), (-1, "s", "blue")):
+        chosen = points[labels == label]
+        ax.scatter(*chosen.T, s=size, marker=marker, color=COLORS[colour], zorder=4)
+
+
+def _half_planes(ax, w, b, low=-0.5, high=1.5):
+    """Shade both sides of the boundary of a neuron in the plane, and draw the boundary."""
+    x, y = np.meshgrid(np.linspace(low, high, 400), np.linspace(low, high, 400))
+    score = w[0] * x + w[1] * y + b
+    ax.contourf(x, y, score, levels=[-1e9, 0, 1e9], colors=["#dcebf6", "#fbe6da"])
+    ax.contour(x, y, score, levels=[0], colors=COLORS["black"], linewidths=1.6)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_aspect("equal")
+
+
+@figure("neuron")
+def neuron(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.1), width_ratios=[1.5, 1])
+    inputs = {2.0: ("$x_1$", "3"), 1.0: ("$x_2$", "2"), 0.0: ("1", "−4")}
+    centre = np.array([2.0, 1.0])
+    for height, (name, weight) in inputs.items():
+        start = np.array([0.0, height])
+        way = (centre - start) / np.linalg.norm(centre - start)
+        left.annotate(
+            "",
+            centre - 0.36 * way,
+            start + 0.27 * way,
+            arrowprops={"arrowstyle": "-|>", "color": COLORS["black"], "linewidth": 1.4},
+        )
+        left.add_patch(plt.Circle(start, 0.25, facecolor="#f1f1f1", edgecolor=COLORS["grey"]))
+        left.text(*start, name, ha="center", va="center", fontsize=12)
+        x, y = start + 0.42 * (centre - start)
+        left.text(x, y + 0.16, f"· {weight}", ha="center", color=COLORS["vermillion"], fontsize=12)
+    for x, label in ((2.0, "Σ"), (3.3, "≥ 0 ?")):
+        left.add_patch(
+            plt.Circle((x, 1.0), 0.34, facecolor="white", edgecolor=COLORS["black"], linewidth=1.4)
+        )
+        left.text(x, 1.0, label, ha="center", va="center", fontsize=13 if x < 3 else 10)
+    arrow = {"arrowstyle": "-|>", "color": COLORS["black"], "linewidth": 1.4}
+    left.annotate("", (2.95, 1.0), (2.35, 1.0), arrowprops=arrow)
+    left.text(2.65, 1.12, "$s$", ha="center", fontsize=12)
+    left.annotate("", (4.25, 1.0), (3.65, 1.0), arrowprops=arrow)
+    left.text(4.3, 1.0, "+1 or −1", va="center", fontsize=11)
+    left.set_xlim(-0.3, 5.5)
+    left.set_ylim(-0.4, 2.4)
+    left.set_aspect("equal")
+    left.axis("off")
+    _half_planes(right, (3, 2), -4)
+    _examples(right, SQUARE, AND)
+    right.text(0.05, 0.42, "−1", color=COLORS["blue"], fontsize=12)
+    right.text(1.2, 1.22, "+1", color=COLORS["vermillion"], fontsize=12)
+    right.set_xticks([0, 1])
+    right.set_yticks([0, 1])
+    right.set_xlabel("$x_1$")
+    right.set_ylabel("$x_2$")
+    return fig
+
+
+@figure("distance")
+def distance(plt):
+    fig, ax = plt.subplots(figsize=(7, 4.2))
+    w, b = np.array([3.0, 4.0]), -5.0
+    unit = w / 5
+    x = np.array([-3.0, 6.0])
+    ax.plot(x, (5 - 3 * x) / 4, color=COLORS["black"])
+    along = {"rotation": -36.9, "rotation_mode": "anchor"}
+    ax.text(-2.7, (5 + 3 * 2.7) / 4 + 0.1, "score 0", **along)
+    for level in (-5, 5, 10, 15):
+        ax.plot(x, (5 + level - 3 * x) / 4, ":", color=COLORS["grey"], linewidth=1)
+        at = -2.3 if level < 0 else 4.5
+        label = f"score {level}".replace("-", "−")
+        ax.text(at, (5 + level - 3 * at) / 4 + 0.1, label, color=COLORS["grey"], **along)
+    for point, name, side in (
+        (np.array([3.0, 4.0]), "(3, 4)\nscore 20", 1),
+        (np.array([0.0, 0.0]), "(0, 0)\nscore −5", -1),
+    ):
+        t = (w @ point + b) / 5
+        foot = point - t * unit
+        colour = COLORS["vermillion" if side > 0 else "blue"]
+        ax.plot(*np.stack([point, foot]).T, color=colour, linewidth=2.4)
+        ax.plot(*point, "o" if side > 0 else "s", color=colour, markersize=8)
+        align = {"va": "center"} if side > 0 else {"va": "top", "ha": "right"}
+        ax.text(point[0] + 0.18 * side, point[1] - 0.15, name, color=colour, **align)
+        middle = (point + foot) / 2
+        length = f"{t:.0f}".replace("-", "−")
+        ax.text(middle[0] - 0.2, middle[1] + 0.15, length, color=colour, ha="right")
+    start = np.array([3.4, -1.3])
+    ax.annotate(
+        "",
+        start + unit,
+        start,
+        arrowprops={"arrowstyle": "-|>", "color": COLORS["black"], "linewidth": 2},
+    )
+    ax.text(*(start + unit + [0.1, 0]), "w/‖w‖")
+    ax.set_aspect("equal")
+    ax.set_xlim(-3, 6)
+    ax.set_ylim(-1.6, 4.7)
+    ax.set_xlabel("$x_1$")
+    ax.set_ylabel("$x_2$")
+    return fig
+
+
+@figure("activations-losses")
+def activations_losses(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
+    x = np.linspace(-1, 3, 801)
+    left.plot([-1, 1, 1, 3], [0, 0, 1, 1], color=COLORS["black"], linewidth=1, label="step")
+    for c, colour in ((16, "vermillion"), (4, "orange"), (1, "blue")):
+        left.plot(x, sigmoid(c * (x - 1)), color=COLORS[colour], label=f"c = {c}")
+    left.axvline(1, color=COLORS["grey"], linewidth=0.8, linestyle=":")
+    left.set_title("σ(c·(x − 1))")
+    left.set_xlabel("x")
+    left.set_yticks([0, 0.5, 1])
+    left.legend(loc="lower right")
+    m = np.linspace(-2.2, 3.2, 541)
+    right.plot([-2.2, 0, 0, 3.2], [1, 1, 0, 0], color=COLORS["black"], linewidth=1, label="mistake")
+    right.plot(m, np.maximum(0, -m), color=COLORS["vermillion"], label="perceptron")
+    right.plot(m, np.log1p(np.exp(-m)), color=COLORS["blue"], label="logistic")
+    right.plot(m, (1 - m) ** 2 / 2, color=COLORS["green"], linestyle="--", label="½(s − y)²")
+    right.set_ylim(-0.1, 2.4)
+    right.set_title("the price of a score")
+    right.set_xlabel("y·s: wrong ← 0 → right")
+    right.legend(loc="upper center", bbox_to_anchor=(0.62, 1.0))
+    return fig
+
+
+@figure("and-updates")
+def and_updates(plt):
+    moments = (2, 5, 12, 18)
+    fig, axes = plt.subplots(1, 4, figsize=(7, 2.7), sharey=True)
+    w, b, updates = np.zeros(2), 0.0, 0
+    panels = iter(zip(axes, moments, strict=True))
+    ax, moment = next(panels)
+    while ax is not None:
+        for x, label in zip(SQUARE, AND, strict=True):
+            if label * (w @ x + b) <= 0:
+                w, b, updates = w + label * x, b + label, updates + 1
+                if updates == moment:
+                    _half_planes(ax, w, b)
+                    _examples(ax, SQUARE, AND, size=45)
+                    ax.set_title(f"after {updates}")
+                    ax.set_xlabel(f"w = ({w[0]:.0f}, {w[1]:.0f})\nb = {b:.0f}".replace("-", "−"))
+                    ax.set_xticks([0, 1])
+                    ax.set_yticks([0, 1])
+                    ax, moment = next(panels, (None, None))
+    return fig
+
+
+def _bound_and_updates(X, y, normal):
+    p = Perceptron(2)
+    p.fit(X, y, max_epochs=200_000)
+    return novikoff_bound(add_bias_column(X), y, normal), p.updates
+
+
+@figure("bound")
+def bound(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.9))
+    found = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        wanted = 10 ** rng.uniform(-2.3, -0.3)
+        normal = rng.normal(size=3)
+        normal /= np.linalg.norm(normal)
+        X = rng.normal(size=(5_000, 2))
+        scores = add_bias_column(X) @ normal
+        keep = np.flatnonzero(np.abs(scores) > wanted)[:2000]
+        keep = keep[np.argsort(np.abs(scores[keep]))[:40]]  # the hardest, in a random order
+        rng.shuffle(keep)
+        found.append(_bound_and_updates(X[keep], np.sign(scores[keep]), normal))
+    found = np.array(found)
+    ax.loglog(*found.T, ".", color=COLORS["blue"], markersize=5, label="random data")
+    scaled = [
+        _bound_and_updates(SQUARE * [1, scale], AND, np.array([2, 2 / scale, -3]))
+        for scale in (1, 3, 10, 30, 100)
+    ]
+    ax.loglog(*np.array(scaled).T, "x", color=COLORS["black"], label="AND, x₂ times 1 to 100")
+    ends = np.array([2, 1.3 * max(found[:, 0].max(), scaled[-1][0])])
+    ax.loglog(ends, ends, color=COLORS["vermillion"])
+    ax.fill_between(ends, ends, 1e7, color="#f1f1f1", linewidth=0)
+    ax.text(60, 3e3, "impossible", color=COLORS["grey"])
+    ax.text(7e3, 1.3e4, "corrections = bound", color=COLORS["vermillion"], ha="right")
+    ax.legend(loc="lower right")
+    ax.set_ylim(0.8, ends[1])
+    ax.set_xlim(*ends)
+    ax.set_xlabel("the bound (R/γ)²")
+    ax.set_ylabel("corrections until no mistake")
+    return fig
+
+
+@figure("xor")
+def xor(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
+    _half_planes(left, (-1, -1), 1.5)
+    _examples(left, SQUARE, XOR)
+    left.text(0.12, -0.03, "wrong", va="center")
+    left.set_xticks([0, 1])
+    left.set_yticks([0, 1])
+    left.set_xlabel("$x_1$")
+    left.set_ylabel("$x_2$")
+    total, both = SQUARE.sum(axis=1), SQUARE.prod(axis=1)
+    x, y = np.meshgrid(np.linspace(-0.4, 2.4, 400), np.linspace(-0.6, 1.6, 400))
+    score = x - 2 * y - 0.5
+    right.contourf(x, y, score, levels=[-1e9, 0, 1e9], colors=["#dcebf6", "#fbe6da"])
+    right.contour(x, y, score, levels=[0], colors=COLORS["black"], linewidths=1.6)
+    _examples(right, np.stack([total, both], axis=1), XOR)
+    right.text(1, -0.18, "(0, 1) and (1, 0)", ha="center", va="top")
+    right.text(0, 0.15, "(0, 0)", ha="center")
+    right.text(1.9, 1.1, "(1, 1)", ha="right", va="center")
+    right.set_xticks([0, 1, 2])
+    right.set_yticks([0, 1])
+    right.set_xlabel("$x_1 + x_2$")
+    right.set_ylabel("$x_1x_2$")
+    right.set_aspect("equal")
+    return fig
+
+
+@figure("digit-weights")
+def digit_weights(plt):
+    digits = load_digits()
+    X, order = digits.data / 16, np.random.default_rng(0).permutation(1797)
+    train = order[:1437]
+    fig, axes = plt.subplots(2, 5, figsize=(7, 3.1))
+    for digit, ax in enumerate(axes.flat):
+        p = Perceptron(64)
+        p.fit(X[train], np.where(digits.target[train] == digit, 1, -1), 20)
+        weights = p.averaged().weights.reshape(8, 8)
+        most = np.abs(weights).max()
+        ax.imshow(weights, cmap="RdBu_r", vmin=-most, vmax=most)
+        ax.set_title(str(digit))
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+    return fig
