@@ -100,9 +100,9 @@ def test_iterations_to_a_millionth():
     best = count(gradient_descent, rates.gd_lr)
     slow = count(gradient_descent, 1 / 100)
     ball = count(heavy_ball, rates.heavy_ball_lr, rates.heavy_ball_momentum)
-    assert best == pytest.approx(np.log(1e-6) / np.log(rates.gd_rate), rel=0.02)
-    assert slow == pytest.approx(np.log(1e-6 * np.sqrt(2)) / np.log(0.99), rel=0.02)
-    assert ball < 110
+    assert best == np.ceil(np.log(1e-6 / np.sqrt(2)) / np.log(rates.gd_rate)) == 709
+    assert slow == np.ceil(np.log(1e-6) / np.log(0.99)) == 1375
+    assert ball == 95
     ahead = count(nesterov, rates.nesterov_lr, rates.nesterov_momentum)
     assert ball < ahead < 200
     assert steps_to(gradient_descent(problem.f, problem.grad, start, 1e-5, 10), 1e-6) == np.inf

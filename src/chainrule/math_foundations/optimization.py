@@ -227,9 +227,9 @@ def sgd(
 
 
 def steps_to(path: Path, tolerance: float) -> float:
-    """The first step after which the distance to 0 is ``tolerance`` of what it was; else inf."""
+    """The first step after which the distance to 0 is at most ``tolerance``; inf if never."""
     distance = np.linalg.norm(path.points, axis=1)
-    reached = np.flatnonzero(distance <= tolerance * distance[0])
+    reached = np.flatnonzero(distance <= tolerance)
     return float(reached[0]) if reached.size else inf
 
 
