@@ -1,0 +1,502 @@
+"""Exercises of math-foundations/probability.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
+from chainrule.math_foundations.calculus import numerical_grad
+from chainrule.math_foundations.probability import softmax
+
+
+@exercise(
+    "Two positive tests",
+    difficulty=1,
+    minutes=10,
+    section="conditional-probability-and-bayes-theorem",
+)
+def posterior_after(tests, prevalence, sensitivity, specificity):
+    """Return the probability that a person is sick after this many tests, all of them positive.
+
+    prevalence is the share of sick people. A test is positive with probability sensitivity for a
+    sick person, and negative with probability specificity for a healthy one. Given the person's
+    health, the tests are independent.
+    """
+    sick = prevalence * sensitivity**tests
+    healthy = (1 - prevalence) * (1 - specificity) ** tests
+    return sick / (sick + healthy)
+
+
+@posterior_after.check
+def one_test_of_the_page(answer, rng):
+    expect_close(answer(1, 0.01, 0.99, 0.95), 1 / 6, what="the probability after one positive test")
+
+
+@posterior_after.check
+def two_tests(answer, rng):
+    expect_close(
+        answer(2, 0.01, 0.99, 0.95),
+        0.798,
+        rtol=1e-3,
+        what="the probability after two positive tests",
+    )
+
+
+@posterior_after.check
+def no_test_leaves_the_prevalence(answer, rng):
+    expect_close(answer(0, 0.2, 0.9, 0.7), 0.2, what="the probability before any test")
+
+
+@posterior_after.check
+def a_simulated_town(answer, rng):
+    sick = rng.random(400_000) < 0.1
+    rate = np.where(sick, 0.8, 0.3)
+    positive = np.all(rng.random((3, sick.size)) < rate, axis=0)
+    expect_close(
+        answer(3, 0.1, 0.8, 0.7),
+        float(sick[positive].mean()),
+        atol=0.02,
+        what="the probability in a simulated town",
+    )
+
+
+@posterior_after.mistake(
+    "You returned how likely the evidence is if the person is sick. The question is the other way "
+    "round: among the people with this evidence, how many are sick?"
+)
+def swaps_the_condition(tests, prevalence, sensitivity, specificity):
+    return sensitivity**tests
+
+
+@posterior_after.mistake(
+    "Your answer would be right if half of all people were sick. Where does the prevalence enter?"
+)
+def forgets_the_prior(tests, prevalence, sensitivity, specificity):
+    sick = sensitivity**tests
+    return sick / (sick + (1 - specificity) ** tests)
+
+
+@posterior_after.mistake(
+    "How often is a healthy person positive? The specificity tells how often they are negative."
+)
+def takes_specificity_for_positives(tests, prevalence, sensitivity, specificity):
+    sick = prevalence * sensitivity**tests
+    return sick / (sick + (1 - prevalence) * specificity**tests)
+
+
+@posterior_after.mistake(
+    "Right for one test; further tests change nothing in your answer. Each of them multiplies the "
+    "odds again."
+)
+def counts_one_test(tests, prevalence, sensitivity, specificity):
+    sick = prevalence * sensitivity
+    return sick / (sick + (1 - prevalence) * (1 - specificity))
+
+
+@exercise(
+    "A logarithm that survives",
+    difficulty=2,
+    minutes=15,
+    section="softmax-as-probability-distribution",
+)
+def log_sum_exp(x):
+    """Return log Σ exp(x) along the last axis, finite and exact for entries from −1,000 to 1,000.
+
+    x has shape (…, n), and the result shape (…): a row of n numbers becomes one number.
+    """
+    top = x.max(axis=-1, keepdims=True)
+    return top[..., 0] + np.log(np.exp(x - top).sum(axis=-1))
+
+
+@log_sum_exp.check
+def of_one_two_three(answer, rng):
+    with np.errstate(all="ignore"):
+        received = answer(np.array([1.0, 2.0, 3.0]))
+    expect_close(received, 3.40760596444, what="logsumexp of (1, 2, 3)")
+
+
+@log_sum_exp.check
+def at_a_thousand(answer, rng):
+    for size in (1000.0, -1000.0):
+        with np.errstate(all="ignore"):
+            received = answer(np.array([size, size]))
+        expect_close(
+            received, size + np.log(2), rtol=1e-12, what=f"logsumexp of two times {size:g}"
+        )
+
+
+@log_sum_exp.check
+def rows_far_apart(answer, rng):
+    x = rng.normal(size=(3, 5))
+    shift = np.array([[0.0], [-1000.0], [1000.0]])
+    expected = np.log(np.exp(x).sum(axis=-1)) + shift[:, 0]
+    with np.errstate(all="ignore"):
+        received = answer(x + shift)
+    expect_shape(received, (3,), what="logsumexp of three rows")
+    expect_close(received, expected, rtol=1e-12, what="logsumexp of three rows far apart")
+
+
+@log_sum_exp.mistake("What is exp(1000) in float64, and what is the logarithm of exp(-1000)?")
+def as_written(x):
+    return np.log(np.exp(x).sum(axis=-1))
+
+
+@log_sum_exp.mistake(
+    "Shifting the inputs by m shifts the result by m. You took it away; who puts it back?"
+)
+def never_adds_the_maximum_again(x):
+    return np.log(np.exp(x - x.max(axis=-1, keepdims=True)).sum(axis=-1))
+
+
+@log_sum_exp.mistake(
+    "Right for one row, and for rows of similar size. One maximum for all of them leaves a row "
+    "that lies 1,000 lower with nothing but zeros."
+)
+def one_maximum_for_all_rows(x):
+    top = x.max()
+    return top + np.log(np.exp(x - top).sum(axis=-1))
+
+
+@exercise(
+    "Gradient of the mean surprise",
+    difficulty=2,
+    minutes=20,
+    section="the-derivative",
+)
+def nll_gradient(logits, targets):
+    """Return the gradient by the logits of the mean negative log-likelihood of a batch.
+
+    logits has shape (B, C), targets shape (B,) with classes from 0 to C − 1. The mean is over the
+    B examples of −log softmax(logits)[target]. The gradient has shape (B, C).
+    """
+    p = softmax(logits)
+    p[np.arange(len(targets)), targets] -= 1
+    return p / len(targets)
+
+
+def _mean_nll(logits, targets):
+    return -np.mean(np.log(softmax(logits))[np.arange(len(targets)), targets])
+
+
+@nll_gradient.check
+def logits_one_two_three(answer, rng):
+    expect_close(
+        answer(np.array([[1.0, 2.0, 3.0]]), np.array([0])),
+        softmax(np.array([[1.0, 2.0, 3.0]])) - np.array([[1.0, 0.0, 0.0]]),
+        what="the gradient at logits (1, 2, 3) for class 0",
+    )
+
+
+@nll_gradient.check
+def batch_against_differences(answer, rng):
+    logits, targets = rng.normal(size=(5, 3)), rng.integers(0, 3, size=5)
+    measured = numerical_grad(lambda z: _mean_nll(z, targets), logits)
+    expect_close(
+        answer(logits, targets),
+        measured,
+        rtol=1e-6,
+        atol=1e-8,
+        what="the gradient for five examples",
+    )
+
+
+@nll_gradient.check
+def rows_sum_to_zero(answer, rng):
+    logits, targets = rng.normal(size=(7, 5)), rng.integers(0, 5, size=7)
+    expect_close(
+        answer(logits, targets).sum(axis=1), np.zeros(7), atol=1e-12, what="the sum of each row"
+    )
+
+
+@nll_gradient.mistake(
+    "Your step along the gradient makes the target less surprising. The gradient of a loss points "
+    "to where it grows. Which sign has the negative log-likelihood?"
+)
+def gradient_of_the_likelihood(logits, targets):
+    return (np.eye(logits.shape[1])[targets] - softmax(logits)) / len(targets)
+
+
+@nll_gradient.mistake(
+    "Right for one example, and for a sum over examples. The loss is their mean: what does that "
+    "divide the gradient by?"
+)
+def sums_over_the_batch(logits, targets):
+    return softmax(logits) - np.eye(logits.shape[1])[targets]
+
+
+@nll_gradient.mistake(
+    "You divided by the number of entries. The mean is over examples, and each has C logits."
+)
+def divides_by_all_entries(logits, targets):
+    return (softmax(logits) - np.eye(logits.shape[1])[targets]) / logits.size
+
+
+@nll_gradient.mistake(
+    "The sum of each row should be 0, because raising all logits changes nothing. Which entry of "
+    "the gradient differs from the others in form?"
+)
+def forgets_the_target(logits, targets):
+    return softmax(logits) / len(targets)
+
+
+@exercise(
+    "The race",
+    difficulty=3,
+    minutes=20,
+    section="sampling-by-noise-the-gumbel-max-trick",
+)
+def sample_by_noise(logits, n, rng):
+    """Return n independent draws from softmax(logits), by the Gumbel-max trick.
+
+    logits has shape (C,), and the result is an integer array of shape (n,). The noise must come
+    from rng, a numpy.random.Generator: rng.random gives uniform numbers in [0, 1).
+    """
+    uniform = rng.random((n, logits.size))
+    return np.argmax(logits - np.log(-np.log(uniform)), axis=1)
+
+
+def _chi_square(draws, p):
+    expected = p * draws.size
+    return float((((np.bincount(draws, minlength=p.size) - expected) ** 2) / expected).sum())
+
+
+@sample_by_noise.check
+def shape_and_range(answer, rng):
+    draws = answer(np.array([0.0, 1.0, 2.0]), 50, rng)
+    expect_shape(draws, (50,), what="the draws")
+    kind = np.asarray(draws).dtype.kind
+    expect(kind in "iu", f"the draws should be integers, but have dtype kind {kind!r}")
+
+
+@sample_by_noise.check
+def chi_square_of_a_hundred_thousand(answer, rng):
+    logits = np.array([1.0, 2.0, 3.0, 0.0])
+    draws = answer(logits, 100_000, rng)
+    distance = _chi_square(draws, softmax(logits))
+    shares = (np.bincount(draws, minlength=4) / draws.size).round(3)
+    expect(
+        distance < 16.3,  # exceeded once in 1,000 by a right answer with 3 degrees of freedom
+        f"your shares are {shares}, the softmax is {softmax(logits).round(3)}: "
+        f"chi-square {distance:.0f}, where chance alone stays below 16.3",
+    )
+
+
+@sample_by_noise.check
+def draws_are_independent(answer, rng):
+    draws = answer(np.zeros(2), 20_000, rng)
+    agree = float(np.mean(draws[1:] == draws[:-1]))
+    expect(abs(agree - 0.5) < 0.02, f"neighbouring draws agree in {agree:.0%}, not in half")
+
+
+@sample_by_noise.mistake(
+    "You added uniform noise. It is bounded, so a logit that lies more than 1 behind never wins."
+)
+def uniform_noise(logits, n, rng):
+    return np.argmax(logits + rng.random((n, logits.size)), axis=1)
+
+
+@sample_by_noise.mistake(
+    "Your noise is exponential, one logarithm short. The proof's last step compares numbers whose "
+    "logarithm is what you need."
+)
+def one_logarithm(logits, n, rng):
+    return np.argmax(logits - np.log(rng.random((n, logits.size))), axis=1)
+
+
+@sample_by_noise.mistake(
+    "Your noise has the wrong sign. Gumbel noise has its long tail on the side of large values. "
+    "With two classes the difference would not show; with more it does."
+)
+def wrong_sign(logits, n, rng):
+    return np.argmax(logits + np.log(-np.log(rng.random((n, logits.size)))), axis=1)
+
+
+@sample_by_noise.mistake(
+    "You added the noise to the probabilities. The trick is about logits: where does e^x come from "
+    "in its proof?"
+)
+def noise_on_probabilities(logits, n, rng):
+    uniform = rng.random((n, logits.size))
+    return np.argmax(softmax(logits) - np.log(-np.log(uniform)), axis=1)
+
+
+@sample_by_noise.mistake("All of your draws are equal. Each needs noise of its own.")
+def one_noise_for_all_draws(logits, n, rng):
+    winner = np.argmax(logits - np.log(-np.log(rng.random(logits.size))))
+    return np.full(n, winner)
+
+
+@exercise(
+    "A gradient from black-box scores",
+    difficulty=4,
+    minutes=30,
+    section="the-gradient-of-an-expectation",
+)
+def score_gradient(values, samples, mu):
+    """Return (estimate, standard_error) of the gradient by mu of E[f(x)], for x normal (mu, 1).
+
+    samples has shape (n,): draws with mean mu and variance 1. values has shape (n,): f of each.
+    You may not differentiate f. Use the score-function identity, with the mean of values as the
+    baseline. (It comes from the same draws, which shrinks the expectation by the factor 1 − 1/n:
+    ignore that.) The estimate is a mean of n terms; the standard error is that of this mean, with
+    the variance of the terms computed with n − 1.
+    """
+    terms = (values - values.mean()) * (samples - mu)
+    return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
+
+
+@score_gradient.check
+def four_samples(answer, rng):
+    samples = np.array([0.0, 1.0, 2.0, 3.0])
+    terms = (samples**2 - 3.5) * (samples - 1)
+    expected = (float(terms.mean()), float(terms.std(ddof=1) / 2))
+    expect_close(
+        answer(samples**2, samples, 1.0), expected, what="the pair for samples 0, 1, 2, 3 at mu = 1"
+    )
+
+
+@score_gradient.check
+def unbiased_within_three_errors(answer, rng):
+    for mu in (-1.0, 0.5, 2.0):
+        samples = mu + rng.standard_normal(40_000)
+        estimate, error = answer(samples**2, samples, mu)
+        expect(
+            abs(estimate - 2 * mu) < 3 * error + 1e-4,
+            f"at mu = {mu} the gradient of E[x²] is {2 * mu}, "
+            f"but you estimate {estimate:.3f} ± {error:.3f}",
+        )
+
+
+@score_gradient.check
+def a_constant_reward_teaches_nothing(answer, rng):
+    samples = rng.standard_normal(1_000)
+    expect_close(
+        answer(np.full(1_000, 50.0), samples, 0.0),
+        (0.0, 0.0),
+        atol=1e-9,
+        what="the pair for a constant f, of which the baseline leaves nothing",
+    )
+
+
+@score_gradient.mistake(
+    "Unbiased, but noisier than it need be: add 50 to f and your error explodes. What may you "
+    "subtract without changing the mean?"
+)
+def no_baseline(values, samples, mu):
+    terms = values * (samples - mu)
+    return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
+
+
+@score_gradient.mistake(
+    "That is the spread of one term. How much less does a mean of n terms spread?"
+)
+def deviation_of_one_term(values, samples, mu):
+    terms = (values - values.mean()) * (samples - mu)
+    return terms.mean(), terms.std(ddof=1)
+
+
+@score_gradient.mistake(
+    "Your sign is reversed. Differentiate log p = −(x − mu)²/2 by mu, not by x."
+)
+def score_by_the_sample(values, samples, mu):
+    terms = (values - values.mean()) * (mu - samples)
+    return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
+
+
+@score_gradient.mistake(
+    "You weighted with log p itself. What is wanted is how log p of each sample moves with mu."
+)
+def log_density_for_score(values, samples, mu):
+    terms = (values - values.mean()) * (-((samples - mu) ** 2) / 2 - np.log(2 * np.pi) / 2)
+    return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
+
+
+@exercise(
+    "How far can you lean?",
+    difficulty=3,
+    minutes=25,
+    section="importance-sampling",
+)
+def effective_share(log_p, log_q):
+    """Return the effective sample size of importance weights as a share of the sample, in (0, 1].
+
+    log_p and log_q have shape (n,): the log densities of the target and of the proposal at n draws
+    from the proposal. Both may lie near −5,000, and each may lack a constant (a density that is
+    not normalized): the share must not depend on that. Then find, by trying, how far the mean of
+    a normal proposal may be from that of a normal target before the share falls under 10 %.
+    """
+    w = np.exp(log_p - log_q - np.max(log_p - log_q))
+    return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.check
+def four_weights(answer, rng):
+    w = np.array([1.0, 2.0, 3.0, 4.0])
+    with np.errstate(all="ignore"):
+        received = answer(np.log(w), np.zeros(4))
+    expect_close(received, 100 / 30 / 4, what="the share for weights 1, 2, 3, 4")
+
+
+@effective_share.check
+def equal_weights(answer, rng):
+    x = rng.normal(size=50)
+    with np.errstate(all="ignore"):
+        expect_close(answer(x, x), 1.0, what="the share when both densities agree")
+
+
+@effective_share.check
+def constants_do_not_matter(answer, rng):
+    w = np.array([1.0, 2.0, 3.0, 4.0])
+    for constant in (3.0, 2000.0, -2000.0):
+        with np.errstate(all="ignore"):
+            received = answer(np.log(w) + constant, np.zeros(4))
+        expect_close(
+            received, 100 / 30 / 4, what=f"the share with {constant:g} added to every log_p"
+        )
+
+
+@effective_share.check
+def shifted_normals(answer, rng):
+    for shift, below in ((1.0, False), (2.0, True)):
+        x = shift + rng.standard_normal(20_000)
+        share = answer(-(x**2) / 2, -((x - shift) ** 2) / 2)
+        expected = np.exp(-(shift**2))  # E[w]²/E[w²] for this pair
+        expect(
+            (share < 0.1) == below,
+            f"proposal moved by {shift}: about {expected:.0%} of the draws count, not {share:.1%}",
+        )
+
+
+@effective_share.mistake(
+    "exp overflows or underflows when log_p and log_q differ by 2,000. The share does not change "
+    "if all weights are multiplied by one number: choose it well."
+)
+def no_shift(log_p, log_q):
+    w = np.exp(log_p - log_q)
+    return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.mistake(
+    "That is a number of draws. The question is which share of the sample it is."
+)
+def number_not_share(log_p, log_q):
+    w = np.exp(log_p - log_q - np.max(log_p - log_q))
+    return w.sum() ** 2 / (w**2).sum()
+
+
+@effective_share.mistake(
+    "You used the inverse weights, q/p. Draws come from the proposal: which of them are too "
+    "frequent, and must count less?"
+)
+def inverse_weights(log_p, log_q):
+    w = np.exp(log_q - log_p - np.max(log_q - log_p))
+    return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.mistake(
+    "You put the square in the wrong place: the numerator squares the sum, the denominator sums "
+    "the squares. With yours, equal weights do not give 1."
+)
+def squares_swapped(log_p, log_q):
+    w = np.exp(log_p - log_q - np.max(log_p - log_q))
+    return (w**2).sum() / w.sum() ** 2 / w.size
