@@ -298,6 +298,21 @@ GENERATED = [
         "region 'leads' is not closed",
     ),
 ]
+GLOSSARY = [
+    (
+        say("A **stone** is heavy.\n\nThe **Stones** are grey."),
+        "grey",
+        "'Stones' is defined a second time; the first is in math-foundations/slopes.md:",
+    ),
+    (
+        lambda course: (
+            say("A **heap** is high.", LENGTHS)(course),
+            say("A **heap** is steep.")(course),
+        ),
+        "steep",
+        "'heap' is defined a second time; the first is in math-foundations/lengths.md:",
+    ),
+]
 FAULTS = {
     "manifest": MANIFEST,
     "outline": OUTLINE,
@@ -308,6 +323,7 @@ FAULTS = {
     "equations": EQUATIONS,
     "prose": PROSE,
     "generated": GENERATED,
+    "glossary": GLOSSARY,
 }
 
 
@@ -341,6 +357,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("mathematics", say("> So\n>\n> ```math\n> x\n> ```\n>\n> it is.")),
         ("prose", say("He said that that is what he had had: `the the`, $5!$, n != m.")),
         ("prose", say("### The theorem of Pythagoras and the L1 norm: A proof")),
+        ("glossary", say('**Why.** Here.\n\n**Why.** There. **"No term."** **"No term."**')),
         ("equations", lambda course: [step(course) for step in PRIVATE]),
         ("imports", edit(LENGTHS_PY, "import numpy", "import chainrule.shapes, math, numpy")),
         ("imports", edit(NOTEBOOK, "print(slope", "%matplotlib inline\\nprint(slope")),

@@ -1,4 +1,4 @@
-"""What is generated from the graph: regions of README and of each document, and ROADMAP.
+"""What is generated from the graph: regions of README and of each document, ROADMAP, GLOSSARY.
 
 A region stands between ``<!-- generated: name -->`` and ``<!-- /generated -->``. Titles are
 links only where the file is there; everything else is shown as planned.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from chainrule.course.audit import Audit
+from chainrule.course.glossary import GLOSSARY, glossary
 from chainrule.course.manifest import Document, Phase
 from chainrule.course.markdown import Page
 
@@ -35,7 +36,7 @@ def regions(audit: Audit) -> dict[str, dict[str, str]]:
 
 def files(audit: Audit) -> dict[str, str]:
     """The files that are generated as a whole."""
-    return {ROADMAP: _join(roadmap(audit))}
+    return {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
 
 
 def replace(page: Page, wanted: dict[str, str]) -> str:
