@@ -25,7 +25,7 @@ def write_report(run: Run, sample: str) -> Path:
     ngram = ngram_losses(run)
     settings = run.settings
     tokens = settings.steps * settings.batch_size * settings.context
-    draw_losses(run, run.folder / "loss.svg")
+    draw_losses(run, ngram, run.folder / "loss.svg")
     rows = {
         f"GPT, windows of {settings.context} characters from cold": cold.mean,
         f"GPT, at least {settings.context // 2} characters of context": warm.mean,
@@ -75,8 +75,11 @@ def ngram_losses(run: Run) -> dict[int, float]:
     return losses
 
 
-def draw_losses(run: Run, path: Path) -> None:
-    """Training loss (smoothed over 20 steps) and validation loss against the step, as SVG."""
+def draw_losses(run: Run, ngram: dict[int, float], path: Path) -> None:
+    """Training loss (mean of 20 steps) and validation loss against the step, as SVG.
+
+    The n-grams' held-out losses are level lines.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -92,6 +95,10 @@ def draw_losses(run: Run, path: Path) -> None:
     axes.plot(steps[window - 1 :], smooth, color="#0072B2", label=f"training, mean of {window}")
     axes.plot(*zip(*evaluated, strict=True), "o-", color="#D55E00", label="validation")
     axes.set(xlabel="optimizer step", ylabel="loss (nats a character)")
+    for order, loss in ngram.items():
+        axes.axhline(loss, color="#767676", linewidth=1, linestyle="dashed")
+        name = {2: "bigram"}.get(order, f"{order}-gram")
+        axes.annotate(name, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     part = path.with_suffix(".part.svg")
