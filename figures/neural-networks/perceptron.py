@@ -26,7 +26,7 @@ def _examples(ax, points, labels, size=70):
 
 def _half_planes(ax, w, b, low=-0.5, high=1.5):
     """Shade both sides of the boundary of a neuron in the plane, and draw the boundary."""
-    x, y = np.meshgrid(np.linspace(low, high, 400), np.linspace(low, high, 400))
+    x, y = np.meshgrid([low, high], [low, high])
     score = w[0] * x + w[1] * y + b
     ax.contourf(x, y, score, levels=[-1e9, 0, 1e9], colors=["#dcebf6", "#fbe6da"])
     ax.contour(x, y, score, levels=[0], colors=COLORS["black"], linewidths=1.6)
@@ -220,7 +220,7 @@ def xor(plt):
     left.set_xlabel("$x_1$")
     left.set_ylabel("$x_2$")
     total, both = SQUARE.sum(axis=1), SQUARE.prod(axis=1)
-    x, y = np.meshgrid(np.linspace(-0.4, 2.4, 400), np.linspace(-0.6, 1.6, 400))
+    x, y = np.meshgrid([-0.4, 2.4], [-0.6, 1.6])
     score = x - 2 * y - 0.5
     right.contourf(x, y, score, levels=[-1e9, 0, 1e9], colors=["#dcebf6", "#fbe6da"])
     right.contour(x, y, score, levels=[0], colors=COLORS["black"], linewidths=1.6)
