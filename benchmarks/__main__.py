@@ -38,7 +38,9 @@ def main(names: list[str]) -> int:
         print(table(result["rows"]), flush=True)
         for peer, reason in result.get("left_out", {}).items():
             print(f"{peer} left out: {reason}")
-        stored[name] = {"machine": machine(), "date": date.today().isoformat(), **result}
+        about = {"title": BENCHMARKS[name], "machine": machine(), "date": date.today().isoformat()}
+        stored[name] = {**about, **result}
+        stored = {name: stored[name] for name in BENCHMARKS if name in stored}
         part = RESULTS.with_suffix(".part")
         part.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n")
         part.replace(RESULTS)

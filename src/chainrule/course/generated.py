@@ -15,6 +15,7 @@ from chainrule.course.audit import Audit
 from chainrule.course.glossary import GLOSSARY, glossary
 from chainrule.course.manifest import Document, Phase
 from chainrule.course.markdown import Page
+from chainrule.course.measured import MEASURED
 
 README = "README.md"
 ROADMAP = "ROADMAP.md"
@@ -26,7 +27,11 @@ TABLE = (
 
 def regions(audit: Audit) -> dict[str, dict[str, str]]:
     """For each file with generated regions, the text that each region must hold."""
-    wanted = {README: {name: _padded(make(audit)) for name, make in README_REGIONS.items()}}
+    readme = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
+    for name, (source, make) in MEASURED.items():
+        if source in audit.files:
+            readme[name] = _padded(make(audit))
+    wanted = {README: readme}
     for document in audit.written:
         wanted[document.path] = {
             name: _padded(make(audit, document)) for name, make in DOCUMENT_REGIONS.items()

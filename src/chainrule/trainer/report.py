@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from datetime import date
@@ -19,7 +20,10 @@ ORDER = 5
 
 
 def write_report(run: Run, sample: str) -> Path:
-    """Measure the finished run against a smoothed 5-gram, draw its losses, write ``REPORT.md``."""
+    """Measure the finished run against n-grams and draw its losses.
+
+    Writes ``REPORT.md``, ``report.json`` and ``loss.svg`` into the run's folder.
+    """
     cold = run.evaluate(REPORT_TOKENS)
     warm = run.evaluate(REPORT_TOKENS, warm=True)
     ngram = ngram_losses(run)
@@ -61,6 +65,18 @@ def write_report(run: Run, sample: str) -> Path:
         "```",
         "",
     ]
+    numbers = {
+        "corpus": run.corpus.name,
+        "parameters": run.parameters,
+        "steps": settings.steps,
+        "characters_seen": tokens,
+        "seconds": round(run.seconds, 1),
+        "held_out_nats": {name: round(value, 4) for name, value in rows.items()},
+        "date": date.today().isoformat(),
+    }
+    (run.folder / "report.json").write_text(
+        json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     path = run.folder / "REPORT.md"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
