@@ -30,7 +30,8 @@ def test_forward_equals_scikit_learn(rng, act, peer_act):
     peer = MLPClassifier((7, 11), activation=peer_act, max_iter=1, random_state=0)
     with pytest.warns(UserWarning, match="Maximum iterations"):
         peer.fit(X, y)
-    net = MLP.from_layers(list(zip(peer.coefs_, peer.intercepts_, strict=True)), act)
+    layers = [(W.T, b) for W, b in zip(peer.coefs_, peer.intercepts_, strict=True)]
+    net = MLP.from_layers(layers, act)
     logits = net(X)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, peer.predict_proba(X), rtol=1e-10)
@@ -42,9 +43,13 @@ def test_forward_equals_torch_and_caches_the_layer_inputs(rng):
     X = rng.normal(size=(2, 5))
     out, cache = net.forward(X)
     hidden = torch.relu(
-        torch.tensor(X) @ torch.tensor(net.weights[0]) + torch.tensor(net.biases[0])
+        torch.nn.functional.linear(
+            torch.tensor(X), torch.tensor(net.weights[0]), torch.tensor(net.biases[0])
+        )
     )
-    expected = hidden @ torch.tensor(net.weights[1]) + torch.tensor(net.biases[1])
+    expected = torch.nn.functional.linear(
+        hidden, torch.tensor(net.weights[1]), torch.tensor(net.biases[1])
+    )
     np.testing.assert_allclose(out, expected, rtol=1e-12)
     assert [layer.shape for layer in cache] == [(2, 5), (2, 7)]
     np.testing.assert_allclose(cache[1], hidden, rtol=1e-12)
@@ -53,7 +58,7 @@ def test_forward_equals_torch_and_caches_the_layer_inputs(rng):
 def test_identity_network_collapses_to_one_matrix(rng):
     net = MLP((3, 7, 5, 2), act="identity", rng=rng)
     X = rng.normal(size=(11, 3))
-    np.testing.assert_allclose(net(X), X @ np.linalg.multi_dot(net.weights), rtol=1e-10)
+    np.testing.assert_allclose(net(X), X @ np.linalg.multi_dot(net.weights[::-1]).T, rtol=1e-10)
 
 
 def test_counts():
@@ -71,9 +76,9 @@ def test_flops_equal_a_counted_loop(rng):
     expected = net(np.array([row]))[0]
     for i, (W, b) in enumerate(zip(net.weights, net.biases, strict=True)):
         outputs = []
-        for j in range(W.shape[1]):
+        for j in range(len(W)):
             total = b[j]
-            for x, w in zip(row, W[:, j], strict=True):
+            for x, w in zip(row, W[j], strict=True):
                 total += x * w
                 operations += 2
             outputs.append(max(total, 0.0) if i == 0 else total)
@@ -156,10 +161,10 @@ def test_region_formula_equals_sign_patterns_of_random_lines():
 def test_random_features_equal_scikit_learn_ridge(rng):
     X, Y = rng.normal(size=(29, 5)), rng.normal(size=(29, 3))
     net = random_features_ridge(X, Y, 17, 0.7, rng)
-    features = np.maximum(X @ net.weights[0] + net.biases[0], 0)
+    features = np.maximum(X @ net.weights[0].T + net.biases[0], 0)
     peer = Ridge(alpha=0.7, solver="cholesky").fit(features, Y)
     np.testing.assert_allclose(net(X), peer.predict(features), rtol=1e-8)
-    np.testing.assert_allclose(net.weights[1], peer.coef_.T, rtol=1e-7)
+    np.testing.assert_allclose(net.weights[1], peer.coef_, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("H", "lowest", "highest"), [(64, 0.91, 0.94), (512, 0.97, 0.99)])
@@ -182,7 +187,7 @@ def test_bad_arguments_are_named(rng):
     with pytest.raises(ValueError, match=r"one of .*relu.*'gelu'"):
         MLP((3, 2), act="gelu")
     with pytest.raises(ValueError, match="layer 1: expected"):
-        MLP.from_layers([(np.ones((2, 3)), np.ones(3)), (np.ones((2, 1)), np.ones(1))])
+        MLP.from_layers([(np.ones((3, 2)), np.ones(3)), (np.ones((1, 2)), np.ones(1))])
     with pytest.raises(ValueError, match="expected 3 features"):
         MLP((3, 2))(np.ones((5, 2)))
     with pytest.raises(ValueError, match="strictly increasing"):

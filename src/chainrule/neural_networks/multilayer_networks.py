@@ -1,8 +1,8 @@
 """Stacks of affine maps and nonlinearities whose weights are set by construction, not by training.
 
-Taught in ``neural-networks/multilayer-networks.md``. A layer maps row vectors: ``X @ W + b`` with
-``W`` of shape (inputs, outputs). Shape names: ``n`` examples, ``d_in`` and ``d_out`` the first and
-last entry of ``sizes``.
+Taught in ``neural-networks/multilayer-networks.md``. A layer maps row vectors: ``X @ W.T + b`` with
+``W`` of shape (outputs, inputs), as in PyTorch. Shape names: ``n`` examples, ``d_in`` and ``d_out``
+the first and last entry of ``sizes``.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class MLP:
             raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
         self.sizes = tuple(sizes)
         self.act = act
-        self.weights = [np.zeros(shape) for shape in pairwise(self.sizes)]
+        self.weights = [np.zeros((n_out, n_in)) for n_in, n_out in pairwise(self.sizes)]
         self.biases = [np.zeros(width) for width in self.sizes[1:]]
         if rng is not None:
-            self.weights = [rng.normal(size=W.shape) / np.sqrt(len(W)) for W in self.weights]
+            self.weights = [rng.normal(size=W.shape) / np.sqrt(W.shape[1]) for W in self.weights]
 
     @classmethod
     def from_layers(cls, layers: Sequence[tuple[np.ndarray, np.ndarray]], act: str = "relu") -> MLP:
@@ -68,7 +68,7 @@ class MLP:
         Raises:
             ValueError: the shapes of neighbouring layers do not fit.
         """
-        net = cls([len(layers[0][0]), *(W.shape[1] for W, _ in layers)], act)
+        net = cls([layers[0][0].shape[1], *(len(W) for W, _ in layers)], act)
         for i, (W, b) in enumerate(layers):
             if W.shape != net.weights[i].shape or b.shape != net.biases[i].shape:
                 raise ValueError(
@@ -94,8 +94,8 @@ class MLP:
         phi = ACTIVATIONS[self.act]
         cache = [X]
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            cache.append(phi(cache[-1] @ W + b))
-        return cache[-1] @ self.weights[-1] + self.biases[-1], cache
+            cache.append(phi(cache[-1] @ W.T + b))
+        return cache[-1] @ self.weights[-1].T + self.biases[-1], cache
 
     def __call__(self, X: Float[Array, "n d_in"]) -> Float[Array, "n d_out"]:
         """The output alone."""
@@ -128,7 +128,7 @@ def xor_network() -> MLP:
     Equation: neural-networks/multilayer-networks.md#eq-xor
     """
     hidden = np.array([[1.0, 1.0], [1.0, 1.0]]), np.array([0.0, -1.0])
-    output = np.array([[1.0], [-2.0]]), np.array([0.0])
+    output = np.array([[1.0, -2.0]]), np.array([0.0])
     return MLP.from_layers([hidden, output])
 
 
@@ -147,8 +147,8 @@ def relu_interpolator(f: Callable[[np.ndarray], np.ndarray], knots: Float[Array,
         raise ValueError(f"knots must be at least two and strictly increasing, got {knots}")
     values = np.asarray(f(knots), dtype=float)
     slopes = np.concatenate([[0.0], np.diff(values) / np.diff(knots), [0.0]])
-    hidden = np.ones((1, len(knots))), -np.asarray(knots, dtype=float)
-    output = np.diff(slopes)[:, None], values[:1]
+    hidden = np.ones((len(knots), 1)), -np.asarray(knots, dtype=float)
+    output = np.diff(slopes)[None, :], values[:1]
     return MLP.from_layers([hidden, output])
 
 
@@ -161,9 +161,9 @@ def tent_network(k: int) -> MLP:
     if k < 1:
         raise ValueError(f"tent_network: k must be at least 1, got {k}")
     switches = np.array([0.0, -0.5])
-    tent = np.array([[2.0], [-4.0]])
-    first = np.ones((1, 2)), switches
-    again = tent @ np.ones((1, 2)), switches
+    tent = np.array([[2.0, -4.0]])
+    first = np.ones((2, 1)), switches
+    again = np.ones((2, 1)) @ tent, switches
     return MLP.from_layers([first, *[again] * (k - 1), (tent, np.zeros(1))])
 
 
@@ -186,7 +186,7 @@ def count_linear_pieces(net: MLP, lo: float, hi: float, tol: float = 1e-9) -> in
     points = np.array([lo, hi])
     for depth in range(1, len(net.weights)):
         inputs = net.forward(points[:, None])[1][depth - 1]
-        z = inputs @ net.weights[depth - 1] + net.biases[depth - 1]
+        z = inputs @ net.weights[depth - 1].T + net.biases[depth - 1]
         left, right = z[:-1], z[1:]
         interval, unit = np.nonzero(left * right < 0)
         fraction = left[interval, unit] / (left[interval, unit] - right[interval, unit])
@@ -218,7 +218,7 @@ def random_features_ridge(
 ) -> MLP:
     """A network with H fixed random ReLU features and an output layer fitted by ridge regression.
 
-    Minimizes ‖features·W + b − Y‖² + lam·‖W‖²; the output bias is not penalized, which centring
+    Minimizes ‖features·Wᵀ + b − Y‖² + lam·‖W‖²; the output bias is not penalized, which centring
     the features and the targets achieves.
 
     Equation: neural-networks/multilayer-networks.md#eq-ridge
@@ -235,8 +235,8 @@ def random_features_ridge(
     mean, target = features.mean(axis=0), Y.mean(axis=0)
     centred = features - mean
     gram = centred.T @ centred + lam * np.eye(H)
-    net.weights[1] = np.linalg.solve(gram, centred.T @ (Y - target))
-    net.biases[1] = target - mean @ net.weights[1]
+    net.weights[1] = np.linalg.solve(gram, centred.T @ (Y - target)).T
+    net.biases[1] = target - net.weights[1] @ mean
     return net
 
 
