@@ -141,6 +141,13 @@ def test_separability_agrees_with_linear_programming(seed):
     assert is_linearly_separable(X, y) == feasible
 
 
+def test_touching_sets_are_not_separable():
+    """The only dividing point, 0, belongs to both classes."""
+    X, y = np.array([[1.0], [-1.0], [0.0], [0.0]]), np.array([1.0, -1.0, 1.0, -1.0])
+    assert is_linearly_separable(X[:3], y[:3])
+    assert not is_linearly_separable(X, y)
+
+
 def test_separability_says_when_it_cannot_decide(rng):
     X = rng.normal(size=(40, 5))
     with pytest.raises(ValueError, match="undecided after 1 epochs"):
