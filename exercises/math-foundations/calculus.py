@@ -81,6 +81,16 @@ def loses_the_sign_of_the_quotient(x):
     return right
 
 
+@six_derivatives.mistake(
+    "Your fourth number is never zero. But 1/(1 + x²) has its peak at x = 0. What is the inside,"
+    " and how fast does it move there?"
+)
+def forgets_the_inside_of_the_quotient(x):
+    right = six_derivatives(x)
+    right[3] = -1 / (1 + x**2) ** 2
+    return right
+
+
 @exercise(
     "Gradient of ridge regression",
     difficulty=2,
@@ -298,6 +308,16 @@ class AddsInTheQuotient(Pair.solution):
 
 
 @Pair.mistake(
+    "Divide 3ε by 2, by hand and with your class: they disagree, though only sizes are wrong. How"
+    " often does the quotient rule divide by the denominator?"
+)
+class ForgetsToSquareTheDenominator(Pair.solution):
+    def __truediv__(self, other):
+        slope = self.slope * other.value - self.value * other.slope
+        return type(self)(self.value / other.value, slope / other.value)
+
+
+@Pair.mistake(
     "exp and tanh have the right derivative by their argument. But their argument moves at its own "
     "speed, and you have lost it."
 )
@@ -375,6 +395,15 @@ def two_gradients_are_enough(answer, rng):
 def divides_by_one_step(grad_f, x, v):
     h = 1e-5 / np.linalg.norm(v)
     return (grad_f(x + h * v) - grad_f(x - h * v)) / h
+
+
+@hessian_times.mistake(
+    "Nearly right: about half of the digits. You look ahead from x only. Which difference lost its"
+    " even terms?"
+)
+def looks_ahead_only(grad_f, x, v):
+    h = 1e-6 / np.linalg.norm(v)
+    return (grad_f(x + h * v) - grad_f(x)) / h
 
 
 @hessian_times.mistake(
@@ -460,8 +489,8 @@ def forgets_one_over_length(x):
 
 
 @unit_jacobian.mistake(
-    "What is the derivative of 1/length by length? You seem to be one power of the length short in "
-    "the second term. J·x must be 0."
+    "Your first term is right. Multiply your matrix by x: lengthening x does not move the unit "
+    "vector, so J·x must be 0. What is the derivative of 1/length by length?"
 )
 def one_power_short(x):
     length = np.sqrt(x @ x)

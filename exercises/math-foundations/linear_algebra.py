@@ -29,8 +29,9 @@ def eight_einsums(u, v, A, X, W, K):
     - ``"form"``: u · (A v), a number
     - ``"column sums"``: the sum of each column of A, shape (n)
     - ``"gram"``: the dot products of all pairs of columns of A, shape (n, n)
-    - ``"layer"``: the weight W applied to every token of X, shape (b, t, h)
-    - ``"scores"``: every token of X with every token of K in the same batch entry, (b, t, s)
+    - ``"layer"``: the weight W applied to every vector of X, shape (b, t, h)
+    - ``"scores"``: the dot products of every vector of X with every vector of K in the same
+      batch entry, shape (b, t, s)
     """
     return {
         "squared length": np.einsum("m,m->", u, u),
@@ -87,6 +88,14 @@ def transposes_scores(u, v, A, X, W, K):
 )
 def compares_rows(u, v, A, X, W, K):
     return eight_einsums(u, v, A, X, W, K) | {"gram": np.einsum("an,bn->ab", A, A)}
+
+
+@eight_einsums.mistake(
+    "Your gram holds one number a column: each column with itself. All pairs need two letters for"
+    " the columns, one for each partner."
+)
+def pairs_columns_with_themselves(u, v, A, X, W, K):
+    return eight_einsums(u, v, A, X, W, K) | {"gram": np.einsum("mn,mn->n", A, A)}
 
 
 # --- 2 -------------------------------------------------------------------------------------
@@ -199,8 +208,11 @@ def power_iteration_errors(A, start, target, steps):
 def first_steps_by_hand(answer, rng):
     target = np.array([2.0, 1.0]) / np.sqrt(5)
     errors = answer(EXAMPLE, np.array([1.0, 0.0]), target, 2)
+    opposite = answer(EXAMPLE, np.array([-1.0, 0.0]), target, 2)
     # (1, 0) -> (4, 1) -> (18, 7); the distance of (a, b) to the line of (2, 1) is |a - 2b| / √5.
-    expect_close(errors, np.array([2 / np.sqrt(85), 4 / np.sqrt(5 * 373)]), what="the two errors")
+    expected = np.array([2 / np.sqrt(85), 4 / np.sqrt(5 * 373)])
+    expect_close(errors, expected, what="the two errors")
+    expect_close(opposite, expected, what="the two errors from the opposite start")
 
 
 @power_iteration_errors.check
@@ -236,6 +248,20 @@ def measures_to_one_end(A, start, target, steps):
         v = A @ v
         v = v / np.linalg.norm(v)
         errors.append(np.linalg.norm(v - target))
+    return np.array(errors)
+
+
+@power_iteration_errors.mistake(
+    "You measure to the nearer of the two unit vectors on the line. Some other point of the line is"
+    " nearer still. Which, and how far is it?"
+)
+def measures_to_the_nearer_end(A, start, target, steps):
+    v = start
+    errors = []
+    for _ in range(steps):
+        v = A @ v
+        v = v / np.linalg.norm(v)
+        errors.append(min(np.linalg.norm(v - target), np.linalg.norm(v + target)))
     return np.array(errors)
 
 
@@ -402,6 +428,16 @@ def digits_need_21_for_90_percent(answer, rng):
 )
 def does_not_centre(X, part):
     variances = np.linalg.svd(X, compute_uv=False) ** 2
+    share = np.cumsum(variances) / variances.sum()
+    return int(np.argmax(share >= part)) + 1
+
+
+@components_needed.mistake(
+    "You took one number away from every pixel of every example. Print the shape of your mean: how"
+    " many numbers should it hold?"
+)
+def centres_with_one_number(X, part):
+    variances = np.linalg.svd(X - X.mean(), compute_uv=False) ** 2
     share = np.cumsum(variances) / variances.sum()
     return int(np.argmax(share >= part)) + 1
 
