@@ -76,12 +76,12 @@ def steepest(plt):
     angle = np.linspace(0, 2 * np.pi, 400)
     circle = np.stack([np.cos(angle), np.sin(angle)])
     balls = {
-        "Euclidean: along g": (circle, gradient / np.linalg.norm(gradient)),
-        "largest entry: sign g": (
+        "L2: along g": (circle, gradient / np.linalg.norm(gradient)),
+        "L∞: sign g": (
             np.array([[1, -1, -1, 1, 1], [1, 1, -1, -1, 1]]),
             np.sign(gradient),
         ),
-        "sum of entries: one axis": (
+        "L1: one axis": (
             np.array([[1, 0, -1, 0, 1], [0, 1, 0, -1, 0]]),
             np.array([1.0, 0.0]),
         ),
