@@ -235,6 +235,13 @@ def test_error_function_in_single_precision():
     assert normal_cdf(x).dtype == np.float32
 
 
+def test_error_function_far_out():
+    for dtype in (np.float32, np.float64):
+        far = np.array([30, 1e30, np.finfo(dtype).max, np.inf], dtype=dtype)
+        assert erfc(far).tolist() == [0.0] * 4
+        assert erfc(-far).tolist() == [2.0] * 4
+
+
 def test_error_function_passes_nan_on():
     assert np.isnan(erf(np.array([np.nan]))).all()
 

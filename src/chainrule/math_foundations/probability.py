@@ -265,15 +265,19 @@ def erfc(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """
     size = np.atleast_1d(np.abs(x))
     t = 2 / (2 + size)
-    y = np.maximum(_to_unit(t), -1)
+    y = _to_unit(t)
     exponent = np.zeros_like(y)
     for coefficient in _ERFC_SINGLE if x.dtype == np.float32 else _ERFC_DOUBLE:
         exponent *= y
         exponent += coefficient
-    size *= size
+    with np.errstate(over="ignore"):  # exp(−∞) is 0
+        size *= size
     exponent -= size
-    upper = t * np.exp(exponent, out=exponent)
-    return np.where(x >= 0, upper, 2 - upper).reshape(x.shape)
+    result = np.exp(exponent, out=exponent)
+    result *= t
+    # erfc(−x) = 2 − erfc(x) = |erfc(x) − 2|
+    result -= np.multiply(x < 0, 2, dtype=x.dtype)
+    return np.abs(result, out=result).reshape(x.shape)
 
 
 def erf(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
