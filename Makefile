@@ -21,7 +21,7 @@ test: .venv/test site/node_modules/.package-lock.json ## everything that proves 
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses auto --dist loadfile
 
 audit: .venv/learn site/node_modules/.package-lock.json ## check the course: text, numbers, links, figures
 	.venv/bin/chainrule audit --run
