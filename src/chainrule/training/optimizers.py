@@ -41,7 +41,7 @@ __all__ = [
 
 Group = dict[str, Any]
 
-_BLOCK = 128_000  # bytes: the few blocks that one update touches fit a core's cache
+_BLOCK = 256_000  # bytes: the few blocks that one update touches fit a core's cache
 
 
 # ---- groups and arenas -----------------------------------------------------------------------

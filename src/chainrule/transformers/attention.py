@@ -302,10 +302,10 @@ def flash_attention(
 
 @primitive
 def _packed_attention(qkv: Array, *, heads: int, causal: bool, block: int) -> Any:
-    """Forward keeps the weights p (before division by their sums) of each block of queries.
+    """The weights P of each block of queries are kept. With D the row sums of g ∘ out:
 
-    With g′ = g / sums and D the row sums of g′ ∘ out: dV = pᵀ g′, dS = p ∘ (g′ Vᵀ − D),
-    dQ = dS K, dK = dSᵀ Q. BLAS is faster on kᵀ and vᵀ if they are copied into that order.
+    dV = Pᵀ g, dS = P ∘ (g Vᵀ − D), dQ = dS K, dK = dSᵀ Q. BLAS multiplies small matrices
+    faster by kᵀ and vᵀ if these are copied into that order first.
     """
     batch, time, width = qkv.shape
     d = width // (3 * heads)
@@ -325,11 +325,10 @@ def _packed_attention(qkv: Array, *, heads: int, causal: bool, block: int) -> An
             p[..., rows] += later[:n, :n]
         p -= p.max(axis=-1, keepdims=True)
         np.exp(p, out=p)
-        sums = (p @ np.ones(p.shape[-1], p.dtype))[..., None]
+        p /= (p @ np.ones(p.shape[-1], p.dtype))[..., None]
         np.matmul(p, v[..., seen, :], out=out[..., rows, :])
-        out[..., rows, :] /= sums
         if is_grad_enabled():
-            kept.append((rows, seen, p, sums))
+            kept.append((rows, seen, p))
 
     def vjp(g: Array) -> Any:
         g = g.reshape(batch, time, heads, d).transpose(0, 2, 1, 3)
@@ -337,8 +336,8 @@ def _packed_attention(qkv: Array, *, heads: int, causal: bool, block: int) -> An
         gradient = np.empty((batch, time, 3, heads, d), qkv.dtype)
         dq, dk, dv = gradient.transpose(2, 0, 3, 1, 4)
         last = True
-        for rows, seen, p, sums in reversed(kept):  # the last block sees all keys
-            g_rows = g[..., rows, :] / sums
+        for rows, seen, p in reversed(kept):  # the last block sees all keys
+            g_rows = g[..., rows, :]
             ds = g_rows @ v_t[..., seen]
             ds -= np.vecdot(g_rows, out[..., rows, :])[..., None]
             ds *= p
@@ -364,7 +363,7 @@ def packed_attention(
     qkv: Float[Tensor, "batch time three_width"],
     heads: int,
     causal: bool = False,
-    block: int = 64,
+    block: int = 32,
 ) -> Float[Tensor, "batch time width"]:
     """Attention of all heads on the output of one projection to [q | k | v], for training.
 
