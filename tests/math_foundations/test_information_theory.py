@@ -110,6 +110,8 @@ def test_miller_madow_removes_most_of_the_bias(rng):
     corrected = np.mean([miller_madow(c) for c in counts]) - entropy(p)
     assert plug_in == pytest.approx(-10 / 120, rel=0.2)
     assert abs(corrected) < 0.25 * abs(plug_in)
+    expected = entropy(np.array([3 / 4, 1 / 4])) + 1 / 8
+    assert miller_madow(np.array([3, 1, 0])) == pytest.approx(expected)
 
 
 def test_plug_in_information_is_biased_up(rng):
