@@ -433,8 +433,8 @@ def does_not_centre(X, part):
 
 
 @components_needed.mistake(
-    "You took one number away from every pixel of every example. Print the shape of your mean: how"
-    " many numbers should it hold?"
+    "You took the same number away from every entry. Print the shape of your mean: how many numbers"
+    " should it hold?"
 )
 def centres_with_one_number(X, part):
     variances = np.linalg.svd(X - X.mean(), compute_uv=False) ** 2
