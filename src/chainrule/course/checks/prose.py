@@ -78,7 +78,9 @@ def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
         if page.is_generated(paragraph.line) or paragraph.text in outline:
             continue
         text = paragraph.prose
-        for pattern, message in patterns:
+        section = page.section_at(paragraph.line)
+        quoted = section is not None and section.text == "References"  # titles keep their words
+        for pattern, message in () if quoted else patterns:
             for found in pattern.finditer(text):
                 words = " ".join(found[0].split())
                 fix = "Oxford spelling: -ize, otherwise British" if pattern is SPELLING else ""
