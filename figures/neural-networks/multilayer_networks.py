@@ -1,0 +1,190 @@
+"""Figures of neural-networks/multilayer-networks.md."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+
+from chainrule.course.figures import COLORS, figure
+from chainrule.neural_networks.multilayer_networks import (
+    count_linear_pieces,
+    random_features_ridge,
+    relu_interpolator,
+    tent_network,
+    xor_network,
+)
+
+SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+XOR = np.array([-1, 1, 1, -1])
+PALE_BLUE, PALE_RED = "#dcebf6", "#fbe6da"
+
+
+def _examples(ax, points, labels, size=70):
+    for label, marker, colour in ((1, "o", "vermillion"), (-1, "s", "blue")):
+        ax.scatter(
+            *points[labels == label].T, s=size, marker=marker, color=COLORS[colour], zorder=4
+        )
+
+
+@figure("xor-fold")
+def xor_fold(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), width_ratios=[1, 1.25])
+    ends = np.array([-0.5, 1.5])
+    left.set_facecolor(PALE_BLUE)
+    left.fill_between(ends, 0.5 - ends, 1.5 - ends, color=PALE_RED, linewidth=0)
+    for offset, name, place in ((0, "$h_1$ on", (-0.44, 0.52)), (1, "$h_2$ on", (0.14, 0.98))):
+        left.plot(ends, offset - ends, color=COLORS["black"], linewidth=1.4)
+        left.text(*place, name, rotation=-45, rotation_mode="anchor")
+    _examples(left, SQUARE, XOR)
+    left.set_xlim(*ends)
+    left.set_ylim(*ends)
+    left.set_xticks([0, 1])
+    left.set_yticks([0, 1])
+    left.set_xlabel("$x_1$")
+    left.set_ylabel("$x_2$")
+    left.set_aspect("equal")
+    hidden = xor_network().forward(SQUARE)[1][1]
+    x = np.array([-0.4, 2.5])
+    right.set_facecolor(PALE_BLUE)
+    right.fill_between(x, (x - 0.5) / 2, -1, color=PALE_RED, linewidth=0)
+    right.plot(x, (x - 0.5) / 2, color=COLORS["black"], linewidth=1.4)
+    right.text(1.15, 0.42, "$h_1 - 2h_2 = ½$", rotation=26.6, rotation_mode="anchor")
+    _examples(right, hidden, XOR)
+    right.text(1.08, -0.13, "(0, 1) and (1, 0)", va="top", ha="center")
+    right.text(0, 0.15, "(0, 0)", ha="center")
+    right.text(1.92, 1.06, "(1, 1)", ha="right")
+    right.set_xlim(*x)
+    right.set_ylim(-0.5, 1.5)
+    right.set_xticks([0, 1, 2])
+    right.set_yticks([0, 1])
+    right.set_xlabel("$h_1$")
+    right.set_ylabel("$h_2$")
+    right.set_aspect("equal")
+    return fig
+
+
+@figure("hats")
+def hats(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
+    x = np.linspace(-0.6, 3, 721)
+    for knot, weight, colour in ((0, 1, "sky"), (1, -2, "orange"), (2, 1, "green")):
+        name = f"{weight}·max(x − {knot}, 0)".replace("-", "−").replace("− 0", "")
+        name = name.replace("(x , 0)", "(x, 0)").replace("1·", "")
+        left.plot(x, weight * np.maximum(x - knot, 0), "--", color=COLORS[colour], label=name)
+    hat = relu_interpolator(lambda k: 1 - np.abs(k - 1), np.array([0.0, 1.0, 2.0]))
+    left.plot(x, hat(x[:, None]).ravel(), color=COLORS["black"], linewidth=2.6, label="their sum")
+    left.set_ylim(-2.2, 2.2)
+    left.set_xlabel("x")
+    left.legend(loc="lower left")
+    x = np.linspace(0, 2 * np.pi, 721)
+    right.plot(x, np.sin(x), color=COLORS["black"], linewidth=2.6, label="sin x")
+    for n, colour in ((4, "orange"), (8, "blue")):
+        knots = np.linspace(0, 2 * np.pi, n + 1)
+        net = relu_interpolator(np.sin, knots)
+        right.plot(x, net(x[:, None]).ravel(), color=COLORS[colour], label=f"{n} pieces")
+        right.plot(knots, np.sin(knots), "o", color=COLORS[colour], markersize=4)
+    right.set_xticks([0, np.pi, 2 * np.pi], ["0", "π", "2π"])
+    right.set_xlabel("x")
+    right.legend(loc="upper right")
+    return fig
+
+
+@figure("pieces")
+def pieces(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), width_ratios=[1, 1.3])
+    x = np.linspace(0, 1, 1025)
+    for k, colour in ((1, "orange"), (2, "blue"), (4, "black")):
+        y = tent_network(k)(x[:, None]).ravel() + {1: 2.4, 2: 1.2, 4: 0}[k]
+        left.plot(x, y, color=COLORS[colour], linewidth=1.4)
+        left.text(1.03, {1: 2.4, 2: 1.2, 4: 0}[k] + 0.4, f"$T^{k}$", color=COLORS[colour])
+    left.set_xticks([0, 1])
+    left.set_yticks([])
+    left.spines["left"].set_visible(False)
+    left.set_xlabel("x")
+    units = np.arange(1, 61)
+    for depth, colour in ((1, "vermillion"), (2, "orange"), (3, "sky"), (5, "blue")):
+        chosen = units[units % depth == 0]
+        right.semilogy(chosen, (chosen / depth + 1.0) ** depth, color=COLORS[colour])
+        height = (60 / depth + 1.0) ** depth
+        name = "1 layer" if depth == 1 else f"{depth}"
+        right.text(61, height, name, color=COLORS[colour], va="center")
+    counts = [count_linear_pieces(tent_network(k), 0.0, 1.0) for k in range(1, 13)]
+    right.semilogy(2 * np.arange(1, 13), counts, "o", color=COLORS["black"], markersize=4)
+    right.text(3, 2e4, "dots: tents,\n2 units a layer")
+    right.set_xlim(0, 70)
+    right.set_ylim(1, 1e6)
+    right.set_xlabel("hidden units")
+    right.set_ylabel("most pieces on a line")
+    return fig
+
+
+@figure("spirals")
+def spirals(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), width_ratios=[1, 1.15])
+    u = np.linspace(0.1, 1, 150)
+    arm = u[:, None] * np.stack([np.cos(3 * np.pi * u), np.sin(3 * np.pi * u)], axis=1)
+    X, label = np.concatenate([arm, -arm]), np.repeat([1.0, -1.0], 150)
+    targets = np.stack([np.tile(u, 2), label], axis=1)
+    seen = random_features_ridge(X, targets, 200, 1e-4, np.random.default_rng(0))(X)
+    _examples(left, X, label, size=9)
+    _examples(right, seen, label, size=9)
+    left.set_aspect("equal")
+    left.set_xlabel("$x_1$")
+    left.set_ylabel("$x_2$")
+    right.axhline(0, color=COLORS["black"], linewidth=1.4)
+    right.set_ylim(-1.6, 1.6)
+    right.set_xlabel("fitted to: position along the arm")
+    right.set_ylabel("fitted to: which arm")
+    return fig
+
+
+@figure("features")
+def features(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.5))
+    X, y = load_digits(return_X_y=True)
+    X, order = X / 16, np.random.default_rng(0).permutation(1797)
+    train, test = order[:1437], order[1437:]
+    one_hot = np.eye(10)[y[train]]
+
+    def accuracy(net):
+        return 100 * np.mean(net(X[test]).argmax(axis=1) == y[test])
+
+    widths = 2 ** np.arange(4, 11)
+    found = np.array(
+        [
+            [
+                accuracy(random_features_ridge(X[train], one_hot, H, 0.1, np.random.default_rng(s)))
+                for s in range(3)
+            ]
+            for H in widths.tolist()
+        ]
+    )
+    ax.semilogx(widths, found, ".", color=COLORS["blue"], alpha=0.5)
+    ax.semilogx(widths, found.mean(axis=1), color=COLORS["blue"])
+    learned = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in range(3):
+            net = MLPClassifier((64,), max_iter=40, learning_rate_init=0.01, random_state=seed).fit(
+                X[train], y[train]
+            )
+            learned.append(100 * net.score(X[test], y[test]))
+    ax.plot([64], [np.mean(learned)], "D", color=COLORS["vermillion"], markersize=8)
+    ax.text(58, np.mean(learned) + 0.6, "64 learned", color=COLORS["vermillion"], ha="right")
+    mean, target = X[train].mean(axis=0), one_hot.mean(axis=0)
+    centred = X[train] - mean
+    A = np.linalg.solve(centred.T @ centred + 0.1 * np.eye(64), centred.T @ (one_hot - target))
+    pixels = accuracy(lambda Z: (Z - mean) @ A + target)
+    ax.plot([64], [pixels], "s", color=COLORS["black"], markersize=8)
+    ax.text(58, pixels + 0.4, "the 64 pixels", ha="right")
+    ax.text(300, 95.5, "random features", color=COLORS["blue"])
+    ax.set_ylim(58, 101)
+    ax.set_xticks(widths, [f"{H:,}" for H in widths])
+    ax.minorticks_off()
+    ax.set_xlabel("hidden units")
+    ax.set_ylabel("test scans right, %")
+    ax.grid(True, axis="y")
+    return fig
