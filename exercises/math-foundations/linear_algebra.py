@@ -313,9 +313,10 @@ def measures_before_moving(A, start, target, steps):
     "The best matrix of rank k", difficulty=2, minutes=15, section="the-best-matrix-of-rank-k"
 )
 def best_rank_k(A, k):
-    """Return the matrix of rank at most k that is nearest to A in the spectral norm.
+    """Return the matrix of rank at most k that is nearest to A in the Frobenius norm.
 
-    A may be tall, wide or square, and 0 ≤ k ≤ min(A.shape). Use ``np.linalg.svd``.
+    None is nearer in the spectral norm either, though others may tie there. A may be tall, wide
+    or square, and 0 ≤ k ≤ min(A.shape). Use ``np.linalg.svd``.
     """
     U, S, Vt = np.linalg.svd(A, full_matrices=False)
     return (U[:, :k] * S[:k]) @ Vt[:k]
@@ -388,7 +389,7 @@ def forgets_the_singular_values(A, k):
     section="the-direction-in-which-data-vary-most",
 )
 def components_needed(X, part):
-    """Return the smallest k for which k principal components hold ``part`` of the variance.
+    """Return the smallest k for which k principal components hold ``part`` of the variance or more.
 
     The rows of X are examples; ``part`` is between 0 and 1. Return an int.
     """
@@ -473,10 +474,11 @@ def counts_from_zero(X, part):
 def challenger(A, probes):
     """Return the matrix nearest to A whose columns all lie in the span of the probes' images.
 
-    A has shape (m, n), the probes (n, k); the image of a probe is what A makes of that column. The
-    result has rank at most k and is the best that these probes allow. The checks draw 1,000 sets
-    of probes, most of them with few non-zero entries, and look whether any of your challengers
-    beats the truncated SVD. Probes may repeat each other or be zero: the span is then smaller.
+    Nearest means in the Frobenius norm. A has shape (m, n), the probes (n, k); the image of a
+    probe is what A makes of that column. The result has rank at most k and is the best that these
+    probes allow. The checks draw 1,000 sets of probes, most of them with few non-zero entries,
+    and look whether any of your challengers beats the truncated SVD. Probes may repeat each other
+    or be zero: the span is then smaller.
     """
     span = A @ probes
     return span @ (np.linalg.pinv(span, rcond=1e-12) @ A)

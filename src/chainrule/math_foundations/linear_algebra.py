@@ -204,9 +204,9 @@ def pca(
 
 
 def low_rank(A: Num[Array, "m n"], k: int) -> Float[Array, "m n"]:
-    """Return the matrix of rank at most k that is nearest to A.
+    """Return the truncated SVD of A: no matrix of rank at most k is nearer to A.
 
-    Nearest in the spectral and in the Frobenius norm (Eckart, Young 1936; Mirsky 1960).
+    Neither in the Frobenius norm (Eckart, Young 1936) nor in the spectral norm (Mirsky 1960).
 
     Raises:
         ValueError: k is not in 0 … min(m, n).
