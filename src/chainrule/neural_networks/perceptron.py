@@ -201,7 +201,7 @@ def novikoff_bound(X: Float[Array, "n d"], y: Num[Array, "n"], w_star: Float[Arr
     the bias to ``w_star`` and pass ``add_bias_column(X)``.
 
     Equation: neural-networks/perceptron.md#eq-novikoff
-    Source: Novikoff, On convergence proofs for perceptrons, 1962.
+    Source: Novikoff, On convergence proofs on perceptrons, 1962.
 
     Raises:
         ValueError: ``w_star`` does not separate the examples.
