@@ -46,7 +46,7 @@ def test_every_engine_takes_the_same_steps(name):
         from tinygrad import Device
 
         try:
-            Device.DEFAULT  # noqa: B018
+            Device.DEFAULT
         except RuntimeError:
             pytest.skip("tinygrad needs clang; type: apt-get install clang")
     batches = peers.data()[:3]

@@ -119,7 +119,7 @@ def test_right_answers_pass_and_stubs_are_not_started(tmp_path):
     ],
 )
 def test_each_way_to_fail_has_its_verdict(tmp_path, body, verdict, message):
-    limit = 1.0 if verdict == "timeout" else 5.0
+    limit = 1.0 if verdict == "timeout" else 60.0  # filling 2 GiB takes a busy machine long
     result = verdict_on_double(tmp_path, body, seconds=limit)
     assert result.verdict == verdict, result
     assert message in result.message
