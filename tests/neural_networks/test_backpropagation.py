@@ -97,10 +97,11 @@ def test_a_gradient_handed_to_two_inputs_is_not_overwritten_by_one_of_them(rng):
     # `add` hands one array to both inputs; accumulating into it for `a` would corrupt `b`'s.
     a, b = leaf(rng, D), leaf(rng, D)
     x, y = a * 1.0, b * 1.0
+    threefold, fivefold = x * 3.0, y * 5.0  # made before z: their gradients arrive after z's
     z = x + y
-    (z.sum() + (x * 3.0).sum() + (y * 5.0).sum() + (z * 7.0).sum()).backward()
-    np.testing.assert_array_equal(a.grad, np.full(D, 11.0))
-    np.testing.assert_array_equal(b.grad, np.full(D, 13.0))
+    (threefold.sum() + fivefold.sum() + (z * 7.0).sum()).backward()
+    np.testing.assert_array_equal(a.grad, np.full(D, 10.0))
+    np.testing.assert_array_equal(b.grad, np.full(D, 12.0))
     twice = leaf(rng, D)
     (twice + twice).backward(np.ones(D))
     twice.grad += 1  # owned by the leaf alone

@@ -100,6 +100,9 @@ def test_every_truncation_is_noticed(rng, tmp_path):
 def test_a_failed_write_leaves_the_old_file(rng, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     save_state(path, {"w": np.zeros(3)})
+    inode = path.stat().st_ino
+    save_state(path, {"w": np.zeros(3)})
+    assert path.stat().st_ino != inode  # a new file took the name; the old one was not touched
     before = path.read_bytes()
 
     def full(number):

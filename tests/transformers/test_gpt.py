@@ -27,6 +27,7 @@ from chainrule.transformers.gpt import (
     GPT2_SMALL,
     GPT2_XL,
     GPTConfig,
+    WittenBell,
     bits_per_byte,
     count_parameters,
     generate,
@@ -356,6 +357,7 @@ def test_witten_bell_against_its_definition(rng):
     for t, symbol in enumerate(test):
         history = test[max(0, t - 2) : t]
         assert found[t] == pytest.approx(recursive_witten_bell(train, history, symbol, 4))
+    assert isinstance(model, WittenBell)
     assert model.nll(encode(test)) == pytest.approx(-np.log(found).mean())
     for history in ([0, 1], [3, 3], [2, 0]):  # probabilities of the next symbol sum to one
         total = sum(np.exp(model.log_probabilities(np.array([*history, s]))[-1]) for s in range(4))
