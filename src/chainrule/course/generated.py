@@ -6,11 +6,10 @@ links only where the file is there; everything else is shown as planned.
 
 from __future__ import annotations
 
-import ast
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
+from chainrule.course import stubs
 from chainrule.course.audit import Audit
 from chainrule.course.glossary import GLOSSARY, glossary
 from chainrule.course.manifest import Document, Phase
@@ -81,51 +80,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-# Exercises, read without executing them
-
-
-@dataclass(frozen=True)
-class ExerciseEntry:
-    """What an exercise says about itself."""
-
-    title: str
-    difficulty: int
-    minutes: int
-    section: str
-    line: int
-
-
-def exercises_of(audit: Audit, document: Document) -> tuple[list[ExerciseEntry], int]:
-    """The exercises of a document as their decorators describe them, and how many mistakes."""
+def exercises_of(audit: Audit, document: Document) -> tuple[list[stubs.Entry], int]:
+    """The exercises of a document, read without executing them, and how many mistakes."""
     if document.exercises not in audit.files:
         return [], 0
     tree = audit.tree(document.exercises)
     if isinstance(tree, SyntaxError):
         return [], 0
-    entries, mistakes = [], 0
-    for node in tree.body:
-        for call in getattr(node, "decorator_list", []):
-            if not isinstance(call, ast.Call):
-                continue
-            if isinstance(call.func, ast.Attribute) and call.func.attr == "mistake":
-                mistakes += 1
-            elif isinstance(call.func, ast.Name) and call.func.id == "exercise":
-                entries.append(_entry(call))
-    return entries, mistakes
-
-
-def _entry(call: ast.Call) -> ExerciseEntry:
-    def constant(node: ast.expr | None, default: str | int) -> str | int:
-        return node.value if isinstance(node, ast.Constant) else default  # type: ignore[return-value]
-
-    named = {keyword.arg: keyword.value for keyword in call.keywords}
-    return ExerciseEntry(
-        title=str(constant(call.args[0] if call.args else named.get("title"), "?")),
-        difficulty=int(constant(named.get("difficulty"), 0)),
-        minutes=int(constant(named.get("minutes"), 0)),
-        section=str(constant(named.get("section"), "")),
-        line=call.lineno,
-    )
+    entries = stubs.entries(tree)
+    return entries, sum(len(entry.mistakes) for entry in entries)
 
 
 # Regions of a document
