@@ -393,9 +393,9 @@ def test_perplexity_of_halves_quarters_eighths():
 
 def test_expected_calibration_error_by_hand():
     probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.35, 0.65]])
-    targets = np.array([0, 1, 1, 1])
-    # Bin (0.8, 1]: confidence 0.9, accuracy ½. Bin (0.6, 0.8]: 0.65, 1. Bin (0.4, 0.6]: 0.6, 1.
-    expected = (2 * 0.4 + 0.35 + 0.4) / 4
+    targets = np.array([0, 1, 0, 1])
+    # Bin (0.8, 1]: confidence 0.9, accuracy ½. Bin (0.6, 0.8]: 0.65, 1. Bin (0.4, 0.6]: 0.6, 0.
+    expected = (2 * 0.4 + 0.35 + 0.6) / 4
     assert expected_calibration_error(probs, targets, bins=5) == pytest.approx(expected)
     assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
 
