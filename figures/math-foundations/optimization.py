@@ -1,0 +1,342 @@
+"""Figures of math-foundations/optimization.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from chainrule.course.figures import COLORS, figure
+from chainrule.math_foundations.calculus import hvp
+from chainrule.math_foundations.optimization import (
+    gradient_descent,
+    heavy_ball,
+    lanczos_density,
+    nesterov,
+    optimal_rates,
+    prob_positive_definite,
+    quadratic,
+    saddle,
+    sgd_noise_floor,
+    steps_to,
+)
+from chainrule.math_foundations.probability import softmax
+
+
+@figure("three-rates")
+def three_rates(plt):
+    fig, axes = plt.subplots(1, 3, figsize=(7, 2.7), sharey=True)
+    problem = quadratic(100, 1)
+    x = np.linspace(-1.6, 1.6, 200)
+    for ax, lr, steps, title, colour in zip(
+        axes,
+        (0.003, 0.018, 0.0205),
+        (8, 12, 8),
+        ("η = 0.003", "η = 0.018", "η = 0.0205"),
+        ("blue", "green", "vermillion"),
+        strict=True,
+    ):
+        path = gradient_descent(problem.f, problem.grad, np.ones(1), lr, steps)
+        ax.plot(x, 50 * x * x, color=COLORS["light"], linewidth=3)
+        ax.plot(path.points[:, 0], path.values, color=COLORS[colour], linewidth=0.9)
+        ax.plot(path.points[:, 0], path.values, "o", color=COLORS[colour], markersize=4.5)
+        ax.plot(1, 50, "o", color=COLORS["black"], markersize=6, zorder=4)
+        ax.text(1.07, 42, "start", fontsize=9, va="top")
+        ax.set_title(title)
+        ax.set_xlabel(f"x is multiplied by {1 - 100 * lr:.2f}".replace("-", "−"))
+        ax.set_xticks([-1, 0, 1])
+        ax.set_ylim(-6, 122)
+    axes[0].set_ylabel("50 x²")
+    return fig
+
+
+@figure("convexity")
+def convexity(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.0))
+    for ax, f, slope, span, ends, touch, title in (
+        (
+            axes[0],
+            lambda x: 0.35 * x**2 + 0.25 * np.exp(0.9 * x),
+            lambda x: 0.7 * x + 0.225 * np.exp(0.9 * x),
+            (-2.4, 2.4),
+            (-1.9, 2.0),
+            0.8,
+            "convex",
+        ),
+        (
+            axes[1],
+            lambda x: 0.12 * (x**2 - 3.2) ** 2 + 0.28 * x,
+            lambda x: 0.48 * x * (x**2 - 3.2) + 0.28,
+            (-2.5, 2.5),
+            (-1.45, 2.2),
+            1.62,
+            "not convex",
+        ),
+    ):
+        x = np.linspace(*span, 300)
+        ax.plot(x, f(x), color=COLORS["blue"], linewidth=2.6)
+        left, right = ends
+        ax.plot(ends, [f(left), f(right)], "-o", color=COLORS["vermillion"], linewidth=1.4)
+        reach = np.array([touch - 2.4, touch + 1.0]) if title == "convex" else np.array(span)
+        ax.plot(reach, f(touch) + slope(touch) * (reach - touch), "--", color=COLORS["grey"])
+        ax.plot(touch, f(touch), "o", color=COLORS["grey"], markersize=5, zorder=4)
+        ax.set_title(title)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_ylim(min(f(x)) - 0.7, None)
+    axes[0].text(-1.0, 2.3, "chord", color=COLORS["vermillion"])
+    axes[0].text(1.25, 0.55, "tangent", color=COLORS["grey"])
+    axes[1].text(0.35, -0.02, "chord", color=COLORS["vermillion"])
+    axes[1].text(-2.1, 1.55, "tangent", color=COLORS["grey"])
+    return fig
+
+
+@figure("saddle")
+def saddle_and_chance(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), width_ratios=(1.15, 1))
+    s = saddle()
+    x, y = np.meshgrid(np.linspace(-1.15, 1.15, 200), np.linspace(-1.15, 1.15, 200))
+    left.contour(
+        x,
+        y,
+        0.5 * (x * x - y * y),
+        levels=np.linspace(-0.6, 0.6, 13),
+        colors="#cfcfcf",
+        linewidths=0.9,
+        linestyles="solid",
+    )
+    for eps, colour in ((3e-2, "blue"), (-1e-3, "vermillion"), (1e-5, "green")):
+        points = gradient_descent(s.f, s.grad, np.array([1.05, eps]), 0.05, 300).points
+        points = points[np.abs(points[:, 1]) < 1.15]
+        left.plot(*points.T, color=COLORS[colour])
+        left.plot(*points[::10].T, ".", color=COLORS[colour], markersize=7)
+        place = points[-1] + [0.1, -0.12 * np.sign(eps)]
+        label = f"ε = {abs(eps):.5f}".rstrip("0") + f"\n{len(points)} steps"
+        if eps > 1e-4:
+            left.text(*place, label, color=COLORS[colour], fontsize=9, va="top")
+        elif eps < 0:
+            left.text(*place, label, color=COLORS[colour], fontsize=9, va="bottom")
+        else:
+            left.text(
+                -0.05, place[1], label, color=COLORS[colour], fontsize=9, va="top", ha="right"
+            )
+    left.set_aspect("equal")
+    left.set_xticks([])
+    left.set_yticks([])
+    left.spines[:].set_visible(False)
+    left.set_title("½(x² − y²), η = 0.05")
+
+    rng = np.random.default_rng(0)
+    sizes = np.arange(1, 6)
+    share = np.array([prob_positive_definite(int(n), 100_000, rng) for n in sizes])
+    right.semilogy(sizes, share, "o-", color=COLORS["blue"])
+    for n, p in zip(sizes, share, strict=True):
+        right.text(n + 0.12, p * 1.15, f"{p:.4f}" if p < 0.01 else f"{p:.3f}", fontsize=9)
+    right.set_xticks(sizes)
+    right.set_xlim(0.8, 5.8)
+    right.set_ylim(5e-5, 1)
+    right.set_xlabel("size n of a random symmetric matrix")
+    right.set_title("all eigenvalues positive")
+    right.set_ylabel("probability")
+    return fig
+
+
+@figure("race")
+def race(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), width_ratios=(1.1, 1))
+    kappa = 30.0
+    problem, best = quadratic(kappa), optimal_rates(1, kappa)
+    start = np.array([4.0, 1.0])
+    x, y = np.meshgrid(np.linspace(-2.2, 4.5, 200), np.linspace(-2.3, 2.3, 200))
+    height = 0.5 * (x * x + kappa * y * y)
+    left.contour(x, y, height, levels=np.geomspace(0.1, 80, 10), colors="#cfcfcf", linewidths=0.9)
+    runs = (
+        (
+            "gradient descent",
+            "vermillion",
+            gradient_descent(problem.f, problem.grad, start, best.gd_lr, 30),
+        ),
+        (
+            "heavy ball",
+            "blue",
+            heavy_ball(
+                problem.f,
+                problem.grad,
+                start,
+                best.heavy_ball_lr,
+                best.heavy_ball_momentum,
+                30,
+            ),
+        ),
+    )
+    for name, colour, path in runs:
+        left.plot(*path.points.T, ".-", color=COLORS[colour], linewidth=1.1, label=name)
+        left.plot(*path.points[-1], "o", color=COLORS[colour], markersize=7, zorder=4)
+    left.plot(0, 0, "x", color=COLORS["black"], zorder=5)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1.2)
+    left.set_xlabel("curvature 1")
+    left.set_ylabel("curvature 30")
+
+    problem, best, start = quadratic(100), optimal_rates(1, 100), np.ones(2)
+    for name, colour, path in (
+        (
+            "gradient descent, 1/L",
+            "orange",
+            gradient_descent(problem.f, problem.grad, start, 0.01, 800),
+        ),
+        (
+            "at its best",
+            "vermillion",
+            gradient_descent(problem.f, problem.grad, start, best.gd_lr, 800),
+        ),
+        (
+            "Nesterov",
+            "green",
+            nesterov(problem.f, problem.grad, start, best.nesterov_lr, best.nesterov_momentum, 800),
+        ),
+        (
+            "heavy ball",
+            "blue",
+            heavy_ball(
+                problem.f, problem.grad, start, best.heavy_ball_lr, best.heavy_ball_momentum, 800
+            ),
+        ),
+    ):
+        distance = np.linalg.norm(path.points, axis=1)
+        distance = distance[: int(np.argmax(distance < 1e-8)) or None]
+        right.semilogy(distance, color=COLORS[colour], label=name)
+    right.legend(loc="upper right", borderaxespad=0, handlelength=1.4)
+    right.axhline(1e-6, color=COLORS["grey"], linewidth=0.8, linestyle=":")
+    right.set_ylim(1e-7, 30)
+    right.set_xlim(-5, 800)
+    right.set_xlabel("step")
+    right.set_ylabel("distance to the minimum")
+    return fig
+
+
+@figure("condition")
+def condition(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.6))
+    kappas = np.geomspace(3, 10_000, 15)
+    counts: dict[str, list[float]] = {"gradient descent": [], "Nesterov": [], "heavy ball": []}
+    for kappa in kappas:
+        problem, best = quadratic(kappa), optimal_rates(1, kappa)
+        start = np.ones(2)
+        counts["gradient descent"].append(np.ceil(np.log(1e-6 / 2**0.5) / np.log(best.gd_rate)))
+        counts["Nesterov"].append(
+            steps_to(
+                nesterov(
+                    problem.f, problem.grad, start, best.nesterov_lr, best.nesterov_momentum, 2500
+                ),
+                1e-6,
+            )
+        )
+        counts["heavy ball"].append(
+            steps_to(
+                heavy_ball(
+                    problem.f,
+                    problem.grad,
+                    start,
+                    best.heavy_ball_lr,
+                    best.heavy_ball_momentum,
+                    2500,
+                ),
+                1e-6,
+            )
+        )
+    for (name, steps), colour in zip(counts.items(), ("vermillion", "green", "blue"), strict=True):
+        ax.loglog(kappas, steps, "o-", color=COLORS[colour], label=name)
+    guide = np.array([30.0, 3000.0])
+    ax.loglog(guide, 18 * guide, ":", color=COLORS["grey"])
+    ax.text(250, 18 * 250 * 1.6, "slope 1", color=COLORS["grey"], ha="right")
+    ax.loglog(guide, 5.2 * guide**0.5, ":", color=COLORS["grey"])
+    ax.text(400, 5.2 * 20 * 0.55, "slope ½", color=COLORS["grey"])
+    ax.set_xlabel("condition number κ")
+    ax.set_ylabel("steps to a millionth")
+    ax.grid(True)
+    ax.legend(loc="upper left")
+    return fig
+
+
+@figure("noise-floor")
+def noise_floor(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.5))
+    rng = np.random.default_rng(0)
+    steps, runs, curvature, sigma = 1500, 200, 1.0, 0.5
+
+    def mean_loss(rate):
+        x, values = np.ones(runs), []
+        for k in range(steps):
+            values.append(0.5 * curvature * np.mean(x * x))
+            x = x - rate(k) * (curvature * x + sigma * rng.standard_normal(runs))
+        return np.array(values)
+
+    for lr, colour in ((0.2, "vermillion"), (0.02, "orange"), (0.002, "green")):
+        ax.semilogy(mean_loss(lambda k, lr=lr: lr), color=COLORS[colour], linewidth=1)
+        floor = sgd_noise_floor(lr, sigma, curvature)
+        ax.axhline(floor, color=COLORS[colour], linestyle="--", linewidth=1)
+        ax.text(1510, floor, f"floor of {lr:g}", color=COLORS[colour], va="center")
+    dropping = mean_loss(lambda k: 0.2 if k < 100 else 0.02 if k < 400 else 0.002)
+    ax.semilogy(dropping, color=COLORS["blue"], linewidth=1.6)
+    ax.text(575, 2.9e-4, "0.2, then 0.02, then 0.002", color=COLORS["blue"], ha="right")
+    ax.text(330, 0.2, "0.002 all the way", color=COLORS["green"])
+    ax.set_xlim(0, 1500)
+    ax.set_ylim(6e-5, 0.7)
+    ax.set_xlabel("step")
+    ax.set_ylabel("mean of f")
+    return fig
+
+
+@figure("edge")
+def edge(plt):
+    fig, (above, below) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, height_ratios=(1.3, 1))
+    digits = load_digits()
+    X, T = digits.data[:300] / 16, np.eye(10)[digits.target[:300]]
+
+    def layers(w):
+        W, V = w[:1024].reshape(16, 64), w[1024:].reshape(10, 16)
+        A = np.tanh(X @ W.T)
+        return V, A, A @ V.T
+
+    def gradient(w, squared):
+        V, A, Z = layers(w)
+        R = ((Z if squared else softmax(Z)) - T) / 300
+        return np.concatenate([(((R @ V) * (1 - A**2)).T @ X).ravel(), (R.T @ A).ravel()])
+
+    def loss(w, squared):
+        Z = layers(w)[2]
+        return ((Z - T) ** 2).sum() / 600 if squared else -np.log(softmax(Z)[T > 0]).mean()
+
+    for lr, squared, name, colour in (
+        (0.2, True, "squared error, η = 0.2", "vermillion"),
+        (0.4, True, "squared error, η = 0.4", "blue"),
+        (0.2, False, "cross-entropy, η = 0.2", "green"),
+    ):
+        init, rng = np.random.default_rng(0), np.random.default_rng(1)
+        w = np.concatenate([init.normal(size=1024) / 8, 0.075 * init.normal(size=160)])
+        at, sharp, losses = [], [], []
+        for step in range(2001):
+            if step % 50 == 0:
+                nodes, _ = lanczos_density(
+                    lambda v, w=w, squared=squared: hvp(lambda u: gradient(u, squared), w, v),
+                    w.size,
+                    12,
+                    rng,
+                )
+                at.append(step)
+                sharp.append(nodes[-1])
+            losses.append(loss(w, squared))
+            w = w - lr * gradient(w, squared)
+        above.plot(at, sharp, color=COLORS[colour], label=name)
+        below.semilogy(losses, color=COLORS[colour], linewidth=1.2)
+    for lr, colour in ((0.2, "vermillion"), (0.4, "blue")):
+        above.axhline(2 / lr, color=COLORS[colour], linestyle="--", linewidth=1)
+        above.text(
+            1990, 2 / lr - 0.4, f"2/η = {2 / lr:.0f}", color=COLORS[colour], ha="right", va="top"
+        )
+    above.set_ylim(0, 16)
+    above.set_xlim(0, 2000)
+    above.set_ylabel("sharpness")
+    above.legend(loc="upper right")
+    below.set_ylabel("loss")
+    below.set_xlabel("step")
+    return fig
