@@ -54,8 +54,8 @@ def test_the_example_worked_by_hand():
     assert f"{out.item():.2f}" == "13.30"
 
 
-@settings(max_examples=40)
-@given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=4), seed=seeds, masked=st.booleans())
+@settings(max_examples=30)
+@given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=3), seed=seeds, masked=st.booleans())
 def test_masked_softmax(shape, seed, masked):
     rng = np.random.default_rng(seed)
     x = Tensor(rng.standard_normal(shape) * 5, requires_grad=True)

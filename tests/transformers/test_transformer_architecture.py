@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig
+from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
 from chainrule.neural_networks.backpropagation import Tensor, grad, gradcheck
 from chainrule.transformers.self_attention import causal_mask, padding_mask
@@ -205,8 +206,34 @@ def test_dispatch_equals_a_dense_loop(k, shared, balance, rng):
     x = numbers(rng, B, T, D)
     np.testing.assert_allclose(layer(x).data, dense_mixture(layer, x), rtol=1e-9)
     assert layer.load.sum() == pytest.approx(1)
-    gradcheck(layer, [numbers(rng, 2, D)])
+    gradcheck(layer, [numbers(rng, 1, D)])
     gradcheck(lambda w: _with(layer, w, x), [layer.router.weight])
+
+
+def test_mixture_against_mixtral(rng):
+    theirs = MixtralSparseMoeBlock(MixtralConfig(
+        hidden_size=D, intermediate_size=8, num_local_experts=4, num_experts_per_tok=2,
+    )).double()  # fmt: skip
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(torch.tensor(rng.standard_normal(parameter.shape)))
+    ours = MoE(D, 8, 4, 2, rng=rng, dtype=float)
+    state = {name: a.numpy() for name, a in theirs.state_dict().items()}
+    ours.router.weight.data[...] = state["gate.weight"]
+    for i, expert in enumerate(ours.experts):
+        gate, up = np.split(state["experts.gate_up_proj"][i], 2)
+        expert.gate.weight.data[...], expert.up.weight.data[...] = gate, up
+        expert.down.weight.data[...] = state["experts.down_proj"][i]
+    x = numbers(rng, B, T, D)
+    t = torch.tensor(x.data, requires_grad=True)
+    y, z = ours(x), theirs(t)
+    z = z[0] if isinstance(z, tuple) else z
+    # transformers computes the router's softmax in float32
+    np.testing.assert_allclose(y.data, z.detach(), rtol=1e-5, atol=1e-5)
+    weights = rng.standard_normal(y.shape)
+    y.backward(weights)
+    z.backward(torch.tensor(weights))
+    np.testing.assert_allclose(x.grad, t.grad, rtol=1e-4, atol=1e-4)
 
 
 def _with(layer, weight, x):
