@@ -339,6 +339,26 @@ def test_primitive_in_both_forms(rng):
         wrong(x).sum().backward()
 
 
+def test_a_pass_that_fails_leaves_nothing_behind(rng):
+    x = leaf(rng, D)
+    failing = [True]
+
+    def vjp(g):
+        if failing[0]:
+            raise FloatingPointError("once")
+        return (g * 2,)
+
+    fragile = primitive(lambda x: (x * 2, vjp))
+    a = x * 1.0
+    y = (fragile(a) + a * 5.0).sum()
+    with pytest.raises(FloatingPointError, match="once"):
+        y.backward(retain_graph=True)
+    failing[0] = False
+    x.grad = None
+    y.backward()
+    np.testing.assert_array_equal(x.grad, np.full(D, 7.0))
+
+
 def test_gradcheck_sees_what_a_sum_would_hide(rng):
     # the gradient of sum(softmax) is zero: this wrong VJP passes any test through .sum()
     @primitive

@@ -103,6 +103,8 @@ def propagate(
             "backward a second time: the first pass freed what it saved; "
             "pass retain_graph=True to the first one, or run the forward pass again"
         )
+    for node in nodes:
+        node.gradient = None  # a pass that ended in an error may have left some
     root.gradient = gradient
     while nodes:
         node = nodes.pop()

@@ -7,7 +7,6 @@ training step frees and takes the same few hundred megabytes each time.
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 __all__ = ["keep_freed_memory"]
@@ -26,8 +25,10 @@ def keep_freed_memory() -> bool:
     if "MALLOC_TRIM_THRESHOLD_" in os.environ:
         return False
     try:
+        import ctypes
+
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, TypeError, AttributeError):
+    except (ImportError, OSError, TypeError, AttributeError):
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, _KEPT)) and bool(
         mallopt(_M_MMAP_THRESHOLD, _KEPT) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)
