@@ -197,7 +197,7 @@ def gelu_and_errors(plt):
         error = np.abs(gelu(Tensor(x), approximate).data - exact)
         right.semilogy(x, np.maximum(error, 1e-9), color=COLORS[colour], linewidth=1.8)
     right.text(0, 6e-2, "x σ(1.702x)", color=COLORS["orange"], ha="center")
-    right.text(3.9, 6e-6, "tanh form", color=COLORS["green"], ha="right")
+    right.text(2.9, 8e-7, "tanh form", color=COLORS["green"], ha="center")
     right.set_ylim(1e-7, 2e-1)
     right.set_yticks(10.0 ** np.arange(-7, 0, 2))
     right.set_xlabel("x")
@@ -212,9 +212,7 @@ def variance_map(plt):
     weight = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) / 500
     fig, axes = plt.subplots(1, 3, figsize=(7, 2.8), sharey=True)
     v = np.linspace(0, 2.5, 51)
-    for ax, (name, act) in zip(
-        axes, (("tanh", tanh), ("ReLU", relu), ("GELU", gelu)), strict=True
-    ):
+    for ax, (name, act) in zip(axes, (("tanh", tanh), ("ReLU", relu), ("GELU", gelu)), strict=True):
         g = gain(act)
 
         def after(size, act=act, g=g):
