@@ -103,7 +103,6 @@ def torch_stepper(size, fused):
     from torch import nn
 
     torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
     d, heads = size["width"], size["heads"]
 
     class Attention(nn.Module):
