@@ -156,6 +156,8 @@ def test_reductions(name, data):
     keepdims = data.draw(st.booleans())
     if name != "sum":  # the mean and the maximum of nothing are not defined
         assume(all(shape[a] for a in axes))
+    if name == "var":  # PyTorch warns about the variance of nothing even when there is none
+        assume(all(shape))
     rng = np.random.default_rng(data.draw(seeds))
     x = array(rng, shape, data.draw(st.integers(0, 3)))
     ours, theirs = REDUCTIONS[name]
