@@ -357,6 +357,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("mathematics", say("> So\n>\n> ```math\n> x\n> ```\n>\n> it is.")),
         ("prose", say("He said that that is what he had had: `the the`, $5!$, n != m.")),
         ("prose", say("### The theorem of Pythagoras and the L1 norm: A proof")),
+        ("prose", say("### 5 The network on paper")),
         ("prose", edit(SLOPES, END, END + "\n\n1. A. Author. *Delving into modeling*. 1999.")),
         ("glossary", say('**Why.** Here.\n\n**Why.** There. **"No term."** **"No term."**')),
         ("equations", lambda course: [step(course) for step in PRIVATE]),

@@ -131,7 +131,7 @@ def _headings(page: Page, allowed: set[str], outline: set[str]) -> Iterator[tupl
     for heading in page.headings:
         if heading.level == 1 or heading.text in outline or page.is_generated(heading.line):
             continue
-        later = re.sub(r"^\W*\w[\w'’-]*|`[^`]*`|[:?.→] *\w[\w'’-]*", " ", heading.text)
+        later = re.sub(r"^\W*(?:\d+\W+)?\w[\w'’-]*|`[^`]*`|[:?.→] *\w[\w'’-]*", " ", heading.text)
         for word in re.findall(r"\b[A-Z][a-z]+\b", later):
             if word not in allowed:
                 message = f"{word!r} in {heading.text!r}: headings are in sentence case"
