@@ -52,7 +52,8 @@ def neuron(plt):
         left.add_patch(plt.Circle(start, 0.25, facecolor="#f1f1f1", edgecolor=COLORS["grey"]))
         left.text(*start, name, ha="center", va="center", fontsize=12)
         x, y = start + 0.42 * (centre - start)
-        left.text(x, y + 0.16, f"· {weight}", ha="center", color=COLORS["vermillion"], fontsize=12)
+        lift = 0.16 if height else -0.36  # the rising arrow would cut a label above it
+        left.text(x, y + lift, f"· {weight}", ha="center", color=COLORS["vermillion"], fontsize=12)
     for x, label in ((2.0, "Σ"), (3.3, "≥ 0 ?")):
         left.add_patch(
             plt.Circle((x, 1.0), 0.34, facecolor="white", edgecolor=COLORS["black"], linewidth=1.4)
