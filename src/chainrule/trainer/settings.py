@@ -25,7 +25,7 @@ class Settings:
     heads: int = 4
     width: int = 128
     dropout: float = 0.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     final_learning_rate: float = 1e-4
     warmup: int = 100
     weight_decay: float = 0.1
