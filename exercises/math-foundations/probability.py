@@ -100,7 +100,7 @@ def counts_one_test(tests, prevalence, sensitivity, specificity):
     section="softmax-as-probability-distribution",
 )
 def log_sum_exp(x):
-    """Return log Σ exp(x) along the last axis, finite and exact for entries from −1,000 to 1,000.
+    """Return log Σ exp(x) along the last axis, finite and precise for entries from −1,000 to 1,000.
 
     x has shape (…, n), and the result shape (…): a row of n numbers becomes one number.
     """
@@ -248,8 +248,10 @@ def forgets_the_target(logits, targets):
 def sample_by_noise(logits, n, rng):
     """Return n independent draws from softmax(logits), by the Gumbel-max trick.
 
-    logits has shape (C,), and the result is an integer array of shape (n,). The noise must come
-    from rng, a numpy.random.Generator: rng.random gives uniform numbers in [0, 1).
+    The trick: add independent noise of the right kind to the logits, and the class with the
+    largest sum is the draw. logits has shape (C,), and the result is an integer array of shape
+    (n,). The noise must come from rng, a numpy.random.Generator: rng.random gives uniform numbers
+    in [0, 1).
     """
     uniform = rng.random((n, logits.size))
     return np.argmax(logits - np.log(-np.log(uniform)), axis=1)
@@ -296,8 +298,8 @@ def uniform_noise(logits, n, rng):
 
 
 @sample_by_noise.mistake(
-    "Your noise is exponential, one logarithm short. The proof's last step compares numbers whose "
-    "logarithm is what you need."
+    "Your noise is −log u, which is exponential: one logarithm short. In the race it is the time "
+    "e^−(x + noise) that must be exponential."
 )
 def one_logarithm(logits, n, rng):
     return np.argmax(logits - np.log(rng.random((n, logits.size))), axis=1)
@@ -336,10 +338,11 @@ def score_gradient(values, samples, mu):
     """Return (estimate, standard_error) of the gradient by mu of E[f(x)], for x normal (mu, 1).
 
     samples has shape (n,): draws with mean mu and variance 1. values has shape (n,): f of each.
-    You may not differentiate f. Use the score-function identity, with the mean of values as the
-    baseline. (It comes from the same draws, which shrinks the expectation by the factor 1 − 1/n:
-    ignore that.) The estimate is a mean of n terms; the standard error is that of this mean, with
-    the variance of the terms computed with n − 1.
+    You may not differentiate f. Use the score-function identity, which needs the slope of the log
+    density by mu instead, with the mean of values as the baseline. (It comes from the same draws,
+    which shrinks the expectation by the factor 1 − 1/n: ignore that.) The estimate is a mean of n
+    terms; the standard error is that of this mean, with the variance of the terms computed with
+    n − 1.
     """
     terms = (values - values.mean()) * (samples - mu)
     return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
@@ -404,7 +407,7 @@ def score_by_the_sample(values, samples, mu):
 
 
 @score_gradient.mistake(
-    "You weighted with log p itself. What is wanted is how log p of each sample moves with mu."
+    "You weighted with log p itself. How does log p of each sample move with mu?"
 )
 def log_density_for_score(values, samples, mu):
     terms = (values - values.mean()) * (-((samples - mu) ** 2) / 2 - np.log(2 * np.pi) / 2)

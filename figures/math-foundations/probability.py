@@ -56,7 +56,7 @@ def people(plt):
     for row, column in order[:495]:
         field[row, column] = 1
     fig, ax = plt.subplots(figsize=(6.6, 4.4))
-    tones = ("light", "sky", "vermillion", "black")
+    tones = ("light", "blue", "vermillion", "black")
     colors = np.array([[int(COLORS[t][i : i + 2], 16) / 255 for i in (1, 3, 5)] for t in tones])
     ax.imshow(colors[field])
     for line in np.arange(101) - 0.5:
@@ -69,7 +69,7 @@ def people(plt):
     labels = [
         (16, "sick, positive: 99", "vermillion", (0, 14)),
         (4, "sick, negative: 1", "black", (0, 0)),
-        (40, "healthy, positive: 495", "sky", (5, 40)),
+        (40, "healthy, positive: 495", "blue", (5, 40)),
         (70, "healthy, negative: 9,405", "grey", (70, 70)),
     ]
     for height, text, color, point in labels:
