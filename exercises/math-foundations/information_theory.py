@@ -173,8 +173,9 @@ def wasted_nats(p, q):
 def huffman_lengths(p):
     """Return the codeword lengths of an optimal prefix code, as an integer array of shape (n,).
 
-    p has shape (n,) with n ≥ 2 positive probabilities that sum to 1. Different optimal codes may
-    have different lengths; any of them will do.
+    p has shape (n,) with n ≥ 2 positive probabilities that sum to 1. Words are strings of bits,
+    none begins another, and the mean length, weighted with p, is the least possible. Different
+    optimal codes may have different lengths; any of them will do.
     """
     groups = [(float(weight), [k]) for k, weight in enumerate(p)]
     lengths = np.zeros(len(p), dtype=int)
@@ -493,7 +494,7 @@ def a_hundred_thousand_samples(answer, rng):
     expect(lowest >= 0, f"an estimate is negative: {lowest:.4f}")
 
 
-@quiet_kl.mistake("Unbiased, but every second value is negative. What may you add, of mean 0?")
+@quiet_kl.mistake("Unbiased, but many values are negative. What may you add, of mean 0 under p?")
 def the_definition(log_p, log_q):
     return log_p - log_q
 

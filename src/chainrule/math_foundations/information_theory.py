@@ -160,8 +160,8 @@ def huffman(p: Float[Array, "symbols"]) -> list[str]:
     """An optimal prefix code: one string of 0 and 1 for each symbol, in the order of ``p``.
 
     Join the two least likely groups until one is left; each join puts a bit in front. The mean
-    length is at least the entropy in bits, and less than one bit above it if no symbol is
-    impossible.
+    length is at least the entropy in bits, and less than one bit above it if there are two symbols
+    or more and none is impossible. A single symbol still gets one bit.
 
     Equation: math-foundations/information-theory.md#eq-huffman-length
     Source: Huffman, A method for the construction of minimum-redundancy codes, 1952.
