@@ -114,10 +114,18 @@ def draw_losses(run: Run, ngram: dict[int, float], path: Path) -> None:
     for order, loss in ngram.items():
         axes.axhline(loss, color="#767676", linewidth=1, linestyle="dashed")
         name = {2: "bigram"}.get(order, f"{order}-gram")
-        axes.annotate(name, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        axes.annotate(
+            name,
+            (1, loss),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            annotation_clip=False,
+        )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     part = path.with_suffix(".part.svg")
-    figure.savefig(part)
+    figure.savefig(part, metadata={"Date": None})
     plt.close(figure)
     part.replace(path)
