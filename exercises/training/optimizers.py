@@ -1,0 +1,420 @@
+"""Exercises of training/optimizers.md."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from chainrule.course.exercises import exercise, expect, expect_close
+from chainrule.math_foundations.linear_algebra import polar_factor
+from chainrule.neural_networks.backpropagation import Parameter
+from chainrule.training.optimizers import AdamW
+
+
+@exercise("Three Adam steps", difficulty=1, minutes=15, section="where-the-correction-comes-from")
+def adam_path(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Return the weight after each step of Adam, started at 0, as an array of one number a step.
+
+    gradients holds one number a step. Do [1, -2, 0.5] with lr = 0.1 by hand first.
+    """
+    w = m = v = 0.0
+    path = []
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
+        path.append(w)
+    return np.array(path)
+
+
+@adam_path.check
+def by_hand(answer, rng):
+    expect_close(
+        answer([1.0, -2.0, 0.5], 0.1),
+        np.array([-0.1, -0.063392, -0.049721]),
+        rtol=1e-4,
+        what="the path of the page",
+    )
+
+
+@adam_path.check
+def tiny_gradients(answer, rng):
+    expect_close(answer([1e-5], 1.0), np.array([-0.999]), rtol=1e-4, what="a step along 1e-5")
+
+
+@adam_path.check
+def thirty_random(answer, rng):
+    g = rng.normal(size=30)
+    w, m, v, path = 0.0, 0.0, 0.0, []
+    for t in range(1, 31):
+        m = m + 0.2 * (g[t - 1] - m)
+        v = v + 0.05 * (g[t - 1] ** 2 - v)
+        w -= 0.01 * (m / (1 - 0.8**t)) / ((v / (1 - 0.95**t)) ** 0.5 + 1e-8)
+        path.append(w)
+    expect_close(answer(g, 0.01, 0.8, 0.95), np.array(path), what="thirty random steps")
+
+
+@adam_path.mistake(
+    "Your first step is 3.16 times the learning rate. To how much do the weights in m and v add up "
+    "after one step?"
+)
+def without_correction(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    w = m = v = 0.0
+    path = []
+    for g in gradients:
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * m / (math.sqrt(v) + eps)
+        path.append(w)
+    return np.array(path)
+
+
+@adam_path.mistake("Gradients of 1e-5 hardly move your weight. With what is your eps compared?")
+def eps_inside_the_root(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    w = m = v = 0.0
+    path = []
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1**t)) / math.sqrt(v / (1 - beta2**t) + eps)
+        path.append(w)
+    return np.array(path)
+
+
+@adam_path.mistake(
+    "The first step is right and later ones are not. By what do you divide at step 2: is it the "
+    "sum of the weights at that step?"
+)
+def corrects_by_the_first_step(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    w = m = v = 0.0
+    path = []
+    for g in gradients:
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1)) / (math.sqrt(v / (1 - beta2)) + eps)
+        path.append(w)
+    return np.array(path)
+
+
+@exercise("AdamW, fifty steps", difficulty=2, minutes=25, section="decay-beside-the-gradient")
+def adamw(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    """Return the weights after AdamW has used all gradients, one after another.
+
+    w has any shape, gradients one axis more: the step. w itself stays as it is.
+    """
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        w = (1 - lr * weight_decay) * w
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return w
+
+
+@adamw.check
+def the_coordinate_of_the_page(answer, rng):
+    for g, expected in ((10.0, 0.89), (0.0, 0.99)):
+        expect_close(
+            answer(np.ones(1), np.array([[g]]), 0.1, 0.1),
+            np.array([expected]),
+            what=f"the weight after a gradient of {g:g}",
+        )
+
+
+@adamw.check
+def the_package_agrees(answer, rng):
+    start, gradients = rng.normal(size=(3, 5)), rng.normal(size=(50, 3, 5))
+    p = Parameter(start.copy())
+    optimizer = AdamW([p], lr=0.01, weight_decay=0.3, betas=(0.8, 0.95))
+    for g in gradients:
+        p.grad = g.copy()
+        optimizer.step()
+    received = answer(start, gradients, 0.01, 0.3, (0.8, 0.95))
+    expect_close(received, p.data, rtol=1e-9, what="the weights after 50 steps")
+
+
+@adamw.mistake(
+    "Your decay goes through the division by the root of v, so that a large gradient swallows it. "
+    "Where should it act?"
+)
+def penalty_in_the_gradient(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        g = g + weight_decay * w
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return w
+
+
+@adamw.mistake("A decay of 0.1 takes a tenth of the weight each step. Which factor is missing?")
+def decay_without_the_rate(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        w = (1 - weight_decay) * w
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return w
+
+
+@adamw.mistake(
+    "You shrink the weight after the step, and so the step with it. The formula shrinks the weight "
+    "as it was."
+)
+def decays_the_step_too(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+        w = (1 - lr * weight_decay) * w
+    return w
+
+
+@exercise(
+    "Without the correction", difficulty=2, minutes=15, section="where-the-correction-comes-from"
+)
+def uncorrected_over_corrected(beta1, beta2, t):
+    """Return how many times longer step t is without bias correction, for a constant gradient.
+
+    t is at least 1; eps is so small that it does not count.
+    """
+    return (1 - beta1**t) / math.sqrt(1 - beta2**t)
+
+
+@uncorrected_over_corrected.check
+def longer_not_shorter(answer, rng):
+    expect_close(answer(0.9, 0.999, 1), 10**0.5, what="the factor at step 1")
+
+
+@uncorrected_over_corrected.check
+def at_the_peak(answer, rng):
+    expect_close(answer(0.9, 0.999, 12), 6.569, rtol=1e-3, what="the factor at step 12")
+
+
+@uncorrected_over_corrected.check
+def by_running_it(answer, rng):
+    m = v = 0.0
+    for t in range(1, 41):
+        m, v = 0.8 * m + 0.2 * 3.0, 0.95 * v + 0.05 * 9.0
+        expect_close(answer(0.8, 0.95, t), m / math.sqrt(v), what=f"the factor at step {t}")
+
+
+@uncorrected_over_corrected.mistake(
+    "Both moments start too small, but the second one stands under a root. Does your factor know?"
+)
+def forgets_the_root(beta1, beta2, t):
+    return (1 - beta1**t) / (1 - beta2**t)
+
+
+@uncorrected_over_corrected.mistake(
+    "A second moment that is too small makes a step longer: it is what you divide by."
+)
+def upside_down(beta1, beta2, t):
+    return math.sqrt(1 - beta2**t) / (1 - beta1**t)
+
+
+@uncorrected_over_corrected.mistake(
+    "Only m seems to be too small in your factor. What happens to v, which starts at 0 as well?"
+)
+def first_moment_alone(beta1, beta2, t):
+    return 1 - beta1**t
+
+
+@exercise("A schedule at ten points", difficulty=2, minutes=15, section="why-to-end-small-and-how")
+def cosine_schedule(step, lr, warmup, total, final):
+    """Return the rate at a step, counted from 0: warmup, then half a cosine.
+
+    The first step has lr/warmup, step warmup-1 has lr, and from there to step total the rate
+    falls from lr to final, with full lr still at step warmup. Later steps have final.
+    """
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / (total - warmup))
+    return final + (lr - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@cosine_schedule.check
+def ten_points(answer, rng):
+    points = (0, 49, 99, 100, 325, 550, 775, 1000, 1001, 2000)
+    rates = (0.01, 0.5, 1, 1, 0.868198, 0.55, 0.231802, 0.1, 0.1, 0.1)
+    for step, rate in zip(points, rates, strict=True):
+        received = answer(step, 1.0, 100, 1000, 0.1)
+        expect_close(received, rate, rtol=1e-5, what=f"the rate at step {step}")
+
+
+@cosine_schedule.check
+def another_peak(answer, rng):
+    expect_close(answer(30, 0.02, 10, 50, 0.0), 0.01, what="the rate half way down")
+
+
+@cosine_schedule.mistake(
+    "Your first step has the rate 0 and is wasted. Which rate should the first of warmup steps get?"
+)
+def starts_at_zero(step, lr, warmup, total, final):
+    if step < warmup:
+        return lr * step / warmup
+    progress = min(1.0, (step - warmup) / (total - warmup))
+    return final + (lr - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@cosine_schedule.mistake(
+    "Your rate jumps at the end of the warmup. Where does the cosine's progress start to count?"
+)
+def counts_the_warmup(step, lr, warmup, total, final):
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = min(1.0, step / total)
+    return final + (lr - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@cosine_schedule.mistake("After the last step your rate rises again. What limits the progress?")
+def swings_back(step, lr, warmup, total, final):
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = (step - warmup) / (total - warmup)
+    return final + (lr - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@cosine_schedule.mistake(
+    "You cut the curve off at final instead of arriving there. Between which two values does the "
+    "cosine run?"
+)
+def cuts_off_at_final(step, lr, warmup, total, final):
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / (total - warmup))
+    return max(final, lr * (1 + math.cos(math.pi * progress)) / 2)
+
+
+@exercise("Clip together", difficulty=2, minutes=15, section="gradient-clipping")
+def clip_together(gradients, limit):
+    """Return a list of the gradients, scaled by one factor so that their joint norm is at most
+    limit, and unchanged if it is that already. gradients is a list of arrays.
+    """
+    norm = math.sqrt(sum(float(np.sum(g**2)) for g in gradients))
+    factor = min(1.0, limit / (norm + 1e-12))
+    return [factor * g for g in gradients]
+
+
+@clip_together.check
+def by_hand_together(answer, rng):
+    received = answer([np.array([30.0]), np.array([[40.0]])], 5.0)
+    expect_close(received, [np.array([3.0]), np.array([[4.0]])], what="30 and 40, clipped to 5")
+
+
+@clip_together.check
+def short_ones_stay(answer, rng):
+    received = answer([np.array([0.3, 0.4])], 5.0)
+    expect_close(received, [np.array([0.3, 0.4])], what="a gradient that is short enough")
+
+
+@clip_together.check
+def direction_stays(answer, rng):
+    pieces = [10 * rng.normal(size=(3, 5)), rng.normal(size=7)]
+    before = np.concatenate([g.ravel() for g in pieces])
+    after = np.concatenate([np.ravel(g) for g in answer(pieces, 2.0)])
+    cosine = before @ after / np.linalg.norm(before) / np.linalg.norm(after)
+    expect(cosine > 1 - 1e-9, f"the direction changed: the cosine is {cosine:.4f}")
+    expect_close(np.linalg.norm(after), 2.0, rtol=1e-6, what="the joint norm")
+
+
+@clip_together.mistake(
+    "Each array is clipped by its own norm, so that long ones and short ones become alike. The "
+    "norm is that of all arrays together."
+)
+def each_by_itself(gradients, limit):
+    return [g * min(1.0, limit / (float(np.linalg.norm(g)) + 1e-12)) for g in gradients]
+
+
+@clip_together.mistake("You clip entries. Does (30, 40) still point where it did?")
+def entry_by_entry(gradients, limit):
+    return [np.clip(g, -limit, limit) for g in gradients]
+
+
+@clip_together.mistake("Short gradients become longer with you. When should nothing happen?")
+def always_scales(gradients, limit):
+    norm = math.sqrt(sum(float(np.sum(g**2)) for g in gradients))
+    return [g * limit / (norm + 1e-12) for g in gradients]
+
+
+@clip_together.mistake(
+    "The norms of the pieces do not add up to the norm of the whole. What does add up?"
+)
+def adds_the_norms(gradients, limit):
+    norm = sum(float(np.linalg.norm(g)) for g in gradients)
+    return [g * min(1.0, limit / (norm + 1e-12)) for g in gradients]
+
+
+@exercise("Five steps to a polar factor", difficulty=3, minutes=20, section="matrices-as-matrices")
+def orthogonalize(G):
+    """Return G after division by its Frobenius norm and five Newton–Schulz steps with the
+    coefficients (3.4445, -4.7750, 2.0315). G is not zero and may be wide or tall.
+    """
+    X = G / np.linalg.norm(G)
+    for _ in range(5):
+        A = X @ X.T
+        X = 3.4445 * X - 4.7750 * A @ X + 2.0315 * A @ A @ X
+    return X
+
+
+@orthogonalize.check
+def one_number(answer, rng):
+    s = 1.0
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    expect_close(answer(np.array([[7.0]])), np.array([[s]]), what="a 1 × 1 matrix")
+
+
+@orthogonalize.check
+def near_the_polar_factor(answer, rng):
+    for shape in ((64, 32), (5, 13)):
+        G = rng.normal(size=shape)
+        distance = np.linalg.norm(answer(G) - polar_factor(G), 2)
+        expect(
+            distance < 0.35,
+            f"for shape {shape} a singular value is off by {distance:.2f}, not below 0.35",
+        )
+
+
+@orthogonalize.check
+def scale_does_not_matter(answer, rng):
+    G = rng.normal(size=(7, 3))
+    expect_close(answer(1e-3 * G), answer(G), what="the result for a thousandth of the matrix")
+
+
+@orthogonalize.mistake(
+    "For small matrices your result is small, for large ones it explodes. The polynomial needs "
+    "singular values of at most 1."
+)
+def no_division(G):
+    X = G
+    for _ in range(5):
+        A = X @ X.T
+        X = 3.4445 * X - 4.7750 * A @ X + 2.0315 * A @ A @ X
+    return X
+
+
+@orthogonalize.mistake(
+    "You divide after every step, which undoes the growth that you want. How often is it needed?"
+)
+def divides_every_time(G):
+    X = G
+    for _ in range(5):
+        X = X / np.linalg.norm(X)
+        A = X @ X.T
+        X = 3.4445 * X - 4.7750 * A @ X + 2.0315 * A @ A @ X
+    return X
+
+
+@orthogonalize.mistake(
+    "Powers of single entries are not powers of a matrix. What is (XXᵀ)X, and which singular "
+    "values has it?"
+)
+def entry_by_entry_powers(G):
+    X = G / np.linalg.norm(G)
+    for _ in range(5):
+        X = 3.4445 * X - 4.7750 * X**3 + 2.0315 * X**5
+    return X

@@ -1,0 +1,139 @@
+"""Figures of training/optimizers.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chainrule.course.figures import COLORS, figure
+from chainrule.neural_networks.backpropagation import Parameter
+from chainrule.training.optimizers import (
+    SGD,
+    Adam,
+    newton_schulz,
+    warmup_cosine,
+    warmup_linear,
+    wsd,
+)
+
+
+@figure("race")
+def race(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.3), sharey=True)
+    for ax, turn, title in (
+        (axes[0], 0.0, "along the axes"),
+        (axes[1], np.pi / 4, "turned by 45°"),
+    ):
+        c, s = np.cos(turn), np.sin(turn)
+        Q = np.array([[c, -s], [s, c]])
+        H = Q @ np.diag([1.0, 50.0]) @ Q.T
+        x, y = np.meshgrid(np.linspace(-2.6, 2.6, 200), np.linspace(-2.6, 2.6, 200))
+        points = np.stack([x, y], axis=-1)
+        f = np.einsum("...i,ij,...j->...", points, H, points) / 2
+        ax.contour(
+            x, y, np.log(f + 0.05), levels=8, colors=COLORS["light"], linewidths=0.9, zorder=0
+        )
+        for name, make, colour in (
+            ("gradient descent", lambda p: SGD(p, lr=0.015), "blue"),
+            ("momentum", lambda p: SGD(p, lr=0.015, momentum=0.7), "green"),
+            ("Adam", lambda p: Adam(p, lr=0.12, betas=(0.9, 0.99)), "vermillion"),
+        ):
+            w = Parameter(Q @ np.array([2.2, 0.6]))
+            optimizer, path = make([w]), [w.data.copy()]
+            for _ in range(60):
+                w.grad = H @ w.data
+                optimizer.step()
+                path.append(w.data.copy())
+            path = np.array(path)
+            ax.plot(*path.T, color=COLORS[colour], linewidth=1.2, label=name)
+            ax.plot(*path[-1], "o", color=COLORS[colour], markersize=6, zorder=4)
+        ax.plot(0, 0, "+", color=COLORS["black"], markersize=9, zorder=5)
+        ax.set_title(title)
+        ax.set_aspect("equal")
+        ax.set_xlabel("first weight")
+    axes[0].set_ylabel("second weight")
+    axes[0].legend(loc="lower left", frameon=False)
+    return fig
+
+
+@figure("correction")
+def correction(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.0))
+    t = np.arange(1, 10_001)
+    first, second = 1 - 0.9**t, 1 - 0.999**t
+    left.loglog(t, first, color=COLORS["blue"])
+    left.loglog(t, second, color=COLORS["vermillion"])
+    left.text(3, 0.6, "first moment", color=COLORS["blue"], ha="left", va="bottom", fontsize=9.5)
+    left.text(60, 0.03, "second moment", color=COLORS["vermillion"], fontsize=9.5)
+    left.set_ylim(8e-4, 2)
+    left.set_ylabel("sum of the weights")
+    factor = first / np.sqrt(second)
+    right.semilogx(t, factor, color=COLORS["purple"])
+    right.axhline(1, color=COLORS["grey"], linewidth=0.9, linestyle="--")
+    right.plot([1, 12], factor[[0, 11]], "o", color=COLORS["purple"])
+    right.text(1.35, 2.9, "3.16 at step 1")
+    right.text(20, 6.5, "6.57 at step 12")
+    right.set_ylim(0, 7.4)
+    right.set_ylabel("uncorrected over corrected")
+    for ax in (left, right):
+        ax.set_xlabel("step")
+    return fig
+
+
+CURVATURES = np.geomspace(0.01, 1, 30)
+
+
+@figure("schedules")
+def schedules(plt):
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(7, 4.8), sharex=True, height_ratios=[1, 1.5])
+    for name, colour, schedule in (
+        ("constant", "grey", lambda t: 0.5),
+        ("cosine", "blue", lambda t: warmup_cosine(t, 0.5, 20, 1000)),
+        ("linear", "green", lambda t: warmup_linear(t, 0.5, 20, 1000)),
+        ("WSD", "vermillion", lambda t: wsd(t, 0.5, 20, 1000, decay=200)),
+    ):
+        V, losses = np.ones(30), []
+        rates = [schedule(t) for t in range(1000)]
+        for lr in rates:
+            V = (1 - lr * CURVATURES) ** 2 * V + lr**2 * 0.3**2
+            losses.append(CURVATURES @ V / 2)
+        style = "--" if name == "constant" else "-"
+        top.plot(rates, style, color=COLORS[colour], label=name)
+        bottom.semilogy(losses, style, color=COLORS[colour])
+    top.set_ylabel("learning rate")
+    top.set_ylim(0, 0.56)
+    top.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    bottom.set_ylabel("expected loss")
+    bottom.set_xlabel("step")
+    bottom.set_yticks([0.05, 0.1, 0.2, 0.5, 1, 2], ["0.05", "0.1", "0.2", "0.5", "1", "2"])
+    bottom.minorticks_off()
+    bottom.set_ylim(0.045, 3)
+    return fig
+
+
+@figure("newton-schulz")
+def iterations(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.0), sharey=True)
+    a, b, c = 3.4445, -4.7750, 2.0315
+    s = np.linspace(0, 1, 1001)
+    out = s
+    for step in range(1, 6):
+        out = a * out + b * out**3 + c * out**5
+        if step in (1, 5):
+            colour = COLORS["sky" if step == 1 else "blue"]
+            left.plot(s, out, color=colour, label="once" if step == 1 else "five times")
+    left.plot(s, s, "--", color=COLORS["grey"], linewidth=0.9)
+    left.legend(frameon=False, loc="lower right")
+    left.set_xlabel("singular value before")
+    left.set_ylabel("singular value after")
+    G = np.random.default_rng(0).normal(size=(64, 32))
+    sigma = np.array(
+        [np.linalg.svd(newton_schulz(G, steps), compute_uv=False) for steps in range(6)]
+    )
+    for step, values in enumerate(sigma):
+        right.plot(
+            np.full(32, step), values, "_", color=COLORS["blue"], markersize=16, markeredgewidth=0.8
+        )
+    right.axhspan(0.68, 1.13, color=COLORS["light"], alpha=0.5, zorder=0, linewidth=0)
+    right.set_xlabel("Newton–Schulz steps")
+    right.set_ylim(0, 1.3)
+    return fig
