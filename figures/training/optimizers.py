@@ -62,7 +62,7 @@ def correction(plt):
     first, second = 1 - 0.9**t, 1 - 0.999**t
     left.loglog(t, first, color=COLORS["blue"])
     left.loglog(t, second, color=COLORS["vermillion"])
-    left.text(3, 0.6, "first moment", color=COLORS["blue"], ha="left", va="bottom", fontsize=9.5)
+    left.text(14, 0.4, "first moment", color=COLORS["blue"], fontsize=9.5)
     left.text(60, 0.03, "second moment", color=COLORS["vermillion"], fontsize=9.5)
     left.set_ylim(8e-4, 2)
     left.set_ylabel("sum of the weights")
@@ -133,7 +133,7 @@ def iterations(plt):
         right.plot(
             np.full(32, step), values, "_", color=COLORS["blue"], markersize=16, markeredgewidth=0.8
         )
-    right.axhspan(0.68, 1.13, color=COLORS["light"], alpha=0.5, zorder=0, linewidth=0)
+    right.axhspan(0.68, 1.21, color=COLORS["light"], alpha=0.5, zorder=0, linewidth=0)
     right.set_xlabel("Newton–Schulz steps")
     right.set_ylim(0, 1.3)
     return fig
