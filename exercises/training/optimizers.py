@@ -301,8 +301,9 @@ def clip_together(gradients, limit):
 
 @clip_together.check
 def by_hand_together(answer, rng):
-    received = answer([np.array([30.0]), np.array([[40.0]])], 5.0)
-    expect_close(received, [np.array([3.0]), np.array([[4.0]])], what="30 and 40, clipped to 5")
+    received = answer([np.array([18.0, 24.0]), np.array([[40.0]])], 5.0)
+    expected = [np.array([1.8, 2.4]), np.array([[4.0]])]
+    expect_close(received, expected, what="(18, 24) and 40, whose joint norm is 50, clipped to 5")
 
 
 @clip_together.check
