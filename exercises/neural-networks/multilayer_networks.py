@@ -288,7 +288,7 @@ def transposes_the_weight(k):
 # --- 5 -------------------------------------------------------------------------------------
 
 
-@exercise("The largest of eight", difficulty=4, minutes=30, section="hidden-layers-and-depth")
+@exercise("The largest of eight", difficulty=3, minutes=25, section="how-good-is-a-broken-line")
 def largest(X, relu):
     """Return the largest entry of each row of X, shape (n, 8) to (n,), as a ReLU network would.
 

@@ -27,6 +27,13 @@ def _examples(ax, points, labels, size=70):
         )
 
 
+def _fitted_line(X, label):
+    mean, target = X.mean(axis=0), label.mean()
+    centred = X - mean
+    A = np.linalg.solve(centred.T @ centred + 1e-4 * np.eye(2), centred.T @ (label - target))
+    return A, target - A @ mean
+
+
 @figure("xor-fold")
 def xor_fold(plt):
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), width_ratios=[1, 1.25])
@@ -115,7 +122,7 @@ def pieces(plt):
     right.set_xlim(0, 70)
     right.set_ylim(1, 1e6)
     right.set_xlabel("hidden units")
-    right.set_ylabel("most pieces on a line")
+    right.set_ylabel("pieces on a line, at most")
     return fig
 
 
@@ -129,6 +136,11 @@ def spirals(plt):
     seen = random_features_ridge(X, targets, 200, 1e-4, np.random.default_rng(0))(X)
     _examples(left, X, label, size=9)
     _examples(right, seen, label, size=9)
+    A, b = _fitted_line(X, label)
+    ends = np.array([-1.1, 1.1])
+    left.plot(ends, -(A[0] * ends + b) / A[1], color=COLORS["black"], linewidth=1.4)
+    left.set_xlim(*ends)
+    left.set_ylim(*ends)
     left.set_aspect("equal")
     left.set_xlabel("$x_1$")
     left.set_ylabel("$x_2$")
