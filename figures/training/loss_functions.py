@@ -109,7 +109,8 @@ def reliability(plt):
     T = fit_temperature(z[:half], label[:half])
     z, label = z[half:], label[half:]
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.7), sharey=True)
-    for ax, temperature, name in zip(axes, (1.0, T), ("as they are", f"divided by {T:.1f}")):
+    names = ("as they are", f"divided by {T:.1f}")
+    for ax, temperature, name in zip(axes, (1.0, T), names, strict=True):
         p = softmax(z / temperature)
         sure, right = p.max(axis=1), p.argmax(axis=1) == label
         which = np.ceil(sure * 10).astype(int)
