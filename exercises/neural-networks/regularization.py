@@ -27,7 +27,9 @@ def two_norms(x, eps):
 @two_norms.check
 def one_two_three(answer, rng):
     layer, rms = answer(np.array([[1.0, 2.0, 3.0]]), 0.0)
-    expect_close(layer, [[-(1.5**0.5), 0, 1.5**0.5]], what="layer normalization of (1, 2, 3)")
+    expect_close(
+        layer, np.array([[-(1.5**0.5), 0, 1.5**0.5]]), what="layer normalization of (1, 2, 3)"
+    )
     expect_close(rms, np.array([[1.0, 2, 3]]) / (14 / 3) ** 0.5, what="RMSNorm of (1, 2, 3)")
 
 
@@ -98,7 +100,7 @@ def by_differences(answer, rng):
     h = 1e-6
     expected = [(loss(x + h * e) - loss(x - h * e)) / (2 * h) for e in np.eye(4)]
     received = np.asarray(answer(x, weight, g, 1e-5)[0])
-    expect_close(received, [expected], rtol=1e-5, atol=1e-7, what="the gradient of x")
+    expect_close(received, np.array([expected]), rtol=1e-5, atol=1e-7, what="the gradient of x")
 
 
 @layer_norm_backward.mistake(
@@ -142,7 +144,9 @@ def shrink_factors(X, lam):
 
 @shrink_factors.check
 def by_hand(answer, rng):
-    expect_close(answer(np.diag([3.0, 1.0]), 1.0), [0.9, 0.5], what="the factors of diag(3, 1)")
+    expect_close(
+        answer(np.diag([3.0, 1.0]), 1.0), np.array([0.9, 0.5]), what="the factors of diag(3, 1)"
+    )
 
 
 @shrink_factors.check
@@ -210,7 +214,7 @@ def variance_is_predicted(answer, rng):
 def entry_by_entry(answer, rng):
     x = np.array([[1.0, 2.0], [3.0, 4.0]])
     draws = np.array([[0.1, 0.9], [0.25, 0.2]])
-    expect_close(answer(x, 0.25, draws, True), [[0, 8 / 3], [4, 0]], what="four entries")
+    expect_close(answer(x, 0.25, draws, True), np.array([[0, 8 / 3], [4, 0]]), what="four entries")
 
 
 @inverted_dropout.check
@@ -252,8 +256,8 @@ def folded(W, b, running_mean, running_var, weight, bias, eps):
 def one_feature(answer, rng):
     one = np.ones(1)
     W, b = answer(2 * one[:, None], 3 * one, one, 4 * one, 5 * one, 6 * one, 0.0)
-    expect_close(W, [[5.0]], what="the weight for W = 2, variance 4 and scale 5")
-    expect_close(b, [11.0], what="the bias: (3 − 1)·5/2 + 6")
+    expect_close(W, np.array([[5.0]]), what="the weight for W = 2, variance 4 and scale 5")
+    expect_close(b, np.array([11.0]), what="the bias: (3 − 1)·5/2 + 6")
 
 
 @folded.check
