@@ -4,6 +4,8 @@ Hypothesis draws shapes with sizes 0 and 1, broadcast patterns, axes, indices an
 layouts; the gradient of the output is random, because a sum hides errors that cancel.
 """
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -363,3 +365,35 @@ def test_sums_undo_broadcasting():
     assert bp.sum_to(g, (2, 3)) is g
     with pytest.raises(ValueError, match="do not add up to 5"):
         bp.split(Tensor(np.ones(5)), [1, 2])
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x + 1.0,
+        lambda x: 1.0 - x,
+        lambda x: bp.where(np.ones((3, 1, 4), bool), x, 0.0),
+        lambda x: x.masked_fill(np.zeros((3, 1, 4), bool), 0.0),
+        lambda x: x.to(np.float32),
+        lambda x: x.sum(axis=0),
+        lambda x: x.mean(axis=0),
+        lambda x: x.var(axis=0),
+        lambda x: bp.logsumexp(x, axis=0),
+        lambda x: x.reshape(12),
+        lambda x: x.permute(2, 1, 0),
+        lambda x: x.squeeze(),
+        lambda x: x.unsqueeze(0),
+        lambda x: x.expand(3, 5, 4),
+        lambda x: x[1:],
+        lambda x: x.take([0, 0]),
+        lambda x: bp.gather(x, np.zeros((1, 1, 4), int), axis=0),
+        lambda x: x.tanh(),
+        lambda x: bp.concat([x, x]),
+    ],
+)
+def test_a_record_keeps_no_input_that_its_vjp_does_not_read(rng, operation):
+    x = Tensor(rng.normal(size=(3, 1, 4)), requires_grad=True) * 2.0
+    node, alive = operation(x)._node, weakref.ref(x.data)
+    del x
+    assert alive() is None
+    assert node.vjp is not None

@@ -1,5 +1,7 @@
 """Normalizers against PyTorch and gradient checks; penalties against scikit-learn."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -378,3 +380,12 @@ def test_bad_arguments_are_named(rng):
         EMA([], decay=1.0)
     with pytest.raises(ValueError, match="alpha"):
         mixup(np.ones((2, 3)), np.ones((2, 3)), 0.0, rng)
+
+
+@pytest.mark.parametrize("normalize", [layer_norm, rms_norm])
+def test_a_normalizer_does_not_keep_its_input(rng, normalize):
+    x = Tensor(rng.normal(size=(3, 4)), requires_grad=True) * 2.0
+    y, alive = normalize(x, 4), weakref.ref(x.data)
+    del x
+    assert alive() is None
+    assert y.requires_grad

@@ -98,7 +98,7 @@ def _layer_norm(weight: Array | None, bias: Array | None, x: Array, d: int, eps:
     with a vector, which BLAS computes faster than NumPy sums.
     Equation: neural-networks/regularization.md#eq-layer-norm-vjp
     """
-    rows = x.reshape(-1, d)
+    shape, rows = x.shape, x.reshape(-1, d)
     average = np.full(d, 1 / d, dtype=x.dtype)
     y = rows - (rows @ average)[:, None]
     inverse = (1 / np.sqrt(np.vecdot(y, y) * (1 / d) + eps))[:, None]
@@ -106,12 +106,12 @@ def _layer_norm(weight: Array | None, bias: Array | None, x: Array, d: int, eps:
     out = _affine(y, weight, bias)
 
     def vjp(g: Array) -> Any:
-        h = _own(g, rows.shape)
+        h = _own(g, y.shape)
         hy = h * y
         return (
             lambda out: _sum_rows(hy, weight, out),
             lambda out: _sum_rows(h, bias, out),
-            lambda out: through_rows(h, hy).reshape(x.shape),
+            lambda out: through_rows(h, hy).reshape(shape),
         )
 
     def through_rows(h: Array, hy: Array) -> Array:
@@ -124,7 +124,7 @@ def _layer_norm(weight: Array | None, bias: Array | None, x: Array, d: int, eps:
         h *= inverse
         return h
 
-    return out.reshape(x.shape), vjp
+    return out.reshape(shape), vjp
 
 
 class LayerNorm(Module):
@@ -198,18 +198,18 @@ def _rms_norm(weight: Array | None, x: Array, d: int, eps: float) -> Any:
 
     Equation: neural-networks/regularization.md#eq-rms-norm-vjp
     """
-    rows = x.reshape(-1, d)
+    shape, rows = x.shape, x.reshape(-1, d)
     average = np.full(d, 1 / d, dtype=x.dtype)
     inverse = (1 / np.sqrt(np.vecdot(rows, rows) * (1 / d) + eps))[:, None]
     y = rows * inverse
     out = _affine(y, weight, None)
 
     def vjp(g: Array) -> Any:
-        h = _own(g, rows.shape)
+        h = _own(g, y.shape)
         hy = h * y
         return (
             lambda out: _sum_rows(hy, weight, out),
-            lambda out: through_rows(h, hy).reshape(x.shape),
+            lambda out: through_rows(h, hy).reshape(shape),
         )
 
     def through_rows(h: Array, hy: Array) -> Array:
@@ -221,7 +221,7 @@ def _rms_norm(weight: Array | None, x: Array, d: int, eps: float) -> Any:
         h *= inverse
         return h
 
-    return out.reshape(x.shape), vjp
+    return out.reshape(shape), vjp
 
 
 class RMSNorm(Module):

@@ -2,7 +2,8 @@
 
 Written on arrays and called on tensors; see `primitive`. In each VJP, ``g`` is the gradient
 of the output. An entry ``lambda out: …`` is computed only if that input needs a gradient,
-into ``out`` if there is one. Equation: neural-networks/backpropagation.md#eq-vjp
+into ``out`` if there is one. A VJP that needs only a shape captures the shape, so that the
+array is freed before the backward pass. Equation: neural-networks/backpropagation.md#eq-vjp
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ def _plain(value: Any) -> Any:
 @primitive
 def add(a: Any, b: Any) -> Forward:
     """a + b."""
-    return a + b, lambda g: (sum_to(g, np.shape(a)), sum_to(g, np.shape(b)))
+    shape_a, shape_b = np.shape(a), np.shape(b)
+    return a + b, lambda g: (sum_to(g, shape_a), sum_to(g, shape_b))
 
 
 @primitive
 def subtract(a: Any, b: Any) -> Forward:
     """a − b."""
-    return a - b, lambda g: (sum_to(g, np.shape(a)), lambda out: sum_to(-g, np.shape(b)))
+    shape_a, shape_b = np.shape(a), np.shape(b)
+    return a - b, lambda g: (sum_to(g, shape_a), lambda out: sum_to(-g, shape_b))
 
 
 @primitive
@@ -117,10 +120,11 @@ def _share(g: Array, mine: Any, other: Any, chosen: Any) -> Any:
 def _where(condition: Array, a: Any, b: Any) -> Forward:
     y = np.where(condition, a, b)
     zero = y.dtype.type(0)
+    shape_a, shape_b = np.shape(a), np.shape(b)
     return y, lambda g: (
         None,
-        lambda out: sum_to(np.where(condition, g, zero), np.shape(a)),
-        lambda out: sum_to(np.where(condition, zero, g), np.shape(b)),
+        lambda out: sum_to(np.where(condition, g, zero), shape_a),
+        lambda out: sum_to(np.where(condition, zero, g), shape_b),
     )
 
 
@@ -207,13 +211,15 @@ def clamp(x: Array, low: Any = None, high: Any = None) -> Forward:
 @primitive
 def cast(x: Array, dtype: DTypeLike) -> Forward:
     """Convert to another element type; the gradient is converted back."""
-    return x.astype(dtype), lambda g: (g.astype(x.dtype),)
+    original = x.dtype
+    return x.astype(dtype), lambda g: (g.astype(original),)
 
 
 @primitive
 def _masked_fill(x: Array, mask: Array, value: Any) -> Forward:
+    shape = x.shape
     return np.where(mask, x.dtype.type(value), x), lambda g: (
-        sum_to(np.where(mask, g.dtype.type(0), g), x.shape),
+        sum_to(np.where(mask, g.dtype.type(0), g), shape),
         None,
         None,
     )
@@ -270,7 +276,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Forward:
     weight's is computed where the optimizer reads it.
     Equation: neural-networks/backpropagation.md#eq-linear-vjp
     """
-    rows = x.reshape(-1, x.shape[-1])
+    shape, rows = x.shape, x.reshape(-1, x.shape[-1])
     y = rows @ weight.T
     if bias is not None:
         y += bias
@@ -278,12 +284,12 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Forward:
     def vjp(g: Array) -> Any:
         g = g.reshape(-1, g.shape[-1])
         return (
-            lambda out: (g @ weight).reshape(x.shape),
+            lambda out: (g @ weight).reshape(shape),
             lambda out: np.matmul(g.T, rows, out=out),
             lambda out: np.matmul(np.ones(len(g), g.dtype), g, out=out),
         )
 
-    return y.reshape(*x.shape[:-1], len(weight)), vjp
+    return y.reshape(*shape[:-1], len(weight)), vjp
 
 
 def einsum(subscripts: str, *operands: Any) -> Tensor:
@@ -346,15 +352,16 @@ def _spread(reduced: Any, shape: tuple[int, ...], axis: Axis, keepdims: bool) ->
 def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
     """Sum over ``axis``; its gradient is a copy of the output's for every element summed."""
     y = x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype if x.dtype.kind == "f" else None)
-    return y, lambda g: (_spread(g, x.shape, axis, keepdims),)
+    shape = x.shape
+    return y, lambda g: (_spread(g, shape, axis, keepdims),)
 
 
 @primitive
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
     """Mean over ``axis``."""
     y = x.mean(axis=axis, keepdims=keepdims)
-    count = _count(x.shape, axis)
-    return y, lambda g: (_spread(g / g.dtype.type(count), x.shape, axis, keepdims),)
+    shape, count = x.shape, _count(x.shape, axis)
+    return y, lambda g: (_spread(g / g.dtype.type(count), shape, axis, keepdims),)
 
 
 @primitive
@@ -364,7 +371,7 @@ def var(x: Array, axis: Axis = None, keepdims: bool = False, correction: int = 1
     y = np.square(deviation).sum(axis=axis, keepdims=keepdims)
     count = x.dtype.type(_count(x.shape, axis) - correction)
     return y / count, lambda g: (
-        _spread(g * (2 / count), x.shape, axis, keepdims) * deviation,
+        _spread(g * (2 / count), deviation.shape, axis, keepdims) * deviation,
     )  # fmt: skip
 
 
@@ -399,7 +406,7 @@ def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
         y = np.log(total) + top
     p /= np.where(total == 0, 1, total)
     y = y if keepdims else y.squeeze(axis if axis is not None else tuple(range(x.ndim)))
-    return y, lambda g: (p * _spread(g, x.shape, axis, keepdims),)
+    return y, lambda g: (p * _spread(g, p.shape, axis, keepdims),)
 
 
 @primitive
@@ -415,7 +422,8 @@ def cumsum(x: Array, axis: int) -> Forward:
 @primitive
 def reshape(x: Array, shape: Any) -> Forward:
     """Return the same elements in another shape; one size may be −1."""
-    return x.reshape(shape), lambda g: (g.reshape(x.shape),)
+    before = x.shape
+    return x.reshape(shape), lambda g: (g.reshape(before),)
 
 
 def flatten(x: Tensor, start: int = 0, end: int = -1) -> Tensor:
@@ -446,29 +454,32 @@ def squeeze(x: Array, axis: Axis = None) -> Forward:
     """Drop ``axis``, or all axes, where the size is 1; other sizes stay, as in PyTorch."""
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
     dropped = tuple(a for a in axes if x.shape[a] == 1)
-    return x.squeeze(dropped), lambda g: (g.reshape(x.shape),)
+    before = x.shape
+    return x.squeeze(dropped), lambda g: (g.reshape(before),)
 
 
 @primitive
 def unsqueeze(x: Array, axis: int) -> Forward:
     """Insert an axis of size 1."""
-    return np.expand_dims(x, axis), lambda g: (g.reshape(x.shape),)
+    before = x.shape
+    return np.expand_dims(x, axis), lambda g: (g.reshape(before),)
 
 
 @primitive
 def expand(x: Array, shape: tuple[int, ...]) -> Forward:
     """Broadcast to ``shape`` without copying; −1 keeps a size."""
-    added = len(shape) - x.ndim
-    sizes = tuple(x.shape[i - added] if n == -1 else n for i, n in enumerate(shape))
-    return np.broadcast_to(x, sizes), lambda g: (sum_to(g, x.shape),)
+    before, added = x.shape, len(shape) - x.ndim
+    sizes = tuple(before[i - added] if n == -1 else n for i, n in enumerate(shape))
+    return np.broadcast_to(x, sizes), lambda g: (sum_to(g, before),)
 
 
 @primitive
 def getitem(x: Array, index: Any) -> Forward:
     """Elements, slices, masks or integer arrays; an element taken twice gets both gradients."""
+    shape, dtype = x.shape, x.dtype
 
     def vjp(g: Array) -> Any:
-        gradient = np.zeros(x.shape, x.dtype)
+        gradient = np.zeros(shape, dtype)
         if _is_basic(index):
             gradient[index] = g
         else:
@@ -488,9 +499,11 @@ def _is_basic(index: Any) -> bool:
 
 @primitive
 def _take(x: Array, indices: Array, axis: int = 0) -> Forward:
+    shape = x.shape
+
     def vjp(g: Array) -> Any:
-        g = np.moveaxis(g.reshape(*x.shape[:axis], indices.size, *x.shape[axis + 1 :]), axis, 0)
-        return (lambda out: _scatter_add(g, indices, x.shape, axis, out), None)
+        g = np.moveaxis(g.reshape(*shape[:axis], indices.size, *shape[axis + 1 :]), axis, 0)
+        return (lambda out: _scatter_add(g, indices, shape, axis, out), None)
 
     return x.take(indices, axis=axis), vjp
 
@@ -521,8 +534,10 @@ def take(x: Tensor, indices: Any, axis: int = 0) -> Tensor:
 
 @primitive
 def _gather(x: Array, indices: Array, axis: int) -> Forward:
+    shape, dtype = x.shape, x.dtype
+
     def vjp(g: Array) -> Any:
-        gradient = np.zeros(x.shape, x.dtype)
+        gradient = np.zeros(shape, dtype)
         index: list[Any] = list(np.indices(indices.shape, sparse=True))
         index[axis] = indices
         np.add.at(gradient, tuple(index), g)
@@ -574,5 +589,5 @@ def split(x: Tensor, sizes: int | Sequence[int], axis: int = 0) -> list[Tensor]:
 
 
 def chunk(x: Tensor, count: int, axis: int = 0) -> list[Tensor]:
-    """Cut into ``count`` pieces along ``axis``, all but the last of equal size."""
+    """Cut into at most ``count`` pieces along ``axis``, all but the last of equal size."""
     return split(x, -(-x.shape[axis] // count), axis)
