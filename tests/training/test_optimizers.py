@@ -393,6 +393,15 @@ def test_clipping_equals_torch(seed, norm_type, limit):
             np.testing.assert_allclose(p.grad, peer.grad.numpy(), rtol=1e-12)
 
 
+def test_clipping_reaches_a_gradient_that_is_a_transposed_view(rng):
+    w = Tensor(rng.normal(size=(2, 3)), requires_grad=True)
+    (Tensor(rng.normal(size=(5, 3))) @ w.T).backward(rng.normal(size=(5, 2)))
+    assert not w.grad.flags.c_contiguous
+    before = np.linalg.norm(w.grad)
+    assert clip_grad_norm_([w], before / 4) == pytest.approx(before)
+    assert np.linalg.norm(w.grad) == pytest.approx(before / 4, rel=1e-5)
+
+
 def test_clipping_keeps_the_direction_and_reports_infinities(rng):
     w = Parameter(np.zeros(7))
     g = rng.normal(size=7)

@@ -545,7 +545,9 @@ class Muon(_MatrixOptimizer):
     def start(self, p: Tensor) -> dict[str, Array]:
         """An empty momentum."""
         if p.ndim != 2:
-            raise ValueError(f"Muon is for matrices, got a parameter of shape {p.shape}")
+            raise ValueError(
+                f"Muon is for matrices, got a parameter of shape {p.shape}: give it to AdamW"
+            )
         return {"momentum_buffer": np.zeros_like(p.data)}
 
     def update(self, group: Group, entry: dict[str, Array], w: Array, g: Array) -> None:
@@ -582,9 +584,9 @@ def clip_grad_norm_(
     Raises:
         ValueError: the norm is not finite and ``error_if_nonfinite`` is set.
     """
-    gradients = [p.grad.reshape(-1) for p in params if p.grad is not None]
+    gradients = [p.grad for p in params if p.grad is not None]
     if norm_type == 2:
-        norm = math.sqrt(sum(float(g @ g) for g in gradients))
+        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
     elif norm_type == math.inf:
         norm = max((float(np.abs(g).max(initial=0)) for g in gradients), default=0.0)
     else:
@@ -611,7 +613,8 @@ def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
 def warmup_cosine(step: int, lr: float, warmup: int, total: int, final: float = 0.0) -> float:
     """Linear to ``lr`` in ``warmup`` steps, then half a cosine down to ``final`` at ``total``.
 
-    Steps count from 0: the first has rate lr/warmup, step ``warmup`` the full one.
+    Steps count from 0: the first has rate lr/warmup, steps ``warmup`` − 1 and ``warmup`` the
+    full one.
 
     Equation: training/optimizers.md#eq-warmup-cosine
     """
