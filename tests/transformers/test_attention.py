@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -259,3 +260,19 @@ def test_packed_attention_can_be_walked_twice(rng):
     y.backward(weights)
     np.testing.assert_allclose(packed.grad, 2 * once)
     gradcheck(lambda x: packed_attention(x, 2, True, 2), [leaf(rng, 1, 3, 12)])
+
+
+def test_masks_and_widths_that_would_be_misread_are_refused(rng):
+    scores = Tensor(rng.normal(size=(2, 3)), requires_grad=True) * 2.0
+    with pytest.raises(TypeError, match="got int64"):
+        masked_softmax(scores, np.ones((2, 3), int))
+    with pytest.raises(ValueError, match="multiple of 6, got 8"):
+        packed_attention(Tensor(rng.normal(size=(1, 3, 8))), heads=2)
+
+
+def test_softmax_does_not_keep_the_scores(rng):
+    scores = Tensor(rng.normal(size=(2, 3)), requires_grad=True) * 2.0
+    weights, alive = masked_softmax(scores), weakref.ref(scores.data)
+    del scores
+    assert alive() is None
+    assert weights.requires_grad

@@ -46,10 +46,11 @@ def _softmax(scores: Array, allowed: Array | None = None) -> Any:
     total = p.sum(axis=-1, keepdims=True)
     total[total == 0] = 1
     p /= total
+    shape = scores.shape
 
     def vjp(g: Array) -> Any:
         gradient = p * (g - (g * p).sum(axis=-1, keepdims=True))
-        return (sum_to(gradient, scores.shape),)
+        return (sum_to(gradient, shape),)
 
     return p, vjp
 
@@ -67,6 +68,11 @@ def masked_softmax(
         return _softmax(scores)
     if mask.dtype == np.bool_:
         return _softmax(scores, mask.data if isinstance(mask, Tensor) else mask)
+    if mask.dtype.kind != "f":
+        raise TypeError(
+            f"a mask is boolean, true where a query may look, or floating, added to the scores; "
+            f"got {mask.dtype}: convert it with .astype(bool)"
+        )
     return _softmax(scores + mask)
 
 
@@ -373,6 +379,11 @@ def packed_attention(
     results are written where the next projection reads them.
     Equation: transformers/attention.md#eq-attention-vjp
     """
+    if qkv.shape[-1] % (3 * heads):
+        raise ValueError(
+            f"packed_attention: the last axis holds q, k and v of {heads} heads, so its size must "
+            f"be a multiple of {3 * heads}, got {qkv.shape[-1]}"
+        )
     return _packed_attention(qkv, heads=heads, causal=causal, block=block)
 
 
