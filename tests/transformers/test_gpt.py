@@ -369,7 +369,8 @@ def test_witten_bell_refuses():
     for call, message in (
         (lambda: witten_bell_ngram(ids, 0), "at least one symbol"),
         (lambda: witten_bell_ngram(ids, 4), "hold no 4-gram"),
-        (lambda: witten_bell_ngram(ids, 2, 2), "but 2 symbols"),
+        (lambda: witten_bell_ngram(ids, 2, 2), "ids must be from 0 to 1, got 0 to 2"),
+        (lambda: witten_bell_ngram(ids, 2).nll(ids + 1), "ids must be from 0 to 2, got 1 to 3"),
         (lambda: witten_bell_ngram(ids, 5, 50_257), "do not fit 64 bits"),
     ):
         with pytest.raises(ValueError, match=message):

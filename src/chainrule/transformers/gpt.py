@@ -2,7 +2,7 @@
 
 Taught in ``transformers/gpt.md``. The model is the decoder stack of
 `chainrule.transformers.transformer_architecture` without an encoder; `GPTConfig` covers GPT-2
-and, by five changes, Llama. Also here: the strong baseline, a Witten–Bell n-gram.
+and, with other settings, Llama. Also here: the strong baseline, a Witten–Bell n-gram.
 
 Shape names: ``batch``, ``time`` positions, ``vocab`` symbols, ``d_model`` width.
 """
@@ -47,9 +47,9 @@ __all__ = [
 class GPTConfig:
     """The shape of a GPT; the defaults are GPT-2 small.
 
-    The last seven fields are what turns GPT-2 into Llama: ``feed_forward="swiglu"`` with its
-    ``hidden`` width, ``norm="rms"``, ``positions="rope"``, ``bias=False``, fewer ``kv_heads``,
-    ``tied=False``.
+    What turns GPT-2 into Llama: ``feed_forward="swiglu"`` with its ``hidden`` width,
+    ``norm="rms"``, ``positions="rope"``, ``bias=False``, ``tied=False`` and, in later ones, fewer
+    ``kv_heads``.
     """
 
     vocab_size: int = 50_257
@@ -141,7 +141,9 @@ class GPT(Module):
     ) -> Float[Tensor, "batch time d_model"]:
         """Return the first state of the residual stream."""
         if ids.shape[-1] > self.config.context:
-            raise ValueError(f"the context is {self.config.context} tokens, got {ids.shape[-1]}")
+            raise ValueError(
+                f"the context is {self.config.context} tokens, got {ids.shape[-1]}: cut the input"
+            )
         x = self.tokens(ids)
         if self.positions is not None:
             x = self.positions(x)
@@ -322,6 +324,8 @@ def generate(
     """
     if not ids.shape[-1]:
         raise ValueError("generate continues at least one token; the prompt is empty")
+    if temperature < 0:
+        raise ValueError(f"temperature must be at least 0, got {temperature}")
     if temperature > 0 and rng is None:
         raise ValueError("sampling needs a numpy Generator as rng (temperature=0 needs none)")
     for _ in range(n):
@@ -363,12 +367,11 @@ class WittenBell:
         if n < 1:
             raise ValueError(f"an n-gram has at least one symbol, got n = {n}")
         if vocabulary**n >= 2**63:
-            raise ValueError(f"{vocabulary} symbols to the power {n} do not fit 64 bits")
+            raise ValueError(f"{vocabulary} symbols to the power {n} do not fit 64 bits: lower n")
         if len(ids) < n:
-            raise ValueError(f"{len(ids)} symbols hold no {n}-gram")
-        if ids.min() < 0 or ids.max() >= vocabulary:
-            raise ValueError(f"ids {ids.min()} to {ids.max()}, but {vocabulary} symbols")
+            raise ValueError(f"{len(ids)} symbols hold no {n}-gram: give more text or lower n")
         self.n, self.vocabulary = n, vocabulary
+        self._check(ids)
         self._tables = []
         for order in range(1, n + 1):
             grams, counts = np.unique(self._grams(ids, order), return_counts=True)
@@ -376,6 +379,12 @@ class WittenBell:
             after = np.add.reduceat(counts, starts)
             different = np.diff(np.append(starts, len(grams)))
             self._tables.append((grams, counts, histories, after, different))
+
+    def _check(self, ids: Array) -> None:
+        if len(ids) and not 0 <= ids.min() <= ids.max() < self.vocabulary:
+            raise ValueError(
+                f"ids must be from 0 to {self.vocabulary - 1}, got {ids.min()} to {ids.max()}"
+            )
 
     def _grams(self, ids: Array, order: int) -> Array:
         """Each run of ``order`` symbols as one number in base ``vocabulary``."""
@@ -386,6 +395,7 @@ class WittenBell:
 
     def log_probabilities(self, ids: Int[Array, "time"]) -> Float[Array, "time"]:
         """Return log P of each symbol given up to n − 1 symbols before it."""
+        self._check(ids)
         p = np.full(len(ids), 1 / self.vocabulary)
         for order, (grams, counts, histories, after, different) in enumerate(self._tables, 1):
             if len(ids) < order:

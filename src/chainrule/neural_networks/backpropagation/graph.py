@@ -2,8 +2,8 @@
 
 A `Node` is one application of one operation: which nodes its inputs came from, and the
 function that turns the gradient of its output into gradients of its inputs (its
-vector-Jacobian product, VJP). Nodes hold no values of their own; what a VJP needs, its
-closure keeps, and `propagate` drops that closure as soon as it has been used.
+vector-Jacobian product, VJP). A node holds no value (unless `keep_values` asks for it); what
+a VJP needs, its closure keeps, and `propagate` drops that closure as soon as it has been used.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def propagate(
             if contribution.shape != parent.shape:
                 raise ValueError(
                     f"the VJP of {node.name} returned a gradient of shape {contribution.shape} "
-                    f"for an input of shape {parent.shape}"
+                    f"for an input of shape {parent.shape}; sum_to undoes broadcasting"
                 )
             parent.gradient = _add(parent.gradient, contribution)
 
@@ -156,14 +156,17 @@ def _add(total: Array | None, contribution: Array) -> Array:
 
 
 def accumulate(leaf: Tensor, contribution: Contribution) -> None:
-    """Add ``contribution`` to ``leaf.grad``, computing it in place where that is possible."""
+    """Add ``contribution`` to ``leaf.grad``; the first one is written to ``leaf.grad_buffer``.
+
+    The buffer, if there is one, is where an optimizer wants the gradient.
+    """
     buffer = leaf.grad_buffer if leaf.grad is None else None
     if callable(contribution):
         contribution = contribution(buffer)
     if contribution.shape != leaf.shape:
         raise ValueError(
             f"a VJP returned a gradient of shape {contribution.shape} "
-            f"for an input of shape {leaf.shape}"
+            f"for an input of shape {leaf.shape}; sum_to undoes broadcasting"
         )
     if leaf.grad is not None:
         leaf.grad += contribution

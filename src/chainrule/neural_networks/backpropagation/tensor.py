@@ -87,8 +87,11 @@ class Tensor:
         """Say whether ``backward`` shall leave a gradient on this leaf."""
         if self._node is not None:
             raise RuntimeError("only a leaf can change requires_grad; use detach() to make one")
-        if flag and self.data.dtype.kind not in "fc":
-            raise TypeError(f"only floating point tensors can require gradients, not {self.dtype}")
+        if flag and self.data.dtype.kind != "f":
+            raise TypeError(
+                f"only floating point tensors can require gradients, not {self.dtype}: "
+                "convert the data first, with .to(np.float32)"
+            )
         self._requires_grad = flag
         return self
 
@@ -449,7 +452,8 @@ def _plain_index(index: Any) -> Any:
 
 
 def _flat(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    one = len(sizes) == 1 and not isinstance(sizes[0], int | np.integer)
+    return tuple(sizes[0]) if one else sizes
 
 
 from chainrule.neural_networks.backpropagation import operations as ops  # noqa: E402 needs Tensor
