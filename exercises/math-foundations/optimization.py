@@ -90,7 +90,7 @@ def from_the_diagonal(A):
 def steps_needed(mu, L, lr, tolerance):
     """Return after how many steps of gradient descent the distance to the minimum is sure to have
     shrunk to tolerance times what it was, for curvatures between mu and L; np.inf if that is
-    never sure. tolerance is between 0 and 1.
+    never sure. mu is below L, and tolerance between 0 and 1.
     """
     factor = max(abs(1 - lr * mu), abs(1 - lr * L))
     if factor >= 1:

@@ -127,7 +127,7 @@ def saddle_and_chance(plt):
 
     rng = np.random.default_rng(0)
     sizes = np.arange(1, 6)
-    share = np.array([prob_positive_definite(int(n), 100_000, rng) for n in sizes])
+    share = np.array([prob_positive_definite(int(n), 400_000, rng) for n in sizes])
     right.semilogy(sizes, share, "o-", color=COLORS["blue"])
     for n, p in zip(sizes, share, strict=True):
         right.text(n + 0.12, p * 1.15, f"{p:.4f}" if p < 0.01 else f"{p:.3f}", fontsize=9)
