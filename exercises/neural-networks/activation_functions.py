@@ -151,8 +151,8 @@ def upside_down(act):
 def leaky_deviation(fan_in, slope):
     """Return the standard deviation of the weights of a layer with fan_in inputs.
 
-    Every layer is followed by leaky ReLU with this slope on the left. Through 50 layers the root
-    mean square of the signal is to stay between 0.5 and 2.
+    The weights have mean 0, and leaky ReLU with this slope on the left follows. On average the
+    layer is to keep the mean square of its inputs, so that signals survive 50 such layers.
     """
     return np.sqrt(2 / ((1 + slope**2) * fan_in))
 
@@ -273,7 +273,7 @@ def deadly_rate(X, W, b):
 
     H = relu(X @ W.T + b), and the loss is the sum of all entries of H. The inputs X, of shape
     (examples, features), are not negative; W has shape (units, features), b shape (units,).
-    Every unit is on for at least one example. After the step no unit may be positive for any.
+    Every unit is on for at least one example. After the step no entry of H may be positive.
     """
     Z = X @ W.T + b
     on = (Z > 0).astype(float)

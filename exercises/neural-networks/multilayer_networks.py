@@ -216,8 +216,8 @@ def never_levels_off(f, knots):
 def tent_layers(k):
     """Return the layers [(W, b), …] of a ReLU network that composes the tent map k times.
 
-    There are k hidden layers of two units and one output layer, so k + 1 pairs; every W has the
-    shape (outputs, inputs).
+    The tent map is T(x) = 2·max(x, 0) − 4·max(x − ½, 0). There are k hidden layers of two units
+    and one output layer, so k + 1 pairs; every W has the shape (outputs, inputs).
     """
     row, switches = np.array([[2.0, -4.0]]), np.array([0.0, -0.5])
     first = (np.ones((2, 1)), switches)
