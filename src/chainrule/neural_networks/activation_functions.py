@@ -151,7 +151,7 @@ def gelu_composed(x: Float[Tensor, "*shape"], approximate: str = "none") -> Floa
     if approximate == "none":
         return x * _gaussian_cdf(x)
     if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(root(2 / np.pi) * (x + 0.044715 * x**3)))
+        return 0.5 * x * (1 + tanh(root(2 / np.pi) * (x + 0.044715 * x * x * x)))
     if approximate == "sigmoid":
         return x * sigmoid(1.702 * x)
     raise ValueError(f"approximate must be 'none', 'tanh' or 'sigmoid', got {approximate!r}")
