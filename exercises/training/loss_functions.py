@@ -195,7 +195,7 @@ def more_filling_changes_nothing(answer, rng):
     "text."
 )
 def mean_of_means(losses, lengths):
-    return float(np.mean([row[:n].mean() for row, n in zip(losses, lengths)]))
+    return float(np.mean([row[:n].mean() for row, n in zip(losses, lengths, strict=True)]))
 
 
 @padded_loss.mistake(
@@ -242,7 +242,10 @@ def _full(H, W, targets):
 
 
 def _expect_parts(received, expected, what):
-    for name, a, b in zip(("loss", "gradient by H", "gradient by W"), received, expected):
+    names = ("loss", "gradient by H", "gradient by W")
+    count = len(received)
+    expect(count == 3, f"expected loss, gradient by H and gradient by W; received {count} things")
+    for name, a, b in zip(names, received, expected, strict=True):
         expect_close(a, b, what=f"the {name} for {what}")
 
 
@@ -418,7 +421,7 @@ def calibrated_on_fresh_data(answer, rng):
     after = expected_calibration_error(softmax(logits / T), targets)
     expect(
         after < before / 2,
-        f"on fresh data the calibration error goes from {before:.3f} to {after:.3f}, not below half",
+        f"on fresh data the calibration error goes from {before:.3f} only to {after:.3f}",
     )
 
 
