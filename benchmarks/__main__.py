@@ -35,7 +35,7 @@ def main(names: list[str]) -> int:
     for name in names or BENCHMARKS:
         print(f"\n## {BENCHMARKS[name]}\n", flush=True)
         result = import_module(f"benchmarks.{name}").measure()
-        print(table(result["rows"]), flush=True)
+        print(table(result["rows"]), f"\n\n{result['method']}", sep="", flush=True)
         for peer, reason in result.get("left_out", {}).items():
             print(f"{peer} left out: {reason}")
         about = {"title": BENCHMARKS[name], "machine": machine(), "date": date.today().isoformat()}
