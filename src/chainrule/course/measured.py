@@ -24,8 +24,8 @@ def benchmarks(audit: Audit) -> Iterator[str]:
         yield f"|{' --- |' * len(rows[0])}"
         for row in rows:
             yield f"| {' | '.join(_cell(value) for value in row.values())} |"
-        method = result["method"]
-        yield from ("", f"{method[0].upper()}{method[1:]}.")
+        if method := result.get("method"):
+            yield from ("", f"{method[0].upper()}{method[1:]}.")
         for peer, reason in result.get("left_out", {}).items():
             yield from ("", f"{peer} is left out: {reason}")
     machine = next(iter(results.values()))["machine"]
