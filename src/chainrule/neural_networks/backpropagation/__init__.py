@@ -6,7 +6,8 @@ becomes gradients of its inputs: its vector-Jacobian product, VJP. `Tensor.backw
 recorded graph (`graph`) once, newest node first. `Module` names the parameters of a model,
 `gradcheck` compares with finite differences, `checkpoint` trades time for memory, `trace`
 shows the graph, `save_state` and `load_state` keep arrays in a file. Importing the package
-calls `keep_freed_memory`, which makes a training step about a fifth faster on Linux.
+calls `keep_freed_memory`: on one Linux machine in 2026 a small GPT's training step took 20 to
+29 % less time with it.
 
 **Writing an operation.** A function on arrays that returns its output and its VJP:
 
