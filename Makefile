@@ -21,7 +21,8 @@ test: .venv/test site/node_modules/.package-lock.json ## everything that proves 
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) pytest --numprocesses auto --dist loadfile
+	$(RUN) pytest --numprocesses auto --dist loadfile -m "not alone"
+	$(RUN) pytest -m alone
 
 audit: .venv/learn site/node_modules/.package-lock.json ## check the course: text, numbers, links, figures
 	.venv/bin/chainrule audit --run

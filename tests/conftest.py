@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+import signal
 import sys
 from types import ModuleType
 
@@ -15,6 +16,9 @@ import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
+
+# A job started in the background inherits that Ctrl-C is ignored; tests that send it need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The hook takes a checker by its name. Ours accepts a whole number where a float is asked for,
 # as Python's type system does (PEP 484).

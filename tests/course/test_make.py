@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -31,7 +32,10 @@ CHEAP = ("path", "doctor", "progress", "--version", "--help")
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    # `make test` runs this: the inner make must not know that it has an outer one.
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    env = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=env)
 
 
 def fresh(folder: Path) -> Path:

@@ -226,6 +226,7 @@ def test_only_what_is_stale_is_built_again(tmp_path, capfd):
     assert not soup(pages, "index").select('a[href*="calculus"]')
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_whole_course_builds_in_25_seconds(tmp_path):
     course = large_course(tmp_path)

@@ -127,6 +127,7 @@ def finished(tmp_path_factory):
     return fake.root
 
 
+@pytest.mark.alone
 def test_thirty_documents_take_less_than_two_seconds(finished):
     words = sum(len(path.read_text().split()) for path in finished.glob("*/*.md"))
     assert words > 30 * 4500
