@@ -69,7 +69,8 @@ def by_the_length(x, eps):
 def layer_norm_backward(x, weight, g, eps):
     """Return (x_grad, weight_grad, bias_grad) of layer normalization with a scale and a shift.
 
-    x and g have shape (n, d), g is the gradient of the output; weight has shape (d,).
+    Each row is a vector of its own, eps stands inside of the root. x and g have shape (n, d), g is
+    the gradient of the output; weight has shape (d,).
     """
     centred = x - x.mean(axis=-1, keepdims=True)
     s = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
