@@ -64,6 +64,16 @@ def test_micrograd_takes_the_same_step():
         assert theirs(*few) == pytest.approx(ours(*few), rel=1e-5)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="read from Linux's /proc")
+def test_peak_memory_is_not_that_of_the_process_before():
+    fat = (
+        "import subprocess, sys; x = bytearray(500 << 20); subprocess.run([sys.executable, '-c', "
+        "'from benchmarks.gpt_step import peak_kilobytes; print(peak_kilobytes())'])"
+    )
+    done = subprocess.run([sys.executable, "-c", fat], cwd=ROOT, capture_output=True, text=True)
+    assert 1 << 10 < int(done.stdout) < 300 << 10
+
+
 def test_unknown_benchmark_is_one_line():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "speed"], cwd=ROOT, capture_output=True, text=True
