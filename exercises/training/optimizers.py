@@ -99,7 +99,7 @@ def corrects_by_the_first_step(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
 
 @exercise("AdamW, fifty steps", difficulty=2, minutes=25, section="decay-beside-the-gradient")
 def adamw(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
-    """Return the weights after AdamW has used all gradients, one after another.
+    """Return the weights after AdamW, bias correction included, has used all gradients in turn.
 
     w has any shape, gradients one axis more: the step. w itself stays as it is.
     """
@@ -177,9 +177,10 @@ def decays_the_step_too(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=
     "Without the correction", difficulty=2, minutes=15, section="where-the-correction-comes-from"
 )
 def uncorrected_over_corrected(beta1, beta2, t):
-    """Return how many times longer step t is without bias correction, for a constant gradient.
+    """Return how many times longer step t of Adam is without bias correction.
 
-    t is at least 1; eps is so small that it does not count.
+    The gradient is the same at every step, and not 0; t is at least 1; eps is so small that it
+    does not count.
     """
     return (1 - beta1**t) / math.sqrt(1 - beta2**t)
 
