@@ -489,8 +489,9 @@ def newton_schulz(
     """Push all singular values of a matrix towards 1 with matrix products alone.
 
     X ← aX + b(XXᵀ)X + c(XXᵀ)²X acts on each singular value as s ← as + bs³ + cs⁵. These
-    coefficients make small values grow fast and do not converge: they end between about 0.7 and
-    1.2, which is close enough.
+    coefficients make small values grow fast and do not converge: after five steps those that
+    began above 0.0014 of the norm lie between about 0.7 and 1.2, which is close enough; a smaller
+    one is at most 485 times what it was.
 
     Equation: training/optimizers.md#eq-newton-schulz
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
