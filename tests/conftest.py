@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
+from hypothesis.internal.conjecture import providers
 from jaxtyping import install_import_hook
 
 # A job started in the background inherits that Ctrl-C is ignored; tests that send it need it.
@@ -38,6 +39,9 @@ install_import_hook(
     "course_typechecker.check",
 )
 
+# Hypothesis mixes numbers from the source of imported modules into what it draws; then what a
+# test tries would depend on which tests ran before it in the same process.
+providers._get_local_constants = providers.Constants
 hypothesis.settings.register_profile("course", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("course")
 
