@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from one_document import MANIFEST as ONE_DOCUMENT
 
 from chainrule.course import blocks
 from chainrule.course.audit import Audit
@@ -13,23 +14,7 @@ from chainrule.course.checks import documents
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 
-MANIFEST = """
-[course]
-name = "Small"
-promise = "A course for tests."
-[[phase]]
-number = 1
-title = "Only"
-summary = "The only phase."
-[[document]]
-id = "math-foundations/linear-algebra"
-title = "Linear algebra"
-phase = 1
-minutes = 10
-seconds = 5
-promise = "You can test the audit."
-outline = [{ text = "Vectors", anchor = "vectors" }]
-"""
+MANIFEST = ONE_DOCUMENT.replace("minutes = 10", "minutes = 10\nseconds = 5")
 PATH = "math-foundations/linear-algebra.md"
 CLEAN = """# Linear algebra
 

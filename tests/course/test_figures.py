@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from one_document import MANIFEST
 
 from chainrule.course import figures
 from chainrule.course.audit import Audit
@@ -15,22 +16,6 @@ from chainrule.course.checks import figures as figures_check
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 
-MANIFEST = """
-[course]
-name = "Small"
-promise = "A course for tests."
-[[phase]]
-number = 1
-title = "Only"
-summary = "The only phase."
-[[document]]
-id = "math-foundations/linear-algebra"
-title = "Linear algebra"
-phase = 1
-minutes = 10
-promise = "You can test the audit."
-outline = [{ text = "Vectors", anchor = "vectors" }]
-"""
 SCRIPT = """
 import numpy as np
 from chainrule.course.figures import COLORS, figure

@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from one_document import MANIFEST as ONE_DOCUMENT
 
 from chainrule.course import notebooks
 from chainrule.course.audit import Audit
@@ -18,22 +19,7 @@ from chainrule.course.checks import notebooks as check
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 
-MANIFEST = """
-[course]
-name = "Small"
-promise = "A course for tests."
-[[phase]]
-number = 1
-title = "Only"
-summary = "The only phase."
-[[document]]
-id = "math-foundations/linear-algebra"
-title = "Linear algebra"
-phase = 1
-minutes = 10
-promise = "You can test the audit."
-outline = [{ text = "Vectors", anchor = "vectors" }]
-[[notebook]]
+MANIFEST = f"""{ONE_DOCUMENT}[[notebook]]
 id = "01-small"
 title = "A small notebook"
 serves = ["math-foundations/linear-algebra"]
