@@ -98,7 +98,7 @@ def forgets_the_inside_of_the_quotient(x):
     section="three-gradients-worth-deriving",
 )
 def ridge_gradient(A, b, x, lam):
-    """Return the gradient by x of ‖Ax − b‖² + lam·‖x‖².
+    """Return the gradient with respect to x of ‖Ax − b‖² + lam·‖x‖².
 
     A has shape (m, n), b shape (m,), x and the gradient shape (n,); lam is a number.
     """
@@ -318,7 +318,7 @@ class ForgetsToSquareTheDenominator(Pair.solution):
 
 
 @Pair.mistake(
-    "exp and tanh have the right derivative by their argument. But their argument moves at its own "
+    "exp and tanh have the right derivative in their argument. But their argument moves at its own "
     "speed, and you have lost it."
 )
 class ForgetsTheIncomingSlope(Pair.solution):

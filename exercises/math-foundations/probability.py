@@ -164,7 +164,7 @@ def one_maximum_for_all_rows(x):
     section="the-derivative",
 )
 def nll_gradient(logits, targets):
-    """Return the gradient by the logits of the mean negative log-likelihood of a batch.
+    """Return the gradient for the logits of a batch's mean negative log-likelihood.
 
     logits has shape (B, C), targets shape (B,) with classes from 0 to C − 1. The mean is over the
     B examples of −log softmax(logits)[target]. The gradient has shape (B, C).
@@ -335,7 +335,7 @@ def one_noise_for_all_draws(logits, n, rng):
     section="the-gradient-of-an-expectation",
 )
 def score_gradient(values, samples, mu):
-    """Return (estimate, standard_error) of the gradient by mu of E[f(x)], for x normal (mu, 1).
+    """Return (estimate, standard_error) of the derivative in mu of E[f(x)], for x normal (mu, 1).
 
     samples has shape (n,): draws with mean mu and variance 1. values has shape (n,): f of each.
     You may not differentiate f. Use the score-function identity, which needs the slope of the log

@@ -251,7 +251,7 @@ def drops_axes_of_size_one(g, shape):
     section="layer-normalization-in-three-terms",
 )
 def layer_norm_vjp(g, x, gain, eps):
-    """Return the gradients by x, gain and shift of y = x̂·gain + shift, as a tuple of three arrays.
+    """Return the gradients for x, gain and shift, where y = x̂·gain + shift, as three arrays.
 
     x and g, the gradient of y, have shape (B, d); gain and shift have shape (d,). Each row of x̂ is
     the row of x minus its mean, divided by the root of (its variance + eps). The variance divides
@@ -279,9 +279,9 @@ def _layer_norm_by_engine(g, x, gain, eps):
 def the_example_of_the_page(answer, rng):
     x, g = np.array([[1.0, 1.0, 3.0, 3.0]]), np.array([[1.0, 0.0, 0.0, 0.0]])
     x_grad, gain_grad, shift_grad = answer(g, x, np.ones(4), 0.0)
-    expect_close(x_grad, np.array([[0.5, -0.5, 0.0, 0.0]]), what="the gradient by x")
-    expect_close(gain_grad, np.array([-1.0, 0.0, 0.0, 0.0]), what="the gradient by gain")
-    expect_close(shift_grad, np.array([1.0, 0.0, 0.0, 0.0]), what="the gradient by shift")
+    expect_close(x_grad, np.array([[0.5, -0.5, 0.0, 0.0]]), what="the gradient for x")
+    expect_close(gain_grad, np.array([-1.0, 0.0, 0.0, 0.0]), what="the gradient for gain")
+    expect_close(shift_grad, np.array([1.0, 0.0, 0.0, 0.0]), what="the gradient for shift")
 
 
 @layer_norm_vjp.check
@@ -291,14 +291,14 @@ def a_batch_with_gain(answer, rng):
     for got, want, name in zip(
         received, _layer_norm_by_engine(g, x, gain, 1e-5), ("x", "gain", "shift"), strict=True
     ):
-        expect_close(got, want, rtol=1e-8, what=f"the gradient by {name}")
+        expect_close(got, want, rtol=1e-8, what=f"the gradient for {name}")
 
 
 @layer_norm_vjp.check
 def with_a_large_eps(answer, rng):
     x, g, gain = rng.normal(size=(2, 5)), rng.normal(size=(2, 5)), rng.normal(size=5)
     want = _layer_norm_by_engine(g, x, gain, 0.5)[0]
-    expect_close(answer(g, x, gain, 0.5)[0], want, rtol=1e-8, what="the gradient by x, eps = 0.5")
+    expect_close(answer(g, x, gain, 0.5)[0], want, rtol=1e-8, what="the gradient for x, eps = 0.5")
 
 
 @layer_norm_vjp.mistake(
@@ -496,7 +496,7 @@ class Shelf:
     mutates=True,
 )
 def checkpointed_gradient(layers, x, g, every, shelf):
-    """Return the gradient by x of a chain of layers, keeping few arrays on the shelf.
+    """Return the gradient for x, the input of a chain of layers, keeping few arrays on the shelf.
 
     Each layer has forward(x), which returns its output, and vjp(g, x), which needs its input x and
     turns the gradient of its output into that of its input; g is the gradient of the last output.

@@ -218,7 +218,7 @@ def counts_the_filling(losses, lengths):
     section="losses-without-the-table-of-logits",
 )
 def loss_in_chunks(H, W, targets, rows):
-    """Return the mean cross-entropy of the logits H Wᵀ and its gradients by H and by W.
+    """Return the mean cross-entropy of the logits H Wᵀ and its gradients for H and W.
 
     H has shape (n, d), W (classes, d), targets (n,). Never hold more than `rows` rows of logits;
     n need not be a multiple of it.
@@ -242,9 +242,9 @@ def _full(H, W, targets):
 
 
 def _expect_parts(received, expected, what):
-    names = ("loss", "gradient by H", "gradient by W")
+    names = ("loss", "gradient for H", "gradient for W")
     count = len(received)
-    expect(count == 3, f"expected loss, gradient by H and gradient by W; received {count} things")
+    expect(count == 3, f"expected loss, gradient for H and gradient for W; received {count} things")
     for name, a, b in zip(names, received, expected, strict=True):
         expect_close(a, b, what=f"the {name} for {what}")
 
@@ -288,7 +288,7 @@ def mean_of_chunk_means(H, W, targets, rows):
 
 
 @loss_in_chunks.mistake(
-    "Your gradient by W is that of the last chunk. W was used by all of them: gradients add."
+    "Your gradient for W is that of the last chunk. W was used by all of them: gradients add."
 )
 def overwrites_the_gradient(H, W, targets, rows):
     loss, grad_H, _ = loss_in_chunks(H, W, targets, rows)
