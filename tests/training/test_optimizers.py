@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.neural_networks.backpropagation import Linear, Parameter, Tensor
+from chainrule.neural_networks.backpropagation import Linear, ModuleList, Parameter, Tensor
 from chainrule.training import optimizers
 from chainrule.training.optimizers import (
     SGD,
@@ -498,6 +498,9 @@ def test_bad_arguments_are_named():
         (lambda: AdamW([]), "at least one parameter"),
         (lambda: AdamW([w, w]), "listed twice"),
         (lambda: AdamW([np.zeros(3)]), "must be tensors, got ndarray"),
+        (lambda: AdamW(w), "list of parameters, got one parameter"),
+        (lambda: AdamW(ModuleList([])), r"got ModuleList: pass its parameters\(\)"),
+        (lambda: AdamW([{"lr": 0.1}]), "a group needs the key 'params'"),
         (lambda: AdamW([w], lr=-1.0), "lr must be at least 0, got -1"),
         (lambda: AdamW([w], betas=(0.9, 1.0)), "betas"),
         (lambda: AdamW([w], eps=-1e-8), "eps"),
@@ -512,6 +515,16 @@ def test_bad_arguments_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_clipping_takes_one_parameter_as_well_as_a_list():
+    """Iterating over one parameter gives rows without gradients, whose norm is 0."""
+    w = Parameter(np.zeros(2))
+    w.grad = np.array([30.0, 40.0])
+    assert clip_grad_norm_(w, 5.0) == 50.0
+    np.testing.assert_allclose(w.grad, [3.0, 4.0], rtol=1e-6)
+    clip_grad_value_(w, 1.0)
+    np.testing.assert_array_equal(w.grad, [1.0, 1.0])
 
 
 def test_blocks_cover_every_number_once():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.neural_networks.backpropagation import Tensor
+from chainrule.neural_networks.backpropagation import Module, Tensor
 from chainrule.shapes import Array, Float
 
 __all__ = [
@@ -53,13 +53,19 @@ class ParamGroups(list[Group]):
     ``params`` are parameters, or dictionaries with the key ``params`` and settings.
 
     Raises:
-        ValueError: there is no parameter, or one is in two groups.
+        ValueError: there is no parameter, or one is in two groups, or this is no list of them.
     """
 
     def __init__(self, params: Iterable[Any], **defaults: Any):
+        if isinstance(params, Tensor):
+            raise ValueError("expected a list of parameters, got one parameter: put it in brackets")
+        if isinstance(params, Module):
+            raise ValueError(f"got {type(params).__name__}: pass its parameters()")
         entries = list(params)
         if not any(isinstance(entry, dict) for entry in entries):
             entries = [{"params": entries}]
+        if any(isinstance(entry, dict) and "params" not in entry for entry in entries):
+            raise ValueError("a group needs the key 'params' with the list of its parameters")
         super().__init__(
             {**defaults, **entry, "params": list(entry["params"])} for entry in entries
         )
@@ -289,7 +295,8 @@ class AdamW(_FlatOptimizer):
     """Adam with decoupled weight decay: the decay is no part of the gradient.
 
     m and v are moving averages of g and g²; both start at 0, so they are divided by 1 − βᵗ at
-    step t. w ← (1 − lr·weight_decay)·w − lr·m̂/(√v̂ + eps).
+    step t. w ← (1 − lr·weight_decay)·w − lr·m̂/(√v̂ + eps). The decay is multiplied by ``lr`` as in
+    PyTorch; in the paper only by the factor of the schedule.
 
     Equation: training/optimizers.md#eq-adamw
     Source: Loshchilov and Hutter, Decoupled weight decay regularization, 2017, arXiv 1711.05101.
@@ -490,8 +497,8 @@ def newton_schulz(
 
     X ← aX + b(XXᵀ)X + c(XXᵀ)²X acts on each singular value as s ← as + bs³ + cs⁵. These
     coefficients make small values grow fast and do not converge: after five steps those that
-    began above 0.0014 of the norm lie between about 0.7 and 1.2, which is close enough; a smaller
-    one is at most 485 times what it was.
+    began above 0.0016 of the norm lie between 0.68 and 1.21, which is close enough; a smaller one
+    is at most 485 times what it was.
 
     Equation: training/optimizers.md#eq-newton-schulz
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
@@ -567,8 +574,13 @@ class Muon(_MatrixOptimizer):
 # ---- gradient clipping -----------------------------------------------------------------------
 
 
+def _gradients(params: Tensor | Iterable[Tensor]) -> list[Array]:
+    several = [params] if isinstance(params, Tensor) else params
+    return [p.grad for p in several if p.grad is not None]
+
+
 def clip_grad_norm_(
-    params: Iterable[Tensor],
+    params: Tensor | Iterable[Tensor],
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
@@ -585,7 +597,7 @@ def clip_grad_norm_(
     Raises:
         ValueError: the norm is not finite and ``error_if_nonfinite`` is set.
     """
-    gradients = [p.grad for p in params if p.grad is not None]
+    gradients = _gradients(params)
     if norm_type == 2:
         norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
     elif norm_type == math.inf:
@@ -593,7 +605,10 @@ def clip_grad_norm_(
     else:
         norm = sum(float(np.sum(np.abs(g) ** norm_type)) for g in gradients) ** (1 / norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
-        raise ValueError(f"clip_grad_norm_: the norm of the gradients is {norm}")
+        raise ValueError(
+            f"clip_grad_norm_: the norm of the gradients is {norm}: leave this step out, "
+            "or set error_if_nonfinite=False"
+        )
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:
         for g in gradients:
@@ -601,11 +616,10 @@ def clip_grad_norm_(
     return norm
 
 
-def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(params: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Clip every number of every gradient to ±``clip_value``: the direction changes."""
-    for p in params:
-        if p.grad is not None:
-            np.clip(p.grad, -clip_value, clip_value, out=p.grad)
+    for g in _gradients(params):
+        np.clip(g, -clip_value, clip_value, out=g)
 
 
 # ---- learning rate schedules -----------------------------------------------------------------
@@ -639,7 +653,7 @@ def warmup_linear(step: int, lr: float, warmup: int, total: int, final: float = 
 
 
 def wsd(step: int, lr: float, warmup: int, total: int, decay: int, final: float = 0.0) -> float:
-    """Warm-up, stable, decay: ``lr`` until ``decay`` steps before ``total``, then linear.
+    """Warmup, stable, decay: ``lr`` until ``decay`` steps before ``total``, then linear.
 
     Equation: training/optimizers.md#eq-wsd
     Source: Hu et al., MiniCPM, 2024, arXiv 2404.06395.
