@@ -31,7 +31,7 @@ exclude_patterns = [
     *("benchmarks", "exercises", "figures"),
 ]
 
-extensions = ["myst_nb", "sphinx_copybutton", "course_pages", "formulas", "diagrams"]
+extensions = ["myst_nb", "sphinx_copybutton", "course_pages", "formulas", "diagrams", "interactive"]
 
 # GitHub's Markdown, unchanged.
 myst_enable_extensions = [

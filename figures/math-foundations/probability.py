@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure
-from chainrule.math_foundations.probability import Gaussian, mle_gaussian, normal_cdf, softmax
+from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.math_foundations.probability import (
+    Categorical,
+    Gaussian,
+    mle_gaussian,
+    normal_cdf,
+    softmax,
+)
 
 
 @figure("density")
@@ -177,3 +183,34 @@ def temperature(plt):
     right.set_ylim(-0.1, 0.98)
     right.axis("off")
     return fig
+
+
+@interactive(
+    "temperature",
+    states=[
+        {"tau": 0.05},
+        {"tau": 50, "x1": -5, "x2": 5},
+        {"tau": 0.5, "x1": 2.7, "x2": -0.4, "x3": 2.7},
+        {"x1": 0, "x2": 0, "x3": 0},
+    ],
+)
+def temperature_model(state):
+    x = np.array([state["x1"], state["x2"], state["x3"]], dtype=float)
+    p = softmax(x / state["tau"])
+    entropy = Categorical(probs=p).entropy()
+    taus, cold = np.geomspace(0.05, 50, 121), np.geomspace(0.03, 300, 81)
+    turns = np.deg2rad(np.arange(0, 360, 15) + 4)[:, None]
+    logits = np.cos(turns) * [1, -1, 0] / np.sqrt(2) + np.sin(turns) * [1, 1, -2] / np.sqrt(6)
+    return {
+        "p": p,
+        "nats": entropy,
+        "bits": entropy / np.log(2),
+        "mostNats": np.log(3),
+        "cold": (x == x.max()) / np.sum(x == x.max()),
+        "hot": np.full(3, 1 / 3),
+        "taus": taus,
+        "curves": softmax(x / taus[:, None]),
+        "point": corner_plane(p),
+        "path": corner_plane(softmax(x / cold[:, None])),
+        "flow": corner_plane(softmax(logits[:, None, :] / cold[:, None])),
+    }

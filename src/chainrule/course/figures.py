@@ -26,7 +26,8 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -52,6 +53,20 @@ STYLE = Path(__file__).with_name("chainrule.mplstyle")
 
 Draw = Callable[[Any], Any]
 _drawn: dict[str, Draw] = {}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What an interactive figure computes, in Python, and the states in which both are asked."""
+
+    name: str
+    compute: Callable[[dict[str, Any]], dict[str, Any]]
+    states: tuple[dict[str, Any], ...]
+    tolerance: float
+    line: int
+
+
+_models: dict[str, Model] = {}
 
 
 class FigureError(Exception):
@@ -82,20 +97,59 @@ def figure(name: str) -> Callable[[Draw], Draw]:
     return register
 
 
+def interactive(
+    name: str, states: Sequence[dict[str, Any]] = (), tolerance: float = 1e-9
+) -> Callable[[Callable[[dict[str, Any]], dict[str, Any]]], Any]:
+    """Register what ``compute`` of the interactive figure ``name`` gives, computed in Python.
+
+    The function takes the state of all controls and returns the same entries as ``compute`` in
+    ``figures/<folder>/<slug>/<name>.js``. Each state lists the controls that differ from their
+    defaults; ``tolerance`` is relative, a thousandth of it absolute.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _models:
+        message = f"interactive figure {name!r} is computed twice in this script: rename one"
+        raise ValueError(message)
+
+    def register(compute: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+        line = compute.__code__.co_firstlineno
+        _models[name] = Model(name, compute, tuple(states), tolerance, line)
+        return compute
+
+    return register
+
+
 def load_script(root: Path, script: str) -> dict[str, Draw]:
     """The drawing functions of a script, by figure name.
 
     Raises:
         FigureError: the script is missing or fails when it is imported.
     """
+    _load(root, script)
+    return dict(_drawn)
+
+
+def load_models(root: Path, script: str) -> dict[str, Model]:
+    """What the interactive figures of a script compute, by figure name.
+
+    Raises:
+        FigureError: the script is missing or fails when it is imported.
+    """
+    _load(root, script)
+    return dict(_models)
+
+
+def _load(root: Path, script: str) -> None:
     _drawn.clear()
+    _models.clear()
     path = root / script
     namespace = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), namespace)
     except (Exception, SystemExit) as error:
-        raise _explain(root, script, error) from error
-    return dict(_drawn)
+        raise explain(root, script, error) from error
 
 
 def draw(root: Path, document: Document, save: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
@@ -123,7 +177,7 @@ def draw(root: Path, document: Document, save: Callable[[Any], Any]) -> Iterator
                 saved = save(drawn)
             except Exception as error:
                 line = function.__code__.co_firstlineno
-                raise _explain(root, script, error, line) from error
+                raise explain(root, script, error, line) from error
             finally:
                 plt.close("all")
         yield name, saved
@@ -192,7 +246,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def _explain(root: Path, script: str, error: BaseException, line: int = 1) -> FigureError:
+def explain(root: Path, script: str, error: BaseException, line: int = 1) -> FigureError:
     """Name the deepest line of the script in an error's traceback, or the line given."""
     if isinstance(error, SyntaxError) and error.filename == str(root / script):
         line = error.lineno or line

@@ -46,7 +46,9 @@ def check(audit: Audit) -> Iterator[Finding]:
                 yield Finding(path, 1, NAME, message, "draw fewer points, or rasterize them")
         if document in audit.written:
             yield from _shown(audit, document, drawn)
-    for path in sorted(path for path in audit.files - known if path.startswith("figures/")):
+    # Modules (.js) are the interactive check's.
+    strange = [path for path in audit.files - known if re.match(r"figures/.*(?<!\.js)$", path)]
+    for path in sorted(strange):
         fix = "remove it, or name the document in course.toml and the figure in its script"
         yield Finding(path, 1, NAME, "belongs to no document and no figure", fix)
 

@@ -1,0 +1,71 @@
+// Asks the modules of interactive figures: one JSON object a line in, one a line out.
+// In: { file, states }; out: { error } or { missing, controls, answers, faults }.
+import { readFileSync } from "node:fs";
+
+function* bad(value, path) {
+  if (typeof value === "number" && !Number.isFinite(value)) yield `${path} is ${value}`;
+  else if (Array.isArray(value)) {
+    for (const [i, each] of value.entries()) yield* bad(each, `${path}[${i}]`);
+  } else if (value && typeof value === "object") {
+    const place = path && `${path}.`;
+    for (const [key, each] of Object.entries(value)) yield* bad(each, place + key);
+  } else if (!["number", "string", "boolean"].includes(typeof value)) {
+    yield `${path || "the result"} is ${value}, not JSON`;
+  }
+}
+
+// The ends of every control, one at a time and, for the numbers, all together.
+function ends(controls) {
+  const single = controls.flatMap(({ name, min, max, options, value }) =>
+    (options ?? (typeof value === "boolean" ? [true, false] : [min, max])).map((end) => ({
+      [name]: end,
+    })),
+  );
+  const numbers = controls.filter(({ min }) => min !== undefined);
+  const all = (end) => Object.fromEntries(numbers.map((each) => [each.name, each[end]]));
+  return [...single, all("min"), all("max")];
+}
+
+function ask({ compute, controls }, states) {
+  const defaults = Object.fromEntries(controls.map(({ name, value }) => [name, value]));
+  const [answers, faults] = [[], []];
+  const every = [{}, ...states, ...ends(controls)];
+  for (const [number, change] of every.entries()) {
+    const state = { ...defaults, ...change };
+    try {
+      const result = compute(structuredClone(state));
+      const problems = [...bad(result, "")];
+      if (problems.length) faults.push([change, problems[0]]);
+      if (JSON.stringify(result) !== JSON.stringify(compute(structuredClone(state)))) {
+        faults.push([change, "a second call gives another result"]);
+      }
+      if (number <= states.length && !problems.length) answers.push([change, state, result]);
+    } catch (error) {
+      faults.push([change, `${error.name}: ${error.message}`]);
+    }
+  }
+  return { answers, faults };
+}
+
+async function load(file) {
+  // As a data: address it is a module whatever its name, and can import nothing beside it.
+  const source = readFileSync(file).toString("base64");
+  return import(`data:text/javascript;base64,${source}`);
+}
+
+for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
+  const { file, states } = JSON.parse(line);
+  let answer;
+  try {
+    const module = await load(file);
+    const wanted = { controls: "object", compute: "function", draw: "function" };
+    const missing = Object.keys(wanted).filter((name) => typeof module[name] !== wanted[name]);
+    answer = { missing, controls: module.controls };
+    if (!missing.length && Array.isArray(module.controls)) {
+      Object.assign(answer, ask(module, states));
+    }
+  } catch (error) {
+    answer = { error: `${error.name}: ${error.message}` };
+  }
+  console.log(JSON.stringify(answer));
+}
