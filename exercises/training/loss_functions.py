@@ -375,16 +375,16 @@ def leaves_the_partner_out(a, b, tau):
     section="is-it-as-sure-as-it-should-be",
 )
 def fit_temperature(logits, targets):
-    """Return the T > 0 for which softmax(logits / T) has the smallest mean cross-entropy.
+    """Return the tau > 0 for which softmax(logits / tau) has the smallest mean cross-entropy.
 
-    logits has shape (n, c), targets (n,). T lies between 0.01 and 100; three correct digits do.
-    The loss is convex in 1/T.
+    logits has shape (n, c), targets (n,). tau lies between 0.01 and 100; three correct digits do.
+    The loss is convex in 1/tau.
     """
     low, high = np.log(0.01), np.log(100.0)
     for _ in range(60):
         middle = (low + high) / 2
         _, gradient = stable_cross_entropy(logits / np.exp(middle), targets)
-        if (gradient * logits).sum() < 0:  # a larger 1/T would be better
+        if (gradient * logits).sum() < 0:  # a larger 1/tau would be better
             high = middle
         else:
             low = middle
@@ -400,7 +400,7 @@ def _sample(rng, factor, n=3000):
 @fit_temperature.check
 def odds_of_three(answer, rng):
     logits, targets = np.tile([2.0, 0.0], (4, 1)), np.array([0, 0, 0, 1])
-    what = "T for a logit of 2 that is right in three cases of four, 2/log 3"
+    what = "tau for a logit of 2 that is right in three cases of four, 2/log 3"
     expect_close(answer(logits, targets), 2 / np.log(3), rtol=5e-3, what=what)
 
 
@@ -409,23 +409,23 @@ def too_sure_and_not_sure_enough(answer, rng):
     for factor in (3.0, 0.4):
         logits, targets = _sample(rng, factor)
         expected = package_temperature(logits, targets)
-        what = f"T for honest logits times {factor}"
+        what = f"tau for honest logits times {factor}"
         expect_close(answer(logits, targets), expected, rtol=5e-3, what=what)
 
 
 @fit_temperature.check
 def calibrated_on_fresh_data(answer, rng):
-    T = answer(*_sample(rng, 3.0))
+    tau = answer(*_sample(rng, 3.0))
     logits, targets = _sample(rng, 3.0)
     before = expected_calibration_error(softmax(logits), targets)
-    after = expected_calibration_error(softmax(logits / T), targets)
+    after = expected_calibration_error(softmax(logits / tau), targets)
     expect(
         after < before / 2,
         f"on fresh data the calibration error goes from {before:.3f} only to {after:.3f}",
     )
 
 
-@fit_temperature.mistake("You return 1/T: the number to multiply by, not to divide by.")
+@fit_temperature.mistake("You return 1/tau: the number to multiply by, not to divide by.")
 def returns_the_inverse(logits, targets):
     return 1 / fit_temperature(logits, targets)
 
@@ -447,10 +447,10 @@ def matches_confidence_to_accuracy(logits, targets):
 
 
 @fit_temperature.mistake(
-    "You searched for the temperature of the largest accuracy. Dividing by T changes no decision, "
+    "You searched for the temperature of the largest accuracy. Dividing by tau changes no decision, "
     "so all of them tie."
 )
 def maximizes_accuracy(logits, targets):
     candidates = np.exp(np.linspace(np.log(0.01), np.log(100.0), 41))
-    accuracy = [np.mean((logits / T).argmax(axis=1) == targets) for T in candidates]
+    accuracy = [np.mean((logits / tau).argmax(axis=1) == targets) for tau in candidates]
     return float(candidates[np.argmax(accuracy)])

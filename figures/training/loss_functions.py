@@ -113,7 +113,7 @@ def reliability(plt):
     for ax, temperature, name in zip(axes, (1.0, T), names, strict=True):
         p = softmax(z / temperature)
         sure, right = p.max(axis=1), p.argmax(axis=1) == label
-        which = np.ceil(sure * 10).astype(int)
+        which = np.ceil(sure * 15).astype(int)
         ax.plot([0, 1], [0, 1], color=COLORS["grey"], lw=1)
         for m in np.unique(which):
             inside = which == m

@@ -436,10 +436,10 @@ def expected_calibration_error(
 def fit_temperature(
     logits: Float[Array, "n classes"], targets: Int[Array, "n"], steps: int = 60
 ) -> float:
-    """The T > 0 for which softmax(logits / T) has the smallest cross-entropy.
+    """The τ > 0 for which softmax(logits / τ) has the smallest cross-entropy.
 
-    The loss is convex in 1/T, so the sign of its slope there tells in which half the minimum
-    is: bisection between T = e⁻⁶ and e⁶ on the scale of logarithms.
+    The loss is convex in 1/τ, so the sign of its slope there tells in which half the minimum
+    is: bisection between τ = e⁻⁶ and e⁶ on the scale of logarithms.
 
     Equation: training/loss-functions.md#eq-temperature-scaling
     """
@@ -449,7 +449,7 @@ def fit_temperature(
         inverse = Tensor(np.array(np.exp(-middle)), requires_grad=True)
         cross_entropy(Tensor(logits.astype(float)) * inverse, targets).backward()
         assert inverse.grad is not None
-        if inverse.grad < 0:  # a larger 1/T, a smaller T, is better
+        if inverse.grad < 0:  # a larger 1/τ, a smaller τ, is better
             high = middle
         else:
             low = middle
