@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 
 from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
@@ -168,8 +170,8 @@ def gradient_turned_round(logits, targets):
 def padded_loss(losses, lengths):
     """Return the mean loss per real token of a batch.
 
-    losses has shape (batch, time). Of row i only the first lengths[i] entries belong to tokens;
-    what stands behind them is filling and may be any number.
+    losses has shape (batch, time). Of row i only the first lengths[i] entries, at least one, belong
+    to tokens; what stands behind them is filling and may be any number.
     """
     real = np.arange(losses.shape[1]) < np.asarray(lengths)[:, None]
     return float(losses[real].sum() / real.sum())
@@ -270,6 +272,35 @@ def a_shorter_last_chunk(answer, rng):
     targets = rng.integers(0, 7, size=11)
     received = answer(H, W, targets, 4)
     _expect_parts(received, _full(H, W, targets), "eleven rows in chunks of four")
+
+
+@loss_in_chunks.check
+def never_the_whole_table(answer, rng):
+    H, W = rng.normal(size=(400, 3)), rng.normal(size=(500, 3))
+    targets = rng.integers(0, 500, size=400)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        answer(H, W, targets, 10)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    table = 400 * 500 * 8
+    expect(
+        peak < table / 2,
+        f"400 rows in chunks of 10 took {peak / 1e6:.1f} MB at once; all 400 rows of logits are "
+        f"{table / 1e6:.1f} MB, 10 rows {table / 40e6:.2f} MB",
+    )
+
+
+@loss_in_chunks.mistake(
+    "Your numbers are right, but all rows of logits stand in memory at once. Which of them does "
+    "one chunk need, and what is left to keep when it is done?"
+)
+def makes_the_whole_table(H, W, targets, rows):
+    losses, gradient = stable_cross_entropy(H @ W.T, targets)
+    return float(losses.mean()), gradient @ W, gradient.T @ H
 
 
 @loss_in_chunks.mistake(
@@ -447,8 +478,8 @@ def matches_confidence_to_accuracy(logits, targets):
 
 
 @fit_temperature.mistake(
-    "You searched for the temperature of the largest accuracy. Dividing by tau changes no decision, "
-    "so all of them tie."
+    "You searched for the temperature of the largest accuracy. Dividing by tau changes no "
+    "decision, so all of them tie."
 )
 def maximizes_accuracy(logits, targets):
     candidates = np.exp(np.linspace(np.log(0.01), np.log(100.0), 41))
