@@ -85,7 +85,7 @@ How long is the arrow from $(0, 0)$ to $(3, 4)$? It is 5<!--= f"{norm([3, 4]):.0
 
 ## The length of an arrow
 
-The **norm** of an arrow $`x`$ is its length. How steep it is comes later, in
+The **norm** of an arrow $`x`$ is its length [1]. How steep it is comes later, in
 [slopes](slopes.md#rise-over-run).
 
 <a id="eq-norm"></a>
@@ -131,7 +131,7 @@ Twice the arrow has twice the norm, not four times.
 
 ## References
 
-1. Euclid, *Elements*, book I, proposition 47. See [a copy](https://example.org/elements).
+1. Euclid, *The Elements*, Cambridge University Press, 1908. See [a copy](https://example.org/elements).
 """
 
 SLOPES = """\
@@ -156,7 +156,7 @@ The slope is a ratio of two [lengths][first]: see <a href="lengths.md#unit-arrow
 
 ## What people get wrong
 
-A slope of 100 % is not a wall.
+A slope of 100 % is not a wall [1], and the earth is not flat [2].
 
 ## Exercises
 
@@ -170,7 +170,8 @@ A slope of 100 % is not a wall.
 
 ## References
 
-1. Any map with contours.
+1. E. Imhof, *Cartographic Relief Presentation*, de Gruyter, 1982.
+2. Eratosthenes, B. Author, *On the Earth*, Mail 3(4), 5–6, 1999, doi:10.1000/182, arXiv:9901.00001.
 
 [first]: lengths.md#the-length-of-an-arrow
 """

@@ -313,6 +313,87 @@ GLOSSARY = [
         "'heap' is defined a second time; the first is in math-foundations/lengths.md:",
     ),
 ]
+IMHOF = "1. E. Imhof, *Cartographic Relief Presentation*, de Gruyter, 1982."
+EARTH = (
+    "2. Eratosthenes, B. Author, *On the Earth*, Mail 3(4), 5–6, 1999, "
+    "doi:10.1000/182, arXiv:9901.00001."
+)
+NOT_FIXED = "does not give its {} in the fixed form"
+
+
+def entry(old, new):
+    """Change the second entry of the list in one place."""
+    return edit(SLOPES, EARTH, EARTH.replace(old, new))
+
+
+def also(text):
+    """Give another document the entry too, cited; written differently."""
+    return lambda course: (
+        course.edit(LENGTHS, "its length [1].", "its length [1], as elsewhere [2]."),
+        course.edit(LENGTHS, "elements).\n", f"elements).\n{text}\n"),
+    )
+
+
+REFERENCES = [
+    (edit(SLOPES, "flat [2]", "flat"), "2. Erat", "the text never cites entry 2"),
+    (edit(SLOPES, "flat [2]", "flat `x[2]` $y[2]$"), "2. Erat", "the text never cites entry 2"),
+    (edit(SLOPES, "flat [2]", "flat [2](#rise-over-run)"), "2. Erat", "never cites entry 2"),
+    (edit(SLOPES, "flat [2]", "flat 2<!--= (2, 3)[1] [2] -->"), "2. Erat", "never cites entry 2"),
+    (edit(SLOPES, "1999,", "1999, [2],"), "2. Erat", "is not in the form of the others"),
+    (say("A fact [3]."), "A fact", "[3] is no entry of the references"),
+    (say("Facts [1, 3]."), "Facts", "[3] is no entry of the references"),
+    (say("One line <!-- a\nb --> a fact [3]."), "a fact", "[3] is no entry of the references"),
+    (say("<details>\n\nA fact [3].\n\n</details>"), "A fact", "[3] is no entry"),
+    (edit(SLOPES, "A road", "It is said [3] that a road"), "It is", "[3] is no entry"),
+    (say("A fact [2]."), "A fact", "[2] is cited before [1]"),
+    (say("Facts [2, 1]."), "Facts", "[2] is cited before [1]"),
+    (say("<details>\n\nA fact [2].\n\n</details>"), "A fact", "[2] is cited before [1]"),
+    (entry("2. ", "3. "), "3. Erat", "entry 2 of the references is not numbered 2"),
+    (edit(SLOPES, f"{IMHOF}\n{EARTH}", f"{IMHOF}\n\n- A map."), "- A map", "is not numbered 2"),
+    (entry(" 1999,", ""), "2. Erat", "entry 2 has no year"),
+    (
+        edit(SLOPES, EARTH, "2. A. Author, *1984*, Letters 3, 1950–1965, arXiv:2001.01999."),
+        "2. A.",
+        "entry 2 has no year",
+    ),
+    (entry("*", ""), "2. Erat", "entry 2 has no title in italics"),
+    (entry("arXiv:9901", "arXiv 9901"), "2. Erat", NOT_FIXED.format("arXiv")),
+    (entry("arXiv:", "arxiv:"), "2. Erat", NOT_FIXED.format("arXiv")),
+    (entry("arXiv:", "https://arxiv.org/abs/"), "2. Erat", NOT_FIXED.format("arXiv")),
+    (entry("00001.", "1."), "2. Erat", NOT_FIXED.format("arXiv")),
+    (entry("doi:", "doi "), "2. Erat", NOT_FIXED.format("DOI")),
+    (entry("doi:", "DOI:"), "2. Erat", NOT_FIXED.format("DOI")),
+    (entry("doi:", "https://doi.org/"), "2. Erat", NOT_FIXED.format("DOI")),
+    (entry("00001.", "00001"), "2. Erat", "entry 2 does not end in a full stop"),
+    (entry("00001.", "00001. A remark"), "2. Erat", "entry 2 does not end in a full stop"),
+    (entry("B. Author", "and others"), "2. Erat", "does not name its authors as the others do"),
+    (entry(", B. Author", " and B. Author"), "2. Erat", "does not name its authors as the others"),
+    (
+        entry("B. Author", "B. A, C. A, D. A, E. A, F. A, G. A"),
+        "2. Erat",
+        "does not name its authors as the others do",
+    ),
+    (entry(", *On", ". *On"), "2. Erat", "entry 2 is not in the form of the others"),
+    (entry("1999, doi:10.1000/182", "doi:10.1000/182, 1999"), "2. Erat", "is not in the form"),
+    (entry("00001.", "00001, section 2."), "2. Erat", "is not in the form of the others"),
+    (
+        also(EARTH.replace("Eratosthenes, B.", "Eratosthenes, C.")),
+        "2. Erat",
+        "entry 2 is written otherwise in math-foundations/lengths.md:",
+    ),
+    (
+        also("2. Eratosthenes, B. Author, *The Earth*, 1999, doi:10.1000/182."),
+        "2. Erat",
+        "entry 2 is written otherwise in",
+    ),
+    (also("2. E., *The Earth*, 1999, arXiv:9901.00001."), "2. Erat", "is written otherwise in"),
+    (also("2. Eratosthenes, B. Author, *On the earth*, 1999."), "2. Erat", "is written otherwise"),
+    (
+        edit(SLOPES, IMHOF, "1. A. Author, *On the Earth*, 1999."),
+        "2. Erat",
+        "entries 1 and 2 are one work",
+    ),
+]
 FAULTS = {
     "manifest": MANIFEST,
     "outline": OUTLINE,
@@ -324,6 +405,7 @@ FAULTS = {
     "prose": PROSE,
     "generated": GENERATED,
     "glossary": GLOSSARY,
+    "references": REFERENCES,
 }
 
 
@@ -361,6 +443,18 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("prose", edit(SLOPES, END, END + "\n\n1. A. Author. *Delving into modeling*. 1999.")),
         ("glossary", say('**Why.** Here.\n\n**Why.** There. **"No term."** **"No term."**')),
         ("equations", lambda course: [step(course) for step in PRIVATE]),
+        ("references", say("Facts [1, 2] in $[0, 3]$ and `x[3]`, [3](#rise-over-run) and [x].")),
+        ("references", say("Costs \\$5 [1] or \\$6, and [0][first] too.")),
+        ("references", say("<details>\n\nA fact [1].\n\n</details>")),
+        ("references", also(EARTH)),
+        ("references", also(f"{EARTH} Section 3, and *all* of [1].")),
+        ("references", entry("00001.", "00001, https://example.org/a.b_c.")),
+        ("references", entry("doi:10.1000/182", "doi:10.1016/S0893-6080(05)80131-5")),
+        ("references", entry("arXiv:9901.00001", "arXiv:hep-th/9901001")),
+        ("references", entry("Earth*", "Earth? Or (1903), a New Way*")),
+        ("references", entry("B. Author", "B. A, C. A, D. A, E. A, F. A")),
+        ("references", entry("Eratosthenes, B. Author", "Eratosthenes et al.")),
+        ("references", entry("Mail 3(4), 5–6, 1999, ", "part 4, 2nd edition, 1999, ")),
         ("imports", edit(LENGTHS_PY, "import numpy", "import chainrule.shapes, math, numpy")),
         ("imports", edit(NOTEBOOK, "print(slope", "%matplotlib inline\\nprint(slope")),
         (

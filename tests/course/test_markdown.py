@@ -120,6 +120,16 @@ def test_blocks_images_ids_regions_terms(page):
     assert page.title == "A title"
 
 
+def test_citations_are_numbers_in_brackets_that_a_reader_sees():
+    text = "One [3] `x[4]` $[0, 1]$ [5](a.md) [6][r]\nand\\$ [7, 8].<!--= x[9] -->\n\n## More\n\n"
+    page = parse(f"{text}| a [10] | b |\n| --- | --- |\n| [x] | [11](y) |\n\n[r]: a.md\n")
+    assert [(c.line, c.numbers, c.section and c.section.text) for c in page.citations] == [
+        (1, (3,), None),
+        (2, (7, 8), None),
+        (6, (10,), "More"),
+    ]
+
+
 def test_words_count_prose_only():
     assert parse("# T\n\nOne two `three` $f(o)ur$ don't.\n\n```\nfive\n```\n").words == 4
     assert parse("<!-- generated: x -->\n\nOne\n\n<!-- /generated -->\n").words == 0

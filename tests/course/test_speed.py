@@ -52,7 +52,7 @@ def document(rng, course, entry):
         for need in entry.needs
     ]
     parts = [f"# {entry.title}", "<!-- generated: header -->\n<!-- /generated -->"]
-    parts += [paragraph(rng, 60), *links]
+    parts += [paragraph(rng, 60) + " Said first in [1].", *links]
     for number, title in enumerate(sections):
         parts.append(f"## {title}")
         for part in range(4):
@@ -66,7 +66,10 @@ def document(rng, course, entry):
     parts += ["## What people get wrong", paragraph(rng, 100)]
     for title, region in (("Exercises", "exercises"), ("Where this leads", "leads")):
         parts += [f"## {title}", f"<!-- generated: {region} -->\n<!-- /generated -->"]
-    parts += ["## References", "1. A book. See [its page](https://example.org/book)."]
+    parts += [
+        "## References",
+        f"1. A. Author, *{entry.title}*, 1999. See [its page](https://example.org/book).",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,8 +1,8 @@
 """One parse of a Markdown document, for everything that reads documents.
 
 `parse` reads a text once and returns a `Page`: headings with GitHub's anchors, links, images,
-fenced blocks, formulas, comments, generated regions, paragraphs with their sentences. Lines
-are 1-based lines of the file. The parser is the site's (markdown-it-py with dollarmath), with
+fenced blocks, formulas, comments, citations, generated regions, paragraphs with their sentences.
+Lines are 1-based lines of the file. The parser is the site's (markdown-it-py with dollarmath), with
 GitHub's rule for a dollar sign: no space inside, no digit outside.
 """
 
@@ -21,6 +21,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 REGION_OPENS = re.compile(r"^<!-- generated: ([\w-]+) -->\s*$")
 REGION_CLOSES = re.compile(r"^<!-- /generated -->\s*$")
 NOT_PROSE = re.compile(r"`[^`]*`|\$[^$]*\$")
+_CITATION = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 _TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
 _ATTRIBUTE = re.compile(r"""([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _SENTENCE_ENDS = re.compile(r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[`$]*[A-Z0-9`$])")
@@ -180,6 +181,18 @@ class Comment:
 
 
 @dataclass(frozen=True)
+class Citation:
+    """The numbers in one pair of brackets, and the H2 heading above: ``[3]`` or ``[3, 4]``.
+
+    Brackets in code, formulas and comments cite nothing, and neither does a link [3](…).
+    """
+
+    line: int
+    numbers: tuple[int, ...]
+    section: Heading | None
+
+
+@dataclass(frozen=True)
 class Region:
     """A generated region: the lines of its two markers and the text between them."""
 
@@ -219,6 +232,7 @@ class Page:
     blocks: list[Block] = field(default_factory=list)
     formulas: list[Formula] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
     paragraphs: list[Paragraph] = field(default_factory=list)
     inlines: list[Inline] = field(default_factory=list)
@@ -341,6 +355,10 @@ class _Reader:
                 elif kind == "text" and "\\" in flat:
                     cursor = self.escaped(flat, raw, cursor)
             if kind == "text":
+                for found_numbers in _CITATION.findall(raw) if "[" in raw else ():
+                    numbers = tuple(int(number) for number in found_numbers.split(","))
+                    at = line + text.count("\n")
+                    self.page.citations.append(Citation(at, numbers, self.section))
                 text += raw
                 continue
             here = line + source.count("\n", 0, start)
