@@ -99,9 +99,9 @@ def corrects_by_the_first_step(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
 
 @exercise("AdamW, fifty steps", difficulty=2, minutes=25, section="decay-beside-the-gradient")
 def adamw(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
-    """Return the weights after AdamW, bias correction included, has used all gradients in turn.
+    """Return the weights after one step of AdamW, bias correction included, for each gradient.
 
-    w has any shape, gradients one axis more: the step. w itself stays as it is.
+    w has any shape, gradients one axis more in front: the steps. Do not change w itself.
     """
     m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(gradients, start=1):
@@ -160,8 +160,7 @@ def decay_without_the_rate(w, gradients, lr, weight_decay, betas=(0.9, 0.999), e
 
 
 @adamw.mistake(
-    "You shrink the weight after the step, and so the step with it. The formula shrinks the weight "
-    "as it was."
+    "You shrink the weight after the step, and so the step with it. What does the formula shrink?"
 )
 def decays_the_step_too(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     m, v = np.zeros_like(w), np.zeros_like(w)
@@ -177,10 +176,10 @@ def decays_the_step_too(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=
     "Without the correction", difficulty=2, minutes=15, section="where-the-correction-comes-from"
 )
 def uncorrected_over_corrected(beta1, beta2, t):
-    """Return how many times longer step t of Adam is without bias correction.
+    """Return the length of step t of Adam without bias correction over that of the corrected one.
 
-    The gradient is the same at every step, and not 0; t is at least 1; eps is so small that it
-    does not count.
+    Steps count from 1. The gradient is the same at every step, not 0, and so large that eps does
+    not count.
     """
     return (1 - beta1**t) / math.sqrt(1 - beta2**t)
 
@@ -218,7 +217,7 @@ def upside_down(beta1, beta2, t):
 
 
 @uncorrected_over_corrected.mistake(
-    "Only m seems to be too small in your factor. What happens to v, which starts at 0 as well?"
+    "In your factor only m is too small. What happens to v, which starts at 0 as well?"
 )
 def first_moment_alone(beta1, beta2, t):
     return 1 - beta1**t
@@ -226,10 +225,10 @@ def first_moment_alone(beta1, beta2, t):
 
 @exercise("A schedule at ten points", difficulty=2, minutes=15, section="why-to-end-small-and-how")
 def cosine_schedule(step, lr, warmup, total, final):
-    """Return the rate at a step, counted from 0: warmup, then half a cosine.
+    """Return the rate at a step, counted from 0: linear warmup, then half a cosine.
 
-    The first step has lr/warmup, step warmup-1 has lr, and from there to step total the rate
-    falls from lr to final, with full lr still at step warmup. Later steps have final.
+    The rate rises in equal steps from lr/warmup at step 0 to lr at step warmup - 1. It is still lr
+    at step warmup, falls to final at step total, and stays there. warmup is below total.
     """
     if step < warmup:
         return lr * (step + 1) / warmup
@@ -292,8 +291,10 @@ def cuts_off_at_final(step, lr, warmup, total, final):
 
 @exercise("Clip together", difficulty=2, minutes=15, section="gradient-clipping")
 def clip_together(gradients, limit):
-    """Return a list of the gradients, scaled by one factor so that their joint norm is at most
-    limit, and unchanged if it is that already. gradients is a list of arrays.
+    """Return a list of the gradients, all scaled by one factor so that their joint norm is limit.
+
+    gradients is a list of arrays of any shapes. If their joint norm is at most limit, they stay as
+    they are.
     """
     norm = math.sqrt(sum(float(np.sum(g**2)) for g in gradients))
     factor = min(1.0, limit / (norm + 1e-12))
@@ -324,8 +325,8 @@ def direction_stays(answer, rng):
 
 
 @clip_together.mistake(
-    "Each array is clipped by its own norm, so that long ones and short ones become alike. The "
-    "norm is that of all arrays together."
+    "Each array is clipped by its own norm, so that long ones and short ones become alike. Whose "
+    "norm should stay below the limit?"
 )
 def each_by_itself(gradients, limit):
     return [g * min(1.0, limit / (float(np.linalg.norm(g)) + 1e-12)) for g in gradients]
@@ -352,8 +353,9 @@ def adds_the_norms(gradients, limit):
 
 @exercise("Five steps to a polar factor", difficulty=3, minutes=20, section="matrices-as-matrices")
 def orthogonalize(G):
-    """Return G after division by its Frobenius norm and five Newton–Schulz steps with the
-    coefficients (3.4445, -4.7750, 2.0315). G is not zero and may be wide or tall.
+    """Return G after division by its Frobenius norm and five Newton–Schulz steps.
+
+    The coefficients are (3.4445, -4.7750, 2.0315). G is not zero and may be wide or tall.
     """
     X = G / np.linalg.norm(G)
     for _ in range(5):

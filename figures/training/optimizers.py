@@ -32,10 +32,10 @@ def race(plt):
         ax.contour(
             x, y, np.log(f + 0.05), levels=8, colors=COLORS["light"], linewidths=0.9, zorder=0
         )
-        for name, make, colour in (
-            ("gradient descent", lambda p: SGD(p, lr=0.015), "blue"),
-            ("momentum", lambda p: SGD(p, lr=0.015, momentum=0.7), "green"),
-            ("Adam", lambda p: Adam(p, lr=0.12, betas=(0.9, 0.99)), "vermillion"),
+        for name, make, colour, size in (
+            ("gradient descent", lambda p: SGD(p, lr=0.015), "blue", 6),
+            ("momentum", lambda p: SGD(p, lr=0.015, momentum=0.7), "green", 11),
+            ("Adam", lambda p: Adam(p, lr=0.12, betas=(0.9, 0.99)), "vermillion", 6),
         ):
             w = Parameter(Q @ np.array([2.2, 0.6]))
             optimizer, path = make([w]), [w.data.copy()]
@@ -45,7 +45,7 @@ def race(plt):
                 path.append(w.data.copy())
             path = np.array(path)
             ax.plot(*path.T, color=COLORS[colour], linewidth=1.2, label=name)
-            ax.plot(*path[-1], "o", color=COLORS[colour], markersize=6, zorder=4)
+            ax.plot(*path[-1], "o", color=COLORS[colour], markersize=size, zorder=4)
         ax.plot(0, 0, "+", color=COLORS["black"], markersize=9, zorder=5)
         ax.set_title(title)
         ax.set_aspect("equal")
