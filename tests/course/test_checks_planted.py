@@ -352,7 +352,9 @@ REFERENCES = [
     (edit(SLOPES, f"{IMHOF}\n{EARTH}", f"{IMHOF}\n\n- A map."), "- A map", "is not numbered 2"),
     (entry(" 1999,", ""), "2. Erat", "entry 2 has no year"),
     (
-        edit(SLOPES, EARTH, "2. A. Author, *1984*, Letters 3, 1950–1965, arXiv:2001.01999."),
+        edit(
+            SLOPES, EARTH, "2. A. Author, *1984*, 1950–1965, doi:10.1000/a.1999, arXiv:2001.01999."
+        ),
         "2. A.",
         "entry 2 has no year",
     ),

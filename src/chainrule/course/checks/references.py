@@ -21,7 +21,7 @@ _DOI = r"doi:10\.\d{4,}/\S+?"
 _YEAR = r"(?:1[4-9]|20)\d\d"
 _ENTRY = re.compile(
     rf"(?P<authors>[^*]+), \*(?P<title>[^*]+)\*, (?:(?:(?!doi:|arXiv:|https?:)[^*])*?, )??{_YEAR}"
-    rf"(?P<places>(?:, (?:{_ARXIV}|{_DOI}|https?://\S+?))*)\.(?P<remark> .+\.)?"
+    rf"(?P<places>(?:, (?:{_ARXIV}|{_DOI}|https?://\S+?))*)\.(?P<remark> .+)?"
 )
 _TITLE = re.compile(r"\*[^*]+\*")
 _NO_YEAR = re.compile(r"\*[^*]*\*|\barxiv\W*[\d.]+|\bdoi\W*10\.\S+|https?://\S+|\d+[–-]\d+", re.I)
