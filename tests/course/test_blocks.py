@@ -323,6 +323,8 @@ def test_readme_is_executed_too(root):
         (python("x = ("), 4, "not valid Python"),
         (python("x = 1", "y = = 2"), 5, "not valid Python: invalid syntax"),
         (python(*["x = 1"] * 26), 3, "a block of 26 lines, at most 25 are allowed"),
+        (python("x = 1", f"x = '{'é' * 74}'"), 5, "a line of 80 characters, at most 79 fit"),
+        (python("print('a' * 77)", "#> " + "a" * 77), 5, "a line of 80 characters, at most 79"),
         (python(), 3, "an empty block"),
         ("# A\n\n```py\nx\n```\n", 3, "'py' blocks are never executed"),
         ("# A\n\n```Python\nx\n```\n", 3, "'Python' blocks are never executed"),
@@ -339,6 +341,11 @@ def test_a_fault_of_form_is_found_without_running(root, text, line, message):
     put(root, text)
     found = [(f.line, f.message) for f in check(root)]
     assert [n for n, m in found if message in m] == [line], found
+
+
+def test_a_line_may_fill_the_page(root):
+    put(root, python(f"x = '{'é' * 73}'", "print('é' * 76)", "#> " + "é" * 76))
+    assert check(root) == []
 
 
 def test_a_string_may_hold_the_mark(root):

@@ -16,6 +16,7 @@ NAME = "documents"
 STOPS = "A reader runs a block, or recomputes a number, and gets something else than the page says."
 
 MOST_LINES = 25
+WIDEST = 79  # characters, of code and of what it prints: what the page shows without scrolling
 # Blocks that may go unexecuted in the whole course. Lower this when one goes; never raise it.
 MOST_NO_RUN = 0
 NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "python-repl"}
@@ -72,6 +73,10 @@ def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:
     if len(code) > MOST_LINES:
         message = f"a block of {len(code)} lines, at most {MOST_LINES} are allowed"
         yield block.line, message, "split it, and say between the parts what happens"
+    for number, line in enumerate(code, block.first_line):
+        if len(line) > WIDEST:
+            message = f"a line of {len(line)} characters, at most {WIDEST} fit the page"
+            yield number, message, "name a part of it on a line above, or print less"
     if not block.code.strip():
         yield block.line, "an empty block", "remove it"
     if runs(block):
