@@ -616,6 +616,7 @@ async function mount(picture) {
     };
     const set = (name, value) => {
       state = { ...state, [name]: value };
+      scene.state = state; // the next key may come before the next frame
       made[name].show(value);
       later();
     };

@@ -141,7 +141,7 @@ class Chromium:
 
     def press(self, key: str) -> None:
         """Press and release one key."""
-        codes = {"Tab": 9, "Enter": 13}
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39}
         key = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
         text = {"text": "\r"} if key["key"] == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **key, **text)

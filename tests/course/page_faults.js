@@ -4,6 +4,8 @@
   const article = document.querySelector("article") ?? document.body;
   for (let i = 0; i < 200 && document.querySelector("pre.mermaid:not([data-drawn])"); i++)
     await new Promise((resolve) => setTimeout(resolve, 50));
+  for (let i = 0; i < 200 && document.querySelector("img[data-interactive]:not([data-drawn])"); i++)
+    await new Promise((resolve) => setTimeout(resolve, 50));
   for (const image of document.images) image.loading = "eager";
   await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
   await document.fonts.ready;
@@ -23,6 +25,8 @@
   for (const node of document.querySelectorAll(".katex-error")) faults.push(`formula: ${node.textContent}`);
   for (const node of document.querySelectorAll("pre.mermaid:not([data-drawn=true])"))
     faults.push(`diagram not drawn: ${node.textContent.slice(0, 80)}`);
+  for (const image of document.querySelectorAll("img[data-interactive]:not([data-drawn=true])"))
+    faults.push(`interactive figure not drawn: ${image.dataset.interactive}`);
   for (const image of document.images) {
     if (!image.naturalWidth) faults.push(`broken image: ${image.getAttribute("src")}`);
     if (!image.alt.trim()) faults.push(`image without alternative text: ${image.getAttribute("src")}`);

@@ -194,6 +194,7 @@ def test_the_copy_button_takes_the_code_and_leaves_the_output(browser, sample):
         ('<span class="katex-error">x^</span>', "formula"),
         ('<pre class="mermaid" data-drawn="failed">graph</pre>', "diagram not drawn"),
         ('<img src="none.png" alt="x">', "broken image"),
+        ('<img data-interactive="x.js" data-drawn="failed">', "interactive figure not drawn: x.js"),
         ('<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">', "without alternative text"),
         ("<script>console.error('planted')</script>", "console: ['planted']"),
         ("<script>planted()</script>", "exception"),
