@@ -73,9 +73,9 @@ def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:
     if len(code) > MOST_LINES:
         message = f"a block of {len(code)} lines, at most {MOST_LINES} are allowed"
         yield block.line, message, "split it, and say between the parts what happens"
-    for number, line in enumerate(code, block.first_line):
-        if len(line) > WIDEST:
-            message = f"a line of {len(line)} characters, at most {WIDEST} fit the page"
+    for number, text in enumerate(code, block.first_line):
+        if len(text) > WIDEST:
+            message = f"a line of {len(text)} characters, at most {WIDEST} fit the page"
             yield number, message, "name a part of it on a line above, or print less"
     if not block.code.strip():
         yield block.line, "an empty block", "remove it"
