@@ -3,7 +3,8 @@
 //
 // A module exports `controls`, `compute(state)` and `draw(scene, state, result)`. `compute` gives
 // every number that is shown; `draw` places them with the Scene and its Plots below. Colours are
-// names of the figures' palette; interactive.css has them for both schemes.
+// names of the figures' palette; interactive.css has them for both schemes. It may also export
+// `presets`, { "label": { control: value } }: buttons that set these and put all others back.
 
 const SVG = "http://www.w3.org/2000/svg";
 const REACH = 22; // pixels around a handle that a finger may touch
@@ -594,7 +595,7 @@ async function mount(picture) {
   };
   try {
     const module = await import(new URL(picture.dataset.interactive, document.baseURI));
-    const { controls, compute, draw } = module;
+    const { controls, presets = {}, compute, draw } = module;
     const number = ++figures;
     const first = () => Object.fromEntries(controls.map(({ name, value }) => [name, value]));
     let state = structuredClone(first());
@@ -629,13 +630,23 @@ async function mount(picture) {
       panel.append(made[control.name].node);
     });
     const reset = html("button", { type: "button", class: "reset" }, "Reset");
-    const start = () => {
-      state = structuredClone(first());
-      for (const { name, value } of controls) {
+    const start = (changes = {}) => {
+      state = structuredClone({ ...first(), ...changes });
+      scene.state = state;
+      for (const { name } of controls) {
         made[name].stop?.();
-        made[name].show(value);
+        made[name].show(state[name]);
       }
     };
+    const choices = Object.entries(presets).map(([label, changes]) => {
+      const button = html("button", { type: "button", class: "preset" }, label);
+      button.addEventListener("click", () => {
+        start(changes);
+        later();
+      });
+      return button;
+    });
+    if (choices.length) panel.prepend(html("div", { class: "presets" }, ...choices));
     reset.addEventListener("click", () => {
       start();
       later();

@@ -29,7 +29,7 @@ SCRIPT = "figures/math-foundations/linear_algebra.py"
 MODULE = "figures/math-foundations/linear-algebra/balls.js"
 PICTURE = MODULE.replace(".js", ".svg")
 
-# A figure with a control of every kind.
+# A figure with a control of every kind, and a preset.
 EVERYTHING = """
 export const controls = [
   { name: "size", label: "size", min: 0.5, max: 2, step: 0.1, value: 1, unit: "m" },
@@ -39,6 +39,8 @@ export const controls = [
   { name: "full", label: "full", kind: "toggle", value: true },
   { name: "place", label: "place", kind: "point", min: [-1, -1], max: [1, 1], value: [0, 0.5] },
 ];
+
+export const presets = { "a small square": { size: 0.5, shape: "square" } };
 
 export function compute({ size, rate, step, shape, full, place }) {
   const area = (shape === "circle" ? Math.PI : 4) * size ** 2;
@@ -190,6 +192,9 @@ def test_a_module_that_uses_what_is_not_its_state(root, planted):
         ('label: "full"', 'label: ""', "control 'full' has no label"),
         ('name: "full"', 'name: "step"', "control 'step' is named twice"),
         ('name: "full"', 'name: "to be"', "control 5 has no name, or none that is an identifier"),
+        ("{ size: 0.5, ", "{ size: 0.55, ", "preset 'a small square', 'size': 0.55 is not a whole"),
+        ('shape: "square" }', 'form: "square" }', "'a small square', 'form': no such control"),
+        ("size ** 2", "(size < 0.6 ? 1 : size ** 2)", "size = 0.5, shape = \"square\": area is 4"),
         # What is missing, or not finite, or not a function of the state
         ("export function draw", "function draw", "does not export draw"),
         ("export function compute", "function compute", "does not export compute"),
@@ -536,6 +541,10 @@ def test_steps_play_to_the_end_and_reset_brings_all_back(browser, everything):
             input.dispatchEvent(new Event("input"));
         }})()""")
     browser.until("document.querySelector('output').innerText.includes('area 0.000')", 3)
+    browser.run(click.format("a small square"))
+    browser.until("document.querySelector('output').innerText.includes('area 1.000')", 3)
+    assert browser.run("document.querySelector('[data-name=\"full\"]').checked")
+    assert reading(browser, "step") == "0"
     browser.run(click.format("Reset"))
     browser.until(f"{STATE}.output === {json.dumps(start)}", 3)
     assert browser.run("document.querySelector('[data-name=\"full\"]').checked")
@@ -550,7 +559,7 @@ def test_who_wants_less_motion_gets_no_play(browser, everything):
     browser.until("document.querySelector('.interactive') !== null")
     buttons = browser.run("[...document.querySelectorAll('button')].map((b) => b.textContent)")
     browser.call("Emulation.setEmulatedMedia", features=[])
-    assert buttons == ["◀", "▶", "Reset"]
+    assert buttons == ["a small square", "◀", "▶", "Reset"]
 
 
 @pytest.mark.parametrize(
@@ -668,6 +677,10 @@ TOUR = r"""(async () => {
                 await look(`${name} ${value}`);
             }
         }
+    }
+    for (const preset of root.querySelectorAll(".preset")) {
+        preset.click();
+        await look(preset.textContent);
     }
     root.querySelector(".reset").click();
     await look("after reset");

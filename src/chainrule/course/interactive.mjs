@@ -1,5 +1,5 @@
 // Asks the modules of interactive figures: one JSON object a line in, one a line out.
-// In: { file, states }; out: { error } or { missing, controls, answers, faults }.
+// In: { file, states }; out: { error } or { missing, controls, presets, answers, faults }.
 import { readFileSync } from "node:fs";
 
 function* bad(value, path) {
@@ -26,7 +26,8 @@ function ends(controls) {
   return [...single, all("min"), all("max")];
 }
 
-function ask({ compute, controls }, states) {
+function ask({ compute, controls, presets = {} }, listed) {
+  const states = [...listed, ...Object.values(presets)];
   const defaults = Object.fromEntries(controls.map(({ name, value }) => [name, value]));
   const [answers, faults] = [[], []];
   const every = [{}, ...states, ...ends(controls)];
@@ -60,7 +61,7 @@ for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
     const module = await load(file);
     const wanted = { controls: "object", compute: "function", draw: "function" };
     const missing = Object.keys(wanted).filter((name) => typeof module[name] !== wanted[name]);
-    answer = { missing, controls: module.controls };
+    answer = { missing, controls: module.controls, presets: module.presets ?? {} };
     if (!missing.length && Array.isArray(module.controls)) {
       Object.assign(answer, ask(module, states));
     }

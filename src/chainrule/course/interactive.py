@@ -80,6 +80,8 @@ def compare(root: Path, documents: list[Document]) -> Iterator[Row]:
             line = _line(source, "controls")
             for message in _control_faults(answer["controls"]):
                 yield file, line, message
+            for message in _preset_faults(answer["controls"], answer["presets"]):
+                yield file, _line(source, "presets"), message
             for change, message in answer["faults"]:
                 yield file, _line(source, "compute"), f"compute at {_said(change)}: {message}"
             yield from _differences(root, document, model, answer)
@@ -142,6 +144,17 @@ def _control_faults(controls: list[Any]) -> Iterator[str]:
             yield f"control {name!r} has no label"
         if fault := _fault(control):
             yield f"control {name!r}: {fault}"
+
+
+def _preset_faults(controls: list[Any], presets: dict[str, dict[str, Any]]) -> Iterator[str]:
+    known = {str(control.get("name")): control for control in controls}
+    for label, changes in presets.items():
+        for name, value in changes.items():
+            fault = "no such control"
+            if name in known:
+                fault = _fault({**known[name], "value": value})
+            if fault:
+                yield f"preset {label!r}, {name!r}: {fault}".replace("the default ", "")
 
 
 def _fault(control: dict[str, Any]) -> str:
