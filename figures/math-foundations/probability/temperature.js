@@ -14,6 +14,7 @@ export const controls = [
 ];
 
 const COLORS = ["green", "vermillion", "blue"];
+const DASHES = [undefined, "9 4", "3 3"]; // where two curves coincide, both are seen
 const CORNERS = [[0, 0], [0.5, Math.sqrt(3) / 2], [1, 0]];
 const UNIFORM = [1 / 3, 1 / 3, 1 / 3];
 
@@ -64,16 +65,16 @@ export function compute({ tau, x1, x2, x3 }) {
 export function draw(scene, { tau }, result) {
   const { p, cold, hot, taus, curves } = result;
   const [left, right] = scene.plots(
-    { x: [0.05, 50], xScale: "log", xTicks: [0.1, 1, 10], y: [0, 1.15], yTicks: [0, 0.5, 1],
+    { x: [0.05, 50], xScale: "log", xTicks: [0.1, 1, 10], y: [0, 1.2], yTicks: [0, 0.5, 1],
       xLabel: "temperature τ", yLabel: "probability", share: 1.25, height: 270 },
     { x: [-0.16, 1.16], y: [-0.1, 0.98], bare: true, equal: true, height: 270 },
   );
   left.rule({ x: tau });
   COLORS.forEach((color, k) => {
-    left.line(curves.map((q, i) => [taus[i], q[k]]), { color });
+    left.line(curves.map((q, i) => [taus[i], q[k]]), { color, dash: DASHES[k] });
     left.dot([tau, p[k]], { color });
   });
-  left.handle("tau", { at: [tau, 1.15], axis: "x" });
+  left.handle("tau", { at: [tau, 1.1], axis: "x" });
 
   right.line([...CORNERS, CORNERS[0]], { color: "grey", width: 1 });
   for (const path of result.flow) right.line(path, { color: "sky", width: 1 });
