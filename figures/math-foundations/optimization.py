@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, interactive
 from chainrule.math_foundations.calculus import hvp
 from chainrule.math_foundations.optimization import (
     gradient_descent,
@@ -142,75 +142,106 @@ def saddle_and_chance(plt):
 
 @figure("race")
 def race(plt):
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), width_ratios=(1.1, 1))
-    kappa = 30.0
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.5), width_ratios=(1.1, 1))
+    kappa, start = 100.0, np.ones(2)
     problem, best = quadratic(kappa), optimal_rates(1, kappa)
-    start = np.array([4.0, 1.0])
-    x, y = np.meshgrid(np.linspace(-2.2, 4.5, 200), np.linspace(-2.3, 2.3, 200))
+    x, y = np.meshgrid(np.linspace(-0.45, 1.2, 200), np.linspace(-4.2, 4.2, 400))
     height = 0.5 * (x * x + kappa * y * y)
-    left.contour(x, y, height, levels=np.geomspace(0.1, 80, 10), colors="#cfcfcf", linewidths=0.9)
-    runs = (
-        (
-            "gradient descent",
-            "vermillion",
-            gradient_descent(problem.f, problem.grad, start, best.gd_lr, 30),
-        ),
-        (
-            "heavy ball",
-            "blue",
-            heavy_ball(
-                problem.f,
-                problem.grad,
-                start,
-                best.heavy_ball_lr,
-                best.heavy_ball_momentum,
-                30,
-            ),
-        ),
-    )
-    for name, colour, path in runs:
-        left.plot(*path.points.T, ".-", color=COLORS[colour], linewidth=1.1, label=name)
-        left.plot(*path.points[-1], "o", color=COLORS[colour], markersize=7, zorder=4)
-    left.plot(0, 0, "x", color=COLORS["black"], zorder=5)
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1.2)
-    left.set_xlabel("curvature 1")
-    left.set_ylabel("curvature 30")
-
-    problem, best, start = quadratic(100), optimal_rates(1, 100), np.ones(2)
-    for name, colour, path in (
-        (
-            "gradient descent, 1/L",
-            "orange",
-            gradient_descent(problem.f, problem.grad, start, 0.01, 800),
-        ),
-        (
-            "at its best",
-            "vermillion",
-            gradient_descent(problem.f, problem.grad, start, best.gd_lr, 800),
-        ),
-        (
-            "Nesterov",
-            "green",
-            nesterov(problem.f, problem.grad, start, best.nesterov_lr, best.nesterov_momentum, 800),
-        ),
-        (
-            "heavy ball",
-            "blue",
-            heavy_ball(
-                problem.f, problem.grad, start, best.heavy_ball_lr, best.heavy_ball_momentum, 800
-            ),
-        ),
+    left.contour(x, y, height, levels=np.geomspace(0.02, 800, 9), colors="#cfcfcf", linewidths=0.9)
+    left.plot(0, 0, "x", color=COLORS["grey"])
+    for name, colour, mark, method, lr, beta in (
+        ("gradient descent", "vermillion", "o", heavy_ball, best.gd_lr, 0.0),
+        ("Nesterov", "green", "s", nesterov, best.nesterov_lr, best.nesterov_momentum),
+        ("heavy ball", "blue", "o", heavy_ball, best.heavy_ball_lr, best.heavy_ball_momentum),
+        ("gradient descent, η = 1/L", "black", "X", heavy_ball, 1 / kappa, 0.0),
     ):
-        distance = np.linalg.norm(path.points, axis=1)
+        points = method(problem.f, problem.grad, start, lr, beta, 800).points
+        style = "--" if colour == "black" else "-"
+        early = points[:21]
+        left.plot(*early.T, style, marker=".", markersize=3, color=COLORS[colour], linewidth=1.1)
+        face = "white" if name == "heavy ball" else None
+        left.plot(
+            *early[-1], mark, color=COLORS[colour], markersize=7, markerfacecolor=face, zorder=4
+        )
+        distance = np.linalg.norm(points, axis=1)
         distance = distance[: int(np.argmax(distance < 1e-8)) or None]
-        right.semilogy(distance, color=COLORS[colour], label=name)
-    right.legend(loc="upper right", borderaxespad=0, handlelength=1.4)
+        right.semilogy(distance, style, color=COLORS[colour], label=name)
+    left.set_title("20 steps", fontsize=10)
+    left.set_xticks([0, 1])
+    left.set_xlabel("curvature 1")
+    left.set_ylabel("curvature 100")
+    fig.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     right.axhline(1e-6, color=COLORS["grey"], linewidth=0.8, linestyle=":")
     right.set_ylim(1e-7, 30)
     right.set_xlim(-5, 800)
     right.set_xlabel("step")
     right.set_ylabel("distance to the minimum")
     return fig
+
+
+@interactive(
+    "race",
+    states=[
+        {"rate": 3.3, "beta": 0.67},
+        {"method": "Nesterov", "beta": 0.82, "step": 60},
+        {"rate": 2.05, "beta": 0, "step": 0},
+        {"method": "Nesterov", "rate": 4, "beta": 0.98},
+        {"kappa": 10, "rate": 0.05, "beta": 0.9},
+        {"kappa": 1000, "rate": 1.5, "beta": 0.5},
+    ],
+)
+def race_model(state):
+    kappa, beta, ahead = state["kappa"], state["beta"], state["method"] == "Nesterov"
+    problem, best, start = quadratic(kappa), optimal_rates(1, kappa), np.ones(2)
+    most, last = round(20 * kappa), round(8 * kappa)
+    lr = state["rate"] / kappa
+
+    def run(method, lr, beta):
+        with np.errstate(all="ignore"):  # a run that diverges is cut below
+            points = method(problem.f, problem.grad, start, lr, beta, most).points
+            distance = np.linalg.norm(points, axis=1)
+        stop = np.flatnonzero((distance < 1e-7) | (distance > 1e3))
+        distance = distance[: stop[0] + 1] if stop.size else distance
+        reached = np.flatnonzero(distance <= 1e-6)
+        half = len(distance) // 2
+        late = np.log(distance[half:])
+        every = max(1, round(last / 400))
+        steps = np.arange(len(distance))[: last + 1 : every]
+        return {
+            "steps": int(reached[0]) if reached.size else -1,
+            "measured": np.exp(np.polyfit(np.arange(half, len(distance)), late, 1)[0]),
+            "path": points[: len(distance)][: state["step"] + 1],
+            "line": [[int(k), distance[k]] for k in steps],
+        }
+
+    def factor(curvature):  # of the step from (x_k, x_k-1) to (x_k+1, x_k), as a matrix
+        a = lr * curvature
+        first, second = (1 + beta - a, -beta)
+        if ahead:
+            first, second = (1 + beta) * (1 - a), -beta * (1 - a)
+        return np.abs(np.linalg.eigvals(np.array([[first, second], [1, 0]]))).max()
+
+    bound = 2 * (1 + beta) / (1 + 2 * beta) if ahead else 2 * (1 + beta)
+    return {
+        "runs": [
+            run(heavy_ball, best.gd_lr, 0.0),
+            run(nesterov, best.nesterov_lr, best.nesterov_momentum),
+            run(heavy_ball, best.heavy_ball_lr, best.heavy_ball_momentum),
+            run(nesterov if ahead else heavy_ball, lr, beta),
+        ],
+        "factors": [
+            best.gd_rate,
+            best.nesterov_rate,
+            best.heavy_ball_rate,
+            max(factor(1), factor(kappa)),
+        ],
+        "bound": bound,
+        "diverges": state["rate"] > bound,
+        "last": last,
+        "most": most,
+        "tall": 0.4 * kappa**0.5,
+        "ellipses": np.geomspace(0.02, 0.08 * kappa**2, 9),
+    }
 
 
 @figure("condition")
