@@ -31,7 +31,10 @@ exclude_patterns = [
     *("benchmarks", "exercises", "figures"),
 ]
 
-extensions = ["myst_nb", "sphinx_copybutton", "course_pages", "formulas", "diagrams", "interactive"]
+extensions = [
+    *("myst_nb", "sphinx_copybutton"),
+    *("course_pages", "formulas", "diagrams", "interactive", "references"),
+]
 
 # GitHub's Markdown, unchanged.
 myst_enable_extensions = [

@@ -110,6 +110,22 @@ def test_anchor_of_another_document_is_found(pages):
     assert page.select_one('a[href="linear-algebra.html#eq-projection"]')
 
 
+def test_citations_lead_to_entries_and_entries_to_works(pages):
+    page = soup(pages, "math-foundations/calculus")
+    cited = page.select("a.citation")
+    assert [(link.get_text(), link["href"]) for link in cited] == [
+        ("[1]", "#reference-1"),
+        ("[2]", "#reference-2"),
+    ]
+    assert cited[0]["title"].startswith("A. Author, A Title, Journal 1(2), 1999")
+    assert page.select_one("li#reference-2").get_text().strip().startswith("B. Author")
+    assert [link["href"] for link in page.select("li[id^=reference] a")] == [
+        "https://doi.org/10.1016/0304-3975(83)90110-X",
+        "https://arxiv.org/abs/1706.03762",
+        "https://arxiv.org/abs/math/0309136",
+    ]
+
+
 def test_source_files_are_shown_as_pages(pages):
     link = soup(pages, "math-foundations/linear-algebra").select_one(".generated-header a")
     target = (pages / "math-foundations" / link["href"]).resolve()
