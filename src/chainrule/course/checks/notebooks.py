@@ -18,6 +18,7 @@ NAME = "notebooks"
 STOPS = "A notebook's outputs are not what its cells give, or running it costs more than it says."
 
 MOST_LINES = 25
+WIDEST = 79  # characters of code
 GLOBAL_STATE = r"(np|numpy)\.random\.(?!default_rng|[A-Z])\w+"
 STORE = "execute it and store the outputs: make notebooks"
 
@@ -95,6 +96,9 @@ def _faults(
         if (count := cells[index].source.count("\n") + 1) > MOST_LINES:
             message = f"a cell of {count} lines, at most {MOST_LINES} are allowed"
             yield index, message, "split it, and say between the parts what happens"
+        if (width := max(map(len, cells[index].source.split("\n")))) > WIDEST:
+            message = f"a line of {width} characters, at most {WIDEST} fit the page"
+            yield index, message, "name a part of it on a line above"
         try:
             trees[index] = ast.parse(cells[index].source)
         except SyntaxError as error:
