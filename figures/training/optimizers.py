@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.math_foundations.optimization import rosenbrock
 from chainrule.neural_networks.backpropagation import Parameter
 from chainrule.training.optimizers import (
     SGD,
     Adam,
+    Lion,
+    Muon,
     newton_schulz,
     warmup_cosine,
     warmup_linear,
@@ -53,6 +56,73 @@ def race(plt):
     axes[0].set_ylabel("second weight")
     axes[0].legend(loc="lower left", frameon=False)
     return fig
+
+
+BENT = rosenbrock(1, 10)
+SURFACES = {  # the height above the minimum, its gradient, the start
+    "long valley": (
+        lambda w: w @ np.diag([1.0, 50.0]) @ w / 2,
+        lambda w: np.array([1.0, 50.0]) * w,
+        (2.2, 0.6),
+    ),
+    "bent valley": (
+        lambda w: BENT.f(w) / 2,
+        lambda w: BENT.grad(w) / 2,
+        (-1.2, 1.0),
+    ),
+    "saddle, two minima": (
+        lambda w: 5 * (w[0] ** 2 - w[1] ** 2) + 2.5 * (w[1] ** 4 + 1),
+        lambda w: 10 * np.array([w[0], w[1] ** 3 - w[1]]),
+        (2.2, 0.02),
+    ),
+}
+
+
+@interactive(
+    "race",
+    states=[
+        {"surface": "bent valley", "turn": 30, "step": 200},
+        {"surface": "saddle, two minima", "who": "all six", "step": 0},
+        {"lr": 0.15, "rate": 0.48, "turn": 90},
+        {"lr": 0.0015, "rate": 0.03, "turn": 5, "who": "Nesterov, Lion, Muon", "step": 200},
+    ],
+    tolerance=1e-6,  # steps of one length circle a minimum for ever, and rounding errors grow
+)
+def race_model(state):
+    f, gradient, start = SURFACES[state["surface"]]
+    lr, rate = state["lr"], state["rate"]
+    makers = (
+        lambda p: SGD(p, lr=lr),
+        lambda p: SGD(p, lr=lr, momentum=0.7),
+        lambda p: Adam(p, lr=rate, betas=(0.9, 0.99)),
+        lambda p: SGD(p, lr=lr, momentum=0.7, nesterov=True),
+        lambda p: Lion(p, lr=0.3 * rate),
+        lambda p: Muon(p, lr=0.3 * rate, weight_decay=0),
+    )
+
+    def on_surface(degrees):
+        c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        Q = np.array([[c, -s], [s, c]])
+        racers = []
+        for make in makers:
+            w = Parameter((Q @ start)[:, None])
+            optimizer, path = make([w]), [Q @ start]
+            while len(path) <= 200 and np.linalg.norm(w.data) < 30:
+                w.grad = (Q @ gradient(Q.T @ w.data[:, 0]))[:, None]
+                optimizer.step()
+                path.append(w.data[:, 0].copy())
+            racers.append(
+                {
+                    "heights": [f(Q.T @ place) for place in path],
+                    "path": path[: state["step"] + 1],
+                    "left": len(path) <= 200 and len(path) <= state["step"] + 1,
+                }
+            )
+        grid = np.linspace(-2.6, 2.6, 65)
+        z = [[np.log(f(Q.T @ [x, y]) + 0.05) for x in grid] for y in grid]
+        return {"racers": racers, "contours": {"x": grid, "y": grid, "z": z}}
+
+    return {"along": on_surface(0), "turned": on_surface(state["turn"])}
 
 
 @figure("correction")
