@@ -96,8 +96,8 @@ def race_model(state):
         lambda p: SGD(p, lr=lr, momentum=0.7),
         lambda p: Adam(p, lr=rate, betas=(0.9, 0.99)),
         lambda p: SGD(p, lr=lr, momentum=0.7, nesterov=True),
-        lambda p: Lion(p, lr=0.3 * rate),
-        lambda p: Muon(p, lr=0.3 * rate, weight_decay=0),
+        lambda p: Lion(p, lr=rate / 4),
+        lambda p: Muon(p, lr=rate / 4, weight_decay=0),
     )
 
     def on_surface(degrees):

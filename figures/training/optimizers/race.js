@@ -29,7 +29,7 @@ export const controls = [
   { name: "who", label: "racers", options: [...TRIO, "all six"], value: TRIO[0] },
   { name: "lr", label: "η of SGD, momentum, Nesterov", min: 0.0015, max: 0.15, scale: "log",
     value: 0.015 },
-  { name: "rate", label: "η of Adam (Lion, Muon: × 0.3)", min: 0.03, max: 0.48, scale: "log",
+  { name: "rate", label: "η of Adam (Lion, Muon: × ¼)", min: 0.03, max: 0.48, scale: "log",
     value: 0.12 },
   { name: "step", label: "step", kind: "steps", min: 0, max: 200, value: 60, interval: 60 },
 ];
@@ -76,14 +76,14 @@ const makers = {
       g.map((each, i) => {
         const sign = Math.sign(0.9 * m[i] + 0.1 * each);
         m[i] = 0.99 * m[i] + 0.01 * each;
-        return -0.3 * rate * sign;
+        return -0.25 * rate * sign;
       });
   },
   Muon({ rate }) {
     const m = [0, 0];
     return (t, g) => {
       const ahead = g.map((each, i) => 0.05 * each + 0.95 * (m[i] = 0.95 * m[i] + 0.05 * each));
-      const length = 0.3 * rate * Math.SQRT2 * value;
+      const length = 0.25 * rate * Math.SQRT2 * value;
       return ahead.map((each) => (-length * each) / Math.hypot(...ahead));
     };
   },
