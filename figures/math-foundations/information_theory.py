@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
-from chainrule.math_foundations.information_theory import entropy, kl
+from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.math_foundations.information_theory import cross_entropy, entropy, kl
 
 WORDS = {"0": "blue", "10": "vermillion", "110": "green", "111": "purple"}
 
@@ -94,6 +94,39 @@ def coin(plt):
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 2.02)
     return fig
+
+
+@interactive(
+    "coin",
+    states=[
+        {"p": 0},
+        {"p": 1, "q": 0.01},
+        {"p": 0.75},
+        {"p": 0.01, "q": 0.99, "other": True},
+        {"p": 0.99, "q": 0.3},
+    ],
+)
+def coin_model(state):
+    def toss(heads):
+        return np.array([heads, 1 - heads], dtype=float)
+
+    def or_infinite(bits):
+        return bits if np.isfinite(bits) else "∞"
+
+    p, q = toss(state["p"]), toss(state["q"])
+    tails, heads = np.eye(2)[::-1]
+    code = [cross_entropy(side, p, base=2) for side in (tails, heads)]
+    return {
+        "arch": [entropy(toss(each), base=2) for each in np.linspace(0, 1, 201)],
+        "line": [cross_entropy(side, q, base=2) for side in (tails, heads)],
+        "entropy": entropy(p, base=2),
+        "cost": cross_entropy(p, q, base=2),
+        "kl": kl(p, q, base=2),
+        "entropyQ": entropy(q, base=2),
+        "lineP": code if np.isfinite(code).all() else [],
+        "costQ": or_infinite(cross_entropy(q, p, base=2)),
+        "klQ": or_infinite(kl(q, p, base=2)),
+    }
 
 
 @figure("modes")
