@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import cos, sin
+from math import cos, factorial, sin
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
-from chainrule.math_foundations.calculus import numerical_grad
+from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.math_foundations.calculus import jvp, numerical_grad
 
 
 @figure("zoom")
@@ -33,6 +33,36 @@ def zoom(plt):
             ax.add_patch(plt.Rectangle(corner, *size, fill=False, color=COLORS["grey"], zorder=4))
     axes[0].legend(loc="lower right", handlelength=1.6, borderaxespad=0)
     return fig
+
+
+@interactive(
+    "zoom",
+    states=[
+        {"zoom": 10},
+        {"zoom": 1000},
+        {"zoom": 1000, "x": 0},
+        {"x": -3},
+        {"zoom": 98, "x": 1.6},
+    ],
+)
+def zoom_model(state):
+    x, h = float(state["x"]), 1.6 / state["zoom"]
+    value, slope = np.sin(x), float(jvp(np.sin, x, 1.0))
+    # The derivatives of the sine repeat every four: what is left of its Taylor series.
+    derivatives = [value, slope, -value, -slope]
+    r = sum(derivatives[k % 4] * h**k / factorial(k) for k in range(2, 30))
+    sine, window = np.linspace(-5, 5, 201), x + np.linspace(-h, h, 161)
+    return {
+        "h": h,
+        "value": value,
+        "slope": slope,
+        "ahead": np.sin(x + h),
+        "predicted": value + slope * h,
+        "r": r,
+        "share": r / h,
+        "sine": np.transpose([sine, np.sin(sine)]),
+        "window": np.transpose([window, np.sin(window)]),
+    }
 
 
 @figure("difference-errors")
