@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure
-from chainrule.math_foundations.linear_algebra import low_rank, pca, svd
+from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.math_foundations.linear_algebra import cosine_similarity, low_rank, pca, svd
 
 CIRCLE = np.array([np.cos(np.linspace(0, 2 * np.pi, 241)), np.sin(np.linspace(0, 2 * np.pi, 241))])
 
@@ -85,6 +85,70 @@ def matrix_on_circle(plt):
         ax.set_xlabel("first coordinate")
     axes[0].set_ylabel("second coordinate")
     return fig
+
+
+def rightward(v):
+    """The vector or its negative: the one that points to the right, or straight up."""
+    x, y = v / np.linalg.norm(v)
+    return v / np.linalg.norm(v) * (np.sign(x) if abs(x) > 1e-9 else np.sign(y))
+
+
+@interactive(
+    "matrix-on-circle",
+    states=[
+        {"first": [2, 2], "second": [2, -1]},
+        {"first": [1, 0], "second": [1, 1]},
+        {"first": [0, 1], "second": [-1, 0]},
+        {"first": [4, 2], "second": [2, 1]},
+        {"first": [2, -1], "second": [1, 0]},
+        {"first": [-2.5, 0], "second": [0, -2.5]},
+        {"first": [-3.3, 1.7], "second": [0.3, 2.9]},
+        {"first": [0.7, -0.1], "second": [-1.2, 0.9]},
+        {"first": [0, 0], "second": [0, 0]},
+        {"first": [0, 0], "second": [0, 3]},
+    ],
+)
+def matrix_on_circle_model(state):
+    A = np.transpose([state["first"], state["second"]]).astype(float)
+    trace, determinant = np.trace(A), np.linalg.det(A)
+    spread = trace**2 - 4 * determinant
+    values, vectors, angle = [trace / 2, trace / 2], [], 0
+    if np.array_equal(A, A[0, 0] * np.eye(2)):
+        kind = "every"
+    elif spread < -1e-6:
+        kind, values = "complex", [trace / 2, np.linalg.eigvals(A).imag.max()]
+    else:
+        kind = "two" if spread > 1e-6 else "one"
+        if kind == "two":
+            values = np.sort(np.linalg.eigvals(A).real)[::-1]
+        for value in values[: ("one", "two").index(kind) + 1]:
+            # The kernel of A − λI: the singular direction whose singular value is 0.
+            vectors.append(rightward(svd(A - value * np.eye(2))[2][-1]))
+        if kind == "two":
+            cosine = cosine_similarity(vectors[:1], vectors[1:]).item()
+            angle = np.degrees(np.arccos(abs(cosine)))
+    _, stretch, directions = svd(A)
+    every = np.allclose(A.T @ A, stretch[0] ** 2 * np.eye(2))
+    directions = np.eye(2) if every else np.array([rightward(v) for v in directions])
+    angles = np.linspace(0, 2 * np.pi, 121)
+    return {
+        "ellipse": np.transpose([np.cos(angles), np.sin(angles)]) @ A.T,
+        "eigen": {
+            "kind": kind,
+            "values": values,
+            "vectors": vectors,
+            "images": [A @ v for v in vectors],
+            "angle": angle,
+        },
+        "singular": {
+            "values": stretch,
+            "vectors": directions,
+            "images": directions @ A.T,
+            "every": every,
+        },
+        "determinant": determinant,
+        "symmetric": np.array_equal(A, A.T),
+    }
 
 
 @figure("digits-pca")
