@@ -81,10 +81,10 @@ SURFACES = {  # the height above the minimum, its gradient, the start
 @interactive(
     "race",
     states=[
-        {"surface": "bent valley", "turn": 30, "step": 200},
+        {"surface": "bent valley", "turn": 30, "step": 120},
         {"surface": "saddle, two minima", "who": "all six", "step": 0},
         {"lr": 0.15, "rate": 0.48, "turn": 90},
-        {"lr": 0.0015, "rate": 0.03, "turn": 5, "who": "Nesterov, Lion, Muon", "step": 200},
+        {"lr": 0.0015, "rate": 0.03, "turn": 5, "who": "Nesterov, Lion, Muon", "step": 120},
     ],
     tolerance=1e-6,  # steps of one length circle a minimum for ever, and rounding errors grow
 )
@@ -107,7 +107,7 @@ def race_model(state):
         for make in makers:
             w = Parameter((Q @ start)[:, None])
             optimizer, path = make([w]), [Q @ start]
-            while len(path) <= 200 and np.linalg.norm(w.data) < 30:
+            while len(path) <= 120 and np.linalg.norm(w.data) < 30:
                 w.grad = (Q @ gradient(Q.T @ w.data[:, 0]))[:, None]
                 optimizer.step()
                 path.append(w.data[:, 0].copy())
@@ -115,7 +115,7 @@ def race_model(state):
                 {
                     "heights": [f(Q.T @ place) for place in path],
                     "path": path[: state["step"] + 1],
-                    "left": len(path) <= 200 and len(path) <= state["step"] + 1,
+                    "left": len(path) <= 120 and len(path) <= state["step"] + 1,
                 }
             )
         grid = np.linspace(-2.6, 2.6, 65)

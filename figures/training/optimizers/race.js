@@ -31,7 +31,7 @@ export const controls = [
     value: 0.015 },
   { name: "rate", label: "η of Adam (Lion, Muon: × ¼)", min: 0.03, max: 0.48, scale: "log",
     value: 0.12 },
-  { name: "step", label: "step", kind: "steps", min: 0, max: 200, value: 60, interval: 60 },
+  { name: "step", label: "step", kind: "steps", min: 0, max: 120, value: 60, interval: 80 },
 ];
 
 const NAMES = ["SGD", "momentum", "Adam", "Nesterov", "Lion", "Muon"];
@@ -43,7 +43,7 @@ const STYLES = [
   { color: "orange", form: "circle", hollow: true },
   { color: "purple", form: "cross" },
 ];
-const STEPS = 200;
+const STEPS = 120;
 
 // A vector is a matrix with one singular value: 1 after the division, then five times:
 let value = 1;
