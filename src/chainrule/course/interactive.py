@@ -180,7 +180,8 @@ def _fault(control: dict[str, Any]) -> str:
     if control.get("scale") == "log":
         if not (_is_number(low) and _is_number(high) and 0 < low < high):
             return "a logarithmic range needs 0 < min < max"
-        return "" if _is_number(value) and low <= value <= high else _outside(low, high, value)
+        least = 0 if control.get("zero") else low
+        return "" if _is_number(value) and least <= value <= high else _outside(low, high, value)
     return _range_fault(low, high, value, control.get("step", 1))
 
 
@@ -242,11 +243,12 @@ def _plain(value: Any) -> Any:
 def _differ(given: Any, expected: Any, path: str, tolerance: float) -> Iterator[str]:
     """Each place where a result of compute is not the one of Python."""
     if isinstance(given, dict) and isinstance(expected, dict):
+        place = path and f"{path}."
         for key in given.keys() ^ expected.keys():
             who = "compute" if key in given else "Python"
-            yield f"only {who} gives {path}{key}"
+            yield f"only {who} gives {place}{key}"
         for key in sorted(given.keys() & expected.keys()):
-            yield from _differ(given[key], expected[key], f"{path}{key}", tolerance)
+            yield from _differ(given[key], expected[key], f"{place}{key}", tolerance)
     elif isinstance(given, list) and isinstance(expected, list):
         if len(given) != len(expected):
             yield f"{path} has {len(given)} entries in compute, {len(expected)} in Python"
