@@ -308,14 +308,17 @@ function crossing(x, y, z, i, j, level) {
 
 const kindOf = (control) => control.kind ?? (control.options ? "choice" : "range");
 
-// Values of a range in order: how many steps there are, and the value of each.
-function grid({ min, max, step = 1, scale }) {
+// Values of a range in order: how many steps there are, and the value of each. A logarithmic one
+// with `zero: true` has 0 at its left end, in the place of its least value.
+function grid({ min, max, step = 1, scale, zero }) {
   if (scale === "log") {
     const count = 200;
+    const power = (i) => Number((min * (max / min) ** (i / count)).toPrecision(3));
     return {
       count,
-      value: (i) => clamp(Number((min * (max / min) ** (i / count)).toPrecision(3)), min, max),
-      index: (value) => Math.round((Math.log(value / min) / Math.log(max / min)) * count),
+      value: (i) => (i === 0 && zero ? 0 : clamp(power(i), min, max)),
+      index: (value) =>
+        value <= min ? 0 : Math.round((Math.log(value / min) / Math.log(max / min)) * count),
     };
   }
   return {
@@ -331,7 +334,8 @@ function snap(control, value) {
 }
 
 function shown({ unit, step = 1, scale }, value) {
-  const digits = scale === "log" ? clamp(2 - Math.floor(Math.log10(value)), 0, 6) : decimals(step);
+  const geometric = scale === "log" && value !== 0;
+  const digits = geometric ? clamp(2 - Math.floor(Math.log10(value)), 0, 6) : decimals(step);
   return format(value, digits) + (unit ? `\u202f${unit}` : "");
 }
 
@@ -524,7 +528,7 @@ class Scene {
       tabindex: 0,
       role: "slider",
       "aria-label": `${control.label}: arrow keys move it`,
-      "aria-valuemin": [control.min].flat()[0],
+      "aria-valuemin": control.zero ? 0 : [control.min].flat()[0],
       "aria-valuemax": [control.max].flat()[0],
     });
     node.dataset.name = name;

@@ -184,6 +184,7 @@ def test_a_module_that_uses_what_is_not_its_state(root, planted):
         ("min: 0.5, max", "min: 2.5, max", "min must be below max, and step above 0"),
         ("value: 0.1 }", "value: 20 }", "control 'rate': the default 20 is outside 0.001 to 10"),
         ("min: 0.001", "min: 0", "control 'rate': a logarithmic range needs 0 < min < max"),
+        ("value: 0.1 }", "value: 0 }", "control 'rate': the default 0 is outside 0.001 to 10"),
         ("value: [0, 0.5]", "value: [0, 1.5]", "control 'place': the default 1.5 is outside -1"),
         ("min: [-1, -1]", "min: -1", "control 'place': min, max and value must be [x, y]"),
         ('value: "circle"', 'value: "cube"', "the default 'cube' is not among its options"),
@@ -458,6 +459,29 @@ def test_keys_move_a_slider_and_the_numbers_are_those_of_python(browser, serve, 
         seen.add(tau)
     assert len(seen) > 20
     assert min(seen) < 0.5 < 1 < max(seen)
+
+
+ZERO = EVERYTHING.replace('scale: "log", value: 0.1', 'scale: "log", zero: true, value: 0')
+
+
+def test_a_logarithmic_range_may_begin_at_zero(browser, serve, tmp_path):
+    bare_page(tmp_path, ZERO)
+    open_figure(browser, f"{serve(tmp_path)}/index.html")
+    browser.run("document.querySelector('input[data-name=\"rate\"]').focus()")
+    seen = [reading(browser, "rate")]
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft"):
+        browser.press(key)
+        time.sleep(0.03)
+        seen.append(reading(browser, "rate"))
+    assert seen == ["0", "0.00105", "0.00110", "0.00105", "0"]
+
+
+def test_a_range_that_begins_at_zero_is_asked_there(root):
+    put(root, MODULE, ZERO)
+    assert list(interactive.compare(root, load_course(root).documents)) == []
+    put(root, MODULE, ZERO.replace("+ rate]", "+ 1 / rate]"))
+    rows = list(interactive.compare(root, load_course(root).documents))
+    assert any("compute at rate = 0: sums[1] is Infinity" in message for _, _, message in rows)
 
 
 @pytest.mark.parametrize("width", [1280, 360])

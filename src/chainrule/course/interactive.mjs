@@ -16,12 +16,13 @@ function* bad(value, path) {
 
 // The ends of every control, one at a time and, for the numbers, all together.
 function ends(controls) {
-  const single = controls.flatMap(({ name, min, max, options, value }) =>
+  const whole = controls.map((each) => (each.zero ? { ...each, min: 0 } : each));
+  const single = whole.flatMap(({ name, min, max, options, value }) =>
     (options ?? (typeof value === "boolean" ? [true, false] : [min, max])).map((end) => ({
       [name]: end,
     })),
   );
-  const numbers = controls.filter(({ min }) => min !== undefined);
+  const numbers = whole.filter(({ min }) => min !== undefined);
   const all = (end) => Object.fromEntries(numbers.map((each) => [each.name, each[end]]));
   return [...single, all("min"), all("max")];
 }
