@@ -160,7 +160,7 @@ def _preset_faults(controls: list[Any], presets: dict[str, dict[str, Any]]) -> I
 def _fault(control: dict[str, Any]) -> str:
     """What is wrong with a control's values, or nothing."""
     kind = control.get("kind", "choice" if "options" in control else "range")
-    value = control.get("value")
+    value: Any = control.get("value")
     if kind not in KINDS:
         return f"kind {kind!r}: it must be one of {', '.join(KINDS)}"
     if kind == "choice":
