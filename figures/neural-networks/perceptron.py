@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, interactive
 from chainrule.neural_networks.perceptron import (
     Perceptron,
     add_bias_column,
+    is_linearly_separable,
+    kernel_perceptron,
     novikoff_bound,
     sigmoid,
 )
@@ -167,6 +171,97 @@ def and_updates(plt):
                     ax.set_yticks([0, 1])
                     ax, moment = next(panels, (None, None))
     return fig
+
+
+def _half(w, b, sign):
+    """Corners of the part of the frame where sign·(w·x + b) ≥ 0; the boundary's two ends in it."""
+    frame = np.array([[-0.5, -0.5], [1.5, -0.5], [1.5, 1.5], [-0.5, 1.5]])
+    score = sign * (frame @ w + b)
+    area, line = [], []
+    for i in range(4):
+        j = (i + 1) % 4
+        if score[i] >= 0:
+            area.append(frame[i])
+        if (score[i] >= 0) != (score[j] >= 0):
+            line.append((score[j] * frame[i] - score[i] * frame[j]) / (score[j] - score[i]))
+            area.append(line[-1])
+    return area, line
+
+
+def _widest(X, y):
+    """The separator, bias last, with the largest margin among the examples with a 1 appended.
+
+    The shortest u with all y·(u·x) ≥ 1: it has equality at one to three examples, and is the
+    shortest that has equality there.
+    """
+    signed = y[:, None] * add_bias_column(X)
+    chosen = [list(c) for size in (1, 2, 3) for c in combinations(range(4), size)]
+    found = [np.linalg.pinv(signed[c]) @ np.ones(len(c)) for c in chosen]
+    return min((u for u in found if (signed @ u).min() > 1 - 1e-9), key=np.linalg.norm)
+
+
+@interactive(
+    "and-updates",
+    states=[
+        {"k": 60},
+        {"k": 0, "labels": "OR"},
+        {"k": 37, "labels": "XOR"},
+        {"k": 60, "p4": [0.7, 0.7]},
+        {"k": 9, "p4": [0.5, 0.5]},
+        {"k": 3, "p1": [-0.5, 1.5], "p2": [1.5, 1.4], "p4": [0.2, -0.3]},
+        {"k": 17, "labels": "XOR", "p1": [-0.1, -0.4], "p4": [0.6, -0.4]},
+    ],
+)
+def and_updates_model(state):
+    y = {"AND": AND, "OR": np.array([-1, 1, 1, 1]), "XOR": XOR}[state["labels"]]
+    tenths = np.rint(10 * np.array([state[f"p{i}"] for i in (1, 2, 3, 4)]))
+    X = tenths / 10
+    separable = is_linearly_separable(X, y)
+    needed = 60
+    if separable:  # whole numbers: no rounding decides whether a score is 0
+        counts = kernel_perceptron(tenths @ tenths.T + 100, y, max_epochs=10_000)
+        needed = int(counts.sum())
+        then = (counts * y) @ add_bias_column(X)
+        u = _widest(X, y)
+    walk, counts = [(np.zeros(4), 0, 1)], np.zeros(4)
+    visit = 0
+    while len(walk) <= min(needed, 60):
+        i, visit = visit % 4, visit + 1
+        if y[i] * ((counts * y) @ (tenths @ tenths[i] + 100)) <= 0:
+            counts = counts + np.eye(4)[i]
+            walk.append((counts, i + 1, (visit + 3) // 4))
+    if not separable:
+        then = (counts * y) @ add_bias_column(X)
+    counts, last, epoch = walk[min(state["k"], needed)]
+    now = (counts * y) @ add_bias_column(X)
+    p = Perceptron(2)
+    p.weights, p.bias = now[:2], now[2]
+    has_line = bool(np.any(np.abs(now[:2]) > 1e-9))
+    radius = np.linalg.norm(add_bias_column(X), axis=1).max()
+    bound = novikoff_bound(add_bias_column(X), y, u) if separable else 0.0
+    walked = np.array([(c * y) @ add_bias_column(X) for c, _, _ in walk])
+    return {
+        "y": y,
+        "ys": y * p.score(X),
+        "now": now,
+        "then": then,
+        "last": last,
+        "epoch": epoch,
+        "separable": separable,
+        "radius": radius,
+        "gamma": radius / np.sqrt(bound) if separable else 0.0,
+        "needed": needed,
+        "shown": min(state["k"], needed),
+        "stopped": separable,
+        "hasLine": has_line,
+        "margin": p.margin(X, y) if has_line else 0.0,
+        "bound": bound,
+        "reach": max(4, np.abs(walked @ add_bias_column(X).T).max()),
+        "yes": _half(now[:2], now[2], 1)[0],
+        "no": _half(now[:2], now[2], -1)[0] if np.any(np.abs(now) > 1e-9) else [],
+        "line": _half(now[:2], now[2], 1)[1],
+        "lastLine": _half(then[:2], then[2], 1)[1],
+    }
 
 
 def _bound_and_updates(X, y, normal):
