@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, interactive
 from chainrule.neural_networks.multilayer_networks import (
     count_linear_pieces,
     random_features_ridge,
@@ -14,6 +16,7 @@ from chainrule.neural_networks.multilayer_networks import (
     tent_network,
     xor_network,
 )
+from chainrule.neural_networks.perceptron import sigmoid
 
 SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 XOR = np.array([-1, 1, 1, -1])
@@ -71,30 +74,117 @@ def xor_fold(plt):
     return fig
 
 
-@figure("hats")
-def hats(plt):
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
+@figure("hat")
+def hat(plt):
+    fig, ax = plt.subplots(figsize=(5, 3.2))
     x = np.linspace(-0.6, 3, 721)
     for knot, weight, colour in ((0, 1, "sky"), (1, -2, "orange"), (2, 1, "green")):
         name = f"{weight}·max(x − {knot}, 0)".replace("-", "−").replace("− 0", "")
         name = name.replace("(x , 0)", "(x, 0)").replace("1·", "")
-        left.plot(x, weight * np.maximum(x - knot, 0), "--", color=COLORS[colour], label=name)
-    hat = relu_interpolator(lambda k: 1 - np.abs(k - 1), np.array([0.0, 1.0, 2.0]))
-    left.plot(x, hat(x[:, None]).ravel(), color=COLORS["black"], linewidth=2.6, label="their sum")
-    left.set_ylim(-2.2, 2.2)
-    left.set_xlabel("x")
-    left.legend(loc="lower left")
-    x = np.linspace(0, 2 * np.pi, 721)
-    right.plot(x, np.sin(x), color=COLORS["black"], linewidth=2.6, label="sin x")
-    for n, colour in ((4, "orange"), (8, "blue")):
-        knots = np.linspace(0, 2 * np.pi, n + 1)
-        net = relu_interpolator(np.sin, knots)
-        right.plot(x, net(x[:, None]).ravel(), color=COLORS[colour], label=f"{n} pieces")
-        right.plot(knots, np.sin(knots), "o", color=COLORS[colour], markersize=4)
-    right.set_xticks([0, np.pi, 2 * np.pi], ["0", "π", "2π"])
-    right.set_xlabel("x")
-    right.legend(loc="upper right")
+        ax.plot(x, weight * np.maximum(x - knot, 0), "--", color=COLORS[colour], label=name)
+    net = relu_interpolator(lambda k: 1 - np.abs(k - 1), np.array([0.0, 1.0, 2.0]))
+    ax.plot(x, net(x[:, None]).ravel(), color=COLORS["black"], linewidth=2.6, label="their sum")
+    ax.set_ylim(-2.2, 2.2)
+    ax.set_xlabel("x")
+    ax.legend(loc="lower left")
     return fig
+
+
+TURN = 2 * np.pi
+# Name: the function, the largest |f″| (0 where there is none), the most it varies within h.
+FUNCTIONS = {
+    "sin x": (np.sin, 1.0, lambda h: 2 * np.sin(min(h, np.pi) / 2)),
+    "sigmoid": (
+        lambda x: sigmoid(6 * (x - np.pi)),
+        36 / (6 * np.sqrt(3)),
+        lambda h: sigmoid(np.float64(3 * h)) - sigmoid(np.float64(-3 * h)),
+    ),
+    "|x − 2.1|": (lambda x: np.abs(x - 2.1), 0.0, lambda h: min(h, TURN - 2.1)),
+    "√x": (np.sqrt, 0.0, lambda h: h**0.5),
+    "jump": (lambda x: np.where(x >= 2.1, 1.0, 0.0), 0.0, lambda h: 1.0),
+}
+
+
+@cache
+def _errors(name, n):
+    """Where the network with n pieces was compared with the function, and by how much it is off."""
+    f = FUNCTIONS[name][0]
+    x = np.linspace(0, TURN, 4001)
+    net = relu_interpolator(f, np.linspace(0, TURN, n + 1))
+    return x, np.abs(f(x) - net(x[:, None]).ravel())
+
+
+def _largest_error(name, n):
+    return _errors(name, n)[1].max()
+
+
+@figure("hats")
+def hats(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3))
+    x, knots = np.linspace(0, TURN, 721), np.linspace(0, TURN, 9)
+    for i, knot in enumerate(knots):
+        heights = np.sin(knot) * (np.arange(9) == i)
+        label = "its hats" if i == 1 else None
+        left.plot(knots, heights, color=COLORS["sky"], linewidth=1.2, label=label)
+    left.plot(x, np.sin(x), color=COLORS["black"], linewidth=2.6, label="sin x")
+    net = relu_interpolator(np.sin, knots)
+    left.plot(x, net(x[:, None]).ravel(), color=COLORS["blue"], label="network")
+    left.plot(knots, np.sin(knots), "o", color=COLORS["blue"], markersize=5)
+    left.set_xticks([0, np.pi, TURN], ["0", "π", "2π"])
+    left.set_xlabel("x")
+    left.legend(loc="upper right")
+    counts = 2 ** np.arange(7)
+    for name, colour, raised in (
+        ("sin x", "black", 1),
+        ("|x − 2.1|", "vermillion", 0.85),
+        ("√x", "purple", 1.2),
+        ("jump", "orange", 1),
+    ):
+        errors = [_largest_error(name, int(n)) for n in counts]
+        right.loglog(counts, errors, "o-", color=COLORS[colour], markersize=4)
+        right.text(76, raised * errors[-1], name, color=COLORS[colour], va="center")
+    right.loglog(counts, TURN**2 / (8 * counts**2), "--", color=COLORS["green"])
+    right.text(1.75, 2.4, "bound for sin x", color=COLORS["green"])
+    right.set_xlim(0.85, 400)
+    right.set_xticks(counts, [str(n) for n in counts])
+    right.minorticks_off()
+    right.set_xlabel("pieces n")
+    right.set_title("largest error")
+    return fig
+
+
+@interactive(
+    "hats",
+    states=[
+        {"n": 1},
+        {"n": 64},
+        {"n": 9, "name": "sigmoid"},
+        {"n": 22, "name": "|x − 2.1|"},
+        {"n": 16, "name": "√x"},
+        {"n": 33, "name": "jump"},
+    ],
+)
+def hats_model(state):
+    n, name = state["n"], state["name"]
+    f, most, varies = FUNCTIONS[name]
+    knots = np.linspace(0, TURN, n + 1)
+    x, errors = _errors(name, n)
+    at = x[np.flatnonzero(errors > errors.max() - 1e-9)[0]]
+    net = relu_interpolator(f, knots)
+    return {
+        "units": net.sizes[1],
+        "knots": np.stack([knots, f(knots)], axis=1),
+        "graph": np.stack([x[::10], f(x[::10])], axis=1),
+        "error": errors.max(),
+        "gap": [[at, f(at)], [at, net(np.array([[at]])).item()]],
+        "twice": _largest_error(name, 2 * n),
+        "ratio": _largest_error(name, 2 * n) / errors.max(),
+        "most": most,
+        "bound": most * (TURN / n) ** 2 / 8,
+        "bounds": most * TURN**2 / 8 / np.array([1, 64]) ** 2,
+        "varies": varies(TURN / n),
+        "curves": [[_largest_error(each, k) for k in range(1, 65)] for each in FUNCTIONS],
+    }
 
 
 @figure("pieces")
