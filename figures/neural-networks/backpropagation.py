@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, interactive
 from chainrule.neural_networks.backpropagation import (
     Tensor,
     checkpoint,
@@ -72,6 +72,51 @@ def hand_example(plt):
     ax.set_ylim(-1.25, 1.5)
     ax.axis("off")
     return fig
+
+
+def _slope(step, at):
+    """The derivative of one operation with respect to its input, by the engine."""
+    leaf = Tensor(np.array(at), requires_grad=True)
+    return float(grad(step(leaf), [leaf])[0])
+
+
+@interactive(
+    "hand-example",
+    states=[
+        {"step": 0, "w": -3, "x": 3, "b": -3, "y": 1},
+        {"step": 7, "w": 3, "x": 3, "b": 3, "y": 0},
+        {"step": 10, "x": 0},
+        {"w": 1.7, "x": -0.4, "b": 0.6, "y": 0.3},
+    ],
+)
+def hand_example_model(state):
+    def run(w):
+        w, *rest = (Tensor(np.array(float(n)), requires_grad=True) for n in (w, *others))
+        x, b, y = rest
+        with keep_values():
+            return ((w * x + b).sigmoid() - y) ** 2
+
+    others = [state[name] for name in "xby"]
+    loss = run(state["w"])
+    vertices = trace(loss, gradients=True).vertices
+    values = {name: float(v.value) for name, v in zip("wxpbzayeL", vertices, strict=True)}
+    adjoints = {name: float(v.gradient) for name, v in zip("wxpbzayeL", vertices, strict=True)}
+    return {
+        "values": values,
+        "adjoints": adjoints,
+        "slopes": {
+            "e": _slope(lambda e: e**2, values["e"]),
+            "a": _slope(lambda a: a - values["y"], values["a"]),
+            "y": _slope(lambda y: values["a"] - y, values["y"]),
+            "z": _slope(lambda z: z.sigmoid(), values["z"]),
+            "p": _slope(lambda p: p + values["b"], values["p"]),
+            "b": _slope(lambda b: values["p"] + b, values["b"]),
+            "w": _slope(lambda w: w * values["x"], values["w"]),
+            "x": _slope(lambda x: values["w"] * x, values["x"]),
+        },
+        "change": float(run(state["w"] + 0.01).data - loss.data),
+        "promised": 0.01 * adjoints["w"],
+    }
 
 
 @figure("broadcast")
