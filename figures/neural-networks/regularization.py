@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, interactive
 from chainrule.neural_networks.regularization import bias_variance
 
 
@@ -32,6 +32,50 @@ def three_penalties(plt):
         ax.set_xlabel("x")
     axes[0].set_ylabel("y")
     return fig
+
+
+@interactive(
+    "three-penalties",
+    states=[
+        {"lambda": 0},
+        {"lambda": 0, "sample": 3},
+        {"lambda": 3.65e-11, "sample": 4},
+        {"lambda": 10},
+        {"lambda": 100, "sample": 6},
+    ],
+    tolerance=1e-6,  # the condition number, a million, takes six of the sixteen digits
+)
+def three_penalties_model(state):
+    x, grid = np.linspace(-1, 1, 15), np.linspace(-1, 1, 200)
+    noise = np.round([np.random.default_rng(seed).normal(size=15) for seed in range(1, 7)], 6)
+    samples = sine(x) + 0.2 * noise
+    U, S, Vt = np.linalg.svd(x[:, None] ** np.arange(15))
+
+    def fit(y, lam):
+        return Vt.T @ (S / (S**2 + lam) * (U.T @ y))
+
+    def curve(w, places):
+        return places[:, None] ** np.arange(15) @ w
+
+    def errors(w):
+        misses = curve(w, x) - y, curve(w, grid) - sine(grid)
+        return [np.sqrt(np.mean(miss**2)) for miss in misses]
+
+    y, lam = samples[state["sample"] - 1], state["lambda"]
+    lambdas = np.append(0, 10 ** (np.arange(50) / 4 - 10.25))
+    training, to_sine = np.array([errors(fit(y, each)) for each in lambdas]).T
+    w = fit(y, lam)
+    return {
+        "y": y,
+        "training": errors(w)[0],
+        "toSine": errors(w)[1],
+        "size": np.linalg.norm(w),
+        "curve": curve(w, grid),
+        "others": [curve(fit(each, lam), grid) for each in samples],
+        "lambdas": lambdas,
+        "trainingPath": training,
+        "sinePath": to_sine,
+    }
 
 
 @figure("double-descent")
