@@ -28,8 +28,8 @@ function shape(name, attributes = {}, text = "") {
 // --- Numbers --------------------------------------------------------------------------
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-const decimals = (step) => clamp(Math.ceil(-Math.log10(step) - 1e-9), 0, 12);
-const exact = (value, step) => Number(value.toFixed(decimals(step) + 1));
+const exact = (value) => Number(value.toFixed(12)) + 0; // 0.1 + 0.2 is 0.3, and −0 is 0
+const decimals = (step) => (exact(step).toFixed(12).match(/\.(\d*?)0*$/)?.[1] ?? "").length;
 
 function superscript(number) {
   return String(number).replace(/./g, (sign) => (sign === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign]));
@@ -323,7 +323,7 @@ function grid({ min, max, step = 1, scale, zero }) {
   }
   return {
     count: Math.round((max - min) / step),
-    value: (i) => exact(min + i * step, step),
+    value: (i) => exact(min + i * step),
     index: (value) => Math.round((value - min) / step),
   };
 }

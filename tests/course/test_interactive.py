@@ -461,6 +461,15 @@ def test_keys_move_a_slider_and_the_numbers_are_those_of_python(browser, serve, 
     assert min(seen) < 0.5 < 1 < max(seen)
 
 
+def test_a_slider_stands_exactly_on_its_steps(browser, serve, tmp_path):
+    bare_page(tmp_path, EVERYTHING.replace("max: 2, step: 0.1", "max: 2, step: 0.125"))
+    open_figure(browser, f"{serve(tmp_path)}/index.html")
+    browser.run("document.querySelector('input[data-name=\"size\"]').focus()")
+    browser.press("ArrowRight")
+    browser.until("document.querySelector('output').innerText.includes('area 3.976')", 3)
+    assert reading(browser, "size") == "1.125\u202fm"
+
+
 ZERO = EVERYTHING.replace('scale: "log", value: 0.1', 'scale: "log", zero: true, value: 0')
 
 
