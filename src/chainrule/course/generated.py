@@ -294,7 +294,8 @@ def _anchors(audit: Audit, document: Document) -> set[str]:
 
 
 def _figures(audit: Audit, document: Document) -> list[str]:
-    return [path for path in audit.files if path.startswith(f"{document.figure_folder}/")]
+    folder = f"{document.figure_folder}/"
+    return [path for path in audit.files if path.startswith(folder) and path.endswith(".svg")]
 
 
 def contents_table(audit: Audit) -> Iterator[str]:
