@@ -167,9 +167,12 @@ def status(audit: Audit) -> Iterator[str]:
     modules = sum(bool(audit.module_files(document)) for document in course.documents)
     exercises = sum(len(entries) for entries, _ in counts)
     mistakes = sum(mistakes for _, mistakes in counts)
+    figures = [path for document in audit.written for path in _figures(audit, document)]
+    handled = sum(path.removesuffix(".svg") + ".js" in audit.files for path in figures)
     yield (
         f"Here now: {len(audit.written)} of {len(course.documents)} documents, {modules} of their"
-        f" modules, {notebooks} of {len(course.notebooks)} notebooks, and"
+        f" modules, {notebooks} of {len(course.notebooks)} notebooks,"
+        f" {_count(len(figures), 'figure')} of which {handled} can be handled on the site, and"
         f" {_count(exercises, 'exercise')} that know {_count(mistakes, 'mistake')} by name."
     )
 
