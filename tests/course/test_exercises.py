@@ -399,6 +399,17 @@ def test_show_is_short():
     assert show(np.float64(0.1) + 0.2) == "0.3"
 
 
+def test_an_object_without_a_text_of_its_own_shows_its_attributes():
+    class Pair:
+        def __init__(self, value, slope):
+            self.value, self.slope = value, slope
+
+    assert show(Pair(0.5, np.array([1.0, 2.0]))) == "Pair(value=0.5, slope=[1., 2.])"
+    ring = Pair(1, None)
+    ring.slope = ring
+    assert show(ring) == "Pair(value=1, slope=Pair(…))"
+
+
 # Stubs
 
 

@@ -232,8 +232,8 @@ def kind_of(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def show(value: Any, limit: int = 200) -> str:
-    """Write a value in one short line, large arrays as their shape."""
+def show(value: Any, limit: int = 200, _inside: tuple[int, ...] = ()) -> str:
+    """Write a value in one short line, large arrays as their shape, objects by attributes."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
     if isinstance(value, np.ndarray):
@@ -244,10 +244,14 @@ def show(value: Any, limit: int = 200) -> str:
     elif isinstance(value, float):
         text = f"{value:.10g}"
     elif isinstance(value, tuple | list):
-        inner = ", ".join(show(item, limit) for item in value)
+        inner = ", ".join(show(item, limit, _inside) for item in value)
         text = f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     elif callable(value):
         text = f"<{getattr(value, '__name__', 'function')}>"
+    elif type(value).__repr__ is object.__repr__ and _attributes(value):
+        name, outer = type(value).__name__, (*_inside, id(value))
+        parts = (f"{key}={show(each, limit, outer)}" for key, each in _attributes(value).items())
+        text = f"{name}(…)" if id(value) in _inside else f"{name}({', '.join(parts)})"
     else:
         try:
             text = repr(value)
