@@ -86,7 +86,7 @@ def prelu(x: Float[Tensor, "*shape"], weight: Float[Tensor, "slopes"]) -> Float[
     """Leaky ReLU whose slopes are learned: one for everything, or one for each channel (axis 1).
 
     Equation: neural-networks/activation-functions.md#eq-prelu
-    Source: He et al., Delving deep into rectifiers, 2015, arXiv 1502.01852.
+    Source: He et al., Delving deep into rectifiers, 2015, arXiv:1502.01852.
 
     Raises:
         ValueError: there are several slopes, but not as many as channels.
@@ -115,7 +115,7 @@ def relu_squared(x: Array) -> Any:
     """max(x, 0)².
 
     Equation: neural-networks/activation-functions.md#eq-relu-squared
-    Source: So et al., Primer, 2021, arXiv 2109.08668.
+    Source: So et al., Primer, 2021, arXiv:2109.08668.
     """
     positive = np.maximum(x, 0)
     return positive * positive, lambda g: (g * (2 * positive),)
@@ -166,7 +166,7 @@ def gelu(x: Float[Tensor, "*shape"], approximate: str = "none") -> Float[Tensor,
     """GELU, fused; what ``gelu_composed`` computes.
 
     Equation: neural-networks/activation-functions.md#eq-gelu-derivative
-    Source: Hendrycks and Gimpel, Gaussian error linear units, 2016, arXiv 1606.08415.
+    Source: Hendrycks and Gimpel, Gaussian error linear units, 2016, arXiv:1606.08415.
 
     Raises:
         ValueError: ``approximate`` is not 'none', 'tanh' or 'sigmoid'.
@@ -180,7 +180,7 @@ def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """x·σ(x), also called swish.
 
     Equation: neural-networks/activation-functions.md#eq-silu
-    Source: Ramachandran et al., Searching for activation functions, 2017, arXiv 1710.05941.
+    Source: Ramachandran et al., Searching for activation functions, 2017, arXiv:1710.05941.
     """
     return _gated(x, kind="silu")
 
@@ -418,7 +418,7 @@ def kaiming_(
     Returns a new array of that shape; given a tensor, fills and returns the tensor's own array.
 
     Equation: neural-networks/activation-functions.md#eq-kaiming
-    Source: He et al. 2015, arXiv 1502.01852.
+    Source: He et al. 2015, arXiv:1502.01852.
     """
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"kaiming_: mode must be 'fan_in' or 'fan_out', got {mode!r}")
@@ -436,7 +436,7 @@ def orthogonal_(
 
     Equation: neural-networks/activation-functions.md#eq-orthogonal
     Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks, 2013, arXiv 1312.6120.
+    neural networks, 2013, arXiv:1312.6120.
     """
     sizes = _shape_of(shape)
     fan_in, _ = _fans(shape)

@@ -156,7 +156,7 @@ def tent_network(k: int) -> MLP:
     """The tent map 2·relu(x) − 4·relu(x − ½) composed k times: 2ᵏ pieces on [0, 1] from 2k units.
 
     Equation: neural-networks/multilayer-networks.md#eq-tent-map
-    Source: Telgarsky, Benefits of depth in neural networks, 2016, arXiv 1602.04485.
+    Source: Telgarsky, Benefits of depth in neural networks, 2016, arXiv:1602.04485.
     """
     if k < 1:
         raise ValueError(f"tent_network: k must be at least 1, got {k}")
@@ -204,7 +204,7 @@ def max_regions(n_inputs: int, n_hidden: int) -> int:
     Σ C(n_hidden, j) for j up to n_inputs: the regions of hyperplanes in general position.
 
     Equation: neural-networks/multilayer-networks.md#eq-region-count
-    Source: Zaslavsky 1975; for deep networks Montúfar et al. 2014, arXiv 1402.1869.
+    Source: Zaslavsky 1975; for deep networks Montúfar et al. 2014, arXiv:1402.1869.
     """
     return sum(comb(n_hidden, j) for j in range(n_inputs + 1))
 

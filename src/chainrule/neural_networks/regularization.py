@@ -81,7 +81,7 @@ def layer_norm(
     """Layer normalization over the last axes, fused; what ``layer_norm_composed`` computes.
 
     Equation: neural-networks/regularization.md#eq-layer-norm
-    Source: Ba, Kiros and Hinton, Layer normalization, 2016, arXiv 1607.06450.
+    Source: Ba, Kiros and Hinton, Layer normalization, 2016, arXiv:1607.06450.
 
     Raises:
         ValueError: the last axes of ``x`` are not ``normalized_shape``.
@@ -182,7 +182,7 @@ def rms_norm(
     """RMS normalization over the last axes, fused; ``eps=None`` is the dtype's rounding unit.
 
     Equation: neural-networks/regularization.md#eq-rms-norm
-    Source: Zhang and Sennrich, Root mean square layer normalization, 2019, arXiv 1910.07467.
+    Source: Zhang and Sennrich, Root mean square layer normalization, 2019, arXiv:1910.07467.
 
     Raises:
         ValueError: the last axes of ``x`` are not ``normalized_shape``.
@@ -280,7 +280,7 @@ def batch_norm(
     """Batch normalization in training, fused; what ``batch_norm_composed`` computes.
 
     Equation: neural-networks/regularization.md#eq-batch-norm
-    Source: Ioffe and Szegedy, Batch normalization, 2015, arXiv 1502.03167.
+    Source: Ioffe and Szegedy, Batch normalization, 2015, arXiv:1502.03167.
     """
     return _batch_norm(weight, bias, x, eps=eps)
 
@@ -559,7 +559,7 @@ def mixup(
     """Blend each example and its target distribution with another's, by one Beta(α, α) weight.
 
     Equation: neural-networks/regularization.md#eq-mixup
-    Source: Zhang et al., mixup, 2017, arXiv 1710.09412.
+    Source: Zhang et al., mixup, 2017, arXiv:1710.09412.
     """
     if alpha <= 0:
         raise ValueError(f"mixup: alpha must be positive, got {alpha}")

@@ -308,7 +308,7 @@ def gradient_noise_scale(
     are averaged over leading axes: one pair is very noisy, so give many.
 
     Equation: training/batching.md#eq-noise-scale
-    Source: McCandlish et al., An empirical model of large-batch training, 2018, arXiv 1812.06162.
+    Source: McCandlish et al., An empirical model of large-batch training, 2018, arXiv:1812.06162.
 
     Raises:
         ValueError: the sizes are not 0 < Bs < Bb.

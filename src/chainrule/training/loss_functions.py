@@ -169,8 +169,8 @@ def cross_entropy(
     probability. ``z_loss`` adds that multiple of (log Σ exp logits)², weighted like the target.
 
     Equation: training/loss-functions.md#eq-cross-entropy-gradient
-    Source: label smoothing, Szegedy et al. 2015, arXiv 1512.00567; z-loss, Chowdhery et al.,
-    PaLM, 2022, arXiv 2204.02311.
+    Source: label smoothing, Szegedy et al. 2015, arXiv:1512.00567; z-loss, Chowdhery et al.,
+    PaLM, 2022, arXiv:2204.02311.
 
     Raises:
         ValueError: shapes do not fit, a target is no class, or no target is left to average
@@ -254,7 +254,7 @@ def chunked_cross_entropy(
     logits are there; the backward pass only scales them.
 
     Equation: training/loss-functions.md#eq-chunked-cross-entropy
-    Source: the idea is that of Wijmans et al., Cut your losses, 2024, arXiv 2411.09009.
+    Source: the idea is that of Wijmans et al., Cut your losses, 2024, arXiv:2411.09009.
     """
     if chunk < 1:
         raise ValueError(f"chunked_cross_entropy: chunk must be at least 1, got {chunk}")
@@ -327,7 +327,7 @@ def focal(
     """(1 − p)^γ·(−log p) for the target's probability p: what is already right counts little.
 
     Equation: training/loss-functions.md#eq-focal
-    Source: Lin et al., Focal loss for dense object detection, 2017, arXiv 1708.02002.
+    Source: Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002.
     """
     ids, _, _ = _check_targets(logits, targets, -100, None, reduction)
     log_p = gather(log_softmax(logits), ids[..., None], axis=-1).squeeze(-1)
@@ -370,7 +370,7 @@ def info_nce(
     At chance it is ln n; ln n minus the loss bounds the mutual information from below.
 
     Equation: training/loss-functions.md#eq-info-nce
-    Source: van den Oord et al., CPC, 2018, arXiv 1807.03748.
+    Source: van den Oord et al., CPC, 2018, arXiv:1807.03748.
     """
     _positive(tau, "info_nce: tau")
     return cross_entropy(_cosines(a, b) / tau, np.arange(len(a)))
@@ -382,7 +382,7 @@ def clip_loss(
     """InfoNCE in both directions, averaged.
 
     Equation: training/loss-functions.md#eq-clip
-    Source: Radford et al., CLIP, 2021, arXiv 2103.00020.
+    Source: Radford et al., CLIP, 2021, arXiv:2103.00020.
     """
     _positive(tau, "clip_loss: tau")
     logits = _cosines(a, b) / tau
@@ -419,7 +419,7 @@ def expected_calibration_error(
     """Mean gap between confidence and accuracy, over bins of confidence, weighted by their size.
 
     Equation: training/loss-functions.md#eq-ece
-    Source: Guo et al., On calibration of modern neural networks, 2017, arXiv 1706.04599.
+    Source: Guo et al., On calibration of modern neural networks, 2017, arXiv:1706.04599.
     """
     if bins < 1 or len(probs) != len(targets) or len(probs) == 0:
         raise ValueError(

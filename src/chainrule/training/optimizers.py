@@ -299,7 +299,7 @@ class AdamW(_FlatOptimizer):
     PyTorch; in the paper only by the factor of the schedule.
 
     Equation: training/optimizers.md#eq-adamw
-    Source: Loshchilov and Hutter, Decoupled weight decay regularization, 2017, arXiv 1711.05101.
+    Source: Loshchilov and Hutter, Decoupled weight decay regularization, 2017, arXiv:1711.05101.
     """
 
     decoupled = True
@@ -343,7 +343,7 @@ class Adam(AdamW):
     """Adam; ``weight_decay`` is added to the gradient, and so divided by √v̂ with it.
 
     Equation: training/optimizers.md#eq-adam
-    Source: Kingma and Ba, Adam, 2014, arXiv 1412.6980.
+    Source: Kingma and Ba, Adam, 2014, arXiv:1412.6980.
     """
 
     decoupled = False
@@ -365,7 +365,7 @@ class Lion(_FlatOptimizer):
     The step follows sign(β₁·m + (1 − β₁)·g); afterwards m ← β₂·m + (1 − β₂)·g.
 
     Equation: training/optimizers.md#eq-lion
-    Source: Chen et al., Symbolic discovery of optimization algorithms, 2023, arXiv 2302.06675.
+    Source: Chen et al., Symbolic discovery of optimization algorithms, 2023, arXiv:2302.06675.
     """
 
     def __init__(
@@ -436,7 +436,7 @@ class Adafactor(_MatrixOptimizer):
     floor of the parameter's size); None stands for the dtype's rounding unit.
 
     Equation: training/optimizers.md#eq-adafactor
-    Source: Shazeer and Stern, Adafactor, 2018, arXiv 1804.04235.
+    Source: Shazeer and Stern, Adafactor, 2018, arXiv:1804.04235.
     """
 
     def __init__(
@@ -592,7 +592,7 @@ def clip_grad_norm_(
 
     Equation: training/optimizers.md#eq-clip-norm
     Source: Pascanu et al., On the difficulty of training recurrent neural networks, 2012,
-    arXiv 1211.5063.
+    arXiv:1211.5063.
 
     Raises:
         ValueError: the norm is not finite and ``error_if_nonfinite`` is set.
@@ -656,7 +656,7 @@ def wsd(step: int, lr: float, warmup: int, total: int, decay: int, final: float 
     """Warmup, stable, decay: ``lr`` until ``decay`` steps before ``total``, then linear.
 
     Equation: training/optimizers.md#eq-wsd
-    Source: Hu et al., MiniCPM, 2024, arXiv 2404.06395.
+    Source: Hu et al., MiniCPM, 2024, arXiv:2404.06395.
     """
     _check_schedule(step, warmup, total)
     if not 0 <= decay <= total - warmup:
@@ -671,7 +671,7 @@ def inverse_sqrt(step: int, lr: float, warmup: int) -> float:
     """Linear to ``lr`` in ``warmup`` steps, then falling as 1/√step.
 
     Equation: training/optimizers.md#eq-inverse-sqrt
-    Source: Vaswani et al., Attention is all you need, 2017, arXiv 1706.03762.
+    Source: Vaswani et al., Attention is all you need, 2017, arXiv:1706.03762.
     """
     if warmup < 1 or step < 0:
         raise ValueError(
@@ -699,7 +699,7 @@ def lr_range_test(
     ``closure`` computes the loss and its gradients on one batch. Stops early when the loss is not
     finite or four times its smallest value. Parameters, state and rates are put back at the end.
 
-    Source: Smith, Cyclical learning rates, 2015, arXiv 1506.01186.
+    Source: Smith, Cyclical learning rates, 2015, arXiv:1506.01186.
     """
     if not 0 < lowest < highest or steps < 2:
         raise ValueError(

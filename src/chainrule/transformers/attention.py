@@ -86,7 +86,7 @@ def scaled_dot_product_attention(
     """Return softmax(q kᵀ · scale) v and the weights, with scale 1/√d_k unless given.
 
     Equation: transformers/attention.md#eq-scaled-dot-product. Source: Vaswani et al. 2017,
-    arXiv 1706.03762.
+    arXiv:1706.03762.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = (q * scale) @ k.transpose(-1, -2)
@@ -112,7 +112,7 @@ def additive_attention(
     """Score each pair by a small network, sᵀ tanh(W_q q + W_k k), then retrieve.
 
     Equation: transformers/attention.md#eq-additive. Source: Bahdanau, Cho, Bengio 2014,
-    arXiv 1409.0473.
+    arXiv:1409.0473.
     """
     queries = (q @ params.query.T).unsqueeze(-2)
     keys = (k @ params.key.T).unsqueeze(-3)
@@ -164,7 +164,7 @@ def merge_states(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:
     """Return the state of the keys of both; associative, so blocks may come in any grouping.
 
     Equation: transformers/attention.md#eq-merge-states. Source: Milakov, Gimelshein 2018,
-    arXiv 1805.02867.
+    arXiv:1805.02867.
     """
     maximum = np.maximum(a.maximum, b.maximum)
     reference = np.where(np.isneginf(maximum), 0, maximum)
@@ -293,7 +293,7 @@ def flash_attention(
     Scores exist for one block of queries and keys at a time, in the forward pass and again
     in the backward pass. ``causal`` lets query i of n see keys up to i + (keys − n), and
     skips the blocks above that diagonal. Equation: transformers/attention.md#eq-flash-backward.
-    Source: Dao et al. 2022, arXiv 2205.14135.
+    Source: Dao et al. 2022, arXiv:2205.14135.
     """
     if causal and k.shape[-2] < q.shape[-2]:
         raise ValueError(
@@ -400,7 +400,7 @@ def attention_io_bytes(n: int, d: int, sram: int, element: int = 4) -> Attention
     Dense attention writes and reads the n × n scores and weights. Streaming reads keys and
     values once for each block of queries; a block of b queries is as large as fits beside
     as many keys, values, outputs and b × b scores in ``sram`` bytes. Bytes an ``element``.
-    Equation: transformers/attention.md#eq-io-bytes. Source: Dao et al. 2022, arXiv 2205.14135.
+    Equation: transformers/attention.md#eq-io-bytes. Source: Dao et al. 2022, arXiv:2205.14135.
     """
     room = sram // element
     block = int(math.sqrt(4 * d * d + room) - 2 * d)  # the largest b with 4bd + b² ≤ room

@@ -244,7 +244,7 @@ def nucleus(p: Float[Array, "*batch vocab"], top_p: float) -> Bool[Array, "*batc
     """Return which symbols form the smallest set of the likeliest that holds ``top_p`` of p.
 
     The likeliest symbol is always in it. Equation: transformers/gpt.md#eq-nucleus. Source:
-    Holtzman et al. 2019, arXiv 1904.09751.
+    Holtzman et al. 2019, arXiv:1904.09751.
     """
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p lies in (0, 1], got {top_p}")

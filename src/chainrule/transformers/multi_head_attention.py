@@ -67,7 +67,7 @@ class MultiHeadAttention(Module):
     ``rope`` is the base of a rotary encoding, or None. ``causal`` hides later positions.
     One projection makes queries, keys and values, in this order, as rows of its weight.
     Equation: transformers/multi-head-attention.md#eq-multi-head. Sources: Vaswani et al. 2017,
-    arXiv 1706.03762; Ainslie et al. 2023, arXiv 2305.13245.
+    arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class LatentAttention(Module):
     attends to the latent vectors themselves. Differs from the paper in having no
     normalization of the latent and no low-rank queries.
     Equation: transformers/multi-head-attention.md#eq-latent. Source: DeepSeek-AI 2024,
-    arXiv 2405.04434.
+    arXiv:2405.04434.
     """
 
     def __init__(
@@ -306,7 +306,7 @@ def kv_bytes_per_token(cfg: CacheConfig) -> int:
 def mha_to_gqa(attention: MultiHeadAttention, groups: int) -> MultiHeadAttention:
     """Return a copy with ``groups`` key-value heads, each the mean of those it replaces.
 
-    A starting point for further training. Source: Ainslie et al. 2023, arXiv 2305.13245.
+    A starting point for further training. Source: Ainslie et al. 2023, arXiv:2305.13245.
     """
     rng = np.random.default_rng(0)  # its draws are overwritten below
     converted = MultiHeadAttention(
@@ -400,7 +400,7 @@ def induction_score(
     """Return how much each head looks at what followed the previous copy of a token.
 
     Random tokens are repeated once; an induction head at position t of the second copy puts
-    its weight on t − length + 1. Source: Olsson et al. 2022, arXiv 2209.11895.
+    its weight on t − length + 1. Source: Olsson et al. 2022, arXiv:2209.11895.
     """
     once = rng.integers(0, vocabulary, (batch, length))
     maps = attention_maps(model, np.concatenate([once, once], axis=1))

@@ -82,7 +82,7 @@ def sinusoidal_encoding(n: int, d: int, base: float = 10_000.0) -> Float[Array, 
 
     Wavelengths run from 2π to 2π·base in geometric steps; shifting a position rotates each
     pair of columns. Equation: transformers/self-attention.md#eq-sinusoidal. Source: Vaswani et
-    al. 2017, arXiv 1706.03762.
+    al. 2017, arXiv:1706.03762.
     """
     if d % 2:
         raise ValueError(f"sinusoidal_encoding needs an even width: sines come in pairs; got {d}")
@@ -119,8 +119,8 @@ def rope_frequencies(
     ``"yarn"`` with ``"original"`` positions divides slow ones and keeps fast ones, with a ramp
     between ``"beta_fast"`` (32) and ``"beta_slow"`` (1) turns; ``"llama3"`` does the same with
     ``"high_freq_factor"`` (4) and ``"low_freq_factor"`` (1).
-    Equation: transformers/self-attention.md#eq-rope. Source: Su et al. 2021, arXiv 2104.09864;
-    Peng et al. 2023, arXiv 2309.00071.
+    Equation: transformers/self-attention.md#eq-rope. Source: Su et al. 2021, arXiv:2104.09864;
+    Peng et al. 2023, arXiv:2309.00071.
     """
     if d % 2:
         raise ValueError(f"rope rotates pairs and needs an even size; got {d}")
@@ -200,7 +200,7 @@ def alibi_bias(heads: int, n: int) -> Float[Array, "heads n n"]:
     Slopes are the powers 2^(−8/heads), 2^(−16/heads), … (½ … 1/256 for 8 heads); for head
     counts that are no power of two, those of the next lower power, then every other one of
     the next higher. Distances to later keys are 0: combine with a causal mask.
-    Equation: transformers/self-attention.md#eq-alibi. Source: Press et al. 2021, arXiv 2108.12409.
+    Equation: transformers/self-attention.md#eq-alibi. Source: Press et al. 2021, arXiv:2108.12409.
     """
     power = 2 ** int(math.log2(heads))
     slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]

@@ -142,7 +142,7 @@ class FeedForward(Module):
     """The same small network at every position: widen, bend, narrow.
 
     ``kind`` names the bend: relu, gelu, gelu_tanh, or swiglu, which multiplies a second
-    projection by silu of the first. Source of swiglu: Shazeer 2020, arXiv 2002.05202.
+    projection by silu of the first. Source of swiglu: Shazeer 2020, arXiv:2002.05202.
     Equation: transformers/transformer-architecture.md#eq-feed-forward
     """
 
@@ -179,7 +179,7 @@ class MoE(Module):
     ``shared`` experts see every token. ``balance`` says how the load is kept even: "loss"
     leaves n · Σ fᵢ Pᵢ in ``balance_loss`` for the training loss (Fedus et al. 2021, arXiv
     2101.03961); "bias" adds to the scores, for the choice alone, a bias that `update_bias`
-    moves against the load (Wang et al. 2024, arXiv 2408.15664). With ``capacity`` an expert
+    moves against the load (Wang et al. 2024, arXiv:2408.15664). With ``capacity`` an expert
     takes at most capacity · k · tokens / n_experts tokens, the earlier ones first.
     Equation: transformers/transformer-architecture.md#eq-moe
     """

@@ -29,7 +29,7 @@ def checkpoint(
     The backward pass runs the function once more, recorded, and walks that graph. Parameters
     that the function uses without being given them get their gradients too. ``generators``
     are the sources of randomness inside, rewound for the second run so that it draws the
-    same numbers. Source: Chen et al. 2016, arXiv 1604.06174.
+    same numbers. Source: Chen et al. 2016, arXiv:1604.06174.
     """
     states = [generator.bit_generator.state for generator in generators]
     with no_grad():
