@@ -233,15 +233,15 @@ def loss_in_chunks(H, W, targets, rows):
     H has shape (n, d), W (classes, d), targets (n,). Never hold more than `rows` rows of logits;
     n need not be a multiple of it.
     """
-    loss, grad_H, grad_W = 0.0, np.empty_like(H), np.zeros_like(W)
+    loss, H_grad, W_grad = 0.0, np.empty_like(H), np.zeros_like(W)
     for start in range(0, len(H), rows):
         part = slice(start, start + rows)
         losses, gradient = stable_cross_entropy(H[part] @ W.T, targets[part])
         share = len(losses) / len(H)
         loss += float(losses.mean()) * share
-        grad_H[part] = share * gradient @ W
-        grad_W += share * gradient.T @ H[part]
-    return loss, grad_H, grad_W
+        H_grad[part] = share * gradient @ W
+        W_grad += share * gradient.T @ H[part]
+    return loss, H_grad, W_grad
 
 
 def _full(H, W, targets):
@@ -315,25 +315,25 @@ def makes_the_whole_table(H, W, targets, rows):
     "Right for equal chunks. The last one may be shorter: how much should its mean count?"
 )
 def mean_of_chunk_means(H, W, targets, rows):
-    loss, grad_H, grad_W = 0.0, np.empty_like(H), np.zeros_like(W)
+    loss, H_grad, W_grad = 0.0, np.empty_like(H), np.zeros_like(W)
     chunks = -(-len(H) // rows)
     for start in range(0, len(H), rows):
         part = slice(start, start + rows)
         losses, gradient = stable_cross_entropy(H[part] @ W.T, targets[part])
         loss += float(losses.mean()) / chunks
-        grad_H[part] = gradient @ W / chunks
-        grad_W += gradient.T @ H[part] / chunks
-    return loss, grad_H, grad_W
+        H_grad[part] = gradient @ W / chunks
+        W_grad += gradient.T @ H[part] / chunks
+    return loss, H_grad, W_grad
 
 
 @loss_in_chunks.mistake(
     "Your gradient for W is that of the last chunk. W was used by all of them: gradients add."
 )
 def overwrites_the_gradient(H, W, targets, rows):
-    loss, grad_H, _ = loss_in_chunks(H, W, targets, rows)
+    loss, H_grad, _ = loss_in_chunks(H, W, targets, rows)
     last = slice((len(H) - 1) // rows * rows, None)
     _, gradient = stable_cross_entropy(H[last] @ W.T, targets[last])
-    return loss, grad_H, gradient.T @ H[last] * len(gradient) / len(H)
+    return loss, H_grad, gradient.T @ H[last] * len(gradient) / len(H)
 
 
 @loss_in_chunks.mistake("You return sums over the rows; the mean was asked for.")
