@@ -265,7 +265,7 @@ def chunked_cross_entropy(
 @primitive
 def _chunked(h: Array, W: Array, ids: Array, counted: Array, chunk: int) -> Any:
     divisor = _total_weight(counted)
-    grad_h, grad_W = (np.empty_like(h), np.zeros_like(W)) if is_grad_enabled() else (None, None)
+    h_grad, W_grad = (np.empty_like(h), np.zeros_like(W)) if is_grad_enabled() else (None, None)
     total = 0.0
     for start in range(0, len(h), chunk):
         part = slice(start, start + chunk)
@@ -276,16 +276,16 @@ def _chunked(h: Array, W: Array, ids: Array, counted: Array, chunk: int) -> Any:
         np.exp(p, out=p)
         sums = p.sum(axis=1, keepdims=True)
         total += float(np.sum(counted[part] * (np.log(sums[:, 0]) - target)))
-        if grad_h is not None and grad_W is not None:
+        if h_grad is not None and W_grad is not None:
             p *= counted[part, None] / (sums * divisor)
             p[each, ids[part]] -= counted[part] / divisor
-            np.matmul(p, W, out=grad_h[part])
-            grad_W += p.T @ h[part]
+            np.matmul(p, W, out=h_grad[part])
+            W_grad += p.T @ h[part]
 
     def vjp(g: Array) -> Any:
-        assert grad_h is not None
-        assert grad_W is not None
-        return lambda out: grad_h * g, lambda out: np.multiply(grad_W, g, out=out)
+        assert h_grad is not None
+        assert W_grad is not None
+        return lambda out: h_grad * g, lambda out: np.multiply(W_grad, g, out=out)
 
     return np.asarray(total / divisor, dtype=h.dtype), vjp
 
