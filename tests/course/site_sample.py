@@ -95,7 +95,7 @@ A Jacobian is a matrix; see [linear algebra](../math-foundations/linear-algebra.
 
 ## Chain rule
 
-The derivative is unmistakablyfindable: $f'(x) = 2x$. It is known [1] and old [2], see `a[1]` and [3].
+The derivative is unmistakablyfindable: $f'(x) = 2x$. Known [1] and old [2], see `a[1]` and [3].
 
 ## References
 
