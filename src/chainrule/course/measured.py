@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from chainrule.course.audit import Audit
 
 BENCHMARKS = "benchmarks/results.json"
-TRAINING = "benchmarks/shakespeare/report.json"
+TRAINING = "benchmarks/shakespeare/2000-steps/report.json"
+LONGER = "benchmarks/shakespeare/8000-steps/report.json"
 
 
 def benchmarks(audit: Audit) -> Iterator[str]:
@@ -37,19 +38,23 @@ def benchmarks(audit: Audit) -> Iterator[str]:
 
 
 def training(audit: Audit) -> Iterator[str]:
-    """The held-out losses of the run on Shakespeare."""
-    result: dict[str, Any] = json.loads(audit.text(TRAINING))
-    yield "| Held-out Shakespeare | nats a character |"
-    yield "| --- | --- |"
-    for name, value in result["held_out_nats"].items():
-        yield f"| {name} | {value:.3f} |"
-    speed = result["characters_seen"] / result["seconds"]
-    yield from (
-        "",
-        f"{result['parameters']:,} parameters, {result['steps']:,} steps, "
-        f"{result['seconds']:.0f} seconds on 2 cores ({speed:,.0f} characters a second), "
-        f"{result['date']}.",
-    )
+    """The held-out losses of the runs on Shakespeare, a column each."""
+    files = [path for path in (TRAINING, LONGER) if path in audit.files]
+    runs: list[dict[str, Any]] = [json.loads(audit.text(path)) for path in files]
+
+    losses = {name: [r["held_out_nats"][name] for r in runs] for name in runs[0]["held_out_nats"]}
+    speeds = [r["characters_seen"] / r["seconds"] for r in runs]
+
+    def row(name: str, cells: Iterable[str]) -> str:
+        return f"| {name} | {' | '.join(cells)} |"
+
+    yield row("Held-out Shakespeare, nats a character", (f"{r['steps']:,} steps" for r in runs))
+    yield row("---", ("---" for _ in runs))
+    for name, values in losses.items():
+        yield row(name, (f"{value:.3f}" for value in values))
+    yield row("seconds on 2 cores", (f"{r['seconds']:.0f}" for r in runs))
+    yield row("characters a second", (f"{speed:,.0f}" for speed in speeds))
+    yield from ("", f"{runs[0]['parameters']:,} parameters, {runs[-1]['date']}.")
 
 
 MEASURED: dict[str, tuple[str, Callable[[Audit], Iterator[str]]]] = {
