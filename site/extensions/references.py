@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 from docutils import nodes
 
-CITATION = re.compile(r"\[(\d+)\]")
-WORK = re.compile(r"\b(arXiv|doi):((?:[a-z-]+/)?\d{4}\.?\d+|10\.\d{4,9}/\S+?)(?=[.,;]?(?:\s|$))")
+from chainrule.course.checks.references import ARXIV, DOI
+from chainrule.course.markdown import CITATION
+
+WORK = re.compile(rf"\b(?:{ARXIV}|{DOI})(?=[.,;]?(?:\s|$))")
 ADDRESS = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
 NOT_LINKED = (
     *(nodes.literal, nodes.literal_block, nodes.math, nodes.math_block),
@@ -29,18 +31,19 @@ def link(app, doctree: nodes.document) -> None:
         _replace(entry, WORK, _work)
     texts = [entry.astext() for entry in entries]
 
-    def citation(match: re.Match) -> nodes.reference | None:
-        number = int(match[1])
-        if not 1 <= number <= len(texts):
-            return None
-        return nodes.reference(
-            match[0],
-            match[0],
-            refid=f"reference-{number}",
-            internal=True,
-            reftitle=texts[number - 1],
-            classes=["citation"],
-        )
+    def cite(number: str, words: str) -> nodes.Node:
+        if not 1 <= int(number) <= len(texts):
+            return nodes.Text(words)
+        title = texts[int(number) - 1]
+        attributes = {"refid": f"reference-{number}", "internal": True, "reftitle": title}
+        return nodes.reference(words, words, classes=["citation"], **attributes)
+
+    def citation(match: re.Match) -> list[nodes.Node]:
+        numbers = re.findall(r"\d+", match[1])
+        if len(numbers) == 1:
+            return [cite(numbers[0], match[0])]
+        parts = [piece for number in numbers for piece in (nodes.Text(", "), cite(number, number))]
+        return [nodes.Text("["), *parts[1:], nodes.Text("]")]
 
     _replace(doctree, CITATION, citation)
 
@@ -49,8 +52,9 @@ def _is_references(section: nodes.section) -> bool:
     return section.next_node(nodes.title).astext() == "References"
 
 
-def _work(match: re.Match) -> nodes.reference:
-    return nodes.reference(match[0], match[0], refuri=ADDRESS[match[1]] + match[2])
+def _work(match: re.Match) -> list[nodes.Node]:
+    kind, name = match[0].split(":", 1)
+    return [nodes.reference(match[0], match[0], refuri=ADDRESS[kind] + name)]
 
 
 def _replace(tree: nodes.Element, pattern: re.Pattern, make) -> None:
@@ -69,11 +73,9 @@ def _parents(node: nodes.Node) -> Iterator[nodes.Node]:
 def _pieces(text: str, pattern: re.Pattern, make) -> Iterator[nodes.Node]:
     end = 0
     for match in pattern.finditer(text):
-        made = make(match)
-        if made is not None:
-            yield nodes.Text(text[end : match.start()])
-            yield made
-            end = match.end()
+        yield nodes.Text(text[end : match.start()])
+        yield from make(match)
+        end = match.end()
     yield nodes.Text(text[end:])
 
 

@@ -1,13 +1,18 @@
-"""A small clean course, in which tests plant faults."""
+"""A small clean course, in which tests plant faults; a browser and a server to look at pages."""
 
 import json
 import shutil
+import threading
+from functools import partial
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from chromium import Chromium
 
 from chainrule.course.audit import checks, perform
 from chainrule.course.manifest import load_course
+from chainrule.course.serve import open_server
 
 MANIFEST = """\
 [course]
@@ -355,6 +360,31 @@ def build(root):
             course.add(f"figures/math-foundations/{slug}/{name}.svg", "<svg/>\n")
     course.audit("generated", write=True)
     return course
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for the tests of one file."""
+    browser = Chromium()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """A function that serves a folder of pages and returns its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(pages: Path) -> str:
+        server = open_server(pages, 0)
+        servers.append(server)
+        threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -95,12 +95,12 @@ A Jacobian is a matrix; see [linear algebra](../math-foundations/linear-algebra.
 
 ## Chain rule
 
-The derivative is unmistakablyfindable: $f'(x) = 2x$. Known [1] and old [2], see `a[1]` and [3].
+The derivative is unmistakablyfindable: $f'(x) = 2x$. Known [1], old [2, 1], see `a[1]`, [3].
 
 ## References
 
 1. A. Author, *A Title*, Journal 1(2), 1999, doi:10.1016/0304-3975(83)90110-X, arXiv:1706.03762.
-2. B. Author, *Older*, 1998, arXiv:math/0309136. Chapter 2.
+2. B. Author, *Older*, 1998, arXiv:math.GT/0309136. Chapter 2.
 """
 
 FIGURE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 700 300" width="700" height="300">

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
-from http.server import ThreadingHTTPServer
-from pathlib import Path
-
 import pytest
 from chromium import Chromium
 from site_sample import REPOSITORY, small_course
 
 from chainrule.course.manifest import load_course
-from chainrule.course.serve import open_server
 from chainrule.course.site import build
 
 pytestmark = pytest.mark.browser
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    browser = Chromium()
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def serve():
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(pages: Path) -> str:
-        server = open_server(pages, 0)
-        servers.append(server)
-        threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ from chainrule.course.checks import interactive as check
 from chainrule.course.cli import UsageError
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
-from chainrule.course.serve import open_server
 from chainrule.course.site import build, fingerprint
 
 STATIC = REPOSITORY / "site" / "static"
@@ -301,29 +299,6 @@ def test_the_palette_is_that_of_the_pictures_and_stands_out_in_the_dark():
 
 
 # --- In a browser ---------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    browser = Chromium()
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def serve():
-    servers = []
-
-    def start(pages: Path) -> str:
-        server = open_server(pages, 0)
-        servers.append(server)
-        threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")

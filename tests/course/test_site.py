@@ -115,14 +115,16 @@ def test_citations_lead_to_entries_and_entries_to_works(pages):
     cited = page.select("a.citation")
     assert [(link.get_text(), link["href"]) for link in cited] == [
         ("[1]", "#reference-1"),
-        ("[2]", "#reference-2"),
+        ("2", "#reference-2"),
+        ("1", "#reference-1"),
     ]
+    assert "Known [1], old [2, 1], see a[1], [3]." in page.article.get_text()
     assert cited[0]["title"].startswith("A. Author, A Title, Journal 1(2), 1999")
     assert page.select_one("li#reference-2").get_text().strip().startswith("B. Author")
     assert [link["href"] for link in page.select("li[id^=reference] a")] == [
         "https://doi.org/10.1016/0304-3975(83)90110-X",
         "https://arxiv.org/abs/1706.03762",
-        "https://arxiv.org/abs/math/0309136",
+        "https://arxiv.org/abs/math.GT/0309136",
     ]
 
 

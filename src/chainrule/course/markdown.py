@@ -21,7 +21,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 REGION_OPENS = re.compile(r"^<!-- generated: ([\w-]+) -->\s*$")
 REGION_CLOSES = re.compile(r"^<!-- /generated -->\s*$")
 NOT_PROSE = re.compile(r"`[^`]*`|\$[^$]*\$")
-_CITATION = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
+CITATION = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
 _TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
 _ATTRIBUTE = re.compile(r"""([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _SENTENCE_ENDS = re.compile(r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[`$]*[A-Z0-9`$])")
@@ -355,7 +355,7 @@ class _Reader:
                 elif kind == "text" and "\\" in flat:
                     cursor = self.escaped(flat, raw, cursor)
             if kind == "text":
-                for found_numbers in _CITATION.findall(raw) if "[" in raw else ():
+                for found_numbers in CITATION.findall(raw) if "[" in raw else ():
                     numbers = tuple(int(number) for number in found_numbers.split(","))
                     at = line + text.count("\n")
                     self.page.citations.append(Citation(at, numbers, self.section))

@@ -10,6 +10,7 @@ one at a time. Shape names: ``size`` numbers in an arena, ``m`` and ``n`` rows a
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -148,7 +149,7 @@ def _blocks(run: slice, itemsize: int) -> Iterator[slice]:
         yield slice(start, min(start + length, run.stop))
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What all optimizers share: groups of parameters, forgetting gradients, saving the state."""
 
     def __init__(self, params: Iterable[Any], **defaults: Any):
@@ -163,9 +164,9 @@ class Optimizer:
             for p in group["params"]:
                 p.grad = None
 
+    @abstractmethod
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on beside parameters and gradients.
@@ -227,13 +228,13 @@ class _FlatOptimizer(Optimizer):
                     update(arena.data[part], arena.grad[part], *(m[part] for m in moments))
             entry["steps"][:] = arena.steps
 
+    @abstractmethod
     def moments(self, group: Group) -> tuple[str, ...]:
         """Names of the arrays that this optimizer keeps beside the parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rule(self, group: Group, step: int) -> Callable[..., None]:
         """The update of one block: a function of the parameters, gradients and moments in it."""
-        raise NotImplementedError
 
 
 # ---- every number alike ----------------------------------------------------------------------
@@ -418,13 +419,13 @@ class _MatrixOptimizer(Optimizer):
                     entry["steps"] += 1
                     self.update(group, entry, p.data, p.grad)
 
+    @abstractmethod
     def start(self, p: Tensor) -> dict[str, Array]:
         """The state before the first step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, group: Group, entry: dict[str, Array], w: Array, g: Array) -> None:
         """Change ``w`` in place."""
-        raise NotImplementedError
 
 
 class Adafactor(_MatrixOptimizer):

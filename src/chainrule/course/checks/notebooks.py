@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from chainrule.course.audit import Audit, Cell
+from chainrule.course.checks.documents import MOST_LINES, WIDEST
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Course, Notebook
 from chainrule.course.notebooks import text_of, verify_all
@@ -17,8 +18,6 @@ from chainrule.course.notebooks import text_of, verify_all
 NAME = "notebooks"
 STOPS = "A notebook's outputs are not what its cells give, or running it costs more than it says."
 
-MOST_LINES = 25
-WIDEST = 79  # characters of code
 GLOBAL_STATE = r"(np|numpy)\.random\.(?!default_rng|[A-Z])\w+"
 STORE = "execute it and store the outputs: make notebooks"
 

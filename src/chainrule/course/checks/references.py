@@ -16,19 +16,20 @@ STOPS = "A number leads to another work or to none, or its entry does not suffic
 SECTION = "References"
 MOST_AUTHORS = 6
 FORM = "A. Author, B. Author, *Title*, Journal 1(2), 3–4, 1999, doi:10.… or arXiv:…. Remark."
-_ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
-_DOI = r"doi:10\.\d{4,}/\S+?"
+# As the site finds them too, to make links of them.
+ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
+DOI = r"doi:10\.\d{4,}/\S+?"
 _YEAR = r"(?:1[4-9]|20)\d\d"
 _ENTRY = re.compile(
     rf"(?P<authors>[^*]+), \*(?P<title>[^*]+)\*, (?:(?:(?!doi:|arXiv:|https?:)[^*])*?, )??{_YEAR}"
-    rf"(?P<places>(?:, (?:{_ARXIV}|{_DOI}|https?://\S+?))*)\.(?P<remark> .+)?"
+    rf"(?P<places>(?:, (?:{ARXIV}|{DOI}|https?://\S+?))*)\.(?P<remark> .+)?"
 )
 _TITLE = re.compile(r"\*[^*]+\*")
 _NO_YEAR = re.compile(r"\*[^*]*\*|\barxiv\W*[\d.]+|\bdoi\W*10\.\S+|https?://\S+|\d+[–-]\d+", re.I)
 _ENDS = r"(?=[.,](?:\s|$))"
 _FIXED = {
-    "arXiv": (re.compile(r"\barxiv\b", re.I), re.compile(_ARXIV + _ENDS), "arXiv:1706.03762"),
-    "DOI": (re.compile(r"\bdoi\b", re.I), re.compile(_DOI + _ENDS), "doi:10.1038/323533a0"),
+    "arXiv": (re.compile(r"\barxiv\b", re.I), re.compile(ARXIV + _ENDS), "arXiv:1706.03762"),
+    "DOI": (re.compile(r"\bdoi\b", re.I), re.compile(DOI + _ENDS), "doi:10.1038/323533a0"),
 }
 _JOINED = re.compile(r"\band others\b|(?:\band|&) [A-Z]\.")
 
