@@ -410,14 +410,19 @@ def many_messages(answer, rng):
             _expect_good_code(answer, symbols, _TENTHS, f"a message of {length} symbols")
 
 
+def _interval(symbols, shares):
+    low, width = Fraction(0), Fraction(1)
+    for s in symbols:
+        low, width = low + width * sum(shares[:s], Fraction(0)), width * shares[s]
+    return low, width
+
+
 @encode.mistake(
     "Your strip begins inside the interval, but sticks out at the end: one bit more, and a whole "
     "strip fits."
 )
 def one_bit_short(symbols, shares):
-    low, width = Fraction(0), Fraction(1)
-    for s in symbols:
-        low, width = low + width * sum(shares[:s], Fraction(0)), width * shares[s]
+    low, width = _interval(symbols, shares)
     k = 0
     while Fraction(1, 2**k) > width:
         k += 1
@@ -430,9 +435,7 @@ def one_bit_short(symbols, shares):
     "first strip that begins inside?"
 )
 def rounds_down(symbols, shares):
-    low, width = Fraction(0), Fraction(1)
-    for s in symbols:
-        low, width = low + width * sum(shares[:s], Fraction(0)), width * shares[s]
+    low, width = _interval(symbols, shares)
     k = 0
     while Fraction(2, 2**k) > width:
         k += 1
