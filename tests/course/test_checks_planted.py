@@ -428,14 +428,23 @@ BY_HAND = [
     (say(f"{FORMULA}> **By hand.** Two."), "x = 2", "no example by hand: Rise over run"),
     (say(f"{FORMULA}<details>\n\n{HAND}</details>"), "x = 2", "by hand: Rise over run"),
 ]
+GIVEN = (
+    "```math\n\\mathbf u = (1, -2.5, 10^{-3}), \\quad"
+    " A = \\begin{pmatrix}1&2\\\\0&-3\\end{pmatrix}, \\quad v = 3.\n```\n\n"
+)
 LEDGER = [
     (say("A cliff.\n\nA **cliff** is steep."), "A cliff.", "'cliff' is used here and defined in"),
     (say("Some Cliffs\n\nA **cliff** is steep."), "Cliffs", "'cliff' is used here"),
     (say("A sheer\ncliff.\n\nA **sheer cliff**, and a **cliff**."), "A sheer", "'sheer cliff'"),
     (say("A `cliff`, a cliff-top.\n\nA cliff.\n\nA **cliff** is."), "A cliff.", "'cliff' is"),
     (say("```math\n\\hat q = \\sum_i i\n```"), "hat q", "no formula above introduces q"),
-    (say("```math\n\\varphi = 1\n```\n\n$\\varphi$"), "phi", "introduces \\varphi"),
-    (say("<details>\n\n$g$\n\n</details>\n\n```math\ng = h\n```"), "g = h", "introduces g, h"),
+    (say("```math\n\\varphi = 1 + 1\n```\n\n$\\varphi$"), "phi", "introduces \\varphi"),
+    (say("```math\n\\sum_ir_i = \\mathcal Lv\n```"), "sum", "introduces \\mathcalL, r, v"),
+    (
+        say("<details>\n\n$g$\n\n</details>\n\n```math\ng = h_a\n+ 1\n```"),
+        "g = h",
+        "introduces a, g, h",
+    ),
 ]
 QUESTIONS = [
     (edit(SLOPES, "**Question.** How", "How"), "## Rise", "no question: Rise over run"),
@@ -602,7 +611,10 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
             say("$q$\n\n```math\n\\mathbf q = \\mathrm{softmax}(q) + \\pi\\text{ for all}\n```"),
         ),
         ("ledger", say("```math\n\\int_0^1 2\\,du = \\sum_{i=1}^2 i + \\max_k k\n```")),
-        ("ledger", say("<details>\n\n```math\ng = h\n```\n\n</details>")),
+        ("ledger", say("<details>\n\n```math\ng = h + 1\n```\n\n</details>")),
+        ("ledger", say("```math\n\\begin{array}{cl} 1 & 2 \\\\[1ex] 3 & 4 \\end{array}\n```")),
+        ("ledger", say(GIVEN + "```math\n\\mathbf u + A_v\n```")),
+        ("by-hand", say(GIVEN)),
         ("questions", say("## More\n\nIt asks nothing.")),
         ("asides", say(TIP)),
         ("asides", say(TIP.replace("November 2026", "December 2025"))),
