@@ -70,7 +70,9 @@ def _evaluated(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def replaced(item: Any, answer: Callable[..., Any], primitive: Callable[..., Any]) -> Iterator[None]:
+def replaced(
+    item: Any, answer: Callable[..., Any], primitive: Callable[..., Any]
+) -> Iterator[None]:
     """Put a learner's function in the place of its counterpart, in every module that uses it.
 
     ``primitive`` makes an operation on tensors of one on arrays, where the counterpart is one.

@@ -112,6 +112,7 @@ __all__ = [
     "judge",
     "load",
     "prove",
+    "wrong",
 ]
 
 REGISTRY = "__chainrule_exercises__"
@@ -128,6 +129,17 @@ class Mistake:
     name: str
     answer: Callable[..., Any]
     hint: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A wrong answer that was written without knowing the known mistakes."""
+
+    exercise: str
+    answer: Callable[..., Any]
+    fault: str
+    known: str
     line: int
 
 
@@ -203,6 +215,17 @@ def exercise(title: str, **about: Any) -> Callable[[Any], Exercise]:
         made = Exercise(solution, title, **about)
         vars(sys.modules[solution.__module__]).setdefault(REGISTRY, []).append(made)
         return made
+
+    return register
+
+
+def wrong(exercise: str, fault: str, known: str = "") -> Callable[[Any], Any]:
+    """Mark a wrong answer of a blind set: its fault, and the mistake whose hint is right for it."""
+
+    def register(answer: Any) -> Any:
+        entry = Blind(exercise, answer, fault, known, _line(answer))
+        vars(sys.modules[answer.__module__]).setdefault(REGISTRY, []).append(entry)
+        return answer
 
     return register
 
