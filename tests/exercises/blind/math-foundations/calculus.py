@@ -150,7 +150,7 @@ class _(_Right):
 
 @wrong("hessian_times", "A forward difference: the error is of first order in h.")
 def _(grad_f, x, v):
-    h = 1e-8 / np.linalg.norm(v)
+    h = 1e-5 / np.linalg.norm(v)
     return (grad_f(x + h * v) - grad_f(x)) / h
 
 

@@ -139,7 +139,7 @@ def _(A, k):
 
 @wrong("best_rank_k", "Forgets the singular values.")
 def _(A, k):
-    U, s, Vt = np.linalg.svd(A, full_matrices=False)
+    U, _, Vt = np.linalg.svd(A, full_matrices=False)
     return U[:, :k] @ Vt[:k]
 
 

@@ -127,9 +127,9 @@ def _(lr, offsets):
     return np.polyfit(np.log10(1 / np.asarray(offsets)), _counts(lr, offsets, 1 + lr), 1)[0]
 
 
-@wrong("escape_slope", "The theory 1/log(1 + lr), nothing counted.")
+@wrong("escape_slope", "Fits the logarithm to the counts: the inverse of the slope.")
 def _(lr, offsets):
-    return 1 / np.log(1 + lr)
+    return np.polyfit(_counts(lr, offsets, 1 + lr), np.log(1 / np.asarray(offsets)), 1)[0]
 
 
 @wrong("escape_slope", "The flow's slope 1/lr: a step is taken to grow y by exp(lr).")
