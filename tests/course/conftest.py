@@ -276,7 +276,14 @@ from __future__ import annotations
 from chainrule.course.exercises import exercise, expect_close
 
 
-@exercise("{title}", difficulty=1, minutes=5, section="{section}")
+@exercise(
+    "{title}",
+    difficulty=1,
+    minutes=5,
+    section="{section}",
+    because="the package needs no function for that",
+    idea="What is taken two times?",
+)
 def {name}(x):
     """Return twice x."""
     return 2 * x
@@ -284,7 +291,7 @@ def {name}(x):
 
 @{name}.check
 def small(answer, rng):
-    expect_close(answer(3.0), 6.0, what="twice 3")
+    expect_close(answer(2.7), 5.4, what="twice 2.7")
 
 
 @{name}.mistake("You squared it. What is twice 3?")
