@@ -1,8 +1,8 @@
 """Boxes and ``<details>``: their form, and the month in which somebody last checked them.
 
-A box or table that ages has ``<!-- checked = 2026-11 -->`` directly above it; a box that opens
-with "In PyTorch" has version and month in bold there: ``**In PyTorch 2.13 (November 2026).**``. Both are
-reported when they are more than a year old. A line is what a page shows: `LINE` characters.
+A box or table that ages has ``<!-- checked = 2026-11 -->`` directly above it; one that opens with
+"In PyTorch" has version and month in bold instead: ``**In PyTorch 2.13 (November 2026).**``. Both
+are reported when they are more than a year old. A line is what a page shows: `LINE` characters.
 """
 
 from __future__ import annotations
