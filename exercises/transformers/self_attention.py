@@ -1,0 +1,465 @@
+"""Exercises of transformers/self-attention.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
+from chainrule.data.sentence import W_K, W_Q, W_V, embed
+from chainrule.math_foundations.probability import softmax
+from chainrule.neural_networks.backpropagation import Tensor
+from chainrule.transformers.attention import scaled_dot_product_attention
+from chainrule.transformers.self_attention import (
+    causal_mask,
+    rope_frequencies,
+    sinusoidal_encoding,
+    sliding_window_mask,
+)
+
+
+@exercise("The matrix of a shift", difficulty=1, minutes=15, section="a-shift-is-a-turn")
+def shift_matrix(s, d, base):
+    """Return the matrix R, shape (d, d), that moves a sinusoidal encoding on by s places.
+
+    For every place t: R applied to the column c_t is c_(t+s). d is even; the entries of c_t are
+    sin ω₀t, cos ω₀t, sin ω₁t, cos ω₁t, … with the frequencies of the page. s may be negative or a
+    fraction. By hand first: what is R for s = 0?
+    """
+    R = np.zeros((d, d))
+    for r in range(d // 2):
+        angle = s * base ** (-2 * r / d)
+        R[2 * r : 2 * r + 2, 2 * r : 2 * r + 2] = [
+            [np.cos(angle), np.sin(angle)],
+            [-np.sin(angle), np.cos(angle)],
+        ]
+    return R
+
+
+@shift_matrix.check
+def one_hand(answer, rng):
+    expected = np.array([[-0.41614684, 0.90929743], [-0.90929743, -0.41614684]])
+    expect_close(answer(2, 2, 10_000.0), expected, what="the matrix for 2 places and one hand")
+
+
+@shift_matrix.check
+def every_place(answer, rng):
+    for s, d, base in ((5, 6, 10_000.0), (-3, 10, 100.0), (0.5, 4, 7.0)):
+        R = answer(s, d, base)
+        expect_shape(R, (d, d), what="the matrix")
+        expect_close(R, shift_matrix(s, d, base), what=f"the matrix for s = {s}, d = {d}")
+    table = sinusoidal_encoding(40, 6, dtype=float)
+    moved = table[:-7] @ np.asarray(answer(7, 6, 10_000.0)).T
+    expect_close(moved, table[7:], what="33 encodings, moved on by 7 places")
+
+
+@exercise(
+    "Causal weights for the newest tokens",
+    difficulty=2,
+    minutes=15,
+    section="masking-for-autoregressive-models",
+)
+def causal_weights(scores):
+    """Return the weights of causal attention, for scores of shape (n, keys) with keys ≥ n.
+
+    The queries are the n newest of all tokens: the last query belongs to the last key. Each looks
+    at its own token and at all before it. A weight that must be nothing is exactly 0.
+    """
+    n, keys = scores.shape
+    may_look = np.arange(keys) <= np.arange(n)[:, None] + keys - n
+    return softmax(np.where(may_look, scores, -np.inf))
+
+
+@causal_weights.check
+def the_sentence(answer, rng):
+    X = embed()
+    scores = (X @ W_Q.T) @ (X @ W_K.T).T / 2
+    received = answer(scores)
+    expect_close(received[2], np.array([1, np.exp(3), 1, 0, 0]) / (2 + np.exp(3)),
+                 what="the weights of 'bites' in 'the dog bites the man'")  # fmt: skip
+    expect_close(received, causal_weights(scores), what="the weights of the five tokens")
+
+
+@causal_weights.check
+def the_newest_two_of_seven(answer, rng):
+    scores = rng.normal(size=(2, 7))
+    received = answer(scores)
+    expect_close(received, causal_weights(scores), what="the weights of two queries and seven keys")
+    expect(
+        np.all(received[0, 6] == 0),
+        f"the first of two queries gives the last key the weight {received[0, 6]}, not exactly 0",
+    )
+
+
+@causal_weights.check
+def one_query(answer, rng):
+    scores = rng.normal(size=(1, 5))
+    expect_close(answer(scores), softmax(scores), what="the weights of the newest token alone")
+
+
+@exercise(
+    "How much does order matter?",
+    difficulty=2,
+    minutes=15,
+    section="why-position-information-is-needed",
+)
+def order_gap(layer, x, order):
+    """Return by how much a layer fails to be permutation equivariant for one order of its rows.
+
+    layer takes rows, shape (T, d), and returns rows, shape (T, m). order is a permutation of
+    0 … T − 1: x[order] are the rows in their new order. Return the largest absolute difference
+    between the two sides of SA(ΠX) = Π SA(X), a number.
+    """
+    return float(np.abs(layer(x[order]) - layer(x)[order]).max())
+
+
+def _plain(x):
+    scores = (x @ W_Q.T) @ (x @ W_K.T).T / 2
+    return softmax(scores) @ (x @ W_V.T)
+
+
+def _causal(x):
+    scores = (x @ W_Q.T) @ (x @ W_K.T).T / 2
+    return softmax(np.where(causal_mask(len(x)), scores, -np.inf)) @ (x @ W_V.T)
+
+
+def _placed(x):
+    return _plain(x + sinusoidal_encoding(*x.shape, dtype=float))
+
+
+@order_gap.check
+def attention_without_positions(answer, rng):
+    x, order = rng.normal(size=(7, 4)), np.array([2, 4, 1, 6, 0, 3, 5])
+    gap = answer(_plain, x, order)
+    expect(gap < 1e-9, f"plain attention is equivariant, but the gap you return is {gap:.3g}")
+
+
+@order_gap.check
+def with_positions_or_a_mask(answer, rng):
+    x, order = rng.normal(size=(7, 4)), np.array([2, 4, 1, 6, 0, 3, 5])
+    layers = {"sinusoids": _placed, "a causal mask": _causal, "a running sum": _running_sum}
+    for name, layer in layers.items():
+        expected = order_gap(layer, x, order)
+        expect_close(answer(layer, x, order), expected, what=f"the gap of a layer with {name}")
+
+
+def _running_sum(x):
+    return np.cumsum(x, axis=0)
+
+
+@order_gap.check
+def another_order(answer, rng):
+    x, order = rng.normal(size=(5, 4)), np.array([1, 2, 3, 4, 0])
+    for layer in (_causal, _reverse):
+        expect_close(answer(layer, x, order), order_gap(layer, x, order), what="the gap")
+
+
+def _reverse(x):
+    return 2 * x[::-1]
+
+
+@exercise(
+    "Several texts in one row",
+    difficulty=3,
+    minutes=20,
+    section="one-algebra-for-all-masks",
+)
+def packed_weights(scores, texts, window):
+    """Return the weights of causal attention over packed texts, within a sliding window.
+
+    scores has shape (B, T, T). texts, shape (B, T), says which text each token belongs to; −1
+    marks padding. A query looks at itself and at what came before it in its own text, at most
+    window tokens in all. Padding is looked at by nobody. A query that sees nothing, such as one
+    that is padding, has the weights 0.
+    """
+    T = scores.shape[-1]
+    behind = np.arange(T)[:, None] - np.arange(T)
+    near = (behind >= 0) & (behind < window)
+    same_text = texts[:, :, None] == texts[:, None, :]
+    real = (texts >= 0)[:, None, :]
+    masked = np.where(near & same_text & real, scores, -np.inf)
+    top = masked.max(axis=-1, keepdims=True)
+    exponentials = np.exp(masked - np.where(top == -np.inf, 0, top))
+    total = exponentials.sum(axis=-1, keepdims=True)
+    return exponentials / np.where(total == 0, 1, total)
+
+
+@packed_weights.check
+def two_texts_and_padding(answer, rng):
+    texts = np.array([[4, 4, 9, 9, -1]])
+    received = answer(np.zeros((1, 5, 5)), texts, 5)
+    expected = np.array(
+        [[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0.5, 0.5, 0], [0] * 5]
+    )
+    expect_close(received, expected[None], what="the weights of equal scores")
+
+
+@packed_weights.check
+def a_batch_with_windows(answer, rng):
+    texts = np.array([[0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1], [3, 3, 3, 3, -1, -1, -1]])
+    scores = rng.normal(size=(3, 7, 7))
+    for window in (1, 3, 7):
+        received = answer(scores, texts, window)
+        expect_shape(received, (3, 7, 7), what="the weights")
+        expect_close(received, packed_weights(scores, texts, window),
+                     what=f"the weights of three rows, window {window}")  # fmt: skip
+
+
+@packed_weights.check
+def scores_of_a_thousand(answer, rng):
+    texts, scores = np.array([[0, 0, 0, -1, -1]]), 1000 * rng.normal(size=(1, 5, 5))
+    with np.errstate(all="ignore"):
+        received = answer(scores, texts, 3)
+    expect_close(received, packed_weights(scores, texts, 3), what="the weights of scores near 1000")
+
+
+@exercise("Turn, and turn back", difficulty=3, minutes=25, section="rotary-positions-rope")
+def rotate(x, cos, sin, layout):
+    """Return the rows of x turned by the angles of their places, and a function vjp.
+
+    x has shape (T, d). cos and sin, shape (T, d/2), are those of the angle of each pair at each
+    place; a turn is to the left. layout says which entries are a pair: "half" r and r + d/2,
+    "interleaved" 2r and 2r + 1. vjp(g), with g the gradient of the result, returns a tuple with
+    one array, the gradient by x.
+    """
+    half = x.shape[-1] // 2
+    if layout == "half":
+        one, two = slice(None, half), slice(half, None)
+    else:
+        one, two = slice(0, None, 2), slice(1, None, 2)
+
+    def turn(x, sin):
+        y = np.empty_like(x)
+        y[..., one] = x[..., one] * cos - x[..., two] * sin
+        y[..., two] = x[..., two] * cos + x[..., one] * sin
+        return y
+
+    return turn(x, sin), lambda g: (turn(g, -sin),)
+
+
+def _angles(places, d, base=10_000.0):
+    angles = np.asarray(places)[:, None] * rope_frequencies(d, base)
+    return np.cos(angles), np.sin(angles)
+
+
+@rotate.check
+def a_quarter_turn(answer, rng):
+    x = np.array([[2.0, 0.0, 1.0, 5.0]])
+    cos, sin = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
+    y, _ = answer(x, cos, sin, "half")
+    expect_close(
+        y, np.array([[-1.0, 0.0, 2.0, 5.0]]), what="(2, 0, 1, 5), first pair turned by 90°"
+    )
+    y, _ = answer(x, cos, sin, "interleaved")
+    expect_close(y, np.array([[0.0, 2.0, 1.0, 5.0]]), what="the same in the layout 'interleaved'")
+
+
+@rotate.check
+def both_layouts_and_both_ways(answer, rng):
+    x, g = rng.normal(size=(2, 5, 6))
+    cos, sin = _angles(np.array([0, 1, 2, 30, 400]), 6, 50.0)
+    for layout in ("half", "interleaved"):
+        y, vjp = answer(x, cos, sin, layout)
+        expected, right_vjp = rotate(x, cos, sin, layout)
+        expect_close(y, expected, what=f"the rows turned, layout {layout!r}")
+        back = vjp(g)
+        expect(
+            isinstance(back, tuple) and len(back) == 1,
+            f"vjp returns a tuple with one array, received {type(back).__name__}",
+        )
+        expect_close(back[0], right_vjp(g)[0], what=f"the gradient by x, layout {layout!r}")
+
+
+@rotate.check
+def only_the_distance_counts(answer, rng):
+    q, k = rng.normal(size=(2, 3, 8))
+    products = []
+    for start in (0, 57):
+        cos, sin = _angles(start + np.arange(3), 8)
+        products.append(answer(q, cos, sin, "half")[0] @ answer(k, cos, sin, "half")[0].T)
+    expect_close(products[1], products[0], rtol=1e-9, atol=1e-9,
+                 what="the products of queries and keys, all moved on by 57 places")  # fmt: skip
+
+
+@exercise("Weights from another program", difficulty=3, minutes=20, section="two-layouts")
+def to_half(weight, heads):
+    """Return a query or key weight for the layout 'half', made from one for 'interleaved'.
+
+    weight has shape (heads · d_head, d): its rows are the features of head 1, then those of head 2,
+    and so on. Each head is turned by itself. The scores of every head must stay what they were
+    when the other program turned its queries and keys in the layout 'interleaved'.
+    """
+    d_head = len(weight) // heads
+    order = np.concatenate([np.arange(0, d_head, 2), np.arange(1, d_head, 2)])
+    return weight.reshape(heads, d_head, -1)[:, order].reshape(weight.shape)
+
+
+@to_half.check
+def rows_of_one_head(answer, rng):
+    weight = np.array([[10.0, 11.0], [20.0, 21.0], [30.0, 31.0], [40.0, 41.0]])
+    expected = np.array([[10.0, 11.0], [30.0, 31.0], [20.0, 21.0], [40.0, 41.0]])
+    expect_close(answer(weight, 1), expected, what="the weight of one head of four features")
+
+
+@to_half.check
+def scores_stay(answer, rng):
+    heads, d_head, d, T = 3, 10, 7, 5
+    W_query, W_key = rng.normal(size=(2, heads * d_head, d))
+    X = rng.normal(size=(T, d))
+    cos, sin = _angles(np.arange(T), d_head, 50.0)
+
+    def scores(W_query, W_key, layout):
+        queries, keys = ((X @ W.T).reshape(T, heads, d_head) for W in (W_query, W_key))
+        return [
+            rotate(queries[:, h], cos, sin, layout)[0] @ rotate(keys[:, h], cos, sin, layout)[0].T
+            for h in range(heads)
+        ]
+
+    new_query, new_key = answer(W_query, heads), answer(W_key, heads)
+    expect_shape(new_query, W_query.shape, what="the new weight")
+    before = np.array(scores(W_query, W_key, "interleaved"))
+    after = np.array(scores(new_query, new_key, "half"))
+    expect_close(after, before, what="the scores of three heads of ten features")
+
+
+@to_half.check
+def every_row_has_its_place(answer, rng):
+    weight = rng.normal(size=(2 * 6, 5))
+    expect_close(answer(weight, 2), to_half(weight, 2), what="the weight of two heads of six")
+
+
+@exercise(
+    "Three ways to one sequence",
+    difficulty=4,
+    minutes=35,
+    section="attending-to-yourself-not-encoder-decoder",
+)
+def self_attention(x, w_q, w_k, w_v):
+    """Return causal self-attention of x, shape (T, d_v), and a function vjp.
+
+    x has shape (T, d); w_q and w_k have shape (d_k, d), w_v has shape (d_v, d). vjp(g), with g the
+    gradient of the result, returns the gradients by x, w_q, w_k and w_v, a tuple of four arrays.
+    The sequence is used three times.
+    """
+    q, k, v = x @ w_q.T, x @ w_k.T, x @ w_v.T
+    scale = 1 / np.sqrt(len(w_q))
+    may_look = np.tri(len(x), dtype=bool)
+    p = softmax(np.where(may_look, q @ k.T * scale, -np.inf))
+
+    def vjp(g):
+        p_grad = g @ v.T
+        z_grad = p * (p_grad - (p_grad * p).sum(axis=1, keepdims=True)) * scale
+        q_grad, k_grad, v_grad = z_grad @ k, z_grad.T @ q, p.T @ g
+        x_grad = q_grad @ w_q + k_grad @ w_k + v_grad @ w_v
+        return x_grad, q_grad.T @ x, k_grad.T @ x, v_grad.T @ x
+
+    return p @ v, vjp
+
+
+def _by_engine(x, w_q, w_k, w_v, g):
+    leaves = [Tensor(a, requires_grad=True) for a in (x, w_q, w_k, w_v)]
+    rows, *weights = leaves
+    q, k, v = (rows @ w.T for w in weights)
+    out, _ = scaled_dot_product_attention(q, k, v, causal_mask(len(x)))
+    out.backward(g)
+    return out.data, [leaf.grad for leaf in leaves]
+
+
+@self_attention.check
+def forward_on_the_sentence(answer, rng):
+    out, _ = answer(embed(), W_Q.copy(), W_K.copy(), W_V.copy())
+    expected = _by_engine(embed(), W_Q, W_K, W_V, np.ones((5, 4)))[0]
+    expect_close(out, expected, what="the output for 'the dog bites the man'")
+
+
+@self_attention.check
+def four_gradients(answer, rng):
+    for T, d, d_k, d_v in ((3, 2, 5, 7), (5, 7, 3, 2)):
+        x, w_q, w_k = rng.normal(size=(T, d)), *rng.normal(size=(2, d_k, d))
+        w_v, g = rng.normal(size=(d_v, d)), rng.normal(size=(T, d_v))
+        out, vjp = answer(x, w_q, w_k, w_v)
+        expected, gradients = _by_engine(x, w_q, w_k, w_v, g)
+        expect_close(out, expected, what=f"the output for {T} tokens of width {d}")
+        received = vjp(g)
+        expect(len(received) == 4, f"vjp returns four gradients, received {len(received)}")
+        names = ("w_v", "w_q", "w_k", "x")
+        for name, place in zip(names, (3, 1, 2, 0), strict=True):
+            what = f"the gradient by {name} for {T} tokens of width {d}"
+            expect_close(received[place], gradients[place], rtol=1e-8, atol=1e-10, what=what)
+
+
+@exercise(
+    "A map of who depends on whom",
+    difficulty=4,
+    minutes=25,
+    section="a-test-that-finds-leaks",
+)
+def influence(fn, x, move):
+    """Return a table, shape (T, T): how much output i changes when input j is moved.
+
+    fn takes rows, shape (T, d), and returns rows, shape (T, m); it may overwrite its argument.
+    Entry (i, j) is the largest absolute change of row i of the result when move, shape (d,), is
+    added to row j of x, and to no other row.
+    """
+    before = np.array(fn(x.copy()))
+    table = np.empty((len(x), len(x)))
+    for j in range(len(x)):
+        moved = x.copy()
+        moved[j] += move
+        table[:, j] = np.abs(fn(moved) - before).max(axis=1)
+    return table
+
+
+def _windows(x, window=3, layers=2):
+    for _ in range(layers):
+        scores = np.where(sliding_window_mask(len(x), window), x @ x.T / 3, -np.inf)
+        x = softmax(scores) @ x
+    return x
+
+
+def _off_by_one(x):
+    return softmax(np.where(np.tri(len(x), k=1), x @ x.T, -np.inf)) @ x
+
+
+def _zeros_afterwards(x):
+    return np.tril(softmax(x @ x.T)) @ x
+
+
+def _overwrites(x):
+    x *= 2
+    x[1:] += x[:-1].copy()
+    return x
+
+
+MOVE = np.array([1.5, -1.0, 0.5])
+
+
+@influence.check
+def each_row_for_itself(answer, rng):
+    x = rng.normal(size=(5, 3))
+    expected = np.diag(np.full(5, 3.0))
+    expect_close(answer(lambda x: 2 * x, x, MOVE), expected, what="the table of 2x")
+
+
+@influence.check
+def a_mask_that_is_off_by_one(answer, rng):
+    x = rng.normal(size=(5, 3))
+    for name, fn in (("off by one", _off_by_one), ("zeros afterwards", _zeros_afterwards)):
+        received = answer(fn, x, MOVE)
+        expect_shape(received, (5, 5), what="the table")
+        expect_close(received, influence(fn, x, MOVE), what=f"the table of the mask {name}")
+
+
+@influence.check
+def two_layers_of_windows(answer, rng):
+    x = rng.normal(size=(9, 3))
+    received = np.asarray(answer(_windows, x, MOVE))
+    expect_close(received, influence(_windows, x, MOVE), what="the table of two windows of 3")
+    reach = int((received[8] > 0).sum())
+    expect(reach == 5, f"the last output depends on 5 tokens, your table says {reach}")
+
+
+@influence.check
+def one_that_overwrites(answer, rng):
+    x = rng.normal(size=(4, 3))
+    expected = influence(_overwrites, x, MOVE)
+    expect_close(answer(_overwrites, x.copy(), MOVE), expected, what="the table of fn")
