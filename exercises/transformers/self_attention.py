@@ -52,6 +52,59 @@ def every_place(answer, rng):
     expect_close(moved, table[7:], what="33 encodings, moved on by 7 places")
 
 
+def _shift(s, d, frequency, sign=1.0):
+    R = np.zeros((d, d))
+    for r in range(d // 2):
+        c, t = np.cos(s * frequency(r)), sign * np.sin(s * frequency(r))
+        R[2 * r : 2 * r + 2, 2 * r : 2 * r + 2] = [[c, t], [-t, c]]
+    return R
+
+
+@shift_matrix.mistake(
+    "Your matrix moves back, not on. The first entry of a pair is the sine: at place 0 the pair is "
+    "(0, 1). Where does your first row send it?"
+)
+def turns_the_other_way(s, d, base):
+    return shift_matrix(-s, d, base)
+
+
+@shift_matrix.mistake("All hands of yours move at the pace of the first. What is the second's?")
+def one_pace_for_all(s, d, base):
+    return _shift(s, d, lambda r: 1.0)
+
+
+@shift_matrix.mistake(
+    "Your first hand is right, the others are too fast: look at the exponent of the base, hand by "
+    "hand, and at what it is for the last one."
+)
+def half_of_the_exponent(s, d, base):
+    return _shift(s, d, lambda r: base ** (-r / d))
+
+
+@shift_matrix.mistake("Your hands get faster from pair to pair. Which sign has the exponent?")
+def ever_faster(s, d, base):
+    return _shift(s, d, lambda r: base ** (2 * r / d))
+
+
+@shift_matrix.mistake(
+    "The four numbers of a hand are right but do not stand together: sine and cosine of one hand "
+    "are neighbours in this encoding."
+)
+def pairs_of_halves(s, d, base):
+    angle = s * base ** (-2 * np.arange(d // 2) / d)
+    c, t = np.diag(np.cos(angle)), np.diag(np.sin(angle))
+    return np.block([[c, t], [-t, c]])
+
+
+@shift_matrix.mistake(
+    "All sines of yours are added. In one of the two rows of a hand the sine has a minus: a turn "
+    "keeps lengths."
+)
+def loses_the_minus(s, d, base):
+    R = shift_matrix(s, d, base)
+    return np.where(np.tri(d, k=-1, dtype=bool), -R, R)
+
+
 @exercise(
     "Causal weights for the newest tokens",
     difficulty=2,
@@ -96,6 +149,76 @@ def one_query(answer, rng):
     expect_close(answer(scores), softmax(scores), what="the weights of the newest token alone")
 
 
+def _masked(scores, diagonal):
+    n, keys = scores.shape
+    return softmax(np.where(np.tri(n, keys, diagonal, dtype=bool), scores, -np.inf))
+
+
+@causal_weights.mistake(
+    "Your triangle begins at the first key. But these queries are the newest tokens: which key "
+    "belongs to the last query?"
+)
+def aligned_at_the_top_left(scores):
+    return _masked(scores, 0)
+
+
+@causal_weights.mistake(
+    "Off by one: every query sees one key too many, and that is the token it should predict."
+)
+def sees_the_next(scores):
+    return _masked(scores, scores.shape[1] - scores.shape[0] + 1)
+
+
+@causal_weights.mistake(
+    "Off by one: a query may look at its own token too. What does the first of five queries see?"
+)
+def blind_to_itself(scores):
+    return _masked(scores, scores.shape[1] - scores.shape[0] - 1)
+
+
+@causal_weights.mistake(
+    "You put zeros in after the softmax: the rows no longer sum to 1, and what is missing tells "
+    "about the future. What must a score become before the softmax?"
+)
+def zeros_after_the_softmax(scores):
+    return np.tril(softmax(scores), scores.shape[1] - scores.shape[0])
+
+
+@causal_weights.mistake(
+    "You added a table of ones and zeros to the scores. That moves them by 1; nothing is hidden."
+)
+def adds_ones_and_zeros(scores):
+    n, keys = scores.shape
+    return softmax(scores + np.tri(n, keys, keys - n))
+
+
+@causal_weights.mistake(
+    "A score of 0 is a score like any other: its exponential is 1. Hidden keys still get weight."
+)
+def zeros_before_the_softmax(scores):
+    return softmax(np.tril(scores, scores.shape[1] - scores.shape[0]))
+
+
+@causal_weights.mistake(
+    "You kept the future and hid the past. Rows are queries, columns are keys: on which side of "
+    "the diagonal do earlier keys stand?"
+)
+def keeps_the_future(scores):
+    n, keys = scores.shape
+    hidden = np.tri(n, keys, keys - n - 1, dtype=bool)
+    return softmax(np.where(hidden, -np.inf, scores))
+
+
+@causal_weights.mistake(
+    "Your softmax runs down the columns, so that the weights of each key sum to 1. It is the query "
+    "that hands out weights."
+)
+def softmax_down_the_columns(scores):
+    n, keys = scores.shape
+    masked = np.where(np.tri(n, keys, keys - n, dtype=bool), scores, -np.inf)
+    return softmax(masked.T).T
+
+
 @exercise(
     "How much does order matter?",
     difficulty=2,
@@ -129,7 +252,7 @@ def _placed(x):
 @order_gap.check
 def attention_without_positions(answer, rng):
     x, order = rng.normal(size=(7, 4)), np.array([2, 4, 1, 6, 0, 3, 5])
-    gap = answer(_plain, x, order)
+    gap = max(answer(_plain, x, order), answer(_plain, x, np.roll(order, 2)))
     expect(gap < 1e-9, f"plain attention is equivariant, but the gap you return is {gap:.3g}")
 
 
@@ -155,6 +278,47 @@ def another_order(answer, rng):
 
 def _reverse(x):
     return 2 * x[::-1]
+
+
+@order_gap.mistake(
+    "You compare the new outputs with the old ones in their old order. The right side of the "
+    "equation has a Π too."
+)
+def forgets_the_outputs(layer, x, order):
+    return float(np.abs(layer(x[order]) - layer(x)).max())
+
+
+@order_gap.mistake(
+    "You put the outputs into the inverse order. Row 0 of the new input is row order[0] of the "
+    "old: which old output belongs beside it?"
+)
+def inverse_order(layer, x, order):
+    return float(np.abs(layer(x[order]) - layer(x)[np.argsort(order)]).max())
+
+
+@order_gap.mistake("The largest difference was asked for; you return the mean.")
+def mean_difference(layer, x, order):
+    return float(np.abs(layer(x[order]) - layer(x)[order]).mean())
+
+
+@order_gap.mistake(
+    "A difference of −5 is as large as one of 5. Take absolute values before the maximum."
+)
+def with_its_sign(layer, x, order):
+    return float((layer(x[order]) - layer(x)[order]).max())
+
+
+@order_gap.mistake(
+    "You compare sums over all rows. That tells whether the bag of outputs stays the same, which "
+    "is less: running backwards passes it."
+)
+def compares_the_sums(layer, x, order):
+    return float(np.abs(layer(x[order]).sum(axis=0) - layer(x).sum(axis=0)).max())
+
+
+@order_gap.mistake("The length of the whole difference is larger than its largest entry.")
+def length_of_the_difference(layer, x, order):
+    return float(np.linalg.norm(layer(x[order]) - layer(x)[order]))
 
 
 @exercise(
@@ -212,6 +376,81 @@ def scores_of_a_thousand(answer, rng):
     expect_close(received, packed_weights(scores, texts, 3), what="the weights of scores near 1000")
 
 
+def _packed(scores, texts, window, *, same=True, real="keys", later=False):
+    T = scores.shape[-1]
+    behind = np.arange(T)[:, None] - np.arange(T)
+    allowed = np.abs(behind) < window if later else (behind >= 0) & (behind < window)
+    allowed = np.broadcast_to(allowed, scores.shape)
+    if same:
+        allowed = allowed & (texts[:, :, None] == texts[:, None, :])
+    if real == "keys":
+        allowed = allowed & (texts >= 0)[:, None, :]
+    elif real == "queries":
+        allowed = allowed & (texts >= 0)[:, :, None]
+    masked = np.where(allowed, scores, -np.inf)
+    top = masked.max(axis=-1, keepdims=True)
+    exponentials = np.exp(masked - np.where(top == -np.inf, 0, top))
+    total = exponentials.sum(axis=-1, keepdims=True)
+    return exponentials / np.where(total == 0, 1, total)
+
+
+@packed_weights.mistake("Count the tokens in your window: there is one more than was allowed.")
+def window_of_one_more(scores, texts, window):
+    return _packed(scores, texts, window + 1)
+
+
+@packed_weights.mistake("Count the tokens in your window: one is missing. The query is in it.")
+def window_of_one_less(scores, texts, window):
+    return _packed(scores, texts, window - 1)
+
+
+@packed_weights.mistake(
+    "Two places of padding have the same number, −1, so for your mask they are one text and look "
+    "at each other."
+)
+def padding_is_a_text(scores, texts, window):
+    return _packed(scores, texts, window, real="")
+
+
+@packed_weights.mistake(
+    "Your window reaches to both sides. A query may look at what came before it, and at itself."
+)
+def looks_ahead(scores, texts, window):
+    return _packed(scores, texts, window, later=True)
+
+
+@packed_weights.mistake("Your second text looks into the first. When is a pair of tokens allowed?")
+def one_text_a_row(scores, texts, window):
+    return _packed(scores, texts, window, same=False)
+
+
+@packed_weights.mistake(
+    "You blinded the queries that are padding and ignored the texts. Padding must be hidden as a "
+    "key, from everybody: which axis is that?"
+)
+def padding_on_the_wrong_axis(scores, texts, window):
+    return _packed(scores, texts, window, same=False, real="queries")
+
+
+@packed_weights.mistake(
+    "Causal, near and in the right text, but with zeros put in after the softmax: your rows do not "
+    "sum to 1."
+)
+def zeros_after_all(scores, texts, window):
+    kept = _packed(np.zeros_like(scores), texts, window) > 0
+    return softmax(scores) * kept
+
+
+@packed_weights.mistake(
+    "Right where a query sees something. A row without any key has the sum 0: what is 0 divided by "
+    "0?"
+)
+def rows_of_nan(scores, texts, window):
+    kept = _packed(np.zeros_like(scores), texts, window) > 0
+    with np.errstate(all="ignore"):
+        return softmax(np.where(kept, scores, -np.inf))
+
+
 @exercise("Turn, and turn back", difficulty=3, minutes=25, section="rotary-positions-rope")
 def rotate(x, cos, sin, layout):
     """Return the rows of x turned by the angles of their places, and a function vjp.
@@ -245,12 +484,11 @@ def _angles(places, d, base=10_000.0):
 def a_quarter_turn(answer, rng):
     x = np.array([[2.0, 0.0, 1.0, 5.0]])
     cos, sin = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
-    y, _ = answer(x, cos, sin, "half")
-    expect_close(
-        y, np.array([[-1.0, 0.0, 2.0, 5.0]]), what="(2, 0, 1, 5), first pair turned by 90°"
-    )
-    y, _ = answer(x, cos, sin, "interleaved")
-    expect_close(y, np.array([[0.0, 2.0, 1.0, 5.0]]), what="the same in the layout 'interleaved'")
+    halves, _ = answer(x, cos, sin, "half")
+    neighbours, _ = answer(x, cos, sin, "interleaved")
+    what = "(2, 0, 1, 5), first pair turned by 90°"
+    expect_close(halves, np.array([[-1.0, 0.0, 2.0, 5.0]]), what=f"{what}, layout 'half'")
+    expect_close(neighbours, np.array([[0.0, 2.0, 1.0, 5.0]]), what=f"{what}, 'interleaved'")
 
 
 @rotate.check
@@ -278,6 +516,76 @@ def only_the_distance_counts(answer, rng):
         products.append(answer(q, cos, sin, "half")[0] @ answer(k, cos, sin, "half")[0].T)
     expect_close(products[1], products[0], rtol=1e-9, atol=1e-9,
                  what="the products of queries and keys, all moved on by 57 places")  # fmt: skip
+
+
+def _other(layout):
+    return "interleaved" if layout == "half" else "half"
+
+
+@rotate.mistake(
+    "Forward is right. Your vjp turns the gradient on in the same direction. A turn is linear: "
+    "what is the transpose of its matrix?"
+)
+def turns_the_gradient_on(x, cos, sin, layout):
+    return rotate(x, cos, sin, layout)[0], lambda g: (rotate(g, cos, sin, layout)[0],)
+
+
+@rotate.mistake("Your turn goes to the right: (2, 1) by a quarter to the left is (−1, 2).")
+def turns_to_the_right(x, cos, sin, layout):
+    return rotate(x, cos, -sin, layout)
+
+
+@rotate.mistake("You turn halves in both layouts. Which entries are a pair in 'interleaved'?")
+def always_half(x, cos, sin, layout):
+    return rotate(x, cos, sin, "half")
+
+
+@rotate.mistake("You turn neighbours in both layouts. Which entries are a pair in 'half'?")
+def always_interleaved(x, cos, sin, layout):
+    return rotate(x, cos, sin, "interleaved")
+
+
+@rotate.mistake("You have exchanged the two layouts. Llama's is 'half'.")
+def exchanges_the_layouts(x, cos, sin, layout):
+    return rotate(x, cos, sin, _other(layout))
+
+
+@rotate.mistake(
+    "When you compute the second entry of a pair, the first has been overwritten. Keep the old one."
+)
+def uses_the_new_first_entry(x, cos, sin, layout):
+    half = x.shape[-1] // 2
+    one = slice(half) if layout == "half" else slice(0, None, 2)
+    two = slice(half, None) if layout == "half" else slice(1, None, 2)
+
+    def turn(x, sin):
+        y = x.copy()
+        y[..., one] = y[..., one] * cos - y[..., two] * sin
+        y[..., two] = y[..., two] * cos + y[..., one] * sin
+        return y
+
+    return turn(x, sin), lambda g: (turn(g, -sin),)
+
+
+@rotate.mistake(
+    "The numbers are right, but you return them in the other layout: every entry of the result "
+    "stands where its entry of x stood."
+)
+def joins_the_pairs_as_halves(x, cos, sin, layout):
+    if layout == "half":
+        return rotate(x, cos, sin, layout)
+    d = x.shape[-1]
+    order = np.concatenate([np.arange(0, d, 2), np.arange(1, d, 2)])
+
+    def turn(x, sin):
+        return rotate(x, cos, sin, layout)[0][..., order]
+
+    return turn(x, sin), lambda g: (turn(g, -sin),)
+
+
+@rotate.mistake("Forward is right. The gradient by x is not g itself: it has to be turned back.")
+def hands_the_gradient_on(x, cos, sin, layout):
+    return rotate(x, cos, sin, layout)[0], lambda g: (g.copy(),)
 
 
 @exercise("Weights from another program", difficulty=3, minutes=20, section="two-layouts")
@@ -325,6 +633,51 @@ def scores_stay(answer, rng):
 def every_row_has_its_place(answer, rng):
     weight = rng.normal(size=(2 * 6, 5))
     expect_close(answer(weight, 2), to_half(weight, 2), what="the weight of two heads of six")
+
+
+def _order(n):
+    return np.concatenate([np.arange(0, n, 2), np.arange(1, n, 2)])
+
+
+@to_half.mistake(
+    "That is the way back, from 'half' to 'interleaved'. Where must the second feature of the "
+    "first pair go?"
+)
+def the_way_back(weight, heads):
+    d_head = len(weight) // heads
+    order = np.argsort(_order(d_head))
+    return weight.reshape(heads, d_head, -1)[:, order].reshape(weight.shape)
+
+
+@to_half.mistake(
+    "Right for one head. You sorted all rows together, so that features wander from head to head."
+)
+def all_heads_together(weight, heads):
+    return weight[_order(len(weight))]
+
+
+@to_half.mistake(
+    "You sorted the columns. They are features of the token; those of the query are the rows."
+)
+def sorts_the_columns(weight, heads):
+    return weight[:, _order(weight.shape[1])]
+
+
+@to_half.mistake(
+    "You cut the rows as if the heads were interleaved. The first d_head rows belong to head 1."
+)
+def cuts_across_the_heads(weight, heads):
+    d_head = len(weight) // heads
+    return weight.reshape(d_head, heads, -1)[_order(d_head)].reshape(weight.shape)
+
+
+@to_half.mistake(
+    "You exchanged the two halves of each head. The pairs of the other program are neighbours: 0 "
+    "and 1, 2 and 3."
+)
+def exchanges_the_halves(weight, heads):
+    rows = weight.reshape(heads, 2, -1, weight.shape[1])
+    return rows[:, ::-1].reshape(weight.shape)
 
 
 @exercise(
@@ -385,6 +738,68 @@ def four_gradients(answer, rng):
         for name, place in zip(names, (3, 1, 2, 0), strict=True):
             what = f"the gradient by {name} for {T} tokens of width {d}"
             expect_close(received[place], gradients[place], rtol=1e-8, atol=1e-10, what=what)
+
+
+def _attention(x, w_q, w_k, w_v, *, causal=True, scaled=True, paths="qkv", rest=True, flip=True):
+    q, k, v = x @ w_q.T, x @ w_k.T, x @ w_v.T
+    scale = 1 / np.sqrt(len(w_q))
+    may_look = np.tri(len(x), dtype=bool) if causal else np.ones((len(x), len(x)), dtype=bool)
+    p = softmax(np.where(may_look, q @ k.T * scale, -np.inf))
+
+    def vjp(g):
+        p_grad = g @ v.T
+        z_grad = p * (p_grad - rest * (p_grad * p).sum(axis=1, keepdims=True))
+        z_grad = z_grad * (scale if scaled else 1.0)
+        q_grad, k_grad, v_grad = z_grad @ k, (z_grad.T if flip else z_grad) @ q, p.T @ g
+        ways = {"q": q_grad @ w_q, "k": k_grad @ w_k, "v": v_grad @ w_v}
+        x_grad = sum(ways[way] for way in paths)
+        return x_grad, q_grad.T @ x, k_grad.T @ x, v_grad.T @ x
+
+    return p @ v, vjp
+
+
+@self_attention.mistake("Your queries see the future: the causal mask is missing.")
+def looks_at_everything(x, w_q, w_k, w_v):
+    return _attention(x, w_q, w_k, w_v, causal=False)
+
+
+@self_attention.mistake(
+    "The gradients by the weights are right. x has gone in three times, and your gradient by x "
+    "comes from the values alone."
+)
+def only_through_the_values(x, w_q, w_k, w_v):
+    return _attention(x, w_q, w_k, w_v, paths="v")
+
+
+@self_attention.mistake(
+    "The gradients by the weights are right. Your gradient by x comes through queries and keys; x "
+    "was used once more."
+)
+def forgets_the_values(x, w_q, w_k, w_v):
+    return _attention(x, w_q, w_k, w_v, paths="qk")
+
+
+@self_attention.mistake(
+    "Forward you divide the scores by a root. On the way back that factor is missing."
+)
+def forgets_the_scale_on_the_way_back(x, w_q, w_k, w_v):
+    return _attention(x, w_q, w_k, w_v, scaled=False)
+
+
+@self_attention.mistake(
+    "Raising one score lowers all other weights of its row. In your softmax's gradient each weight "
+    "stands for itself."
+)
+def softmax_without_the_rest(x, w_q, w_k, w_v):
+    return _attention(x, w_q, w_k, w_v, rest=False)
+
+
+@self_attention.mistake(
+    "The gradient by the queries is right, that by the keys is not. Scores have queries as rows: "
+    "what must happen before you multiply by the queries?"
+)
+def keys_without_the_transpose(x, w_q, w_k, w_v):
+    return _attention(x, w_q, w_k, w_v, flip=False)
 
 
 @exercise(
@@ -463,3 +878,58 @@ def one_that_overwrites(answer, rng):
     x = rng.normal(size=(4, 3))
     expected = influence(_overwrites, x, MOVE)
     expect_close(answer(_overwrites, x.copy(), MOVE), expected, what="the table of fn")
+
+
+def _changes(fn, x, move):
+    before = np.array(fn(x.copy()))
+    changes = []
+    for j in range(len(x)):
+        moved = x.copy()
+        moved[j] += move
+        changes.append(np.array(fn(moved)) - before)
+    return np.stack(changes, axis=1)  # (i, j, m)
+
+
+@influence.mistake(
+    "Rows and columns are exchanged: entry (i, j) is about output i when input j moves."
+)
+def exchanges_rows_and_columns(fn, x, move):
+    return np.abs(_changes(fn, x, move)).max(axis=2).T
+
+
+@influence.mistake(
+    "You look at outputs before j only, as a leak test does. The table also shows what outputs may "
+    "depend on."
+)
+def only_what_leaks(fn, x, move):
+    return np.triu(np.abs(_changes(fn, x, move)).max(axis=2), 1)
+
+
+@influence.mistake("The largest change of an output's entries was asked for, not their mean.")
+def mean_change(fn, x, move):
+    return np.abs(_changes(fn, x, move)).mean(axis=2)
+
+
+@influence.mistake("An entry that falls by 3 has changed by 3. Yours counts rises only.")
+def rises_only(fn, x, move):
+    return _changes(fn, x, move).max(axis=2)
+
+
+@influence.mistake(
+    "Your moves pile up: when row j is moved, the rows before it are still where you left them."
+)
+def moves_pile_up(fn, x, move):
+    before, moved = np.array(fn(x.copy())), x.copy()
+    table = np.zeros((len(x), len(x)))
+    for j in range(len(x)):
+        moved[j] += move
+        table[:, j] = np.abs(fn(moved.copy()) - before).max(axis=1)
+    return table
+
+
+@influence.mistake(
+    "You move row j by a number that is the same in every entry. A layer may not notice that; move "
+    "is a row of its own."
+)
+def moves_by_a_constant(fn, x, move):
+    return np.abs(_changes(fn, x, np.full_like(move, move[0]))).max(axis=2)
