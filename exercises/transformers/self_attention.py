@@ -17,7 +17,15 @@ from chainrule.transformers.self_attention import (
 )
 
 
-@exercise("The matrix of a shift", difficulty=1, minutes=15, section="a-shift-is-a-turn")
+@exercise(
+    "The matrix of a shift",
+    difficulty=1,
+    minutes=15,
+    section="a-shift-is-a-turn",
+    because="the package adds the encoding and never needs this matrix",
+    idea="Every hand turns by its own angle, and no hand knows of another. So the matrix is empty "
+    "but for one block of four numbers for each hand, on the diagonal.",
+)
 def shift_matrix(s, d, base):
     """Return the matrix R, shape (d, d), that moves a sinusoidal encoding on by s places.
 
@@ -110,6 +118,9 @@ def loses_the_minus(s, d, base):
     difficulty=2,
     minutes=15,
     section="masking-for-autoregressive-models",
+    counterpart="chainrule.transformers.self_attention:causal_mask",
+    idea="Number all tokens as the keys are numbered. Which numbers have the queries? Then the "
+    "rule is that of the page: a key may not have a larger number than its query.",
 )
 def causal_weights(scores):
     """Return the weights of causal attention, for scores of shape (n, keys) with keys ≥ n.
@@ -120,6 +131,16 @@ def causal_weights(scores):
     n, keys = scores.shape
     may_look = np.arange(keys) <= np.arange(n)[:, None] + keys - n
     return softmax(np.where(may_look, scores, -np.inf))
+
+
+@causal_weights.by_package
+def _(package, scores):
+    return softmax(np.where(package(*scores.shape), scores, -np.inf))
+
+
+@causal_weights.in_package
+def _(mine, n, keys=None):
+    return mine(np.zeros((n, keys or n))) > 0
 
 
 @causal_weights.check
@@ -224,6 +245,9 @@ def softmax_down_the_columns(scores):
     difficulty=2,
     minutes=15,
     section="why-position-information-is-needed",
+    because="it measures a property that layers have or lack; no layer needs the number",
+    idea="There are two ways from x to outputs in the new order: reorder the input and apply the "
+    "layer, or apply the layer and reorder the output. Compare them.",
 )
 def order_gap(layer, x, order):
     """Return by how much a layer fails to be permutation equivariant for one order of its rows.
@@ -326,6 +350,9 @@ def length_of_the_difference(layer, x, order):
     difficulty=3,
     minutes=20,
     section="one-algebra-for-all-masks",
+    because="the package combines this mask of a causal one, a window and a document mask",
+    idea="Write each condition as a table of booleans, (T, T) or (B, T, T), and join them. Padding "
+    "is a condition on the key. Only then comes the softmax, and last the rows without any key.",
 )
 def packed_weights(scores, texts, window):
     """Return the weights of causal attention over packed texts, within a sliding window.
@@ -451,14 +478,22 @@ def rows_of_nan(scores, texts, window):
         return softmax(np.where(kept, scores, -np.inf))
 
 
-@exercise("Turn, and turn back", difficulty=3, minutes=25, section="rotary-positions-rope")
+@exercise(
+    "Turn, and turn back",
+    difficulty=3,
+    minutes=25,
+    section="rotary-positions-rope",
+    counterpart="chainrule.transformers.self_attention.rotary:_rotate",
+    idea="Take the first entries of all pairs as one array and the second entries as another; then "
+    "both new arrays are one line each. A gradient goes back through the transpose of the turn.",
+)
 def rotate(x, cos, sin, layout):
     """Return the rows of x turned by the angles of their places, and a function vjp.
 
-    x has shape (T, d). cos and sin, shape (T, d/2), are those of the angle of each pair at each
-    place; a turn is to the left. layout says which entries are a pair: "half" r and r + d/2,
-    "interleaved" 2r and 2r + 1. vjp(g), with g the gradient of the result, returns a tuple with
-    one array, the gradient by x.
+    x has shape (…, T, d), with any number of axes in front. cos and sin, shape (T, d/2), are those
+    of the angle of each pair at each place; a turn is to the left. layout says which entries are a
+    pair: "half" r and r + d/2, "interleaved" 2r and 2r + 1. vjp(g), with g the gradient of the
+    result, returns a tuple with one array, the gradient by x.
     """
     half = x.shape[-1] // 2
     if layout == "half":
@@ -473,6 +508,16 @@ def rotate(x, cos, sin, layout):
         return y
 
     return turn(x, sin), lambda g: (turn(g, -sin),)
+
+
+@rotate.by_package
+def _(package, x, cos, sin, layout):
+    return package(x, cos, sin, layout=layout)
+
+
+@rotate.in_package
+def _(mine, x, cos, sin, layout):
+    return mine(x, cos, sin, layout)
 
 
 def _angles(places, d, base=10_000.0):
@@ -505,6 +550,17 @@ def both_layouts_and_both_ways(answer, rng):
             f"vjp returns a tuple with one array, received {type(back).__name__}",
         )
         expect_close(back[0], right_vjp(g)[0], what=f"the gradient by x, layout {layout!r}")
+
+
+@rotate.check
+def a_batch_of_heads(answer, rng):
+    x, g = rng.normal(size=(2, 2, 3, 5, 6))
+    cos, sin = _angles(np.arange(5), 6)
+    for layout in ("half", "interleaved"):
+        y, vjp = answer(x, cos, sin, layout)
+        expected, right_vjp = rotate(x, cos, sin, layout)
+        expect_close(y, expected, what=f"rows of shape (2, 3, 5, 6) turned, layout {layout!r}")
+        expect_close(vjp(g)[0], right_vjp(g)[0], what="the gradient by x, shape (2, 3, 5, 6)")
 
 
 @rotate.check
@@ -588,7 +644,15 @@ def hands_the_gradient_on(x, cos, sin, layout):
     return rotate(x, cos, sin, layout)[0], lambda g: (g.copy(),)
 
 
-@exercise("Weights from another program", difficulty=3, minutes=20, section="two-layouts")
+@exercise(
+    "Weights from another program",
+    difficulty=3,
+    minutes=20,
+    section="two-layouts",
+    counterpart="chainrule.transformers.self_attention:rope_order",
+    idea="A feature of a query is a row of its weight. Within one head, the other program's pairs "
+    "are neighbouring rows; yours stand half a head apart. Reorder rows, head by head.",
+)
 def to_half(weight, heads):
     """Return a query or key weight for the layout 'half', made from one for 'interleaved'.
 
@@ -599,6 +663,17 @@ def to_half(weight, heads):
     d_head = len(weight) // heads
     order = np.concatenate([np.arange(0, d_head, 2), np.arange(1, d_head, 2)])
     return weight.reshape(heads, d_head, -1)[:, order].reshape(weight.shape)
+
+
+@to_half.by_package
+def _(package, weight, heads):
+    rows = weight.reshape(heads, len(weight) // heads, -1)
+    return rows[:, package(rows.shape[1])].reshape(weight.shape)
+
+
+@to_half.in_package
+def _(mine, d):
+    return mine(np.arange(d, dtype=float)[:, None], 1)[:, 0].astype(int)
 
 
 @to_half.check
@@ -685,6 +760,9 @@ def exchanges_the_halves(weight, heads):
     difficulty=4,
     minutes=35,
     section="attending-to-yourself-not-encoder-decoder",
+    because="the package composes the layer of operations that bring their own gradients",
+    idea="Go back step by step: mixture, softmax, scores, then three products with a weight. Each "
+    "of those three sends a share to the sequence; the shares add up.",
 )
 def self_attention(x, w_q, w_k, w_v):
     """Return causal self-attention of x, shape (T, d_v), and a function vjp.
@@ -807,6 +885,9 @@ def keys_without_the_transpose(x, w_q, w_k, w_v):
     difficulty=4,
     minutes=25,
     section="a-test-that-finds-leaks",
+    because="has_leak only says yes or no; the table shows where",
+    idea="Compute the outputs once for x as it is. Then, for each row, move that row alone in a "
+    "fresh copy, and compare all outputs: one move fills one column of the table.",
 )
 def influence(fn, x, move):
     """Return a table, shape (T, T): how much output i changes when input j is moved.
