@@ -287,6 +287,7 @@ def base(plt):
     ax.minorticks_off()
     ax.set_xlim(1, 1e6)
     ax.set_xlabel("distance, tokens")
+    ax.set_ylim(-0.1, 1.05)
     ax.set_ylabel("agreement, mean of 64 hands")
     ax.legend(title="base")
     return fig
