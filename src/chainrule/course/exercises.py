@@ -77,13 +77,13 @@ import types
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chainrule.course import stubs
+from chainrule.course import counterpart, stubs
 from chainrule.course.expectations import (
     Unexpected,
     expect,
@@ -112,6 +112,7 @@ __all__ = [
     "judge",
     "load",
     "prove",
+    "wrong",
 ]
 
 REGISTRY = "__chainrule_exercises__"
@@ -131,32 +132,42 @@ class Mistake:
     line: int
 
 
+@dataclass(frozen=True)
+class Blind:
+    """A wrong answer that was written without knowing the known mistakes."""
+
+    exercise: str
+    answer: Callable[..., Any]
+    fault: str
+    known: str
+    line: int
+
+
+@dataclass(eq=False)
 class Exercise:
     """A solution with its checks and known mistakes; calling it calls the solution."""
 
-    def __init__(
-        self,
-        solution: Callable[..., Any],
-        title: str,
-        difficulty: int,
-        minutes: int,
-        section: str,
-        mutates: bool,
-        seconds: float,
-    ):
-        self.solution = solution
-        self.name = solution.__name__
-        self.title = title
-        self.difficulty = difficulty
-        self.minutes = minutes
-        self.section = section
-        self.mutates = mutates
-        self.seconds = seconds
-        self.statement = inspect.cleandoc(solution.__doc__ or "")
-        self.line = _line(solution)
+    solution: Callable[..., Any]
+    title: str
+    _: KW_ONLY
+    difficulty: int
+    minutes: int
+    section: str
+    counterpart: str | None = None
+    because: str = ""
+    idea: str = ""
+    reread: str = ""
+    mutates: bool = False
+    seconds: float = 10
+
+    def __post_init__(self) -> None:
+        self.name = self.solution.__name__
+        self.statement = inspect.cleandoc(self.solution.__doc__ or "")
+        self.line = _line(self.solution)
         self.checks: dict[str, Callable[[Any, np.random.Generator], None]] = {}
         self.mistakes: list[Mistake] = []
         self.traces: dict[tuple[str, str], list[Any]] = {}
+        self.adapters: dict[str, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the solution."""
@@ -177,6 +188,16 @@ class Exercise:
         self.checks[function.__name__] = function
         return function
 
+    def by_package(self, adapter: Callable[..., Any]) -> Callable[..., Any]:
+        """Add ``adapter(package, *args)``: this exercise's call, answered by its counterpart."""
+        self.adapters["by_package"] = adapter
+        return adapter
+
+    def in_package(self, adapter: Callable[..., Any]) -> Callable[..., Any]:
+        """Add ``adapter(mine, *args)``: the counterpart's call, answered by the learner's."""
+        self.adapters["in_package"] = adapter
+        return adapter
+
     def mistake(self, hint: str) -> Callable[[Any], Any]:
         """Add a known mistake and the hint for whoever makes it."""
 
@@ -187,21 +208,24 @@ class Exercise:
         return register
 
 
-def exercise(
-    title: str,
-    *,
-    difficulty: int,
-    minutes: int,
-    section: str,
-    mutates: bool = False,
-    seconds: float = 10,
-) -> Callable[[Any], Exercise]:
+def exercise(title: str, **about: Any) -> Callable[[Any], Exercise]:
     """Mark a function or class as the solution of an exercise; its docstring is the statement."""
 
     def register(solution: Any) -> Exercise:
-        made = Exercise(solution, title, difficulty, minutes, section, mutates, seconds)
+        made = Exercise(solution, title, **about)
         vars(sys.modules[solution.__module__]).setdefault(REGISTRY, []).append(made)
         return made
+
+    return register
+
+
+def wrong(exercise: str, fault: str, known: str = "") -> Callable[[Any], Any]:
+    """Mark a wrong answer of a blind set: its fault, and the mistake whose hint is right for it."""
+
+    def register(answer: Any) -> Any:
+        entry = Blind(exercise, answer, fault, known, _line(answer))
+        vars(sys.modules[answer.__module__]).setdefault(REGISTRY, []).append(entry)
+        return answer
 
     return register
 
@@ -548,6 +572,7 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
     else:
         if judge(item, stub).passed:
             yield item.line, "the empty stub passes the checks"
+    yield from ((item.line, message) for message in _disagreements(item))
     for mistake in item.mistakes:
         verdict = judge(item, mistake.answer)
         if verdict.passed:
@@ -555,6 +580,21 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
         elif verdict.mistake != mistake.name:
             other = f"cannot be told from {verdict.mistake}" if verdict.mistake else "is not stable"
             yield mistake.line, f"the mistake {mistake.name} {other}: add a check that shows it"
+
+
+def _disagreements(item: Exercise) -> Iterator[str]:
+    """Where the solution and the package's function part, on the inputs of the checks."""
+    try:
+        for label, answer in counterpart.answers(item):
+            for name in item.checks:
+                ours = _attempt(item, item.solution, name)
+                theirs = _attempt(item, answer, name)
+                if not same(ours.trace, theirs.trace, rtol=1e-6):
+                    said = theirs.message or f"returned {show(theirs.trace)}"
+                    yield f"{label} answers the check '{name}' differently: {said}"
+                    break
+    except LookupError as error:
+        yield str(error)
 
 
 def main(arguments: list[str]) -> int:
