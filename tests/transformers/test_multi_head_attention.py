@@ -28,6 +28,7 @@ from chainrule.transformers.multi_head_attention import (
     repeat_heads,
     split_heads,
 )
+from chainrule.transformers.multi_head_attention.layer import rms_normalize
 from chainrule.transformers.self_attention import causal_mask, padding_mask
 
 B, T, S, H, D = 2, 7, 11, 3, 15
@@ -209,6 +210,12 @@ def test_normalized_queries_and_keys_against_qwen(rng):
     z.backward(torch.tensor(weights))
     close(x.grad, tx.grad, rtol=1e-9)
     close(ours.key_gain.grad, theirs.k_norm.weight.grad, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e150])
+def test_normalizing_against_pytorch(scale, rng):
+    x = scale * rng.standard_normal((B, T, 7))
+    close(rms_normalize(Tensor(x)).data, F.rms_norm(torch.tensor(x), (7,), eps=1e-6))
 
 
 def test_normalized_scores_stay_below_the_root(rng):

@@ -26,7 +26,7 @@ def _rows(attention: MultiHeadAttention, head: int) -> tuple[slice, slice, slice
 def qk_circuit(attention: MultiHeadAttention, head: int) -> Float[Array, "d_model d_model"]:
     """Return W_Qᵀ W_K: how strongly a query at one vector looks at a key at another.
 
-    Equation: transformers/multi-head-attention.md#eq-circuits. Source: Elhage et al. 2021,
+    Equation: transformers/multi-head-attention.md#eq-qk-circuit. Source: Elhage et al. 2021,
     A Mathematical Framework for Transformer Circuits.
     """
     query, key, _ = _rows(attention, head)
@@ -37,7 +37,7 @@ def qk_circuit(attention: MultiHeadAttention, head: int) -> Float[Array, "d_mode
 def ov_circuit(attention: MultiHeadAttention, head: int) -> Float[Array, "d_model d_model"]:
     """Return W_O W_V: what is written to the output when a vector is looked at.
 
-    Equation: transformers/multi-head-attention.md#eq-circuits. Source: Elhage et al. 2021,
+    Equation: transformers/multi-head-attention.md#eq-ov-circuit. Source: Elhage et al. 2021,
     A Mathematical Framework for Transformer Circuits.
     """
     query, _, value = _rows(attention, head)

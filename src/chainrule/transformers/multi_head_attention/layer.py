@@ -166,7 +166,10 @@ class MultiHeadAttention(Module):
         v: Float[Tensor, "batch kv_heads source d_head"],
         mask: Bool[Array, "*mask"] | Float[Array, "*mask"] | None = None,
     ) -> Float[Tensor, "batch heads time d_head"]:
-        """Retrieve for every head; keys and values are repeated for the heads that share them."""
+        """Retrieve for every head; keys and values are repeated for the heads that share them.
+
+        Equation: transformers/multi-head-attention.md#eq-heads
+        """
         k, v = (repeat_heads(x, self.n_heads // self.n_kv_heads) for x in (k, v))
         if mask is None and self.kept_weights is None:
             y, _ = flash_attention(q, k, v, causal=self.causal)
