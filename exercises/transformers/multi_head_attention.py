@@ -26,8 +26,8 @@ def cache_bytes(tokens, windows, kv_heads, d_head, element=2):
 
     windows is a list with one entry a layer: None for a layer that keeps the whole text, or the
     number of latest tokens that it keeps. Each layer has kv_heads heads of keys and values of
-    d_head numbers; a number takes element bytes. By hand first: 10 tokens, windows [None, 4],
-    two heads of 3 numbers.
+    d_head numbers; a number takes element bytes. By hand first: 10 tokens, windows [None, 4], two
+    heads of 3 numbers, 4 bytes a number.
     """
     kept = sum(tokens if window is None else min(tokens, window) for window in windows)
     return kept * 2 * kv_heads * d_head * element
@@ -42,7 +42,7 @@ def _(package, tokens, windows, kv_heads, d_head, element=2):
 @cache_bytes.check
 def ten_tokens(answer, rng):
     what = "the bytes of 10 tokens in windows [None, 4]"
-    expect_close(answer(10, [None, 4], 2, 3), 336, what=what)
+    expect_close(answer(10, [None, 4], 2, 3, 4), 672, what=what)
 
 
 @cache_bytes.check
@@ -69,8 +69,42 @@ def windows_and_short_texts(answer, rng):
 
 @cache_bytes.check
 def other_numbers(answer, rng):
-    what = "the bytes of 7 tokens with 4 bytes a number"
-    expect_close(answer(7, [3, None, 11], 5, 13, 4), 8_840, what=what)
+    what = "the bytes of 7 tokens with 8 bytes a number"
+    expect_close(answer(7, [3, None, 11], 5, 13, 8), 17_680, what=what)
+
+
+@cache_bytes.mistake("You counted the keys. What else does a layer keep for every token?")
+def forgets_the_values(tokens, windows, kv_heads, d_head, element=2):
+    return cache_bytes(tokens, windows, kv_heads, d_head, element) // 2
+
+
+@cache_bytes.mistake(
+    "A window of 1,024 over a text of 300 tokens: how many tokens are there to keep?"
+)
+def fills_every_window(tokens, windows, kv_heads, d_head, element=2):
+    kept = sum(tokens if window is None else window for window in windows)
+    return kept * 2 * kv_heads * d_head * element
+
+
+@cache_bytes.mistake("Your layers with a window keep the whole text.")
+def ignores_windows(tokens, windows, kv_heads, d_head, element=2):
+    return cache_bytes(tokens, [None] * len(windows), kv_heads, d_head, element)
+
+
+@cache_bytes.mistake("That is how many numbers are kept. How many bytes does each take?")
+def counts_numbers(tokens, windows, kv_heads, d_head, element=2):
+    return cache_bytes(tokens, windows, kv_heads, d_head, 1)
+
+
+@cache_bytes.mistake("Layers without a window keep something too: everything.")
+def skips_full_layers(tokens, windows, kv_heads, d_head, element=2):
+    kept = [window for window in windows if window is not None]
+    return cache_bytes(tokens, kept, kv_heads, d_head, element)
+
+
+@cache_bytes.mistake("You counted one layer. Every layer has a cache of its own.")
+def one_layer(tokens, windows, kv_heads, d_head, element=2):
+    return cache_bytes(tokens, windows[:1], kv_heads, d_head, element)
 
 
 @exercise(
@@ -148,6 +182,56 @@ def more_axes_and_fewer(answer, rng):
         expect_close(y, expected, what=f"{heads} heads of an array of shape {shape}")
         g = rng.normal(size=expected.shape)
         expect_close(vjp(g)[0], back(g)[0], what=f"the gradient for an array of shape {shape}")
+
+
+@split_heads.mistake(
+    "The shapes are right and the numbers are not: your first head holds the first tokens, whole. "
+    "Which axis has to move after the cut?"
+)
+def reshapes_alone(x, heads):
+    *front, time, width = x.shape
+    return x.reshape(*front, heads, time, width // heads), lambda g: (g.reshape(x.shape),)
+
+
+@split_heads.mistake(
+    "Each of your heads takes numbers from all over the width. Head 0 gets the first part in one "
+    "piece. In which order did you cut?"
+)
+def takes_every_nth(x, heads):
+    *front, time, width = x.shape
+    y = np.moveaxis(x.reshape(*front, time, width // heads, heads), -1, -3)
+    return y, lambda g: (np.moveaxis(g, -3, -1).reshape(x.shape),)
+
+
+@split_heads.mistake(
+    "Forward is right. Going back, your gradient has the right shape and wrong places: the heads "
+    "stand before the time, and a row of x holds them side by side."
+)
+def forgets_to_move_back(x, heads):
+    return split_heads(x, heads)[0], lambda g: (g.reshape(x.shape),)
+
+
+@split_heads.mistake(
+    "You have cut the width and left the heads behind the time. A product over the last two axes "
+    "would then compare heads of one token."
+)
+def leaves_heads_last(x, heads):
+    y = x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+    return y, lambda g: (g.reshape(x.shape),)
+
+
+@split_heads.mistake("vjp returns one gradient for each input, in a tuple, even for one input.")
+def returns_a_bare_array(x, heads):
+    y, vjp = split_heads(x, heads)
+    return y, lambda g: vjp(g)[0]
+
+
+@split_heads.mistake(
+    "Your heads come out in reverse order. Head 0 owns the first part of the width."
+)
+def reverses_the_heads(x, heads):
+    y, vjp = split_heads(x, heads)
+    return y[..., ::-1, :, :], lambda g: vjp(g[..., ::-1, :, :])
 
 
 @exercise(
@@ -232,6 +316,97 @@ def padding(answer, rng):
     expect_close(answer(*given, **how), expected, what="the parts of three padded texts")
 
 
+def _parts(X, weights, heads, kv_heads, mask, *, scale=None, tile=False, after=False, rows=False):
+    W_Q, W_K, W_V, W_O = weights
+
+    def split(W, count):
+        return (X @ W.T).reshape(*X.shape[:2], count, -1).swapaxes(1, 2)
+
+    q, k, v = split(W_Q, heads), split(W_K, kv_heads), split(W_V, kv_heads)
+    times = heads // kv_heads
+    repeat = (lambda x: np.tile(x, (1, times, 1, 1))) if tile else lambda x: x.repeat(times, 1)
+    k, v = repeat(k), repeat(v)
+    scores = q @ k.swapaxes(-1, -2) / (np.sqrt(q.shape[-1]) if scale is None else scale)
+    if after:
+        weights = softmax(scores) * mask
+    else:
+        weights = softmax(np.where(mask, scores, -1e300))
+    d, d_head = len(W_O), q.shape[-1]
+    part = W_O.reshape(d_head, heads, d) if rows else W_O.reshape(d, heads, d_head)
+    return np.einsum("bhtk,khd->bhtd" if rows else "bhtk,dhk->bhtd", weights @ v, part)
+
+
+@head_parts.mistake(
+    "Your weights are too flat. A dot product of how many numbers are you dividing?"
+)
+def scales_by_the_width(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    mask, scale = real[:, None, None, :], np.sqrt(X.shape[-1])
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, mask, scale=scale)
+
+
+@head_parts.mistake("Your scores are not divided by anything.")
+def does_not_scale(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    mask = real[:, None, None, :]
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, mask, scale=1.0)
+
+
+@head_parts.mistake(
+    "Plain heads come out right, groups do not: neighbours share. Which heads of keys do your "
+    "query heads 0, 1, 2, 3 get?"
+)
+def tiles_the_groups(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    mask = real[:, None, None, :]
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, mask, tile=True)
+
+
+@head_parts.mistake("Your queries look at padding too.")
+def ignores_padding(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, np.True_)
+
+
+@head_parts.mistake(
+    "You set weights to zero after the softmax: those of the real tokens no longer sum to 1."
+)
+def zeros_afterwards(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    mask = real[:, None, None, :]
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, mask, after=True)
+
+
+@head_parts.mistake(
+    "Your mask lies along the queries: padding asks nobody, and everybody still looks at padding. "
+    "Which axis of the scores counts the keys?"
+)
+def masks_the_queries(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    mask = real[:, None, :, None]
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, mask)
+
+
+@head_parts.mistake(
+    "Your mask of shape (batch, time) met the axes for queries and keys. Where there are as many "
+    "texts as tokens nothing complains. Which axes must be put in between?"
+)
+def broadcasts_the_batch_over_queries(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, real)
+
+
+@head_parts.mistake(
+    "The parts of a layer have width d. Yours stop before the output weight, which belongs to each "
+    "head by its columns."
+)
+def forgets_the_output_weight(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    identity = np.eye(len(W_Q))
+    mask = real[:, None, None, :]
+    return _parts(X, (W_Q, W_K, W_V, identity), heads, kv_heads, mask)
+
+
+@head_parts.mistake(
+    "Head h owns columns of the output weight that stand side by side. Into what did you cut it?"
+)
+def cuts_the_output_weight_by_rows(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
+    mask = real[:, None, None, :]
+    return _parts(X, (W_Q, W_K, W_V, W_O), heads, kv_heads, mask, rows=True)
+
+
 @exercise(
     "The smallest head",
     difficulty=3,
@@ -294,6 +469,46 @@ def any_targets(answer, rng):
         targets = rng.permutation(n)
         targets[rng.integers(0, n)] = targets[0]
         _looks(answer, targets.tolist(), 2)
+
+
+def _circle(n):
+    angles = 2 * np.pi * np.arange(n) / n
+    return np.stack([np.sin(angles), np.cos(angles)], axis=1)
+
+
+@smallest_head.mistake(
+    "That works, with two numbers throughout. When only one or two tokens are looked at, who "
+    "stands between the ends of the line?"
+)
+def always_on_a_circle(targets):
+    keys = _circle(len(targets))
+    return 20 * len(targets) ** 2 * keys[np.array(targets)], keys
+
+
+@smallest_head.mistake(
+    "On a line a query prefers one of the two ends, however long it is. The tokens between them "
+    "are never looked at most."
+)
+def always_on_a_line(targets):
+    keys = np.linspace(-1, 1, len(targets))[:, None]
+    return 100 * len(targets) * keys[np.array(targets)], keys
+
+
+@smallest_head.mistake(
+    "Your queries point the right way and are too short: the softmax still shares."
+)
+def queries_of_length_one(targets):
+    queries, keys = smallest_head(targets)
+    longest = np.linalg.norm(queries, axis=1, keepdims=True)
+    return queries / longest, keys
+
+
+@smallest_head.mistake(
+    "Each token looks at itself. Whose key should the query of token i point to?"
+)
+def looks_at_itself(targets):
+    queries, keys = smallest_head(targets)
+    return np.linalg.norm(queries, axis=1, keepdims=True) * keys, keys
 
 
 @exercise(
@@ -371,6 +586,57 @@ def no_room_for_keys(answer, rng):
         f"one step took {peak / 1e6:.1f} MB; the keys of all tokens are {keys / 1e6:.1f} MB, the "
         f"scores {2_000 * 16 * 8 / 1e6:.1f} MB",
     )
+
+
+def _latent(q, q_turned, latents, k_turned, U, W, root, turned=True):
+    scores = np.einsum("hk,hkr->hr", q, U) @ latents.T
+    if turned:
+        scores = scores + q_turned @ k_turned.T
+    return np.einsum("hr,hkr->hk", softmax(scores / np.sqrt(root)) @ latents, W)
+
+
+@latent_step.mistake(
+    "You divide by the size of what you multiply now. The scores should be those that keys would "
+    "have given: how long are the keys?"
+)
+def scales_by_the_latent(q, q_turned, latents, k_turned, U, W):
+    root = latents.shape[1] + q_turned.shape[1]
+    return _latent(q, q_turned, latents, k_turned, U, W, root)
+
+
+@latent_step.mistake("A key has two parts, and your root counts one of them.")
+def scales_by_the_plain_part(q, q_turned, latents, k_turned, U, W):
+    return _latent(q, q_turned, latents, k_turned, U, W, q.shape[1])
+
+
+@latent_step.mistake("The turned keys are in the cache for a reason: no score of yours uses them.")
+def forgets_the_turned_part(q, q_turned, latents, k_turned, U, W):
+    root = q.shape[1] + q_turned.shape[1]
+    return _latent(q, q_turned, latents, k_turned, U, W, root, turned=False)
+
+
+@latent_step.mistake(
+    "The numbers are right, but you have made the keys or the values of all tokens. Which product "
+    "can come first instead?"
+)
+def makes_keys_and_values(q, q_turned, latents, k_turned, U, W):
+    keys, values = (np.einsum("tr,hkr->htk", latents, each) for each in (U, W))
+    scores = np.einsum("hk,htk->ht", q, keys) + q_turned @ k_turned.T
+    weights = softmax(scores / np.sqrt(q.shape[1] + q_turned.shape[1]))
+    return np.einsum("ht,htk->hk", weights, values)
+
+
+@latent_step.mistake("Your weights sum to 1 over the heads. Over what should they?")
+def softmax_over_heads(q, q_turned, latents, k_turned, U, W):
+    scores = np.einsum("hk,hkr->hr", q, U) @ latents.T + q_turned @ k_turned.T
+    weights = softmax((scores / np.sqrt(q.shape[1] + q_turned.shape[1])).T).T
+    return np.einsum("hr,hkr->hk", weights @ latents, W)
+
+
+@latent_step.mistake("You made the values with the weights of the keys.")
+def values_from_the_keys_weight(q, q_turned, latents, k_turned, U, W):
+    root = q.shape[1] + q_turned.shape[1]
+    return _latent(q, q_turned, latents, k_turned, U, U, root)
 
 
 @exercise(
@@ -457,3 +723,60 @@ def the_weights(answer, rng):
     expected = two_token_head(3)
     for name, a, b in zip(("W_Q", "W_K", "W_V"), answer(3), expected, strict=True):
         expect_close(a, b, what=f"{name} for a vocabulary of 3")
+
+
+def _blocks(n, rows):
+    one, none = np.eye(n), np.zeros((n, n))
+    return np.block([[one if part == row else none for part in range(3)] for row in rows])
+
+
+def _head(n, query=(0, 1), key=(1, 2), value=(0,), factor=None):
+    factor = 20 * np.sqrt(2 * n) if factor is None else factor
+    return factor * _blocks(n, query), _blocks(n, key), _blocks(n, value)
+
+
+@two_token_head.mistake(
+    "Your keys hold the token of the place itself, so the head finds places that hold what it has, "
+    "and copies that. What followed it stands one place later: whose note is it?"
+)
+def keys_without_notes(vocabulary):
+    return _head(vocabulary, key=(0, 1))
+
+
+@two_token_head.mistake(
+    "Your two questions are crossed: the newer token is compared with the older note."
+)
+def crosses_the_notes(vocabulary):
+    return _head(vocabulary, key=(2, 1))
+
+
+@two_token_head.mistake(
+    "Your head finds the right place and copies its note. Which part holds the token to be guessed?"
+)
+def copies_the_note(vocabulary):
+    return _head(vocabulary, value=(1,))
+
+
+@two_token_head.mistake(
+    "Your matches add less than 20. The score is divided by a root before it is used."
+)
+def forgets_the_root(vocabulary):
+    return _head(vocabulary, factor=20.0)
+
+
+@two_token_head.mistake(
+    "A match adds 20/√2 in your head. How many numbers does a whole query have?"
+)
+def takes_the_root_of_one_half(vocabulary):
+    return _head(vocabulary, factor=20 * np.sqrt(vocabulary))
+
+
+@two_token_head.mistake("Right with the older half first. The newer token comes first here.")
+def older_half_first(vocabulary):
+    return _head(vocabulary, query=(1, 0), key=(2, 1))
+
+
+@two_token_head.mistake("Query and key have changed places: the earlier place asks the later one.")
+def exchanges_query_and_key(vocabulary):
+    W_Q, W_K, W_V = _head(vocabulary)
+    return W_Q.max() * W_K, W_Q / W_Q.max(), W_V

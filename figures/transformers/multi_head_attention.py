@@ -326,7 +326,7 @@ def cache(plt):
     fig, ax = plt.subplots(figsize=(7.2, 2.7))
     for i, size in enumerate(sizes.values()):
         ax.barh(i, size / 1e3, color=COLORS["blue"], height=0.6)
-        ax.text(size / 1e3 * 1.08, i, f"{size / 1e3:,.0f} kB; {80e9 / size:,.0f} tokens in 80 GB",
+        ax.text(size / 1e3 * 1.08, i, f"{size / 1e3:,.0f} kB; {80e9 // size:,.0f} tokens in 80 GB",
                 va="center", fontsize=9.5)  # fmt: skip
     ax.set_yticks(range(4), names)
     ax.invert_yaxis()

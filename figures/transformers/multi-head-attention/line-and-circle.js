@@ -51,7 +51,7 @@ export function draw(scene, { size, query }, result) {
     const away = flat ? [x, -0.22] : [1.22 * x, 1.22 * y];
     plane.text(away, String(i + 1), { anchor: "middle" });
     bars.rect([i + 0.7, 0], [i + 1.3, weights[i]], { color });
-    const words = scene.number(weights[i], 2);
+    const words = weights[i] < 0.005 ? "0" : scene.number(weights[i], 2);
     if (keys.length < 8) bars.text([i + 1, weights[i]], words, { dy: -9, anchor: "middle" });
   });
   const seen = flat ? [query[0], 0] : query;

@@ -12,36 +12,40 @@ def _softmax(z, axis=-1):
     return e / e.sum(axis=axis, keepdims=True)
 
 
-@wrong("cache_bytes", "Counts keys and forgets the values.")
+@wrong("cache_bytes", "Counts keys and forgets the values.", known="forgets_the_values")
 def _(tokens, windows, kv_heads, d_head, element=2):
     kept = sum(tokens if w is None else min(tokens, w) for w in windows)
     return kept * kv_heads * d_head * element
 
 
-@wrong("cache_bytes", "Takes the whole window even where the text is shorter.")
+@wrong(
+    "cache_bytes",
+    "Takes the whole window even where the text is shorter.",
+    known="fills_every_window",
+)
 def _(tokens, windows, kv_heads, d_head, element=2):
     kept = sum(tokens if w is None else w for w in windows)
     return kept * 2 * kv_heads * d_head * element
 
 
-@wrong("cache_bytes", "Ignores the windows.")
+@wrong("cache_bytes", "Ignores the windows.", known="ignores_windows")
 def _(tokens, windows, kv_heads, d_head, element=2):
     return tokens * len(windows) * 2 * kv_heads * d_head * element
 
 
-@wrong("cache_bytes", "Leaves out the bytes of a number.")
+@wrong("cache_bytes", "Leaves out the bytes of a number.", known="counts_numbers")
 def _(tokens, windows, kv_heads, d_head, element=2):
     kept = sum(tokens if w is None else min(tokens, w) for w in windows)
     return kept * 2 * kv_heads * d_head
 
 
-@wrong("cache_bytes", "Counts only layers that have a window.")
+@wrong("cache_bytes", "Counts only layers that have a window.", known="skips_full_layers")
 def _(tokens, windows, kv_heads, d_head, element=2):
     kept = sum(min(tokens, w) for w in windows if w is not None)
     return kept * 2 * kv_heads * d_head * element
 
 
-@wrong("split_heads", "Reshapes straight to the final shape.")
+@wrong("split_heads", "Reshapes straight to the final shape.", known="reshapes_alone")
 def _(x, heads):
     *front, time, width = x.shape
 
@@ -51,7 +55,7 @@ def _(x, heads):
     return x.reshape(*front, heads, time, width // heads), vjp
 
 
-@wrong("split_heads", "Gives each head every n-th number of the width.")
+@wrong("split_heads", "Gives each head every n-th number of the width.", known="takes_every_nth")
 def _(x, heads):
     *front, time, width = x.shape
 
@@ -61,7 +65,11 @@ def _(x, heads):
     return np.moveaxis(x.reshape(*front, time, width // heads, heads), -1, -3), vjp
 
 
-@wrong("split_heads", "Splits rightly, but reshapes the gradient without moving the heads back.")
+@wrong(
+    "split_heads",
+    "Splits rightly, but reshapes the gradient without moving the heads back.",
+    known="forgets_to_move_back",
+)
 def _(x, heads):
     y = x.reshape(*x.shape[:-1], heads, -1).swapaxes(-2, -3)
 
@@ -71,7 +79,7 @@ def _(x, heads):
     return y, vjp
 
 
-@wrong("split_heads", "Leaves the heads behind the time.")
+@wrong("split_heads", "Leaves the heads behind the time.", known="leaves_heads_last")
 def _(x, heads):
     def vjp(g):
         return (g.reshape(x.shape),)
@@ -79,7 +87,7 @@ def _(x, heads):
     return x.reshape(*x.shape[:-1], heads, -1), vjp
 
 
-@wrong("split_heads", "Returns the gradient itself, not a tuple.")
+@wrong("split_heads", "Returns the gradient itself, not a tuple.", known="returns_a_bare_array")
 def _(x, heads):
     y = x.reshape(*x.shape[:-1], heads, -1).swapaxes(-2, -3)
 
@@ -117,33 +125,35 @@ def _parts(X, W_Q, W_K, W_V, W_O, heads, kv_heads, real, scale=None, tile=False,
     return np.stack(parts, axis=1)
 
 
-@wrong("head_parts", "Divides by the root of the width of the model.")
+@wrong("head_parts", "Divides by the root of the width of the model.", known="scales_by_the_width")
 def _(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
     return _parts(X, W_Q, W_K, W_V, W_O, heads, kv_heads, real, scale=np.sqrt(X.shape[-1]))
 
 
-@wrong("head_parts", "Repeats the heads of keys in turn: 0, 1, 0, 1.")
+@wrong("head_parts", "Repeats the heads of keys in turn: 0, 1, 0, 1.", known="tiles_the_groups")
 def _(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
     return _parts(X, W_Q, W_K, W_V, W_O, heads, kv_heads, real, tile=True)
 
 
-@wrong("head_parts", "Ignores the padding.")
+@wrong("head_parts", "Ignores the padding.", known="ignores_padding")
 def _(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
     return _parts(X, W_Q, W_K, W_V, W_O, heads, kv_heads, np.ones_like(real))
 
 
-@wrong("head_parts", "Sets the weights of padding to zero after the softmax.")
+@wrong(
+    "head_parts", "Sets the weights of padding to zero after the softmax.", known="zeros_afterwards"
+)
 def _(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
     return _parts(X, W_Q, W_K, W_V, W_O, heads, kv_heads, real, after=True)
 
 
-@wrong("head_parts", "Masks the queries that are padding, not the keys.")
+@wrong("head_parts", "Masks the queries that are padding, not the keys.", known="masks_the_queries")
 def _(X, W_Q, W_K, W_V, W_O, *, heads, kv_heads, real):
     mask = real[:, None, :, None]
     return _parts(X, W_Q, W_K, W_V, W_O, heads, kv_heads, real, mask=mask)
 
 
-@wrong("smallest_head", "Always uses two numbers.")
+@wrong("smallest_head", "Always uses two numbers.", known="always_on_a_circle")
 def _(targets):
     n = len(targets)
     a = 2 * np.pi * np.arange(n) / n
@@ -151,14 +161,18 @@ def _(targets):
     return 1e4 * keys[targets], keys
 
 
-@wrong("smallest_head", "Always uses one number, with keys in a row.")
+@wrong("smallest_head", "Always uses one number, with keys in a row.", known="always_on_a_line")
 def _(targets):
     n = len(targets)
     keys = np.linspace(-1, 1, n)[:, None]
     return 100 * keys[targets], keys
 
 
-@wrong("smallest_head", "Queries of length 1: right direction, too weak.")
+@wrong(
+    "smallest_head",
+    "Queries of length 1: right direction, too weak.",
+    known="queries_of_length_one",
+)
 def _(targets):
     n = len(targets)
     if len(set(targets)) <= 2:
@@ -170,7 +184,11 @@ def _(targets):
     return keys[targets], keys
 
 
-@wrong("smallest_head", "Queries point to the token itself, not to its target.")
+@wrong(
+    "smallest_head",
+    "Queries point to the token itself, not to its target.",
+    known="looks_at_itself",
+)
 def _(targets):
     n = len(targets)
     if len(set(targets)) <= 2:
@@ -182,7 +200,11 @@ def _(targets):
     return 1e4 * keys, keys
 
 
-@wrong("smallest_head", "Counts tokens and not targets: one number only for two tokens.")
+@wrong(
+    "smallest_head",
+    "Counts tokens and not targets: one number only for two tokens.",
+    known="always_on_a_circle",
+)
 def _(targets):
     n = len(targets)
     if n <= 2:
@@ -201,31 +223,35 @@ def _latent(q, q_turned, latents, k_turned, U, W, root, turned=True, axis=-1):
     return np.einsum("hr,hkr->hk", mixed, W)
 
 
-@wrong("latent_step", "Divides by the root of the size of a latent vector with the turned part.")
+@wrong(
+    "latent_step",
+    "Divides by the root of the size of a latent vector with the turned part.",
+    known="scales_by_the_latent",
+)
 def _(q, q_turned, latents, k_turned, U, W):
     root = latents.shape[1] + q_turned.shape[1]
     return _latent(q, q_turned, latents, k_turned, U, W, root)
 
 
-@wrong("latent_step", "Divides by the root of d_head alone.")
+@wrong("latent_step", "Divides by the root of d_head alone.", known="scales_by_the_plain_part")
 def _(q, q_turned, latents, k_turned, U, W):
     return _latent(q, q_turned, latents, k_turned, U, W, q.shape[1])
 
 
-@wrong("latent_step", "Leaves the turned part out of the score.")
+@wrong("latent_step", "Leaves the turned part out of the score.", known="forgets_the_turned_part")
 def _(q, q_turned, latents, k_turned, U, W):
     root = q.shape[1] + q_turned.shape[1]
     return _latent(q, q_turned, latents, k_turned, U, W, root, turned=False)
 
 
-@wrong("latent_step", "Makes all keys and values.")
+@wrong("latent_step", "Makes all keys and values.", known="makes_keys_and_values")
 def _(q, q_turned, latents, k_turned, U, W):
     k, v = np.einsum("tr,hkr->htk", latents, U), np.einsum("tr,hkr->htk", latents, W)
     s = np.einsum("hk,htk->ht", q, k) + q_turned @ k_turned.T
     return np.einsum("ht,htk->hk", _softmax(s / np.sqrt(q.shape[1] + q_turned.shape[1])), v)
 
 
-@wrong("latent_step", "The softmax runs over the heads.")
+@wrong("latent_step", "The softmax runs over the heads.", known="softmax_over_heads")
 def _(q, q_turned, latents, k_turned, U, W):
     root = q.shape[1] + q_turned.shape[1]
     return _latent(q, q_turned, latents, k_turned, U, W, root, axis=0)
@@ -242,28 +268,42 @@ def _head(n, query, key, value=(1, 0, 0), size=20.0):
     )
 
 
-@wrong("two_token_head", "Keys hold the tokens of the place itself, one too late.")
+@wrong(
+    "two_token_head",
+    "Keys hold the tokens of the place itself, one too late.",
+    known="keys_without_notes",
+)
 def _(vocabulary):
     return _head(vocabulary, (0, 1), (0, 1))
 
 
-@wrong("two_token_head", "The two questions are crossed.")
+@wrong("two_token_head", "The two questions are crossed.", known="crosses_the_notes")
 def _(vocabulary):
     return _head(vocabulary, (0, 1), (2, 1))
 
 
-@wrong("two_token_head", "Copies the token before instead of the token of the place.")
+@wrong(
+    "two_token_head",
+    "Copies the token before instead of the token of the place.",
+    known="copies_the_note",
+)
 def _(vocabulary):
     return _head(vocabulary, (0, 1), (1, 2), value=(0, 1, 0))
 
 
-@wrong("two_token_head", "Forgets that scores are divided by the root of 2n.")
+@wrong(
+    "two_token_head", "Forgets that scores are divided by the root of 2n.", known="forgets_the_root"
+)
 def _(vocabulary):
     W_Q, W_K, W_V = _head(vocabulary, (0, 1), (1, 2))
     return W_Q / np.sqrt(2 * vocabulary), W_K, W_V
 
 
-@wrong("two_token_head", "Multiplies by 20 and by the root of n, the size of one half.")
+@wrong(
+    "two_token_head",
+    "Multiplies by 20 and by the root of n, the size of one half.",
+    known="takes_the_root_of_one_half",
+)
 def _(vocabulary):
     W_Q, W_K, W_V = _head(vocabulary, (0, 1), (1, 2))
     return W_Q / np.sqrt(2), W_K, W_V
