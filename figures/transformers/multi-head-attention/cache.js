@@ -52,16 +52,17 @@ export function draw(scene, { layout, heads, tokens }, result) {
     `${heads} keys and values`,
     `${groups} keys and values`,
     "1 key and value",
-    "1 latent, 1 small key",
+    "1 latent, 1 key",
   ];
   const plot = scene.plot({
-    x: [0.01, 1e5], xScale: "log", y: [4, 0], height: 330, yTicks: [],
-    xTicks: [[0.01, "10 bytes"], [1, "1 kB"], [100, "100 kB"], [1e4, "10 MB"]],
+    x: [0.01, 1e5], xScale: "log", y: [4, 0], height: 330,
+    yTicks: LAYOUTS.map((name, i) => [i + 0.62, name]),
+    xTicks: [[0.1, "100 B"], [1, "1 kB"], [100, "100 kB"], [1e4, "10 MB"]],
     xLabel: "bytes that one token takes in all layers",
   });
   LAYOUTS.forEach((name, i) => {
     const color = name === layout ? "vermillion" : "blue";
-    const words = `${name}: ${kept[i]} a layer, ${readable(bytes[i], scene)}`;
+    const words = `${kept[i]}: ${readable(bytes[i], scene)}`;
     plot.text([0.01, i + 0.26], words, { dx: 6, bold: name === layout });
     plot.rect([0.01, i + 0.45], [bytes[i] / 1e3, i + 0.8], { color });
   });
