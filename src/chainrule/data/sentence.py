@@ -39,7 +39,7 @@ SENTENCE = ("the", "dog", "bites", "the", "man")
 VOCABULARY = ("the", "dog", "bites", "man")
 
 
-def _constant(rows: list[list[float]] | list[float]) -> Array:
+def _constant(rows: Sequence[Sequence[float]] | Sequence[float]) -> Array:
     array = np.array(rows, dtype=np.float64)
     array.flags.writeable = False
     return array
