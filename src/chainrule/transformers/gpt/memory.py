@@ -17,8 +17,8 @@ from chainrule.transformers.gpt.sampling import draw
 from chainrule.transformers.multi_head_attention import MultiHeadAttention
 from chainrule.transformers.self_attention import (
     causal_mask,
-    sliding_window_mask,
     sinusoidal_encoding,
+    sliding_window_mask,
 )
 from chainrule.transformers.transformer_architecture import DecoderBlock
 

@@ -156,5 +156,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
         ValueError: not 0 ≤ correct ≤ n, or not 1 ≤ k ≤ n.
     """
     if not 0 <= correct <= n or not 1 <= k <= n:
-        raise ValueError(f"of n answers, 0 to n are right and 1 to n are taken; got {n, correct, k}")
+        raise ValueError(
+            f"of n answers, 0 to n are right and 1 to n are taken; got {n, correct, k}"
+        )
     return 1 - math.comb(n - correct, k) / math.comb(n, k)
