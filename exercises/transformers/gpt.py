@@ -402,7 +402,7 @@ def padding_does_not_count(answer, rng):
 
 
 @next_token_loss.check
-def large_scores(answer, rng):
+def scores_in_the_thousands(answer, rng):
     logits, ids, lengths = _texts(rng, 2, 5, 3)
     loss, gradient = answer(1000 * logits, ids, lengths)
     expected, slope = next_token_loss(1000 * logits, ids, lengths)

@@ -7,7 +7,6 @@ figures, after the model was trained anew and measured.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -360,9 +359,10 @@ def embed():
         path = Path(__file__).parent / "gpt" / f"{name}.js"
         numbers = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         line = f"const STORED = {json.dumps(numbers, ensure_ascii=False, separators=(',', ':'))};"
-        source = path.read_text(encoding="utf-8")
-        found = re.sub(r"^const STORED = .*$", lambda _: line, source, count=1, flags=re.M)
-        path.write_text(found, encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").split("\n")
+        at = next(i for i, old in enumerate(lines) if old.startswith("const STORED = "))
+        lines[at] = line
+        path.write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

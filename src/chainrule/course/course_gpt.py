@@ -3,7 +3,8 @@
 ``python -m chainrule.course.course_gpt --write`` runs the notebook's cells that carry the tag
 ``model``, calls their own `train` for ``LONG`` steps, and writes ``models/course-gpt.safetensors``
 (float16) with ``models/course-gpt.json``: configuration, alphabet, corpus, steps, losses. It takes
-about twelve minutes on a free core: first the live run of the notebook, then the long one. Run it again after the corpus was renewed.
+about twelve minutes on a free core: first the live run of the notebook, then the long one. Run it
+again after the corpus was renewed.
 
 Without ``--write`` it loads the stored weights and compares their held-out loss with the manifest.
 """
@@ -44,7 +45,7 @@ def write(root: Path, steps: int | None = None) -> None:
     from chainrule.neural_networks.backpropagation import save_state
 
     defined = cells(root)
-    corpus, tokenizer = defined["corpus"], defined["tokenizer"]
+    corpus = defined["corpus"]
     steps = defined["LONG"] if steps is None else steps
     live = _train(defined, defined["CONFIG"], min(defined["LIVE"], steps))[1]
     began, cpu = time.perf_counter(), time.process_time()

@@ -26,20 +26,26 @@ def token_losses(model: GPT, ids: Int[Array, "time"], batch: int = 64) -> Float[
         raise ValueError(f"the first token is not predicted, so two are needed; got {len(ids)}")
     context = min(model.config.context, len(ids) - 1)
     half = max(1, context // 2)
-    starts = np.append(np.arange(0, len(ids) - 1 - context, half), len(ids) - 1 - context)
+    last = len(ids) - 1 - context
+    starts = np.append(np.arange(half, last, half), last)
     model.eval()
-    losses = np.empty(len(ids) - 1)
+    first = _windows(model, ids[None, : context + 1], 0)
+    losses = np.append(first[0], np.empty(len(ids) - 1 - context))
     for some in np.array_split(starts, math.ceil(len(starts) / batch)):
         rows = ids[some[:, None] + np.arange(context + 1)]
-        with no_grad():
-            logits = model(rows[:, :-1]).data.astype(np.float64)
-        logits -= logits.max(axis=-1, keepdims=True)
-        chosen = np.take_along_axis(logits, rows[:, 1:, None], axis=-1)[..., 0]
-        nll = np.log(np.exp(logits).sum(axis=-1)) - chosen
-        for start, row in zip(some, nll, strict=True):
-            skip = half if start else 0
-            losses[start + skip : start + context] = row[skip:]
+        for start, row in zip(some, _windows(model, rows, context - half), strict=True):
+            losses[start + context - half : start + context] = row
     return losses
+
+
+def _windows(model: GPT, rows: Array, skip: int) -> Array:
+    """−log p of each token of the rows that has more than ``skip`` tokens before it."""
+    with no_grad():
+        logits = model.predict(model.hidden_states(rows[:, :-1])[-1][:, skip:]).data
+    logits = logits.astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    chosen = np.take_along_axis(logits, rows[:, skip + 1 :, None], axis=-1)[..., 0]
+    return np.log(np.exp(logits).sum(axis=-1)) - chosen
 
 
 def bits_per_byte(nats: float, tokens: int, bytes: int) -> float:
