@@ -128,9 +128,8 @@ def test_what_is_stripped():
 
 
 def test_a_renewal_moves_no_document():
-    assert [taking.part_of(place) for place in range(1, 11)] == [
-        "train", "train", "train", "train", "validation", "train", "train", "train", "train", "test",
-    ]  # fmt: skip
+    parts = [taking.part_of(place) for place in range(1, 11)]
+    assert parts == ["train"] * 4 + ["validation"] + ["train"] * 4 + ["test"]
     corpus = frozen_corpus()
     root = FOLDER.parents[3]
     _, manifest = taking.snapshot(root)

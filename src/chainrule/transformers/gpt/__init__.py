@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from chainrule.transformers.gpt.baselines import MatchModel, WittenBell, witten_bell_ngram
 from chainrule.transformers.gpt.evaluation import bits_per_byte, token_losses
-from chainrule.transformers.gpt.memory import KeyValueMemory, predictions, stream
+from chainrule.transformers.gpt.memory import KeyValueMemory, Reader, stream
 from chainrule.transformers.gpt.model import GPT, gpt_config, load_gpt2_state
 from chainrule.transformers.gpt.sampling import (
     draw,
@@ -36,8 +36,8 @@ from chainrule.transformers.transformer_architecture import (
 
 __all__ = [
     "GPT", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL", "KeyValueMemory", "MatchModel",
-    "WittenBell", "bits_per_byte", "draw", "generate", "gpt_config", "load_course_gpt",
-    "load_gpt2_state", "min_p_filter", "nucleus", "pass_at_k", "predictions", "repetition_penalty",
+    "Reader", "WittenBell", "bits_per_byte", "draw", "generate", "gpt_config", "load_course_gpt",
+    "load_gpt2_state", "min_p_filter", "nucleus", "pass_at_k", "repetition_penalty",
     "sample_filters", "stream", "token_losses", "top_k_filter", "top_p_filter",
     "witten_bell_ngram",
 ]  # fmt: skip

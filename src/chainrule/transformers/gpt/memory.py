@@ -22,7 +22,7 @@ from chainrule.transformers.self_attention import (
 )
 from chainrule.transformers.transformer_architecture import DecoderBlock
 
-__all__ = ["KeyValueMemory", "predictions", "stream"]
+__all__ = ["KeyValueMemory", "Reader", "stream"]
 
 
 class KeyValueMemory:
@@ -104,7 +104,7 @@ def _add(
 
 
 def _normalized(norm: Module, x: Array) -> Array:
-    if not isinstance(norm, LayerNorm):
+    if not isinstance(norm, LayerNorm) or norm.weight is None:
         return norm(Tensor(x)).data
     x = x - x.mean(axis=-1, keepdims=True)
     x /= np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.asarray(norm.eps, x.dtype))
@@ -151,21 +151,25 @@ def _split_into(attention: MultiHeadAttention, x: Array, kept: Array) -> Array:
     return y[:, :heads]
 
 
-def predictions(model: GPT, batch: int = 1) -> Iterator[Float[Array, "batch vocab"]]:
-    """Yield scores of the next token; ``send`` the tokens that came, shape (batch, time).
+class Reader:
+    """Reads texts of any length side by side, a few tokens at a time, and predicts the next.
 
-    The first ``next`` only starts it. When the context is full, the later half is read anew, so
-    a prediction has seen at least half a context of what came before, all of it at the start.
+    When the context is full, its later half is read anew. So a prediction has seen at least half
+    a context of what came before, or all that there was.
     """
-    memory, seen = KeyValueMemory(model, batch), np.zeros((batch, 0), np.int64)
-    context, scores = model.config.context, None
-    while True:
-        new = yield scores  # type: ignore[misc]
-        seen = np.concatenate([seen, new], axis=1)
-        if memory.length + new.shape[1] > context:
-            memory.forget()
-            seen = new = seen[:, -max(1, context // 2) :]
-        scores = memory.read(new)
+
+    def __init__(self, model: GPT, batch: int = 1) -> None:
+        self.memory = KeyValueMemory(model, batch)
+        self._seen = np.zeros((batch, 0), np.int64)
+
+    def read(self, ids: Int[Array, "batch time"]) -> Float[Array, "batch vocab"]:
+        """Read the tokens that came, and return the scores of the next."""
+        context = self.memory.model.config.context
+        self._seen = np.concatenate([self._seen, ids], axis=1)
+        if self.memory.length + ids.shape[1] > context:
+            self.memory.forget()
+            self._seen = ids = self._seen[:, -max(1, context // 2) :]
+        return self.memory.read(ids)
 
 
 def stream(
@@ -184,10 +188,8 @@ def stream(
     """
     if not ids.shape[-1]:
         raise ValueError("stream continues at least one token; the prompt is empty")
-    source = predictions(model, len(ids))
-    next(source)
-    new = ids
+    reader, new = Reader(model, len(ids)), ids
     while True:
-        drawn = draw(source.send(new), temperature, top_k, top_p, min_p, rng)
+        drawn = draw(reader.read(new), temperature, top_k, top_p, min_p, rng)
         yield drawn
         new = drawn[:, None].astype(ids.dtype)
