@@ -101,15 +101,13 @@ def one_depth(depth, kind, rate, seed):
 def measure_depth_rates():
     """The loss at the end (mean of 25 steps, at most 3) of seed 100, for every rate."""
     found = {"rates": RATES, "depths": DEPTHS}
+
+    def at_the_end(depth, kind, rate):
+        loss = np.mean(one_depth(depth, kind, rate, 100)[0][-25:])
+        return float(np.nan_to_num(np.minimum(loss, 3), nan=3))
+
     for kind in PLACES:
-        found[kind] = [
-            [
-                float(np.nan_to_num(min(3, np.mean(one_depth(depth, kind, rate, 100)[0][-25:])), nan=3))
-                for rate in RATES
-            ]
-            for depth in DEPTHS
-        ]
-        print(kind, found[kind], flush=True)
+        found[kind] = [[at_the_end(depth, kind, rate) for rate in RATES] for depth in DEPTHS]
     return found
 
 
@@ -127,7 +125,6 @@ def measure_depth():
             loss[kind].append(curves.mean(axis=0).reshape(-1, 25).mean(axis=1).tolist())
             share[kind].append([right for _, right in runs])
             best[kind].append(rate)
-            print(kind, depth, rate, share[kind][-1], flush=True)
     return {"depths": DEPTHS, "rates": best, "loss": loss, "exact": share}
 
 
@@ -138,6 +135,7 @@ class Nothing(Module):
     """A branch that adds nothing."""
 
     def forward(self, x):
+        """Return zeros."""
         return x * 0
 
 
@@ -191,7 +189,6 @@ def measure_parts_rates():
         found[part] = {
             task: [one_part(part, task, rate, 100) for rate in PART_RATES] for task in TASKS
         }
-        print(part, found[part], flush=True)
     return found
 
 
@@ -205,5 +202,4 @@ def measure_parts():
         for task in TASKS:
             rate = tried["rates"][int(np.argmax(tried[part][task]))]
             found[part][task] = [one_part(part, task, rate, seed) for seed in range(SEEDS)]
-            print(part, task, rate, found[part][task], flush=True)
     return found
