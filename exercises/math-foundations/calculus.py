@@ -19,7 +19,17 @@ def _six_functions(x):
     ]
 
 
-@exercise("Six derivatives", difficulty=1, minutes=15, section="derivatives-and-the-chain-rule")
+@exercise(
+    "Six derivatives",
+    difficulty=1,
+    minutes=15,
+    section="derivatives-and-the-chain-rule",
+    counterpart="chainrule.math_foundations.calculus:jvp",
+    idea=(
+        "Name the outer and the inner function, or the two factors, before you differentiate. "
+        "Each expression needs one rule once."
+    ),
+)
 def six_derivatives(x):
     """Return an array of six numbers: the derivatives at the number x of
 
@@ -37,6 +47,11 @@ def six_derivatives(x):
             3 * (1 - np.tanh(3 * x) ** 2),
         ]
     )
+
+
+@six_derivatives.by_package
+def _(package, x):
+    return package(lambda t: np.stack(_six_functions(t)), x, 1.0)
 
 
 @six_derivatives.check
@@ -96,6 +111,11 @@ def forgets_the_inside_of_the_quotient(x):
     difficulty=2,
     minutes=15,
     section="three-gradients-worth-deriving",
+    because="regression appears in the package only inside of tests and examples",
+    idea=(
+        "Expand the loss at x + h and keep what is linear in h. Then write that part as a dot "
+        "product of something with h."
+    ),
 )
 def ridge_gradient(A, b, x, lam):
     """Return the gradient with respect to x of ‖Ax − b‖² + lam·‖x‖².
@@ -150,7 +170,17 @@ def residual_the_wrong_way_round(A, b, x, lam):
     return 2 * A.T @ (b - A @ x) + 2 * lam * x
 
 
-@exercise("The best step", difficulty=3, minutes=20, section="measuring-a-derivative")
+@exercise(
+    "The best step",
+    difficulty=3,
+    minutes=20,
+    section="measuring-a-derivative",
+    because="numerical_grad uses a fixed rule for its step, without the constant c",
+    idea=(
+        "The two terms pull h in opposite directions. At the best h the total no longer "
+        "changes: its derivative by h is zero."
+    ),
+)
 def best_step(eps, order, c):
     """Return the step h > 0 with the smallest total error c·h^order + eps/h.
 
@@ -220,6 +250,11 @@ def as_small_as_possible(eps, order, c):
     difficulty=3,
     minutes=30,
     section="exact-derivatives-without-a-formula-dual-numbers",
+    because="the package's Dual holds arrays and hooks into NumPy; it names its slope derivative",
+    idea=(
+        "Calculate with value + slope·ε as with a polynomial in ε, and drop every ε². What "
+        "stands in front of ε at the end is the new slope."
+    ),
 )
 class Pair:
     """Carry a derivative beside every value: the page's Pair, with division and tanh.
@@ -334,6 +369,12 @@ class ForgetsTheIncomingSlope(Pair.solution):
     difficulty=3,
     minutes=20,
     section="the-hessian-times-a-vector-without-the-hessian",
+    counterpart="chainrule.math_foundations.calculus:hvp",
+    idea=(
+        "The gradient at a point a little along v differs from the gradient at x by the Hessian "
+        "times that little step. Look from both sides, a fixed distance away whatever the "
+        "length of v."
+    ),
 )
 def hessian_times(grad_f, x, v):
     """Return H·v to a relative error of 1e-6, H being the Hessian at x of the function f.
@@ -435,6 +476,11 @@ def same_multiple_for_every_v(grad_f, x, v):
     difficulty=3,
     minutes=25,
     section="jacobians-for-understanding-backprop",
+    counterpart="chainrule.math_foundations.calculus:numerical_jacobian",
+    idea=(
+        "The map is a product: x times 1/length. Both factors depend on x, so the product rule "
+        "gives two terms, a multiple of the identity and an outer product."
+    ),
 )
 def unit_jacobian(x):
     """Return the Jacobian at x, of shape (n, n), of the map that divides x by its length.
@@ -444,6 +490,11 @@ def unit_jacobian(x):
     length = np.sqrt(x @ x)
     unit = x / length
     return (np.eye(x.size) - np.outer(unit, unit)) / length
+
+
+@unit_jacobian.by_package
+def _(package, x):
+    return package(lambda p: p / np.sqrt(p @ p), x, scheme="complex")
 
 
 @unit_jacobian.check

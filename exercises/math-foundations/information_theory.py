@@ -15,7 +15,17 @@ def _bits(p):
     return float(-np.sum(p[happens] * np.log2(p[happens])))
 
 
-@exercise("Four entropies", difficulty=1, minutes=15, section="mutual-information")
+@exercise(
+    "Four entropies",
+    difficulty=1,
+    minutes=15,
+    section="mutual-information",
+    counterpart="chainrule.math_foundations.information_theory:entropy",
+    idea=(
+        "Sum the table over one variable to get the distribution of the other. What is unknown "
+        "of Y once X is known is what both hold together minus what X holds."
+    ),
+)
 def four_entropies(joint):
     """Return an array of four entropies in bits: H(X), H(Y), H(X, Y) and H(Y | X).
 
@@ -25,6 +35,13 @@ def four_entropies(joint):
     rows, columns = joint.sum(axis=1), joint.sum(axis=0)
     both = _bits(joint.ravel())
     return np.array([_bits(rows), _bits(columns), both, both - _bits(rows)])
+
+
+@four_entropies.by_package
+def _(package, joint):
+    tables = joint.sum(axis=1), joint.sum(axis=0), joint
+    x, y, both = (package(p, base=2) for p in tables)
+    return np.array([x, y, both, both - x])
 
 
 @four_entropies.check
@@ -93,6 +110,11 @@ def zero_times_infinity(joint):
     difficulty=2,
     minutes=15,
     section="cross-entropy-and-kl-divergence",
+    counterpart="chainrule.math_foundations.information_theory:kl",
+    idea=(
+        "The waste of one symbol is the difference of two surprises, weighted by how often the "
+        "symbol comes. Symbols that never come take no part."
+    ),
 )
 def wasted_bits(p, q):
     """Return KL(p‖q) in bits: what coding symbols from p with a code made for q wastes.
@@ -103,6 +125,16 @@ def wasted_bits(p, q):
     happens = p > 0
     with np.errstate(divide="ignore"):
         return float(np.sum(p[happens] * (np.log2(p[happens]) - np.log2(q[happens]))))
+
+
+@wasted_bits.by_package
+def _(package, p, q):
+    return package(p, q, base=2)
+
+
+@wasted_bits.in_package
+def _(mine, p, q, base=np.e):
+    return mine(p, q) / np.log2(base)
 
 
 @wasted_bits.check
@@ -169,7 +201,20 @@ def wasted_nats(p, q):
     return wasted_bits(p, q) * np.log(2)
 
 
-@exercise("Huffman's lengths", difficulty=3, minutes=25, section="a-code-that-reaches-it")
+@exercise(
+    "Huffman's lengths",
+    difficulty=3,
+    minutes=25,
+    section="a-code-that-reaches-it",
+    because=(
+        "among codes of equal mean length huffman may choose another; the checks compare mean "
+        "lengths with it"
+    ),
+    idea=(
+        "Join the two least likely groups into one, again and again. Each time, all symbols "
+        "inside of the two groups get one bit longer."
+    ),
+)
 def huffman_lengths(p):
     """Return the codeword lengths of an optimal prefix code, as an integer array of shape (n,).
 
@@ -261,6 +306,11 @@ def equal_lengths(p):
     difficulty=3,
     minutes=20,
     section="estimates-are-biased-upwards",
+    counterpart="chainrule.math_foundations.information_theory:mutual_information",
+    idea=(
+        "Information is H(X) + H(Y) − H(X, Y). Each entropy estimated from n counts is too low "
+        "by its number of values minus one, over 2n. Add the three corrections up."
+    ),
 )
 def corrected_information(counts):
     """Return an estimate of the mutual information in nats, its first-order bias removed.
@@ -271,6 +321,12 @@ def corrected_information(counts):
     a, b = counts.shape
     n = counts.sum()
     return mutual_information(counts / n) - (a - 1) * (b - 1) / (2 * float(n))
+
+
+@corrected_information.by_package
+def _(package, counts):
+    degrees = (counts.shape[0] - 1) * (counts.shape[1] - 1)
+    return package(counts / counts.sum()) - degrees / (2 * float(counts.sum()))
 
 
 @corrected_information.check
@@ -339,6 +395,12 @@ def forgets_the_half(counts):
     difficulty=4,
     minutes=35,
     section="arithmetic-coding-a-language-model-is-a-compressor",
+    because="arithmetic_encode works with whole numbers of 32 bits and so returns other bits",
+    idea=(
+        "Narrow the interval symbol by symbol. Then look for the shortest strip of the form "
+        "m/2ᵏ to (m + 1)/2ᵏ that lies inside of it with both ends: k bits that write the number "
+        "m."
+    ),
 )
 def encode(symbols, shares):
     """Return the message as a string of 0 and 1, less than two bits longer than −log₂ of its
@@ -463,7 +525,17 @@ def loses_leading_zeros(symbols, shares):
     return encode(symbols, shares).lstrip("0")
 
 
-@exercise("A quieter estimate", difficulty=3, minutes=20, section="estimating-kl-from-samples")
+@exercise(
+    "A quieter estimate",
+    difficulty=3,
+    minutes=20,
+    section="estimating-kl-from-samples",
+    counterpart="chainrule.math_foundations.information_theory:kl_estimators",
+    idea=(
+        "Add something to the log ratio that is 0 on average under p and cancels its "
+        "first-order part. The ratio q/p has the mean 1 under p."
+    ),
+)
 def quiet_kl(log_p, log_q):
     """Return one estimate of KL(p‖q) in nats for each sample: unbiased, and never negative.
 
@@ -472,6 +544,11 @@ def quiet_kl(log_p, log_q):
     """
     log_ratio = log_q - log_p
     return np.expm1(log_ratio) - log_ratio
+
+
+@quiet_kl.by_package
+def _(package, log_p, log_q):
+    return package(log_p, log_q)[2]
 
 
 @quiet_kl.check

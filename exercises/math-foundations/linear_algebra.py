@@ -17,7 +17,17 @@ EXAMPLE = np.array([[4.0, 2.0], [1.0, 3.0]])
 # --- 1 -------------------------------------------------------------------------------------
 
 
-@exercise("Eight shapes, eight strings", difficulty=1, minutes=15, section="a-page-of-shapes")
+@exercise(
+    "Eight shapes, eight strings",
+    difficulty=1,
+    minutes=15,
+    section="a-page-of-shapes",
+    because="it is a table of einsum strings, for which a package needs no function",
+    idea=(
+        "Give every axis a letter. A letter that is missing after the arrow is summed over, and "
+        "the letters after the arrow stand in the order in which you want the axes."
+    ),
+)
 def eight_einsums(u, v, A, X, W, K):
     """Return a dictionary with these eight entries, each made by one call of ``np.einsum``.
 
@@ -101,7 +111,17 @@ def pairs_columns_with_themselves(u, v, A, X, W, K):
 # --- 2 -------------------------------------------------------------------------------------
 
 
-@exercise("The part along v", difficulty=1, minutes=10, section="projection-and-gramschmidt")
+@exercise(
+    "The part along v",
+    difficulty=1,
+    minutes=10,
+    section="projection-and-gramschmidt",
+    because="gram_schmidt projects onto all earlier columns at once, never onto one line",
+    idea=(
+        "The answer is a multiple of v. Which multiple leaves a rest that is orthogonal to v? "
+        "Write that down as an equation in one unknown."
+    ),
+)
 def projection(u, v):
     """Return the projection of the vector u onto the line of the vector v.
 
@@ -186,6 +206,11 @@ def divides_zero_by_zero(u, v):
     difficulty=3,
     minutes=25,
     section="eigenvalues-and-eigenvectors--pca-intuition",
+    because="power_iteration returns where the iteration ends, not the error of each step",
+    idea=(
+        "Split the unit vector into its part along target and a rest. The distance to the line "
+        "is the length of the rest."
+    ),
 )
 def power_iteration_errors(A, start, target, steps):
     """Run power iteration and return its error after each step, an array of length ``steps``.
@@ -310,7 +335,14 @@ def measures_before_moving(A, start, target, steps):
 
 
 @exercise(
-    "The best matrix of rank k", difficulty=2, minutes=15, section="the-best-matrix-of-rank-k"
+    "The best matrix of rank k",
+    difficulty=2,
+    minutes=15,
+    section="the-best-matrix-of-rank-k",
+    counterpart="chainrule.math_foundations.linear_algebra:low_rank",
+    idea=(
+        "The SVD writes A as a sum of rank-one pieces, the largest first. Keep the first k of them."
+    ),
 )
 def best_rank_k(A, k):
     """Return the matrix of rank at most k that is nearest to A in the Frobenius norm.
@@ -387,6 +419,11 @@ def forgets_the_singular_values(A, k):
     difficulty=2,
     minutes=15,
     section="the-direction-in-which-data-vary-most",
+    counterpart="chainrule.math_foundations.linear_algebra:pca",
+    idea=(
+        "The variance along a component is the square of a singular value of the centred data. "
+        "Add up the largest first, as shares of the whole, until you have enough."
+    ),
 )
 def components_needed(X, part):
     """Return the smallest k for which k principal components hold ``part`` of the variance or more.
@@ -396,6 +433,12 @@ def components_needed(X, part):
     variances = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2
     share = np.cumsum(variances) / variances.sum()
     return int(np.argmax(share >= part)) + 1
+
+
+@components_needed.by_package
+def _(package, X, part):
+    share = np.cumsum(package(X, min(X.shape))[1])
+    return int(np.searchsorted(share, min(part, 1 - 1e-12) * share[-1])) + 1
 
 
 @components_needed.check
@@ -470,6 +513,12 @@ def counts_from_zero(X, part):
     difficulty=4,
     minutes=30,
     section="the-best-matrix-of-rank-k",
+    because="randomized_svd draws its probes itself and returns factors",
+    idea=(
+        "All columns of the result lie in one subspace, and the nearest point of a subspace is "
+        "the projection. So project each column of A, and take care that the basis spans no "
+        "more than the images do."
+    ),
 )
 def challenger(A, probes):
     """Return the matrix nearest to A whose columns all lie in the span of the probes' images.

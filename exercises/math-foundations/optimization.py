@@ -10,7 +10,18 @@ from chainrule.math_foundations.calculus import hvp
 from chainrule.math_foundations.optimization import heavy_ball, quadratic, rosenbrock, sgd, steps_to
 
 
-@exercise("The largest stable rate", difficulty=2, minutes=15, section="gradient-descent-variants")
+@exercise(
+    "The largest stable rate",
+    difficulty=2,
+    minutes=15,
+    section="gradient-descent-variants",
+    because="optimal_rates gives the best rates, and takes curvatures instead of a matrix",
+    idea=(
+        "The gradient sees only the symmetric part of A. Along an eigenvector each step "
+        "multiplies the error by one number; at which rate does the first of them leave the "
+        "interval from −1 to 1?"
+    ),
+)
 def largest_stable_rate(A):
     """Return the border of the learning rate for f(x) = ½·xᵀAx.
 
@@ -86,7 +97,17 @@ def from_the_diagonal(A):
     return 2 / np.diag(A).max()
 
 
-@exercise("Steps, predicted", difficulty=2, minutes=15, section="how-fast")
+@exercise(
+    "Steps, predicted",
+    difficulty=2,
+    minutes=15,
+    section="how-fast",
+    because="steps_to counts the steps of a path that was run, and predicts nothing",
+    idea=(
+        "Along a curvature λ a step multiplies the distance by 1 − η·λ. The slowest of all "
+        "directions decides, and it is one of the two ends."
+    ),
+)
 def steps_needed(mu, L, lr, tolerance):
     """Return after how many steps of gradient descent the distance to the minimum is sure to have
     shrunk to tolerance times what it was, for curvatures between mu and L; np.inf if that is
@@ -157,13 +178,29 @@ def overlooks_divergence(mu, L, lr, tolerance):
     return np.ceil(np.log(tolerance) / np.log(factor))
 
 
-@exercise("Tune the ball", difficulty=2, minutes=15, section="momentum-and-acceleration")
+@exercise(
+    "Tune the ball",
+    difficulty=2,
+    minutes=15,
+    section="momentum-and-acceleration",
+    counterpart="chainrule.math_foundations.optimization:optimal_rates",
+    idea=(
+        "With the right settings all curvatures shrink by the same factor. It depends on the "
+        "square roots of the two curvatures, and the momentum is the square of the factor."
+    ),
+)
 def best_ball(mu, L):
     """Return (lr, momentum), the settings of the heavy ball with the best factor for all
     curvatures from mu to L.
     """
     root = (np.sqrt(L) - np.sqrt(mu)) / (np.sqrt(L) + np.sqrt(mu))
     return 4 / (np.sqrt(L) + np.sqrt(mu)) ** 2, root**2
+
+
+@best_ball.by_package
+def _(package, mu, L):
+    rates = package(mu, L)
+    return rates.heavy_ball_lr, rates.heavy_ball_momentum
 
 
 @best_ball.check
@@ -213,7 +250,15 @@ def keeps_the_rate_of_gradient_descent(mu, L):
 
 
 @exercise(
-    "Time to leave a saddle", difficulty=3, minutes=25, section="saddle-points-in-high-dimensions"
+    "Time to leave a saddle",
+    difficulty=3,
+    minutes=25,
+    section="saddle-points-in-high-dimensions",
+    because="it is an experiment on the package's saddle, with no function behind it",
+    idea=(
+        "Along y a step of gradient descent multiplies by a number above 1, so count how often "
+        "until 1 is reached. Plot the counts against the natural logarithm of 1/ε."
+    ),
 )
 def escape_slope(lr, offsets):
     """Return how many more steps it takes to leave the saddle ½(x² − y²) for each unit by which
@@ -274,7 +319,17 @@ def as_if_continuous(lr, offsets):
     return 1 / lr
 
 
-@exercise("A rate for a floor", difficulty=3, minutes=20, section="the-noise-floor")
+@exercise(
+    "A rate for a floor",
+    difficulty=3,
+    minutes=20,
+    section="the-noise-floor",
+    counterpart="chainrule.math_foundations.optimization:sgd_noise_floor",
+    idea=(
+        "Take the page's floor, put the variance of a mean of batch draws in the place of σ², "
+        "and solve for the rate: it stands in two places."
+    ),
+)
 def rate_for_floor(floor, sigma, L, batch):
     """Return the learning rate at which SGD on f(x) = ½·L·x² settles at a mean value f = floor.
 
@@ -283,6 +338,18 @@ def rate_for_floor(floor, sigma, L, batch):
     """
     variance = sigma**2 / batch
     return 4 * floor / (variance + 2 * floor * L)
+
+
+@rate_for_floor.by_package
+def _(package, floor, sigma, L, batch):
+    low, high = 0.0, 2 / L
+    for _ in range(100):
+        rate = (low + high) / 2
+        if package(rate, sigma / np.sqrt(batch), L) < floor:
+            low = rate
+        else:
+            high = rate
+    return rate
 
 
 @rate_for_floor.check
@@ -349,6 +416,13 @@ def floor_taken_for_the_variance(floor, sigma, L, batch):
     minutes=30,
     section="training-at-the-edge-of-stability",
     seconds=30,
+    alike=1e-2,
+    counterpart="chainrule.math_foundations.optimization:top_hessian_eigenvalue",
+    idea=(
+        "First walk to the end of the run. There, multiply a vector by the Hessian again and "
+        "again; the Hessian times a short step is the difference of two gradients. At the end "
+        "the vector's quotient keeps the sign."
+    ),
 )
 def sharpness_after(grad, w, lr, steps):
     """Return the Hessian eigenvalue of largest size where gradient descent from w ends.
@@ -366,6 +440,13 @@ def sharpness_after(grad, w, lr, steps):
         value = v @ Hv
         v = Hv
     return value
+
+
+@sharpness_after.by_package
+def _(package, grad, w, lr, steps):
+    for _ in range(steps):
+        w = w - lr * grad(w)
+    return np.float64(package(grad, w, 100, np.random.default_rng(0))[0])
 
 
 def _fit(X, T):

@@ -14,6 +14,11 @@ from chainrule.math_foundations.probability import softmax
     difficulty=1,
     minutes=10,
     section="conditional-probability-and-bayes-theorem",
+    counterpart="chainrule.math_foundations.probability:bayes_posterior",
+    idea=(
+        "Imagine a town. Count the sick who test positive every time, and the healthy who do. "
+        "What share of all of these are sick?"
+    ),
 )
 def posterior_after(tests, prevalence, sensitivity, specificity):
     """Return the probability that a person is sick after this many tests, all of them positive.
@@ -25,6 +30,12 @@ def posterior_after(tests, prevalence, sensitivity, specificity):
     sick = prevalence * sensitivity**tests
     healthy = (1 - prevalence) * (1 - specificity) ** tests
     return sick / (sick + healthy)
+
+
+@posterior_after.by_package
+def _(package, tests, prevalence, sensitivity, specificity):
+    likelihood = np.array([sensitivity**tests, (1 - specificity) ** tests])
+    return package(np.array([prevalence, 1 - prevalence]), likelihood)[0]
 
 
 @posterior_after.check
@@ -98,6 +109,12 @@ def counts_one_test(tests, prevalence, sensitivity, specificity):
     difficulty=2,
     minutes=15,
     section="softmax-as-probability-distribution",
+    counterpart="chainrule.math_foundations.probability:logsumexp",
+    idea=(
+        "A factor that all terms share can be taken out of the sum, and leaves the logarithm as "
+        "a summand. Choose the factor so that the largest exponential becomes 1, in each row by "
+        "itself."
+    ),
 )
 def log_sum_exp(x):
     """Return log Σ exp(x) along the last axis, finite and precise for entries from −1,000 to 1,000.
@@ -106,6 +123,17 @@ def log_sum_exp(x):
     """
     top = x.max(axis=-1, keepdims=True)
     return top[..., 0] + np.log(np.exp(x - top).sum(axis=-1))
+
+
+@log_sum_exp.by_package
+def _(package, x):
+    return package(x)
+
+
+@log_sum_exp.in_package
+def _(mine, x, axis=-1, keepdims=False):
+    result = mine(np.moveaxis(x, axis, -1))
+    return np.expand_dims(result, axis) if keepdims else result
 
 
 @log_sum_exp.check
@@ -162,6 +190,11 @@ def one_maximum_for_all_rows(x):
     difficulty=2,
     minutes=20,
     section="the-derivative",
+    counterpart="chainrule.training.loss_functions:_cross_entropy",
+    idea=(
+        "For one example the gradient is the predicted distribution minus the wanted one. The "
+        "mean over the batch shares a factor out among the rows."
+    ),
 )
 def nll_gradient(logits, targets):
     """Return the gradient for the logits of a batch's mean negative log-likelihood.
@@ -172,6 +205,22 @@ def nll_gradient(logits, targets):
     p = softmax(logits)
     p[np.arange(len(targets)), targets] -= 1
     return p / len(targets)
+
+
+@nll_gradient.by_package
+def _(package, logits, targets):
+    rows, classes = np.ones(len(logits)), np.ones(logits.shape[1])
+    _, vjp = package(
+        logits,
+        ids=targets,
+        share=rows,
+        counted=rows,
+        smoothing=0.0,
+        weights=classes,
+        z_loss=0.0,
+        divisor=len(rows),
+    )
+    return vjp(rows)[0]
 
 
 def _mean_nll(logits, targets):
@@ -244,6 +293,11 @@ def forgets_the_target(logits, targets):
     difficulty=3,
     minutes=20,
     section="sampling-by-noise-the-gumbel-max-trick",
+    because="gumbel_max_sample draws its noise by rng.gumbel, so equal generators give other draws",
+    idea=(
+        "Gumbel noise is what remains of a uniform number after two logarithms, each with its "
+        "minus. Every draw needs fresh noise for every class."
+    ),
 )
 def sample_by_noise(logits, n, rng):
     """Return n independent draws from softmax(logits), by the Gumbel-max trick.
@@ -333,6 +387,12 @@ def one_noise_for_all_draws(logits, n, rng):
     difficulty=4,
     minutes=30,
     section="the-gradient-of-an-expectation",
+    counterpart="chainrule.math_foundations.probability:score_function_grad",
+    idea=(
+        "Weight the slope of each sample's log density by how much better than the mean its "
+        "value is. The average of these products is the estimate, and their spread tells its "
+        "error."
+    ),
 )
 def score_gradient(values, samples, mu):
     """Return (estimate, standard_error) of the derivative in mu of E[f(x)], for x normal (mu, 1).
@@ -346,6 +406,11 @@ def score_gradient(values, samples, mu):
     """
     terms = (values - values.mean()) * (samples - mu)
     return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
+
+
+@score_gradient.by_package
+def _(package, values, samples, mu):
+    return package(lambda x: x - mu, lambda x: values, samples, values.mean())
 
 
 @score_gradient.check
@@ -419,6 +484,12 @@ def log_density_for_score(values, samples, mu):
     difficulty=3,
     minutes=25,
     section="importance-sampling",
+    counterpart="chainrule.math_foundations.probability:importance_weights",
+    idea=(
+        "Multiplying all weights by one number changes nothing, so subtract the largest "
+        "logarithm before you exponentiate. Then compare the square of the sum with the sum of "
+        "the squares."
+    ),
 )
 def effective_share(log_p, log_q):
     """Return the effective sample size of importance weights as a share of the sample, in (0, 1].
@@ -430,6 +501,11 @@ def effective_share(log_p, log_q):
     """
     w = np.exp(log_p - log_q - np.max(log_p - log_q))
     return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.by_package
+def _(package, log_p, log_q):
+    return package(lambda x: log_p, lambda x: log_q, log_p)[1] / len(log_p)
 
 
 @effective_share.check

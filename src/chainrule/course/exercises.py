@@ -162,6 +162,7 @@ class Exercise:
     reread: str = ""
     mutates: bool = False
     seconds: float = 10
+    alike: float = 1e-6
 
     def __post_init__(self) -> None:
         self.name = self.solution.__name__
@@ -339,7 +340,9 @@ def _alike(
             if name not in attempts:
                 attempts[name] = run_check(exercise, answer, name)
             trace = attempts[name].trace
-            known = [m for m in known if same(_trace(exercise, m, name), trace, rtol=1e-6)]
+            known = [
+                m for m in known if same(_trace(exercise, m, name), trace, rtol=exercise.alike)
+            ]
     return known
 
 
@@ -646,7 +649,7 @@ def _disagreements(item: Exercise) -> Iterator[str]:
             for name in item.checks:
                 ours = run_check(item, item.solution, name)
                 theirs = run_check(item, answer, name)
-                if not same(ours.trace, theirs.trace, rtol=1e-6):
+                if not same(ours.trace, theirs.trace, rtol=item.alike):
                     said = theirs.message or f"returned {show(theirs.trace)}"
                     yield f"{label} answers the check '{name}' differently: {said}"
                     break
