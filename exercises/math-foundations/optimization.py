@@ -84,10 +84,28 @@ def by_the_flattest(A):
 
 
 @largest_stable_rate.mistake(
-    "Right if A is symmetric. If not, what is the gradient of ½·xᵀAx, and what is its Jacobian?"
+    "Right if A is symmetric. If not, what is the gradient of ½·xᵀAx, and what is its Jacobian?",
+    values=(np.linalg.eigvals, np.linalg.eigvalsh),
 )
-def of_the_matrix_as_given(A):
-    return 2 / np.linalg.eigvals(A).real.max()
+def of_the_matrix_as_given(A, values):
+    return 2 / values(A).real.max()
+
+
+@largest_stable_rate.mistake(
+    "Singular values of A are not the curvatures: they belong to AᵀA. Which symmetric matrix gives "
+    "the same xᵀAx as A?"
+)
+def by_singular_values(A):
+    return 2 / np.linalg.norm(A, 2)
+
+
+@largest_stable_rate.mistake(
+    "At your rate the steepest and the flattest direction shrink alike: it is the fastest rate. "
+    "How much larger may it be before something grows?"
+)
+def the_fastest_rate(A):
+    curvatures = np.linalg.eigvalsh((A + A.T) / 2)
+    return 2 / (curvatures[0] + curvatures[-1])
 
 
 @largest_stable_rate.mistake(
@@ -152,12 +170,36 @@ def within_two_percent_of_a_run(answer, rng):
 
 @steps_needed.mistake(
     "At a small rate the flattest direction is the slowest. Close to the border another one is. "
-    "Which, and what is its factor?"
+    "Which, and what is its factor?",
+    border=(2.0, np.inf),
 )
-def only_the_flattest(mu, L, lr, tolerance):
-    if lr * L >= 2:
+def only_the_flattest(mu, L, lr, tolerance, border):
+    if lr * L >= border:
         return np.inf
     return np.ceil(np.log(tolerance) / np.log(abs(1 - lr * mu)))
+
+
+@steps_needed.mistake(
+    "Nobody takes a fraction of a step. After how many whole ones is the goal reached for sure?"
+)
+def not_rounded(mu, L, lr, tolerance):
+    factor = max(abs(1 - lr * mu), abs(1 - lr * L))
+    return np.log(tolerance) / np.log(factor) if factor < 1 else np.inf
+
+
+@steps_needed.mistake(
+    "Your answer is for the best learning rate, whatever lr is. Where does lr enter?"
+)
+def at_the_best_rate(mu, L, lr, tolerance):
+    return np.ceil(np.log(tolerance) / np.log((L - mu) / (L + mu)))
+
+
+@steps_needed.mistake(
+    "You rounded down: after that many steps the distance is still a little too large."
+)
+def rounds_down(mu, L, lr, tolerance):
+    factor = max(abs(1 - lr * mu), abs(1 - lr * L))
+    return np.floor(np.log(tolerance) / np.log(factor)) if factor < 1 else np.inf
 
 
 @steps_needed.mistake(
@@ -235,10 +277,25 @@ def momentum_not_squared(mu, L):
 
 
 @best_ball.mistake(
-    "You have the factor of gradient descent, with κ. Which power of κ does momentum work with?"
+    "You have the factor of gradient descent, with κ. Which power of κ does momentum work with?",
+    both=(False, True),
 )
-def with_kappa_itself(mu, L):
-    return best_ball(mu, L)[0], ((L - mu) / (L + mu)) ** 2
+def with_kappa_itself(mu, L, both):
+    rate = 4 / (L + mu) ** 2 if both else best_ball(mu, L)[0]
+    return rate, ((L - mu) / (L + mu)) ** 2
+
+
+@best_ball.mistake("The pair is right, but in the other order: the learning rate comes first.")
+def momentum_first(mu, L):
+    return best_ball(mu, L)[::-1]
+
+
+@best_ball.mistake(
+    "Those are the settings of Nesterov's method, which asks for the slope further ahead. The "
+    "heavy ball takes longer steps."
+)
+def as_nesterov(mu, L):
+    return 1 / L, np.sqrt(best_ball(mu, L)[1])
 
 
 @best_ball.mistake(
@@ -313,10 +370,35 @@ def against_log_epsilon(lr, offsets):
 
 @escape_slope.mistake(
     "That is the time of a flow, which grows like exp(η·k). A step multiplies y by 1 + η; what is "
-    "the logarithm of that?"
+    "the logarithm of that?",
+    count=(False, True),
 )
-def as_if_continuous(lr, offsets):
-    return 1 / lr
+def as_if_continuous(lr, offsets, count):
+    return escape_slope(np.exp(lr) - 1, offsets) if count else 1 / lr
+
+
+@escape_slope.mistake(
+    "Your counts are set against 1/ε itself. It grows by factors of ten, and the counts by equal "
+    "amounts: of what do they go in proportion?"
+)
+def against_the_inverse(lr, offsets):
+    counts = [_steps_away(lr, eps) for eps in offsets]
+    return np.polyfit(1 / np.asarray(offsets), counts, 1)[0]
+
+
+@escape_slope.mistake(
+    "You have the logarithm for each step. Asked for are the steps for each unit of the logarithm."
+)
+def upside_down(lr, offsets):
+    counts = [_steps_away(lr, eps) for eps in offsets]
+    return np.polyfit(counts, np.log(1 / np.asarray(offsets)), 1)[0]
+
+
+def _steps_away(lr, eps):
+    y, steps = eps, 0
+    while abs(y) < 1:
+        y, steps = y + lr * y, steps + 1
+    return steps
 
 
 @exercise(
@@ -393,6 +475,13 @@ def forgets_the_batch(floor, sigma, L, batch):
 )
 def divides_the_deviation(floor, sigma, L, batch):
     return 4 * floor / ((sigma / batch) ** 2 + 2 * floor * L)
+
+
+@rate_for_floor.mistake(
+    "sigma is a standard deviation. Which power of it adds up when noise adds up?"
+)
+def deviation_for_the_variance(floor, sigma, L, batch):
+    return 4 * floor / (sigma / batch + 2 * floor * L)
 
 
 @rate_for_floor.mistake(
@@ -524,6 +613,12 @@ def along_the_gradient(grad, w, lr, steps):
         w = w - lr * grad(w)
     v = grad(w) / np.linalg.norm(grad(w))
     return v @ hvp(grad, w, v)
+
+
+@sharpness_after.mistake("Your run climbs, and so ends nowhere. Which way does the gradient point?")
+def climbs(grad, w, lr, steps):
+    with np.errstate(all="ignore"):
+        return sharpness_after(grad, w, -lr, steps)
 
 
 @sharpness_after.mistake(

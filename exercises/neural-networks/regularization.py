@@ -263,12 +263,13 @@ def inverted_dropout(x, p, kept_draws, training):
     return np.where(kept_draws >= p, x / (1 - p), 0.0)
 
 
-class _Drawn:
+class _Drawn(np.random.Generator):
     def __init__(self, draws):
+        super().__init__(np.random.PCG64())
         self.draws = draws
 
-    def random(self, shape, dtype):
-        return self.draws.reshape(shape)
+    def random(self, size, dtype):
+        return self.draws.reshape(size)
 
 
 @inverted_dropout.by_package

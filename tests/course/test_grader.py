@@ -131,7 +131,7 @@ def test_a_known_mistake_gets_its_hint_and_the_call(tmp_path):
     result = verdict_on_double(tmp_path, "return x ** 2")
     assert result.hint == "You squared it. What is twice 3?"
     assert result.check == "an array"
-    assert result.call.startswith("double([[")
+    assert result.call.startswith("double(array([[")
 
 
 def test_an_exception_shows_the_learners_lines_only(tmp_path):

@@ -76,6 +76,7 @@ import sys
 import types
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -611,12 +612,14 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
     if not item.checks:
         yield item.line, "has no checks"
         return
-    solved = judge(item, item.solution)
-    if not solved.passed:
-        yield item.line, f"its own solution fails the check '{solved.check}': {solved.message}"
+    verdict = judge(item, item.solution)
+    if not verdict.passed:
+        yield item.line, f"its own solution fails the check '{verdict.check}': {verdict.message}"
         return
+    solved = {}
     for name in item.checks:
         first, second = (run_check(item, item.solution, name) for _ in range(2))
+        solved[name] = first
         if not same(first.trace, second.trace, rtol=0.0):
             yield _line(item.checks[name]), f"check '{name}' differs between two runs: use only rng"
         if not first.trace:
@@ -633,6 +636,11 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
         verdict = judge(item, mistake.answer)
         if verdict.passed:
             yield mistake.line, f"the mistake {mistake.name} passes every check"
+        elif item.alike > 1e-6 and all(
+            same(_trace(item, mistake, name), solved[name].trace, rtol=item.alike)
+            for name in item.checks
+        ):
+            yield mistake.line, f"the mistake {mistake.name} is too like the solution to be told"
         elif verdict.mistake != mistake.name:
             alike = {m.name for m in _alike(item, mistake.answer, {})}
             if others := alike - {mistake.name}:
@@ -657,8 +665,41 @@ def _disagreements(item: Exercise) -> Iterator[str]:
         yield str(error)
 
 
+def measure(path: Path) -> Iterator[tuple[str, Blind, Verdict]]:
+    """What each answer of a blind set gets: ``right``, ``wrong``, ``missing`` or ``passes``."""
+    folder, name = path.resolve().parts[-2:]
+    items = {
+        item.name: item for item in load(path.resolve().parents[4] / "exercises" / folder / name)
+    }
+    for entry in load(path):
+        verdict = judge(items[entry.exercise], entry.answer)
+        told = "right" if verdict.mistake == entry.known else "wrong"
+        yield "passes" if verdict.passed else told if verdict.mistake else "missing", entry, verdict
+
+
+def measure_all(paths: list[Path]) -> int:
+    """Print the counts of each blind set and of all; 1 if a hint is wrong or an answer passes."""
+    total: Counter[str] = Counter()
+    for path in paths:
+        with warnings.catch_warnings(action="ignore"):
+            found = list(measure(path))
+        for kind, entry, verdict in found:
+            if kind != "right":
+                print(f"{path}:{entry.line}: {entry.exercise}: {entry.fault}")
+                print(f"    {kind}: {verdict.hint or verdict.message.splitlines()[0]}")
+        total += (counts := Counter(kind for kind, _, _ in found))
+        print(f"{path}: {dict(counts)}")
+    print(f"all: {dict(total)}")
+    return 1 if total["wrong"] + total["passes"] else 0
+
+
 def main(arguments: list[str]) -> int:
-    """Prove the files named on the command line; print what was proved or what is wrong."""
+    """Prove the files named on the command line; print what was proved or what is wrong.
+
+    ``--blind`` counts the hints that blind sets get instead.
+    """
+    if arguments[:1] == ["--blind"]:
+        return measure_all([Path(argument) for argument in arguments[1:]])
     as_json = arguments[:1] == ["--json"]
     failed = False
     for argument in arguments[as_json:]:
