@@ -295,6 +295,11 @@ def cosine_schedule(step, lr, warmup, total, final):
     return final + (lr - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
+@cosine_schedule.in_package
+def _(mine, step, lr, warmup, total, final=0.0):
+    return mine(step, lr, warmup, total, final)
+
+
 @cosine_schedule.check
 def ten_points(answer, rng):
     points = (0, 49, 99, 100, 325, 550, 775, 1000, 1001, 2000)
@@ -379,8 +384,10 @@ def _(package, gradients, limit):
 @clip_together.in_package
 def _(mine, params, max_norm, norm_type=2.0, error_if_nonfinite=False):
     gradients = [p.grad for p in params if p.grad is not None]
+    norm = math.sqrt(sum(float(np.sum(g**2)) for g in gradients))
     for g, clipped in zip(gradients, mine(gradients, max_norm), strict=True):
         g[...] = clipped
+    return norm
 
 
 @clip_together.check

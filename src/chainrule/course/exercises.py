@@ -1,67 +1,12 @@
-'''Exercises: the solution, the checks, and the mistakes that people really make.
+"""Exercises: the solution, the checks, and the mistakes that people really make.
 
-One file a document, ``exercises/<folder>/<name>.py``. The learner's stub is made from the
-solution's signature and docstring::
-
-    from __future__ import annotations
-
-    import numpy as np
-
-    from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
-
-    @exercise("Scaled scores", difficulty=2, minutes=10, section="why-divide-by-the-square-root")
-    def scaled_scores(query, key):
-        """Return every query-key score, scaled so that its variance does not grow with d_k."""
-        return query @ key.T / np.sqrt(query.shape[-1])
-
-    @scaled_scores.check
-    def small_example(answer, rng):
-        query, key = rng.normal(size=(3, 5)), rng.normal(size=(2, 5))
-        expect_close(answer(query, key), query @ key.T / np.sqrt(5), what="the scores")
-
-    @scaled_scores.check
-    def variance_stays_near_one(answer, rng):
-        scores = answer(rng.normal(size=(100, 64)), rng.normal(size=(100, 64)))
-        expect(0.8 < scores.var() < 1.2, f"the variance is {scores.var():.2f}, not near 1")
-
-    @scaled_scores.mistake("Your scores grow with d_k. Which factor is missing?")
-    def forgets_to_scale(query, key):
-        return query @ key.T
-
-``exercise(title, *, difficulty, minutes, section, mutates=False, seconds=10)``
-    marks the solution: a function or a class. ``difficulty`` is 1 to 5, ``section`` the anchor
-    of a heading in the document, ``seconds`` the limit for all checks together. A learner's
-    function that changes an argument fails by itself, unless ``mutates=True``. The decorated
-    name is an `Exercise`; calling it calls the solution, so a check may use it as a reference,
-    and one exercise may use another's solution (the learner then calls their own version).
-
-``@name.check``
-    a function of ``(answer, rng)``: ``answer`` is the learner's function or class, ``rng`` a
-    fresh ``numpy.random.Generator`` with a fixed seed. It fails by raising: use the helpers
-    below; plain ``assert condition, "message"`` works too. The checks run in the order in which
-    they stand and the first that fails is reported, so begin with a small example by hand.
-
-``@name.mistake("hint")``
-    a wrong solution with the same signature, and the hint for whoever makes it. For a class, a
-    class; it may inherit from the solution, whose methods should then build ``type(self)(…)``.
-    It must fail a check. A learner whose outputs on the checks' inputs equal the mistake's gets
-    its hint. The hint says what to look at; it never shows the code.
-
-``@given``
-    on a helper function or class: the learner's file gets it as it is.
-
-``expect(condition, message)``, ``expect_close(received, expected, rtol=, atol=, what="the …")``,
-``expect_equal(received, expected, what=)``, ``expect_shape(received, shape, what=)``,
-``expect_raises(ErrorType, function, *args, naming="word in its message")``
-    see `chainrule.course.expectations`. ``expect_close`` takes numbers, arrays, tuples, lists
-    and dictionaries, and finds out what is odd: None, a list, a transposed array, NaN, lost
-    fractions, a flipped sign, a constant factor.
-
-A stub also gets the imports that solutions use, except ``chainrule.course``. Private helpers
-(``_name``), checks, mistakes and bodies stay out. Prove a file from the checkout's root with::
+One file a document, ``exercises/<folder>/<name>.py``; CONTRIBUTING.md says how to write one. The
+learner's stub is made from the solution's signature and docstring. Prove a file, or count the
+hints that a blind set gets, from the checkout's root with::
 
     python -m chainrule.course.exercises exercises/math-foundations/linear_algebra.py
-'''
+    python -m chainrule.course.exercises --blind tests/exercises/blind/*/*.py
+"""
 
 from __future__ import annotations
 
@@ -255,8 +200,8 @@ def _line(definition: Any) -> int:
         return 1
 
 
-def load(path: Path) -> list[Exercise]:
-    """Execute an exercise file and return its exercises, in order.
+def load(path: Path) -> list[Any]:
+    """Execute an exercise file, or a blind set, and return what it registers, in order.
 
     Raises:
         ExerciseFileError: the file cannot be read or executed.
@@ -686,7 +631,7 @@ def measure_all(paths: list[Path]) -> int:
         for kind, entry, verdict in found:
             if kind != "right":
                 print(f"{path}:{entry.line}: {entry.exercise}: {entry.fault}")
-                print(f"    {kind}: {verdict.hint or verdict.message.splitlines()[0]}")
+                print(f"    {kind}: {(verdict.hint or verdict.message or kind).splitlines()[0]}")
         total += (counts := Counter(kind for kind, _, _ in found))
         print(f"{path}: {dict(counts)}")
     print(f"all: {dict(total)}")

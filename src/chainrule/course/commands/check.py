@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import typer
 from chainrule.course import grader, workbook
 from chainrule.course.cli import UsageError
 from chainrule.course.manifest import Course, Document, find_root, load_course
-from chainrule.course.paths import find_subject
+from chainrule.course.paths import find_subject, normal
 from chainrule.course.stubs import Entry, solution_source
 
 
@@ -59,23 +60,27 @@ def check(
 
 
 def to_check(course: Course, words: str) -> tuple[Document | None, str]:
-    """The document that these words name, or the exercise: its document and its name.
+    """The document that these words name, or an exercise: its document and its name.
+
+    An exercise of exactly this name comes before a mere concept of a document.
 
     Raises:
         UsageError: they name neither.
     """
     if not words:
         return None, ""
+    subject = None
+    with contextlib.suppress(UsageError):
+        document, entry = workbook.find_exercise(course, words)
+        subject = document, entry.name
+        if normal(words) in (normal(entry.name), normal(entry.title)):
+            return subject
     try:
         return find_subject(course, words).document, ""
     except UsageError:
-        try:
-            document, entry = workbook.find_exercise(course, words)
-        except UsageError:
-            document = None
-        if document is None:
-            raise
-        return document, entry.name
+        if subject:
+            return subject
+        raise
 
 
 def to_grade(course: Course, chosen: Document | None) -> list[Document]:
