@@ -179,9 +179,17 @@ def not_negative(answer, rng):
         )
 
 
-@wasted_bits.mistake("Right for the other direction. Which distribution do the symbols come from?")
-def the_other_direction(p, q):
-    return wasted_bits(q, p)
+def _naively(p, q):
+    with np.errstate(all="ignore"):
+        return float(np.sum(p * np.log2(p / q)))
+
+
+@wasted_bits.mistake(
+    "Right for the other direction. Which distribution do the symbols come from?",
+    waste=(wasted_bits.solution, _naively),
+)
+def the_other_direction(p, q, waste):
+    return waste(q, p)
 
 
 @wasted_bits.mistake(
@@ -215,9 +223,11 @@ def gives_nan(p, q):
     return float(np.sum(p * np.log2(p / q)))
 
 
-@wasted_bits.mistake("You are off by the factor ln 2. Bits or nats?")
-def wasted_nats(p, q):
-    return wasted_bits(p, q) * np.log(2)
+@wasted_bits.mistake(
+    "You are off by the factor ln 2. Bits or nats?", waste=(wasted_bits.solution, _naively)
+)
+def wasted_nats(p, q, waste):
+    return waste(p, q) * np.log(2)
 
 
 @exercise(

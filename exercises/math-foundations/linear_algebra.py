@@ -175,43 +175,48 @@ def refuses_the_zero_vector(answer, rng):
     expect_raises(ValueError, answer, np.ones(3), np.zeros(3))
 
 
+def _refuse_zero(v, refuses):
+    if refuses and not np.any(v):
+        raise ValueError("zero vector")
+
+
 @projection.mistake(
     "Your result grows when v gets longer, but the line of v stays the same. How often does the"
-    " length of v enter the formula, and how often did you divide by it?"
+    " length of v enter the formula, and how often did you divide by it?",
+    refuses=(True, False),
 )
-def divides_by_the_length_once(u, v):
-    if not np.any(v):
-        raise ValueError("zero vector")
+def divides_by_the_length_once(u, v, refuses):
+    _refuse_zero(v, refuses)
     return (u @ v) / np.linalg.norm(v) * v
 
 
 @projection.mistake(
     "Your result is right only if v has length 1. Take v twice as long: the line is the same, and "
-    "your result four times as long."
+    "your result four times as long.",
+    refuses=(True, False),
 )
-def takes_v_for_a_unit_vector(u, v):
-    if not np.any(v):
-        raise ValueError("zero vector")
+def takes_v_for_a_unit_vector(u, v, refuses):
+    _refuse_zero(v, refuses)
     return (u @ v) * v
 
 
 @projection.mistake(
     "Your result points along u. The projection of u onto v lies on the line of v: which vector"
-    " gets scaled, and which is only measured?"
+    " gets scaled, and which is only measured?",
+    refuses=(True, False),
 )
-def projects_v_onto_u(u, v):
-    if not np.any(v):
-        raise ValueError("zero vector")
+def projects_v_onto_u(u, v, refuses):
+    _refuse_zero(v, refuses)
     return (u @ v) / (u @ u) * u
 
 
 @projection.mistake(
     "You return how far along v the projection lies, in lengths of v. The projection itself is a"
-    " vector of the same shape as u."
+    " vector of the same shape as u.",
+    refuses=(True, False),
 )
-def returns_the_coefficient(u, v):
-    if not np.any(v):
-        raise ValueError("zero vector")
+def returns_the_coefficient(u, v, refuses):
+    _refuse_zero(v, refuses)
     return (u @ v) / (v @ v)
 
 

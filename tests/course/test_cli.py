@@ -128,11 +128,11 @@ def test_one_exercise_is_graded_replayed_and_compared(chainrule, small):
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.stdout == "(2.7,) {}\n"
     _, output, _ = chainrule("check", "Twice in lengths")
-    assert "Stuck? chainrule hint twice." in output
+    assert "Stuck? chainrule hint twice\n" in output
     assert "chainrule check twice --replay" in output
     status, output, _ = chainrule("check", "--solution", "twice", "--anyway", "--compare")
     assert (status, "share no variable names" in output) == (0, True)
-    small.edit("course.toml", 'concepts = [', 'concepts = ["twice", ')
+    small.edit("course.toml", "concepts = [", 'concepts = ["twice", ')
     assert "replay_twice" in chainrule("check", "twice", "--replay")[1]
     status, _, errors = chainrule("check", "nothing")
     assert (status, errors.count("\n")) == (2, 1)

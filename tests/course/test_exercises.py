@@ -628,9 +628,10 @@ def test_survey_and_load_agree(sample):
         assert [name for name, *_ in entry.mistakes] == [mistake.name for mistake in item.mistakes]
 
 
-def test_the_docstrings_example_is_true(tmp_path):
-    lines = module.__doc__.split("::\n")[1].split("\n``exercise(")[0]
+def test_the_example_for_authors_is_true(tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("## Write an exercise")[1]
     path = tmp_path / "example.py"
-    path.write_text("\n".join(line.removeprefix("    ") for line in lines.splitlines()))
+    names = "import numpy as np\nfrom chainrule.course.exercises import exercise, expect_close\n"
+    path.write_text(names + text.split("```python\n")[1].split("```")[0])
     assert prove(path) == []
     assert [item.name for item in load(path)] == ["scaled_scores"]

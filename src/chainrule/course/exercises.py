@@ -324,6 +324,7 @@ def _trace(exercise: Exercise, mistake: Mistake, check: str) -> list[Any]:
 def run_check(
     exercise: Exercise, answer: Callable[..., Any], check: str, watch: Watch | None = None
 ) -> Attempt:
+    """Run one check against an answer, with all chance seeded, and keep what the answer returns."""
     seed = zlib.crc32(f"{exercise.name}/{check}".encode())
     np.random.seed(seed)  # noqa: NPY002 - a learner who uses the global state gets one verdict
     random.seed(seed)

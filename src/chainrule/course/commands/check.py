@@ -133,7 +133,7 @@ def grade_document(
         elif result.name:
             failed.append(result.name)
     if untouched:
-        typer.secho(f"  · {'; '.join(untouched)}: not started yet", fg="bright_black")
+        typer.secho(wrapped(f"· {'; '.join(untouched)}: not started yet", 2), fg="bright_black")
     if failed and replay:
         print(f"""
   Two lines for the end of your file, or for python -i in its folder:
@@ -141,11 +141,16 @@ def grade_document(
       from replay_{only} import args, kwargs
       {only}(*args, **kwargs)""")
     elif failed:
-        print(f"\n  Stuck? chainrule hint {failed[0]}. The failing call again, with your debugger:")
-        print(f"  chainrule check {failed[0]} --replay")
+        print(f"\n  Stuck? chainrule hint {failed[0]}")
+        print(f"  To debug the call that fails: chainrule check {failed[0]} --replay")
     still = [entry for entry in entries.values() if entry.name not in passed]
     typer.echo(f"\n  {len(passed)} of {len(entries)} pass. {next_step(course, document, still)}\n")
     return not still
+
+
+def wrapped(text: str, indent: int) -> str:
+    """Text in lines of at most 88 characters."""
+    return textwrap.indent(textwrap.fill(text, 88 - indent), " " * indent)
 
 
 def show_waiting(name: str, seconds: float) -> None:
@@ -163,9 +168,7 @@ def show_result(result: grader.Result, entry: Entry | None) -> None:
     if result.verdict != "printed":
         typer.secho(f"  {mark} {label}", fg=colour)
     if result.hint:
-        typer.echo(
-            textwrap.fill(result.hint, 88, initial_indent="      ", subsequent_indent="      ")
-        )
+        typer.echo(wrapped(result.hint, 6))
     elif result.message:
         typer.echo(textwrap.indent(result.message, "      "))
     if result.call:
