@@ -380,7 +380,7 @@ class LosesB(Pair):
         (1, 2, "1 too small."),
         (4.0, 2, "2 too large."),
         (np.array([2, 6]), np.array([1, 3]), "the values differ."),
-        (np.matrix([[1.0, 2.0]]), np.array([1.0, 2.0]), "a np.matrix, which always has two axes"),
+        (GRID[:1].view(np.matrix), GRID[0], "a np.matrix, which always has two axes"),
         ("0" * 90 + "1", "0" * 91, "from position 90 on, expected '0', received '1'"),
         ((3,), (4,), "1 too small"),
         (-2.0, 2.0, "the sign is flipped."),

@@ -267,7 +267,7 @@ def of_three(answer, rng):
         ("total = 0.0\n    for value in x:\n        total = total - value\n    return total / 3",
          "line 4: total is -1; in the solution total is 1"),
         ("total = x.sum()\n    return total", "share have the same values"),
-        ("s = x.sum()\n    return s", "share no variable names"),
+        ("s = x.sum()\n    return s", "share no variables"),
         ("total = 0.0\n    for value in x:\n        total = value\n    raise KeyError",
          "line 4: total is 2; in the solution total is 3"),
     ],

@@ -115,6 +115,9 @@ def grade_document(
     clock = f"{datetime.datetime.now():  %H:%M:%S}" if fresh else ""
     typer.secho(f"{document.title}  ({answers.relative_to(course.root)}){clock}", bold=True)
     passed, failed, untouched = set(), [], []
+    kept = answers.with_name(f"replay_{only}.py")
+    if replay:
+        kept.unlink(missing_ok=True)
     for result in grader.grade(
         course.root / document.exercises,
         answers,
@@ -134,7 +137,7 @@ def grade_document(
             failed.append(result.name)
     if untouched:
         typer.secho(wrapped(f"· {'; '.join(untouched)}: not started yet", 2), fg="bright_black")
-    if failed and replay:
+    if failed and replay and kept.exists():
         print(f"""
   Two lines for the end of your file, or for python -i in its folder:
 
