@@ -428,14 +428,23 @@ BY_HAND = [
     (say(f"{FORMULA}> **By hand.** Two."), "x = 2", "no example by hand: Rise over run"),
     (say(f"{FORMULA}<details>\n\n{HAND}</details>"), "x = 2", "by hand: Rise over run"),
 ]
+GIVEN = (
+    "```math\n\\mathbf u = (1, -2.5, 10^{-3}), \\quad"
+    " A = \\begin{pmatrix}1&2\\\\0&-3\\end{pmatrix}, \\quad v = 3.\n```\n\n"
+)
 LEDGER = [
     (say("A cliff.\n\nA **cliff** is steep."), "A cliff.", "'cliff' is used here and defined in"),
     (say("Some Cliffs\n\nA **cliff** is steep."), "Cliffs", "'cliff' is used here"),
     (say("A sheer\ncliff.\n\nA **sheer cliff**, and a **cliff**."), "A sheer", "'sheer cliff'"),
     (say("A `cliff`, a cliff-top.\n\nA cliff.\n\nA **cliff** is."), "A cliff.", "'cliff' is"),
     (say("```math\n\\hat q = \\sum_i i\n```"), "hat q", "no formula above introduces q"),
-    (say("```math\n\\varphi = 1\n```\n\n$\\varphi$"), "phi", "introduces \\varphi"),
-    (say("<details>\n\n$g$\n\n</details>\n\n```math\ng = h\n```"), "g = h", "introduces g, h"),
+    (say("```math\n\\varphi = 1 + 1\n```\n\n$\\varphi$"), "phi", "introduces \\varphi"),
+    (say("```math\n\\sum_ir_i = \\mathcal Lv\n```"), "sum", "introduces \\mathcalL, r, v"),
+    (
+        say("<details>\n\n$g$\n\n</details>\n\n```math\ng = h_a\n+ 1\n```"),
+        "g = h",
+        "introduces a, g, h",
+    ),
 ]
 QUESTIONS = [
     (edit(SLOPES, "**Question.** How", "How"), "## Rise", "no question: Rise over run"),
@@ -452,8 +461,14 @@ QUESTIONS = [
 ]
 TIP = "> [!TIP]\n> **In PyTorch 2.13 (November 2026).** It is `torch`."
 ASIDES = [
-    (say(TIP.replace(" (November 2026)", "")), "In PyTorch", "2.13.** names no month"),
-    (say(TIP.replace("November 2026", "Nov 2026")), "In PyTorch", "names no month"),
+    (say(TIP.replace(" (November 2026)", "")), "In PyTorch", "no month, or not"),
+    (say(TIP.replace("November 2026", "Nov 2026")), "In PyTorch", "no month, or not in this form"),
+    (
+        say(TIP.replace("**", "").replace("TIP", "NOTE")),
+        "In PyTorch",
+        "no month, or not in this form",
+    ),
+    (say(TIP.replace(" 2.13", "")), "In PyTorch", "no month, or not in this form"),
     (say(TIP.replace("November 2026", "November 2025")), "In PyTorch", "checked 13 months ago"),
     (
         say(TIP.replace("November 2026", "May 2027")),
@@ -465,8 +480,14 @@ ASIDES = [
     (say("> [!NOTE]\n" + "> - It is.\n" * 11), "[!NOTE]", "a note of 11 lines"),
     (say("<!-- checked = 2025-10 -->\n> A box."), "checked", "last checked 14 months ago"),
     (say("<!-- checked = 2025-10 -->\n\n| a |\n| --- |"), "checked", "not directly above a box"),
-    (say("<!-- checked = 2026-13 -->\n| a |\n| --- |"), "checked", "has another form"),
-    (say("<!-- checked: 2026-11 -->\n> A box."), "checked", "has another form"),
+    (say("<!-- checked = 2026-11 -->\nA line."), "checked", "not directly above a box"),
+    (
+        edit("README.md", "<!-- gen", "<!-- checked = 2024-01 -->\n> A\n\n<!-- gen"),
+        "ed = 2",
+        "35 mo",
+    ),
+    (say("<!-- checked = 2026-13 -->\n| a |\n| --- |"), "checked", "no month, or not in"),
+    (say("<!-- checked: 2026-11 -->\n> A box."), "checked", "no month, or not in"),
     (say("<details><summary>A\nproof</summary>"), "<details>", "<details> that is not closed"),
     (
         say("<details><summary>A</summary>\n\n<details>\n\n</details>"),
@@ -475,7 +496,7 @@ ASIDES = [
     ),
     (say("<details><summary>A</summary>\nA $b$.\n\n</details>"), "A $b$", "shows as it is typed"),
     (
-        say("<details><summary>Precisely: why</summary>\n\nA proof needs: none.\n\n</details>"),
+        say("<details><summary>Precisely: why</summary>\n\nIt Needs: a rule.\n\n</details>"),
         "Precisely",
         "'Precisely: why' does not begin with what it needs",
     ),
@@ -582,6 +603,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("density", say("So $x = 1 + 1$. Then $y = 2 + 2$. And $z = 3 + 3$.")),
         ("by-hand", say(FORMULA + HAND)),
         ("by-hand", say(f"### On\n\n{HAND}### In general\n\n{FORMULA}")),
+        ("by-hand", say(f"{HAND}{FORMULA}<details>\n\n### On\n\n</details>\n\n{FORMULA}")),
         ("by-hand", say(f"{FORMULA}### On\n\n#### By hand\n\n**By hand.** Two.\n\nFour.")),
         ("by-hand", say(f"<details>\n\n### On\n\n{FORMULA}</details>\n\n> So\n>\n> $$\n> x\n> $$")),
         ("by-hand", say(f"```text\n{FORMULA[:-5]}\n```\n\n```sh\n$$\n```")),
@@ -596,13 +618,18 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
                 SLOPES, "How steep is it?", "Is it a\n\n## F\n\nA **road** climbs. It has metres."
             ),
         ),
+        ("ledger", say("A **cliff edge**.\n\nThe cliff edges.\n\nA **cliff**.", LENGTHS)),
+        ("glossary", edit(SLOPES, "It is half", "It is **half** or **half**")),
         ("ledger", say("A road of triangles.\n\nA **triangle** is flat.")),
         (
             "ledger",
             say("$q$\n\n```math\n\\mathbf q = \\mathrm{softmax}(q) + \\pi\\text{ for all}\n```"),
         ),
         ("ledger", say("```math\n\\int_0^1 2\\,du = \\sum_{i=1}^2 i + \\max_k k\n```")),
-        ("ledger", say("<details>\n\n```math\ng = h\n```\n\n</details>")),
+        ("ledger", say("<details>\n\n```math\ng = h + 1\n```\n\n</details>")),
+        ("ledger", say("```math\n\\begin{array}{cl} 1 & 2 \\\\[1ex] 3 & 4 \\end{array}\n```")),
+        ("ledger", say(GIVEN + "```math\n\\mathbf u + A_v\n```")),
+        ("by-hand", say(GIVEN)),
         ("questions", say("## More\n\nIt asks nothing.")),
         ("asides", say(TIP)),
         ("asides", say(TIP.replace("November 2026", "December 2025"))),

@@ -26,6 +26,7 @@ def findings(audit: Audit, check: str, count: Count) -> Iterator[Finding]:
             allowed = getattr(document.allowance, name)
             if len(places) > allowed or audit.everything:
                 for line, message, fix in places:
+                    fix += f" ({name}: {len(places)}, allowed: {allowed})"
                     yield Finding(document.path, line, check, message, fix)
             elif len(places) < allowed:
                 line = audit.course.line_of(f'\nid = "{document.id}"', "\nallowance", name)

@@ -1,9 +1,9 @@
 """A section that introduces a formula works it by hand once, on lines of their own.
 
-A formula is a block of mathematics outside asides. The text from a heading (## or ###) to the
-next needs a paragraph that opens with ``**By hand.**`` if it holds a formula; its neighbours of
-the same ## can lend theirs, if they hold no formula themselves (numbers first, then "In
-general"). The closing sections need none.
+A formula is a block of mathematics outside asides, unless it only gives values to letters. The
+text from a heading (## or ###) to the next needs a paragraph that opens with ``**By hand.**`` if
+it holds a formula; its neighbours of the same ## can lend theirs, if they hold no formula
+themselves (numbers first, then "In general"). The closing sections need none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 
 from chainrule.course import allowances
 from chainrule.course.audit import CLOSING, Audit
+from chainrule.course.checks.density import computes
 from chainrule.course.manifest import Document
 from chainrule.course.markdown import Page
 
@@ -33,7 +34,9 @@ def _unworked(page: Page) -> Iterator[tuple[int, str, str]]:
     starts = [h for h in page.headings if h.level in (2, 3) and not page.aside_at(h.line)]
     ends = [heading.line for heading in starts[1:]] + [len(page.lines) + 1]
     pieces = [range(heading.line, end) for heading, end in zip(starts, ends, strict=True)]
-    shown = [f.line for f in page.formulas if f.display and not page.aside_at(f.line)]
+    shown = [
+        f.line for f in page.formulas if f.display and computes(f.tex) and not page.aside_at(f.line)
+    ]
     examples = page.marked(MARK)
     for place, heading in enumerate(starts):
         section = page.section_at(heading.line)

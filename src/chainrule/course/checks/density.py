@@ -39,7 +39,8 @@ _LETTER = (
 _NUMBER = r"[-+]?[\d.]+(?:\^\{?-?\d+\}?)?"
 _GIVEN = re.compile(
     rf"\s*(?:[-+]?{_LETTER}(?:'|[_^](?:\{{[^{{}}]*\}}|\\?\w+))*|{_NUMBER}"
-    rf"|\((?:\s*(?:{_NUMBER}|\\dots)\s*,?)+\))?\s*"
+    rf"|\((?:\s*(?:{_NUMBER}|\\dots)\s*,?)+\)"
+    r"|\\begin\{\w*matrix\}[-\d.&\\\s]*\\end\{\w*matrix\})?\s*\.?\s*"
 )
 
 
@@ -93,6 +94,11 @@ def steps(tex: str) -> int:
         else:
             sides[-1] += token
     return taken
+
+
+def computes(tex: str) -> bool:
+    """Whether a displayed formula does more than to give values to letters."""
+    return "=" not in tex or steps(tex) > 0
 
 
 check = partial(allowances.findings, check=NAME, count=count)

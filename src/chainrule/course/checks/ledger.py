@@ -1,12 +1,12 @@
 """Every word and letter is introduced before it is used.
 
-A word: a term that the page defines further down stands in the main line above, and its first
-use is no link. The opening may name what is to come. A term of one word that a prerequisite
+A word is early where a term that the page defines further down stands in the main line, and its
+first use is no link. The opening may name what is to come. A term of one word that a prerequisite
 already uses in its text is the reader's own ("key", "value") until it is defined.
 
-A letter: a displayed formula of the main line holds one that stands in no formula above it and
-not in NOTATION.md. Letters that the formula itself binds (under a sum, behind the d of an
-integral) are free, and so is everything in ``\\mathrm`` and ``\\text``.
+A letter is early where a displayed formula of the main line holds it, but no formula above does,
+nor NOTATION.md. A formula that only gives values to letters introduces them; those that a formula
+binds itself (under a sum, behind the d of an integral) and all in ``\\mathrm`` are free.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cache, partial
 
 from chainrule.course import allowances
 from chainrule.course.audit import Audit
+from chainrule.course.checks.density import computes
 from chainrule.course.glossary import Term, key, terms
 from chainrule.course.manifest import Document
 from chainrule.course.markdown import NOT_PROSE, Page
@@ -24,9 +25,14 @@ from chainrule.course.markdown import NOT_PROSE, Page
 NAME = "ledger"
 STOPS = "A reader meets a word or a letter, and its meaning comes a page later."
 
-_UPRIGHT = re.compile(r"\\(?:text\w*|mathrm|begin|end)\s*\{[^{}]*\}")
+_UPRIGHT = re.compile(
+    r"\\(?:text\w*|mathrm|end)\s*\{[^{}]*\}|\\begin\{\w+\}(?:\{[lcr|]+\})?|\\\\\[[^]]*\]"
+)
 _LETTER = re.compile(r"(\\math(?:cal|bb)\s*\{?\s*[A-Za-z])|(\\[a-zA-Z]+)|([A-Za-z])")
-_BINDS = re.compile(r"\\(?:sum|prod|int|max|min|sup|inf|lim|mathbb\s*E)\s*_\s*(\{[^{}]*\}|\\?\w)")
+_BINDS = re.compile(
+    r"\\(?:sum|prod|int|max|min|sup|inf|lim|mathbb\s*\{?E\}?|mathop\{\\mathrm\{[^{}]*\}\})"
+    r"(?:\\limits)?\s*_\s*(\{[^{}]*\}|\\[a-zA-Z]+|\w)"
+)
 _GREEK = re.compile(
     r"\\(?:(?:var)?(?:epsilon|theta|phi|rho|pi|sigma|kappa)|alpha|beta|[gG]amma|[dD]elta|zeta|eta"
     r"|Theta|iota|[lL]ambda|mu|nu|[xX]i|Pi|Sigma|tau|[uU]psilon|Phi|chi|[pP]si|[oO]mega|ell)"
@@ -92,7 +98,7 @@ def _unheard(page: Page, fixed: set[str]) -> Iterator[tuple[int, str, str]]:
         bound = set().union(*(letters(part) for part in _BINDS.findall(formula.tex)))
         if "\\int" in formula.tex:
             bound |= set(re.findall(r"d\s*([A-Za-z])", formula.tex))
-        if formula.display and (new := here - bound - seen):
+        if formula.display and computes(formula.tex) and (new := here - bound - seen):
             what = ", ".join(sorted(new))
             fix = "a sentence of its own before the formula, with its shape"
             yield formula.line, f"no formula above introduces {what}", fix
