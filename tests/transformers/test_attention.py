@@ -261,6 +261,8 @@ def test_what_the_page_says_of_pytorch(rng):
     """Each fact of the box "In PyTorch 2.13"."""
     q, k, v = (torch.tensor(rng.standard_normal((1, n, D))) for n in (T, S, S))
     attend = F.scaled_dot_product_attention
+    doubled = attend(q * 2, k, v, scale=D**-0.5 / 2)
+    assert torch.allclose(doubled, attend(q, k, v))
     assert isinstance(attend(q, k, v), torch.Tensor)  # the output alone
     mask = torch.ones(T, S, dtype=torch.bool)
     mask[:, 0] = False
