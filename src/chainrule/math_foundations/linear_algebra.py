@@ -10,6 +10,7 @@ Shape names: ``m`` rows, ``n`` columns, ``p`` columns of a second matrix, ``r`` 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -389,7 +390,7 @@ def _unit_rows(M: Array) -> Array:
     return M / np.where(lengths > 0, lengths, 1)
 
 
-def _matrix(A: Array) -> Array:
+def _matrix(A: Any) -> Array:
     A = np.asarray(A)
     if A.ndim != 2 or 0 in A.shape:
         message = f"expected a matrix with at least one row and one column, received {A.shape}"
@@ -397,7 +398,7 @@ def _matrix(A: Array) -> Array:
     return _real(A)
 
 
-def _real(A: Array) -> Array:
+def _real(A: Any) -> Array:
     """Finite real numbers, in float32 if they are, in float64 otherwise."""
     A = np.asarray(A)
     if A.dtype.kind not in "biuf":
@@ -413,7 +414,7 @@ def _real(A: Array) -> Array:
     return A
 
 
-def _square(A: Array) -> Array:
+def _square(A: Any) -> Array:
     A = _matrix(A)
     if A.shape[0] != A.shape[1]:
         message = f"expected a square matrix, received shape {A.shape}"
