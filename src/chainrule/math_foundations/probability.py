@@ -107,7 +107,7 @@ class Categorical:
             with np.errstate(divide="ignore"):
                 self.log_probs = np.log(self.probs)
 
-    def log_prob(self, outcome: Int[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def log_prob(self, outcome: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
         """log p of each outcome.
 
         Raises:
