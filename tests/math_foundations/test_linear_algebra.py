@@ -111,6 +111,27 @@ def test_power_iteration_converges_at_the_ratio_of_eigenvalues():
     assert (errors[1] / errors[0]) ** (1 / 10) == pytest.approx(2 / 5, abs=0.01)
 
 
+def test_the_eigenvalue_of_a_symmetric_matrix_converges_at_the_square_of_the_ratio():
+    A = np.diag([5.0, 2.0])
+    errors = []
+    for iters in (6, 12):
+        value, v = power_iteration(A, iters, np.random.default_rng(3))
+        errors.append((5 - value, abs(v[1])))
+    of_value, of_vector = (np.divide(*pair) ** (1 / 6) for pair in zip(*errors[::-1], strict=True))
+    assert of_vector == pytest.approx(2 / 5, abs=0.01)
+    assert of_value == pytest.approx((2 / 5) ** 2, abs=0.01)
+
+
+def test_the_cubic_takes_all_of_zero_to_root_three_to_one_but_not_at_once():
+    values = np.linspace(0.001, 3**0.5 - 0.001, 1001)
+    first = 1.5 * values - 0.5 * values**3
+    assert np.any(np.abs(first - 1) > np.abs(values - 1))
+    assert np.all((first > 0) & (first <= 1))
+    for _ in range(30):
+        first = 1.5 * first - 0.5 * first**3
+    np.testing.assert_allclose(first, 1, atol=1e-12)
+
+
 def test_power_iteration_takes_the_largest_size_not_the_largest_value(rng):
     value, _ = power_iteration(np.diag([-3.0, 2.0, 1.0]), 200, rng)
     assert value == pytest.approx(-3)
