@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -125,12 +127,17 @@ def saddle_and_chance(plt):
     left.spines[:].set_visible(False)
     left.set_title("½(x² − y²), η = 0.05")
 
-    rng = np.random.default_rng(0)
-    sizes = np.arange(1, 6)
-    share = np.array([prob_positive_definite(int(n), 400_000, rng) for n in sizes])
+    # The first three are known; the others are counted, and carry two standard errors.
+    trials, rng = 1_000_000, np.random.default_rng(0)
+    share = [1 / 2, (2 - 2**0.5) / 4, (np.pi - 2 * 2**0.5) / (4 * np.pi)]
+    share += [prob_positive_definite(n, trials, rng) for n in (4, 5)]
+    sizes, share = np.arange(1, 6), np.array(share)
+    error = 2 * np.sqrt(share * (1 - share) / trials) * (sizes > 3)
     right.semilogy(sizes, share, "o-", color=COLORS["blue"])
+    right.errorbar(sizes[3:], share[3:], error[3:], fmt="none", ecolor=COLORS["black"], capsize=3)
     for n, p in zip(sizes, share, strict=True):
-        right.text(n + 0.12, p * 1.15, f"{p:.4f}" if p < 0.01 else f"{p:.3f}", fontsize=9)
+        digits = 3 if n < 4 else 4 if n == 4 else 5
+        right.text(n + 0.16, p * 1.15, f"{p:.{digits}f}", fontsize=9)
     right.set_xticks(sizes)
     right.set_xlim(0.8, 5.8)
     right.set_ylim(5e-5, 1)
@@ -197,7 +204,8 @@ def race_model(state):
     lr = state["rate"] / kappa
 
     def run(method, lr, beta):
-        with np.errstate(all="ignore"):  # a run that diverges is cut below
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a run that diverges is cut below
             points = method(problem.f, problem.grad, start, lr, beta, most).points
             distance = np.linalg.norm(points, axis=1)
         stop = np.flatnonzero((distance < 1e-7) | (distance > 1e3))

@@ -374,22 +374,60 @@ def test_the_quotient_of_gradients_slides_to_the_flat_curvature():
 
 
 def test_random_hessians_of_three_dimensions_in_closed_form():
-    """P₃ = (π − 2√2)/(4π), and the page's counts for 4 and 5, each beside its standard error."""
-    rng = np.random.default_rng(7)
+    """P₃ = (π − 2√2)/(4π): against the eigenvalues' density, |Δ| e^(−Σλ²/2), and against draws."""
     exact = (np.pi - 2 * np.sqrt(2)) / (4 * np.pi)
+    grid = np.arange(-7, 7, 0.07) + 0.035
+    weight = np.exp(-(grid**2) / 2)
+    a, b, c = np.meshgrid(grid, grid, grid, indexing="ij", sparse=True)
+    density = np.abs((a - b) * (b - c) * (a - c)) * np.einsum("i,j,k", weight, weight, weight)
+    positive = grid > 0
+    share = density[np.ix_(positive, positive, positive)].sum() / density.sum()
+    assert share == pytest.approx(exact, rel=5e-3)
+    rng = np.random.default_rng(7)
     share = prob_positive_definite(3, 200_000, rng)
     assert abs(share - exact) < 4 * np.sqrt(exact / 200_000)
-    share = prob_positive_definite(4, 200_000, rng)
-    assert abs(share - 2.53e-3) < 4 * np.sqrt(2.53e-3 / 200_000)
-    share = prob_positive_definite(5, 200_000, rng)
-    assert abs(share - 1.42e-4) < 4 * np.sqrt(1.42e-4 / 200_000)
 
 
-def test_a_grid_of_settings_beats_the_balls_ninety_five_steps():
-    """The best factor is not the fewest steps to a millionth: 65 are possible."""
+def test_the_balls_ninety_five_steps_can_be_beaten_and_a_first_arrival_flatters():
     valley = quadratic(100.0)
-    path = heavy_ball(valley.f, valley.grad, np.ones(2), 0.0255, 0.715, 200)
-    assert steps_to(path, 1e-6) == 65
+    for lr, beta, arrives, stays in ((0.03275, 0.6775, 76, 76), (0.0255, 0.715, 65, 91)):
+        path = heavy_ball(valley.f, valley.grad, np.ones(2), lr, beta, 200)
+        assert steps_to(path, 1e-6) == arrives
+        assert np.flatnonzero(np.linalg.norm(path.points, axis=1) > 1e-6)[-1] + 1 == stays
+        # All roots are complex, so the factor is the root of the momentum.
+        for curvature in (1.0, 100.0):
+            assert abs(1 + beta - lr * curvature) < 2 * np.sqrt(beta)
+
+
+def test_nesterovs_factors_between_the_ends():
+    """κ = 100: the size of the roots at curvatures 1, 25, 50, 99 and 100."""
+    lr, beta = 1 / 100, 9 / 11
+    for curvature, size in ((1, 0.9), (25, 0.783), (50, 0.640), (99, 0.090), (100, 0.0)):
+        first, second = (1 + beta) * (1 - lr * curvature), -beta * (1 - lr * curvature)
+        roots = np.abs(np.linalg.eigvals([[first, second], [1, 0]]))
+        assert roots.max() == pytest.approx(size, abs=1e-3)
+
+
+def test_every_batch_size_at_its_own_rate_ends_at_the_same_error():
+    """One pass over the page's data; the mean of five orders, the best of nine rates."""
+    rng = np.random.default_rng(0)
+    X, w_true = rng.normal(size=(10_000, 5)), np.arange(1.0, 6.0)
+    y = X @ w_true + rng.normal(size=10_000)
+
+    def errors(B, rate):
+        found = []
+        for seed in range(5):
+            w = np.zeros(5)
+            for rows in np.random.default_rng(seed).permutation(10_000).reshape(-1, B):
+                w = w - rate * X[rows].T @ (X[rows] @ w - y[rows]) / B
+            found.append(np.linalg.norm(w - w_true))
+        return np.array(found)
+
+    single, middle = errors(1, 0.001), errors(100, 0.1)
+    spread = np.hypot(single.std(), middle.std())
+    assert abs(single.mean() - middle.mean()) < spread
+    assert errors(10_000, 1.0).mean() > 5 * middle.mean()
+    assert errors(1, 0.1).mean() > 10 * single.mean()  # what one rate for all would say
 
 
 def test_bad_arguments_are_named(rng):
