@@ -159,7 +159,8 @@ def hvp(
     Equation: math-foundations/calculus.md#eq-hvp
     Source: Pearlmutter, Neural Computation 6, 1994.
     """
-    x, v = _point(x), _direction(x, v)
+    x = _point(x)
+    v = _direction(x, v)
     if not np.all(np.isfinite(v)):
         raise ValueError(f"v must be finite, received {v}")
     product = np.zeros_like(x)
@@ -172,7 +173,8 @@ def hvp(
     magnitude = np.floor(np.log10(scale) / 2)
     for group in np.unique(magnitude[v != 0]):
         part = np.where(magnitude == group, v, 0)
-        size = np.max(np.abs(part))  # squares of v itself could overflow or vanish
+        # Divided by its longest step first: squares of v or x could overflow or vanish.
+        size = np.max(np.abs(part / scale))
         part = part / size
         h = float(np.finfo(here.dtype).eps) ** (1 / 3) / np.sqrt(np.sum((part / scale) ** 2))
         ahead, behind = (_value(grad_f, np.asarray(x + s * part)) for s in (h, -h))

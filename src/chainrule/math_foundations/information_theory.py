@@ -105,8 +105,11 @@ def mutual_information(joint: Float[Array, "x y"], base: float = e) -> float:
     Equation: math-foundations/information-theory.md#eq-mutual-information
     """
     joint = _table(joint)
-    independent = np.outer(joint.sum(axis=1), joint.sum(axis=0))
-    return kl(joint, independent, base)
+    x, y = np.nonzero(joint)
+    p = joint[x, y]
+    # The product of two small marginals could vanish; its logarithm cannot.
+    product = np.log(joint.sum(axis=1)[x]) + np.log(joint.sum(axis=0)[y])
+    return max(0.0, float(np.sum(p * (np.log(p) - product)))) / _unit(base)
 
 
 def conditional_entropy(joint: Float[Array, "x y"], base: float = e) -> float:
@@ -315,9 +318,14 @@ def _pair(p: Any, q: Any, base: float) -> tuple[Array, Array, float]:
     p, q = _distribution(p, "p"), _distribution(q, "q")
     if p.shape != q.shape:
         raise ValueError(f"expected p and q of one shape, received {p.shape} and {q.shape}")
+    return p, q, _unit(base)
+
+
+def _unit(base: float) -> float:
+    """The number of nats in a unit."""
     if not base > 1:
         raise ValueError(f"the base must be above 1, received {base}")
-    return p, q, log(base)
+    return log(base)
 
 
 def _table(joint: Any) -> Array:

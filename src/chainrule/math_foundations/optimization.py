@@ -49,12 +49,18 @@ Hessian = Callable[[Array], Array]
 
 
 class Problem(NamedTuple):
-    """A function with its gradient, its Hessian and the point where the gradient vanishes."""
+    """A function with its gradient, its Hessian and the point where the gradient vanishes.
+
+    Beyond the range of float64 the values are infinite, or NaN where infinities meet.
+    """
 
     f: Function
     grad: Gradient
     hessian: Hessian
     stationary: Array
+
+
+_quiet = np.errstate(over="ignore", invalid="ignore")
 
 
 def quadratic(kappa: float, d: int = 2) -> Problem:
@@ -65,12 +71,16 @@ def quadratic(kappa: float, d: int = 2) -> Problem:
     if not 1 <= kappa < inf or d < 1:
         raise ValueError(f"quadratic: expected kappa >= 1 and d >= 1, got {kappa} and {d}")
     curvature = np.geomspace(1, kappa, d) if d > 1 else np.array([float(kappa)])
-    return Problem(
-        lambda x: 0.5 * float(curvature @ np.square(_floats(x))),
-        lambda x: curvature * _floats(x),
-        lambda x: np.diag(curvature),
-        np.zeros(d),
-    )
+
+    @_quiet
+    def f(x: Any) -> float:
+        return 0.5 * float(curvature @ np.square(_point(x, d)))
+
+    @_quiet
+    def grad(x: Any) -> Array:
+        return curvature * _point(x, d)
+
+    return Problem(f, grad, lambda x: np.diag(curvature), np.zeros(d))
 
 
 def rosenbrock(a: float = 1.0, b: float = 100.0) -> Problem:
@@ -79,16 +89,19 @@ def rosenbrock(a: float = 1.0, b: float = 100.0) -> Problem:
     Equation: math-foundations/optimization.md#eq-rosenbrock
     """
 
+    @_quiet
     def f(p: Any) -> float:
-        x, y = _floats(p)
+        x, y = _point(p, 2)
         return float((a - x) ** 2 + b * (y - x * x) ** 2)
 
+    @_quiet
     def grad(p: Any) -> Array:
-        x, y = _floats(p)
+        x, y = _point(p, 2)
         return np.array([-2 * (a - x) - 4 * b * x * (y - x * x), 2 * b * (y - x * x)])
 
+    @_quiet
     def hessian(p: Any) -> Array:
-        x, y = _floats(p)
+        x, y = _point(p, 2)
         return np.array([[2 - 4 * b * (y - 3 * x * x), -4 * b * x], [-4 * b * x, 2 * b]])
 
     return Problem(f, grad, hessian, np.array([a, a * a]))
@@ -100,23 +113,29 @@ def saddle(monkey: bool = False) -> Problem:
     Equation: math-foundations/optimization.md#eq-saddle
     """
 
+    @_quiet
     def f(p: Any) -> float:
-        x, y = _floats(p)
+        x, y = _point(p, 2)
         return float(x**3 - 3 * x * y**2) if monkey else 0.5 * float(x**2 - y**2)
 
+    @_quiet
     def grad(p: Any) -> Array:
-        x, y = _floats(p)
+        x, y = _point(p, 2)
         return np.array([3 * x**2 - 3 * y**2, -6 * x * y]) if monkey else np.array([x, -y])
 
+    @_quiet
     def hessian(p: Any) -> Array:
-        x, y = _floats(p)
+        x, y = _point(p, 2)
         return np.array([[6 * x, -6 * y], [-6 * y, -6 * x]]) if monkey else np.diag([1.0, -1.0])
 
     return Problem(f, grad, hessian, np.zeros(2))
 
 
-def _floats(x: Any) -> Array:
-    return np.asarray(x, dtype=np.float64)
+def _point(x: Any, d: int) -> Array:
+    x = np.asarray(x, dtype=np.float64)
+    if x.shape != (d,):
+        raise ValueError(f"expected a point of shape {(d,)}, received {x.shape}")
+    return x
 
 
 # ---- methods ---------------------------------------------------------------------------------
@@ -272,8 +291,7 @@ def steps_to(path: Path, tolerance: float, target: Float[Array, "d"] | None = No
     target = np.zeros(d) if target is None else np.asarray(target)
     if target.shape != (d,):
         raise ValueError(f"steps_to: expected a target of shape {(d,)}, received {target.shape}")
-    with np.errstate(over="ignore"):
-        distance = np.linalg.norm(path.points - target, axis=1)
+    distance = np.array([_length(point - target) for point in path.points])
     reached = np.flatnonzero(distance <= tolerance)
     return float(reached[0]) if reached.size else inf
 
@@ -486,5 +504,7 @@ def lanczos_density(
 
 def _length(v: Array) -> float:
     """The L2 norm; squares of what is left after division by the largest entry cannot overflow."""
-    largest = float(np.max(np.abs(v)))
-    return largest * float(np.linalg.norm(v / largest)) if largest else 0.0
+    largest = float(np.max(np.abs(v), initial=0))
+    if not 0 < largest < inf:
+        return largest
+    return largest * float(np.linalg.norm(v / largest))

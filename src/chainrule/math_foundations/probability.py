@@ -72,9 +72,17 @@ def logsumexp(
 def softmax_jacobian(p: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes classes"]:
     """The derivative of softmax outputs ``p`` by the logits: diag(p) − p pᵀ.
 
+    Raises:
+        ValueError: an entry is not between 0 and 1, so that it is no output of softmax.
+
     Equation: math-foundations/probability.md#eq-softmax-jacobian
     """
     p = _floats(p)
+    if np.any(p < 0) or np.any(p > 1 + 1e-6):
+        raise ValueError(
+            "softmax_jacobian: expected probabilities, the outputs of softmax, received entries "
+            f"from {np.min(p):.3g} to {np.max(p):.3g}"
+        )
     return p[..., :, None] * (np.eye(p.shape[-1], dtype=p.dtype) - p[..., None, :])
 
 
@@ -243,7 +251,8 @@ def mle_gaussian(X: Float[Array, "n d"]) -> tuple[Float[Array, "d"], Float[Array
     """Mean and covariance of the most likely Gaussian; the covariance divides by n, not n − 1.
 
     Raises:
-        ValueError: X is not a table of finite numbers with at least one row.
+        ValueError: X is not a table of finite numbers with at least one row, or the covariance
+            overflows.
 
     Equation: math-foundations/probability.md#eq-mle-gaussian
     """
@@ -254,8 +263,14 @@ def mle_gaussian(X: Float[Array, "n d"]) -> tuple[Float[Array, "d"], Float[Array
         )
     if not np.all(np.isfinite(X)):
         raise ValueError("mle_gaussian: expected finite numbers")
-    mu = X.mean(axis=0)
-    return mu, (X - mu).T @ (X - mu) / len(X)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mu = X.mean(axis=0)
+        cov = (X - mu).T @ (X - mu) / len(X)
+    if not np.all(np.isfinite(cov)):
+        raise ValueError(
+            f"mle_gaussian: the covariance is larger than {X.dtype} can hold; scale X first"
+        )
+    return mu, cov
 
 
 def mle_categorical(counts: Num[Array, "classes"], alpha: float = 0.0) -> Float[Array, "classes"]:
@@ -335,7 +350,9 @@ def score_function_grad(
             f"{rewards.shape} from f and {scores.shape} from logp_grad"
         )
     terms = rewards.reshape(-1, *[1] * (scores.ndim - 1)) * scores
-    return np.mean(terms, axis=0), np.std(terms, axis=0, ddof=1) / np.sqrt(n)
+    size = np.max(np.abs(terms), initial=0) or 1  # squares could overflow or vanish
+    error = np.std(terms / size, axis=0, ddof=1) / np.sqrt(n) * size
+    return np.mean(terms, axis=0), error
 
 
 def importance_weights(
