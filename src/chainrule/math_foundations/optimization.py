@@ -281,6 +281,7 @@ def steps_to(path: Path, tolerance: float, target: Float[Array, "d"] | None = No
     """The first step after which the distance to a target is at most ``tolerance``; inf if never.
 
     The target is 0 unless another is given: 0 is the minimum of `quadratic`, not of `rosenbrock`.
+    A path that swings may arrive by luck and leave again.
 
     Raises:
         ValueError: the tolerance is not at least 0, or the target does not fit the points.
