@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure, interactive, measurement
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.math_foundations.optimization import rosenbrock
 from chainrule.neural_networks.backpropagation import Linear, Module, Parameter, Tensor
 from chainrule.training.optimizers import (
@@ -22,27 +22,26 @@ from chainrule.training.optimizers import (
     wsd,
 )
 
+TURNS = {"along the axes": 0.0, "turned by 45°": np.pi / 4}
 
-@figure("race")
-def race(plt):
-    fig, axes = plt.subplots(1, 2, figsize=(7, 3.3), sharey=True)
-    for ax, turn, title in (
-        (axes[0], 0.0, "along the axes"),
-        (axes[1], np.pi / 4, "turned by 45°"),
-    ):
-        c, s = np.cos(turn), np.sin(turn)
-        Q = np.array([[c, -s], [s, c]])
-        H = Q @ np.diag([1.0, 50.0]) @ Q.T
-        x, y = np.meshgrid(np.linspace(-2.6, 2.6, 200), np.linspace(-2.6, 2.6, 200))
-        points = np.stack([x, y], axis=-1)
-        f = np.einsum("...i,ij,...j->...", points, H, points) / 2
-        ax.contour(
-            x, y, np.log(f + 0.05), levels=8, colors=COLORS["light"], linewidths=0.9, zorder=0
-        )
-        for name, make, colour, size in (
-            ("gradient descent", lambda p: SGD(p, lr=0.015), "blue", 6),
-            ("momentum", lambda p: SGD(p, lr=0.015, momentum=0.7), "green", 11),
-            ("Adam", lambda p: Adam(p, lr=0.12, betas=(0.9, 0.99)), "vermillion", 6),
+
+def _turned(turn):
+    """The rotation, and the matrix of the valley turned by it."""
+    c, s = np.cos(turn), np.sin(turn)
+    Q = np.array([[c, -s], [s, c]])
+    return Q, Q @ np.diag([1.0, 50.0]) @ Q.T
+
+
+@measurement("race", absolute=0.01, seconds=1)
+def measure_race():
+    """Where three optimizers are after each of 60 steps, in the valley and in the turned one."""
+    found = {}
+    for title, turn in TURNS.items():
+        (Q, H), found[title] = _turned(turn), {}
+        for name, make in (
+            ("gradient descent", lambda p: SGD(p, lr=0.015)),
+            ("momentum", lambda p: SGD(p, lr=0.015, momentum=0.7)),
+            ("Adam", lambda p: Adam(p, lr=0.12, betas=(0.9, 0.99))),
         ):
             w = Parameter(Q @ np.array([2.2, 0.6]))
             optimizer, path = make([w]), [w.data.copy()]
@@ -50,7 +49,24 @@ def race(plt):
                 w.grad = H @ w.data
                 optimizer.step()
                 path.append(w.data.copy())
-            path = np.array(path)
+            found[title][name] = np.array(path)
+    return found
+
+
+@figure("race")
+def race(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.3), sharey=True)
+    styles = {"gradient descent": ("blue", 6), "momentum": ("green", 11), "Adam": ("vermillion", 6)}
+    for ax, (title, paths) in zip(axes, measured("race").items(), strict=True):
+        _, H = _turned(TURNS[title])
+        x, y = np.meshgrid(np.linspace(-2.6, 2.6, 200), np.linspace(-2.6, 2.6, 200))
+        points = np.stack([x, y], axis=-1)
+        f = np.einsum("...i,ij,...j->...", points, H, points) / 2
+        ax.contour(
+            x, y, np.log(f + 0.05), levels=8, colors=COLORS["light"], linewidths=0.9, zorder=0
+        )
+        for name, path in paths.items():
+            (colour, size), path = styles[name], np.array(path)
             ax.plot(*path.T, color=COLORS[colour], linewidth=1.2, label=name)
             ax.plot(*path[-1], "o", color=COLORS[colour], markersize=size, zorder=4)
         ax.plot(0, 0, "+", color=COLORS["black"], markersize=9, zorder=5)
