@@ -349,7 +349,8 @@ def primitive(
     As a decorator: ``forward(*arrays, **options)`` returns its output and a function
     ``vjp(gradient)``, whose closure is what the backward pass needs. With two arguments:
     ``forward`` returns the output alone, and ``vjp(gradient, output, *arrays, **options)``
-    is called with everything. The rules for a VJP stand in the package's docstring.
+    is called with everything. The rules for a VJP stand in the package's docstring. The
+    computation on arrays is kept as ``on_arrays``.
     """
     if vjp is not None:
         forward = _with_vjp(forward, vjp)
@@ -371,6 +372,7 @@ def primitive(
                     result._node.value = result.data
         return result
 
+    operation.on_arrays = forward  # type: ignore[attr-defined]
     return operation
 
 
