@@ -619,3 +619,20 @@ def test_a_step_takes_no_new_pages(rng):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 500  # of 1,000 an array
+
+
+def test_what_the_page_says_of_pytorch():
+    assert {"grad", "vjp", "jvp", "vmap"} <= set(dir(torch.func))
+
+    def branching(x):
+        x = x * 2
+        if float(x.sum()) > 0:
+            return x + 1
+        return x - 1
+
+    torch._dynamo.reset()
+    compiled = torch.compile(branching, backend="eager")
+    for sign in (1.0, -1.0):
+        x = torch.full((3,), sign)
+        assert torch.equal(compiled(x), branching(x))
+    assert torch._dynamo.explain(branching)(torch.ones(3)).graph_break_count >= 1

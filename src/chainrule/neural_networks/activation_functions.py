@@ -177,10 +177,11 @@ def gelu(x: Float[Tensor, "*shape"], approximate: str = "none") -> Float[Tensor,
 
 
 def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """x·σ(x), also called swish.
+    """x·σ(x), the swish of slope 1.
 
     Equation: neural-networks/activation-functions.md#eq-silu
-    Source: Ramachandran et al., Searching for activation functions, 2017, arXiv:1710.05941.
+    Source: named in Hendrycks and Gimpel, 2016, arXiv:1606.08415; proposed by Elfwing et al.,
+    2017, arXiv:1702.03118; found again as swish by Ramachandran et al., 2017, arXiv:1710.05941.
     """
     return _gated(x, kind="silu")
 
@@ -375,7 +376,7 @@ _NAMED: dict[str, Activation] = {
 def gain(act: str | Activation) -> float:
     """1/√E[act(z)²] for standard normal z: the factor by which weights must make up for ``act``.
 
-    Integrated with the trapezoid rule on [−12, 12]. For tanh this is 1.592; the 5/3 in PyTorch's
+    Integrated with the trapezoid rule on [−12, 12]. For tanh this is 1.593; the 5/3 in PyTorch's
     table is a rule of thumb.
 
     Equation: neural-networks/activation-functions.md#eq-gain
