@@ -1,5 +1,6 @@
 """Attention against PyTorch and SciPy, streaming against dense, and the numbers of the text."""
 
+import inspect
 import math
 import tracemalloc
 import weakref
@@ -268,6 +269,12 @@ def test_masks_and_widths_that_would_be_misread_are_refused(rng):
         masked_softmax(scores, np.ones((2, 3), int))
     with pytest.raises(ValueError, match="multiple of 6, got 8"):
         packed_attention(Tensor(rng.normal(size=(1, 3, 8))), heads=2)
+
+
+def test_heads_that_share_keys_are_refused_before_the_backward_pass(rng):
+    q, k, v = leaf(rng, H, T, D), leaf(rng, 1, S, D), leaf(rng, 1, S, V)
+    with pytest.raises(ValueError, match=r"\(3,\), \(1,\) and \(1,\): expand them"):
+        inspect.unwrap(flash_attention)(q, k, v)  # as it is outside of tests, without shape checks
 
 
 def test_softmax_does_not_keep_the_scores(rng):

@@ -295,6 +295,11 @@ def flash_attention(
     skips the blocks above that diagonal. Equation: transformers/attention.md#eq-flash-backward.
     Source: Dao et al. 2022, arXiv:2205.14135.
     """
+    if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        raise ValueError(
+            f"flash_attention needs keys and values for each head of the queries, got leading axes "
+            f"{q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}: expand them"
+        )
     if causal and k.shape[-2] < q.shape[-2]:
         raise ValueError(
             f"causal attention needs a key for each of {q.shape[-2]} queries, got {k.shape[-2]}"
