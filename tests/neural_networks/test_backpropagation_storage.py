@@ -55,7 +55,7 @@ def damaged(content, damage):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda h: h["weight"].update(dtype="BF16"), "type BF16, which NumPy lacks"),
+        (lambda h: h["weight"].update(dtype="F8_E4M3"), "type F8_E4M3, which NumPy lacks"),
         (lambda h: h["weight"].update(shape=[2, 2]), r"weight with shape \(2, 2\)"),
         (lambda h: h["weight"].update(shape=[-3, -2]), "malformed"),
         (lambda h: h["weight"].pop("shape"), "malformed"),
