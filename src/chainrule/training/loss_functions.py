@@ -30,7 +30,7 @@ from chainrule.neural_networks.backpropagation import (
 from chainrule.neural_networks.backpropagation.operations import axes_from_0, logistic
 from chainrule.neural_networks.backpropagation.promotion import alike
 from chainrule.neural_networks.backpropagation.tensor import constant
-from chainrule.shapes import Array, Float, Int, Num
+from chainrule.shapes import Array, Float, Int, Shaped
 
 __all__ = [
     "bce_with_logits",
@@ -135,7 +135,7 @@ def cross_entropy_composed(
     targets: Int[Array, "*batch"] | Int[Tensor, "*batch"],
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    weight: Float[Array, "classes"] | None = None,
+    weight: Float[Array, "classes"] | Float[Tensor, "classes"] | None = None,
     z_loss: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
@@ -164,7 +164,7 @@ def cross_entropy(
     targets: Int[Array, "*batch"] | Int[Tensor, "*batch"],
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    weight: Float[Array, "classes"] | None = None,
+    weight: Float[Array, "classes"] | Float[Tensor, "classes"] | None = None,
     z_loss: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
@@ -217,7 +217,8 @@ def _cross_entropy(
     rows = logits.reshape(-1, logits.shape[-1])
     each = np.arange(len(rows))
     top = rows.max(axis=1, keepdims=True)
-    p = rows - top
+    with np.errstate(invalid="ignore"):
+        p = rows - top
     if not counted.all():
         ignored = counted == 0
         p[ignored], top[ignored] = 0, 0  # whatever their logits are, NaN or infinite
@@ -319,7 +320,7 @@ def _bce_with_logits(x: Array, target: Array, positive_weight: Array) -> Any:
 
 def bce_with_logits(
     logits: Float[Tensor, "*shape"],
-    target: Num[Array, "*shape"] | Float[Tensor, "*shape"],
+    target: Shaped[Array, "*shape"] | Float[Tensor, "*shape"],
     pos_weight: Float[Array, "..."] | Float[Tensor, "..."] | None = None,
     reduction: str = "mean",
 ) -> Tensor:
@@ -488,7 +489,8 @@ def fit_temperature(
     for _ in range(steps):
         middle = (low + high) / 2
         inverse = Tensor(np.array(np.exp(-middle)), requires_grad=True)
-        cross_entropy(Tensor(logits.astype(float)) * inverse, targets).backward()
+        possible = np.maximum(logits.astype(float), -1e300)  # −∞ times a slope of 0 is no number
+        cross_entropy(Tensor(possible) * inverse, targets).backward()
         assert inverse.grad is not None
         if inverse.grad < 0:  # a larger 1/τ, a smaller τ, is better
             high = middle
@@ -556,7 +558,7 @@ def _check_targets(
     logits: Tensor,
     targets: Tensor | Array,
     ignore_index: int,
-    weight: Array | None,
+    weight: Array | Tensor | None,
     reduction: str,
 ) -> tuple[Array, Array, Array]:
     """Targets with a harmless class where ignored, what counts (0 or 1), the class weights."""
@@ -565,7 +567,7 @@ def _check_targets(
     ids, counted, ones = _check(_plain(targets), tuple(batch), classes, logits.dtype, ignore_index)
     if weight is None:
         return ids, counted, ones
-    weight = constant(weight, "class weights")
+    weight = np.asarray(constant(weight, "class weights"))
     if weight.shape != (classes,):
         raise ValueError(f"expected {classes} class weights, got shape {weight.shape}")
     return ids, counted, weight.astype(logits.dtype)

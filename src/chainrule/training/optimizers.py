@@ -663,8 +663,12 @@ def clip_grad_norm_(
         )
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:
-        for g in gradients:
-            g *= factor
+        with np.errstate(invalid="ignore"):  # an infinite norm makes the factor 0
+            for g in gradients:
+                if g.dtype == wide(g.dtype):
+                    g *= factor
+                else:
+                    g[...] = _wide(g) * factor
     return norm
 
 
@@ -690,7 +694,7 @@ def _joint_norm(arrays: list[Array], kind: float) -> float:
     largest = float(np.max([np.abs(a).max() for a in arrays]))
     if kind == math.inf or largest == 0 or not math.isfinite(largest):
         return largest
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         terms = [np.sum((np.abs(a) / largest) ** kind, dtype=np.float64) for a in arrays]
         return float(largest * np.sum(terms) ** (1 / kind))
 

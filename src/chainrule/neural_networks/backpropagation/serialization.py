@@ -118,7 +118,8 @@ def _load_parts(path: Path) -> dict[str, Array]:
         raise StateFileError(f"{path}: there is no weight_map from names to files")
     state: dict[str, Array] = {}
     for place in dict.fromkeys(places.values()):
-        if place != Path(place.replace("\\", "/")).name or place.endswith(".index.json"):
+        beside = place == Path(place.replace("\\", "/")).name and place not in ("", "..")
+        if not beside or place.endswith(".index.json"):
             raise StateFileError(f"{path}: {place!r} is not the name of a file beside it")
         part = load_state(path.parent / place)
         for name in (name for name, where in places.items() if where == place):
