@@ -15,6 +15,7 @@ from chainrule.transformers.gpt import (
     sample_filters,
     top_k_filter,
     top_p_filter,
+    witten_bell_ngram,
 )
 
 V = 300
@@ -98,3 +99,15 @@ def test_filters_take_wide_and_narrow_scores(rng):
                      sample_filters(logits, 0.7, 5, 0.9, 0.05)):  # fmt: skip
             assert kept.dtype == dtype
             assert np.isfinite(kept.max(axis=-1)).all()
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u8"])
+def test_counting_ngrams_of_ids_of_any_width(kind, rng):
+    ids = rng.integers(0, 100, 500)
+    expected = witten_bell_ngram(ids, 3, 100).nll(ids)
+    assert witten_bell_ngram(ids.astype(kind), 3, 100).nll(ids.astype(kind)) == expected
+    logits = rng.standard_normal((1, 100))
+    np.testing.assert_array_equal(
+        repetition_penalty(logits, ids[None, :5].astype(kind), 1.3),
+        repetition_penalty(logits, ids[None, :5], 1.3),
+    )

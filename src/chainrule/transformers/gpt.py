@@ -282,6 +282,7 @@ def repetition_penalty(
     logits: Float[Array, "batch vocab"], ids: Int[Array, "batch time"], penalty: float
 ) -> Float[Array, "batch vocab"]:
     """Divide positive, multiply negative scores of symbols that already occurred."""
+    ids = ids.astype(np.intp)
     scores = np.take_along_axis(logits, ids, axis=-1)
     lowered = np.where(scores < 0, scores * penalty, scores / penalty)
     result = logits.copy()
@@ -406,7 +407,7 @@ class WittenBell:
 
     def _grams(self, ids: Array, order: int) -> Array:
         """Each run of ``order`` symbols as one number in base ``vocabulary``."""
-        grams = np.zeros(len(ids) - order + 1, np.int64)
+        ids, grams = ids.astype(np.int64), np.zeros(len(ids) - order + 1, np.int64)
         for offset in range(order):
             grams = grams * self.vocabulary + ids[offset : offset + len(grams)]
         return grams
