@@ -110,6 +110,19 @@ print(norm([3, 4]))
 
 *The arrow is the long side of a triangle.*
 
+**By hand.**
+
+1. Square: 9 and 16.
+2. Add, and take the root: 5.
+
+**Question.** How long is the arrow to $(6, 8)$?
+
+<details><summary>Answer</summary>
+
+Twice as long: 10.
+
+</details>
+
 ## Unit arrows
 
 | arrow | length |
@@ -120,9 +133,21 @@ print(norm([3, 4]))
 
 *Every arrow that ends on the circle has length one.*
 
+**Question.** Is $(1, 1)$ one of them?
+
+<details><summary>Answer</summary>
+
+No, it is longer.
+
+</details>
+
 ## What people get wrong
 
-Twice the arrow has twice the norm, not four times.
+**"Twice the arrow, four times the norm."** It has twice the norm: try (6, 8).
+
+**"A norm can be 0."** Only that of the arrow that goes nowhere.
+
+**"A norm has no unit."** It has that of the arrow.
 
 ## Exercises
 
@@ -159,9 +184,21 @@ The slope is a ratio of two [lengths][first]: see <a href="lengths.md#unit-arrow
 
 *The upper road has twice the slope.*
 
+**Question.** How steep is a road that goes down 1 over 2?
+
+<details><summary>Answer</summary>
+
+Its slope is $-1/2$.
+
+</details>
+
 ## What people get wrong
 
-A slope of 100 % is not a wall [1], and the earth is not flat [2].
+**"A slope of 100 % is a wall."** It is half of one [1].
+
+**"The earth is flat."** Only a map is flat [2].
+
+**"Down is no slope."** It is one below 0.
 
 ## Exercises
 
@@ -239,7 +276,14 @@ from __future__ import annotations
 from chainrule.course.exercises import exercise, expect_close
 
 
-@exercise("{title}", difficulty=1, minutes=5, section="{section}")
+@exercise(
+    "{title}",
+    difficulty=1,
+    minutes=5,
+    section="{section}",
+    because="the package needs no function for that",
+    idea="What is taken two times?",
+)
 def {name}(x):
     """Return twice x."""
     return 2 * x
@@ -247,7 +291,7 @@ def {name}(x):
 
 @{name}.check
 def small(answer, rng):
-    expect_close(answer(3.0), 6.0, what="twice 3")
+    expect_close(answer(2.7), 5.4, what="twice 2.7")
 
 
 @{name}.mistake("You squared it. What is twice 3?")
@@ -306,9 +350,9 @@ class SmallCourse:
         assert old in text, f"{path} does not hold {old!r}"
         self.add(path, text.replace(old, new, 1))
 
-    def audit(self, *names, run=False, write=False):
+    def audit(self, *names, run=False, write=False, everything=False):
         chosen = [check for check in checks() if not names or check.NAME in names]
-        return perform(load_course(self.root), chosen, run, write)
+        return perform(load_course(self.root), chosen, run, write, everything)
 
     def line(self, finding):
         """The text of the line that a finding names."""

@@ -363,3 +363,19 @@ def test_a_no_run_block_with_a_reason_is_allowed_up_to_the_limit(root, monkeypat
 def test_bad_input_is_one_line_and_status_2(root, capsys):
     assert blocks.main(["--root", str(root), "missing.md"]) == 2
     assert capsys.readouterr().err == f"blocks: no file missing.md under {root}\n"
+
+
+def test_a_number_may_come_from_a_stored_measurement(root):
+    folder = root / "figures/math-foundations/linear-algebra"
+    folder.mkdir(parents=True)
+    (folder / "race.json").write_text('{"loss": [0.25, 0.5]}')
+    own = "<!--= f\"{sum(x for x in measured('race')['loss']):.2f}\" -->"
+    text = python("a = 1") + f"It is 0.75{own}.\n"
+    assert ran(root, text) == []
+    assert ran(root, text.replace("0.75", "0.76"))[0][1].startswith("expected '0.76'")
+    named = text.replace("'race'", "'math-foundations/linear-algebra/race'")
+    assert ran(root, named) == []
+    assert "FileNotFoundError" in ran(root, text.replace("'race'", "'rice'"))[0][1]
+    # A document's own name of that kind stays its own, and its blocks are offered nothing.
+    assert ran(root, text.replace("a = 1", "measured = lambda name: {'loss': [0.75]}")) == []
+    assert "NameError" in ran(root, text + "\n```python\nmeasured('race')\n```\n")[0][1]

@@ -1,6 +1,10 @@
 """Each fault, planted by hand in a clean course, is reported with its file and line."""
 
+from datetime import date
+
 import pytest
+
+from chainrule.course.audit import Audit
 
 LENGTHS = "math-foundations/lengths.md"
 SLOPES = "math-foundations/slopes.md"
@@ -122,6 +126,8 @@ OUTLINE = [
     (edit(SLOPES, "## References", "## Sources"), "# Slopes", "no section 'References'"),
     (say("## More\n\nMore.\n\n## Exercises"), "## What", "stands after 'Exercises'"),
     (edit(LENGTHS, "## The length", "## First\n\n## The length"), "## The length", "after 'First'"),
+    (edit(SLOPES, '**"Down is', '"Down is'), "## What people", "2 misconceptions, not 3 to 5"),
+    (edit(SLOPES, '**"Down', '**"A"** b.\n\n' * 3 + '**"Down'), "## What people", "6 misconcep"),
 ]
 LINKS = [
     (say("See [it](lengthy.md)."), "lengthy", "there is no file math-foundations/lengthy.md"),
@@ -396,6 +402,110 @@ REFERENCES = [
         "entries 1 and 2 are one work",
     ),
 ]
+LONG = "Uphill " * 79 + "it is."
+SEVEN = ", ".join(f"$x_{n}$" for n in range(7))
+STEPS = "As $h = 2x$, the road $h/x = 2x/x = 2$ climbs."
+DENSITY = [
+    (say(LONG), "Uphill", "81 words, 0 formulas: Uphill Uphill Uphill Uphill"),
+    (say(f"Look.\n\n- So {LONG}"), "- So", "82 words, 0 formulas: So Uphill"),
+    (say(f"The roads {SEVEN} climb."), "The roads", "10 words, 7 formulas: The roads $x_0$,"),
+    (say(f"<details>\n\nA.\n\n</details>\n\n{LONG}"), "Uphill", "81 words"),
+    (say(f"<details>\n\n{LONG}"), "Uphill", "81 words"),
+    (say(f"`<details>`\n\n```\n<details>\n```\n\n{LONG}"), "Uphill", "81 words"),
+    (say(f"It is so.\n{STEPS}"), "As $h", "3 steps in one sentence: As $h = 2x$, the road"),
+    (say("So $f(a) = a + a = 2a \\ge a$."), "So $f", "3 steps"),
+    (say("So $x = 1 + 1$, $y = 2 + 2$ and $z = 3 + 3$."), "So $x", "3 steps"),
+]
+FORMULA = "```math\nx = 2 + 2\n```\n\n"
+HAND = "**By hand.**\n\n1. Two.\n\n"
+BY_HAND = [
+    (say(FORMULA), "x = 2", "a formula and no example by hand: Rise over run"),
+    (say("So\n\n$$\nx = 2 + 2\n$$"), "$$", "a formula and no example by hand: Rise over run"),
+    (say(f"### On\n\n{FORMULA}### By hand\n\nBy hand."), "x = 2", "no example by hand: On"),
+    (say(f"### On\n\n{FORMULA}### Up\n\n{FORMULA}{HAND}"), "x = 2", "no example by hand: On"),
+    (say(f"### On\n\n{FORMULA}### Up\n\nIt is.\n\n### Far\n\n{HAND}"), "x = 2", "hand: On"),
+    (say(f"{FORMULA}## Next\n\n{HAND}"), "x = 2", "no example by hand: Rise over run"),
+    (say(f"{FORMULA}> **By hand.** Two."), "x = 2", "no example by hand: Rise over run"),
+    (say(f"{FORMULA}<details>\n\n{HAND}</details>"), "x = 2", "by hand: Rise over run"),
+]
+GIVEN = (
+    "```math\n\\mathbf u = (1, -2.5, 10^{-3}), \\quad"
+    " A = \\begin{pmatrix}1&2\\\\0&-3\\end{pmatrix}, \\quad v = 3.\n```\n\n"
+)
+LEDGER = [
+    (say("A cliff.\n\nA **cliff** is steep."), "A cliff.", "'cliff' is used here and defined in"),
+    (say("Some Cliffs\n\nA **cliff** is steep."), "Cliffs", "'cliff' is used here"),
+    (say("A sheer\ncliff.\n\nA **sheer cliff**, and a **cliff**."), "A sheer", "'sheer cliff'"),
+    (say("A `cliff`, a cliff-top.\n\nA cliff.\n\nA **cliff** is."), "A cliff.", "'cliff' is"),
+    (say("```math\n\\hat q = \\sum_i i\n```"), "hat q", "no formula above introduces q"),
+    (say("```math\n\\varphi = 1 + 1\n```\n\n$\\varphi$"), "phi", "introduces \\varphi"),
+    (say("```math\n\\sum_ir_i = \\mathcal Lv\n```"), "sum", "introduces \\mathcalL, r, v"),
+    (
+        say("<details>\n\n$g$\n\n</details>\n\n```math\ng = h_a\n+ 1\n```"),
+        "g = h",
+        "introduces a, g, h",
+    ),
+]
+QUESTIONS = [
+    (edit(SLOPES, "**Question.** How", "How"), "## Rise", "no question: Rise over run"),
+    (edit(SLOPES, "<summary>Answer", "<summary>Look"), "## Rise", "without its answer: Rise"),
+    (edit(LENGTHS, "<summary>Answer", "<summary>Look"), "## The length", "without its answer: The"),
+    (edit(SLOPES, "**Question.**", "> **Question.**"), "## Rise", "no question: Rise over run"),
+    (
+        edit(
+            SLOPES, "**Question.**", "<details><summary>Answer</summary></details>\n\n### End\n\nA"
+        ),
+        "## Rise",
+        "no question: Rise over run",
+    ),
+]
+TIP = "> [!TIP]\n> **In PyTorch 2.13 (November 2026).** It is `torch`."
+ASIDES = [
+    (say(TIP.replace(" (November 2026)", "")), "In PyTorch", "no month, or not"),
+    (say(TIP.replace("November 2026", "Nov 2026")), "In PyTorch", "no month, or not in this form"),
+    (
+        say(TIP.replace("**", "").replace("TIP", "NOTE")),
+        "In PyTorch",
+        "no month, or not in this form",
+    ),
+    (say(TIP.replace(" 2.13", "")), "In PyTorch", "no month, or not in this form"),
+    (say(TIP.replace("November 2026", "November 2025")), "In PyTorch", "checked 13 months ago"),
+    (
+        say(TIP.replace("November 2026", "May 2027")),
+        "In PyTorch",
+        "2027-05, which is still to come",
+    ),
+    (say(f"{TIP} {'More. ' * 95}"), "[!TIP]", "a tip of 7 lines of 100 characters"),
+    (say(TIP + "\n>\n> Yes." * 6), "[!TIP]", "a tip of 7 lines"),
+    (say("> [!NOTE]\n" + "> - It is.\n" * 11), "[!NOTE]", "a note of 11 lines"),
+    (say("<!-- checked = 2025-10 -->\n> A box."), "checked", "last checked 14 months ago"),
+    (say("<!-- checked = 2025-10 -->\n\n| a |\n| --- |"), "checked", "not directly above a box"),
+    (say("<!-- checked = 2026-11 -->\nA line."), "checked", "not directly above a box"),
+    (
+        edit("README.md", "<!-- gen", "<!-- checked = 2024-01 -->\n> A\n\n<!-- gen"),
+        "ed = 2",
+        "35 mo",
+    ),
+    (say("<!-- checked = 2026-13 -->\n| a |\n| --- |"), "checked", "no month, or not in"),
+    (say("<!-- checked: 2026-11 -->\n> A box."), "checked", "no month, or not in"),
+    (say("<details><summary>A\nproof</summary>"), "<details>", "<details> that is not closed"),
+    (
+        say("<details><summary>A</summary>\n\n<details>\n\n</details>"),
+        "<details><summary>A</",
+        "not closed",
+    ),
+    (say("<details><summary>A</summary>\nA $b$.\n\n</details>"), "A $b$", "shows as it is typed"),
+    (
+        say("<details><summary>Precisely: why</summary>\n\nIt Needs: a rule.\n\n</details>"),
+        "Precisely",
+        "'Precisely: why' does not begin with what it needs",
+    ),
+    (
+        say("<details><summary>Precisely: why</summary>\n\n</details>\n\nNeeds: nothing."),
+        "Precisely",
+        "does not begin with what it needs",
+    ),
+]
 FAULTS = {
     "manifest": MANIFEST,
     "outline": OUTLINE,
@@ -408,7 +518,18 @@ FAULTS = {
     "generated": GENERATED,
     "glossary": GLOSSARY,
     "references": REFERENCES,
+    "density": DENSITY,
+    "by-hand": BY_HAND,
+    "ledger": LEDGER,
+    "questions": QUESTIONS,
+    "asides": ASIDES,
 }
+
+
+@pytest.fixture(autouse=True)
+def today(monkeypatch):
+    """The day on which these tests read dates."""
+    monkeypatch.setattr(Audit, "today", date(2026, 12, 1))
 
 
 @pytest.mark.parametrize(
@@ -462,6 +583,68 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         (
             "equations",
             edit(LENGTHS_PY, "    Equation:", "    See, and not only there,\n    Equation:"),
+        ),
+        ("density", say("Uphill " * 80)),
+        ("density", say("Up $" + "x + y $ $".join("abcde") + "x$" + "<!-- " + "no " * 80 + "-->")),
+        ("density", say("`$a$` `$b$` `$c$` `$d$` \\$1 \\$2 \\$3 \\$4 \\$5 \\$6 \\$7 \\$8.")),
+        ("density", say(f"<details>\n\n<details>\n\n</details>\n\n{LONG}\n\n</details>")),
+        ("density", say(f"<details>\n\n### Up\n\n- {LONG}\n\n> {LONG}\n\n</details>")),
+        ("density", say(f"> [!NOTE]\n> {LONG}\n>\n> | a |\n> | --- |\n> | {LONG} |\n>\n> {STEPS}")),
+        ("density", say(f"| {LONG} |\n| --- |\n| {STEPS} |\n\n<details>{LONG}</details>")),
+        ("density", edit(SLOPES, "1. E. Imhof", f"1. {'Imhof ' * 80} E. Imhof")),
+        (
+            "density",
+            say("With $x = 1$, $y = -2.5$, $z_1 = (3, -4)$, $0 < \\hat p_i < 1$, $a = b$ it is."),
+        ),
+        (
+            "density",
+            say("So $\\sum_{i=1}^{n=2+2} f(x = 2 + 2) = 2 + 2$ and $`\\{x = 1 + 1\\} = S`$."),
+        ),
+        ("density", say("So $x = 1 + 1$. Then $y = 2 + 2$. And $z = 3 + 3$.")),
+        ("by-hand", say(FORMULA + HAND)),
+        ("by-hand", say(f"### On\n\n{HAND}### In general\n\n{FORMULA}")),
+        ("by-hand", say(f"{HAND}{FORMULA}<details>\n\n### On\n\n</details>\n\n{FORMULA}")),
+        ("by-hand", say(f"{FORMULA}### On\n\n#### By hand\n\n**By hand.** Two.\n\nFour.")),
+        ("by-hand", say(f"<details>\n\n### On\n\n{FORMULA}</details>\n\n> So\n>\n> $$\n> x\n> $$")),
+        ("by-hand", say(f"```text\n{FORMULA[:-5]}\n```\n\n```sh\n$$\n```")),
+        ("by-hand", edit(SLOPES, END, f"\n{FORMULA}## References")),
+        ("ledger", say("A cliff is a **cliff**: see the cliff.")),
+        ("ledger", say("A [cliff](#rise-over-run), a cliff.\n\nA **cliff** is steep.")),
+        ("ledger", say("A **sheer cliff**.\n\nThe sheer cliff.\n\nA **cliff**.", LENGTHS)),
+        ("ledger", say("> A cliff.\n\n`cliff` $cliff$\n\n### The cliff\n\nA **cliff** is steep.")),
+        (
+            "ledger",
+            edit(
+                SLOPES, "How steep is it?", "Is it a\n\n## F\n\nA **road** climbs. It has metres."
+            ),
+        ),
+        ("ledger", say("A **cliff edge**.\n\nThe cliff edges.\n\nA **cliff**.", LENGTHS)),
+        ("glossary", edit(SLOPES, "It is half", "It is **half** or **half**")),
+        ("ledger", say("A road of triangles.\n\nA **triangle** is flat.")),
+        (
+            "ledger",
+            say("$q$\n\n```math\n\\mathbf q = \\mathrm{softmax}(q) + \\pi\\text{ for all}\n```"),
+        ),
+        ("ledger", say("```math\n\\int_0^1 2\\,du = \\sum_{i=1}^2 i + \\max_k k\n```")),
+        ("ledger", say("<details>\n\n```math\ng = h + 1\n```\n\n</details>")),
+        ("ledger", say("```math\n\\begin{array}{cl} 1 & 2 \\\\[1ex] 3 & 4 \\end{array}\n```")),
+        ("ledger", say(GIVEN + "```math\n\\mathbf u + A_v\n```")),
+        ("by-hand", say(GIVEN)),
+        ("questions", say("## More\n\nIt asks nothing.")),
+        ("asides", say(TIP)),
+        ("asides", say(TIP.replace("November 2026", "December 2025"))),
+        ("asides", say("> [!TIP]\n> Look: in PyTorch it is otherwise.")),
+        ("asides", say("> [!NOTE]\n" + "> - It is.\n" * 10)),
+        ("asides", say("> [!WARNING]\n" + "> - It is.\n" * 40)),
+        ("asides", say("<!-- checked = 2025-12 -->\n> A box.")),
+        ("asides", say("<!-- checked = 2026-11 -->\n| a |\n| --- |\n\n<!-- unchecked -->")),
+        (
+            "asides",
+            say("<details><summary>Precisely: $x$</summary>\n\nNeeds: a rule.\n\n</details>"),
+        ),
+        (
+            "asides",
+            say("<details>\n\n- <details>\n  <summary>A</summary>\n\n  </details>\n\n</details>"),
         ),
     ],
 )

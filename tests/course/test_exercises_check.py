@@ -82,10 +82,10 @@ def test_one_operation_alone_gives_nothing_away(small):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("return 2 * x", "return 3 * x", "its own solution fails the check 'small': twice 3"),
+        ("return 2 * x", "return 3 * x", "its own solution fails the check 'small': twice 2.7"),
         ("return x * x", "return x + x", "the mistake squares passes every check"),
         ("return x / 2", "return x**2", "the mistake halves cannot be told from squares"),
-        ("expect_close(answer(3.0)", "answer(3.0), (lambda *_, **__: 0)(6.0", "empty stub passes"),
+        ("expect_close(answer(2.7)", "answer(2.7), (lambda *_, **__: 0)(5.4", "empty stub passes"),
         ("return 2 * x", "import os; os._exit(3)", "the proof ended with status 3"),
         ("from __future__", "import nonsense\nfrom __future__", "cannot be executed: SyntaxError"),
     ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from one_document import MANIFEST
 
 from chainrule.course import figures
 from chainrule.course.audit import Audit
+from chainrule.course.blocks import environment
 from chainrule.course.checks import figures as figures_check
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
@@ -50,6 +53,9 @@ DOCUMENT = """# Linear algebra
 """
 SCRIPT_PATH = "figures/math-foundations/linear_algebra.py"
 FOLDER = "figures/math-foundations/linear-algebra"
+
+REPOSITORY = Path(__file__).parents[2]
+WITH_MEASUREMENTS = sorted({path.parent for path in REPOSITORY.glob("figures/*/*/*.json")})
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +277,131 @@ def test_a_write_that_fails_leaves_the_old_bytes(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         figures.write_atomically(path, b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
+
+
+# Measurements: stored beside the pictures, drawn from there.
+
+MEASURED = """
+import numpy as np
+from chainrule.course.figures import figure, measured, measurement
+
+NOISE = 0.0
+
+@measurement("race", absolute={"loss": 0.02}, relative={"loss": 0.1}, seconds=1)
+def measure_race():
+    return {"rates": np.array([1, 2]), "loss": [[0.123456789], [1 + NOISE]], "best": "Adam"}
+
+@figure("waves")
+def waves(plt):
+    fig, ax = plt.subplots()
+    ax.plot(measured("race")["loss"])
+    return fig
+
+@figure("image")
+def image(plt):
+    return plt.figure()
+"""
+STORED = f"{FOLDER}/race.json"
+
+
+@pytest.fixture
+def measuring(root: Path) -> Path:
+    put(root, SCRIPT_PATH, MEASURED)
+    assert figures.main(["--root", str(root), "--measure"]) == 0
+    assert figures.main(["--root", str(root)]) == 0
+    return root
+
+
+def test_a_measurement_is_stored_and_drawn_from(measuring, capsys):
+    text = '{\n  "rates": [1, 2],\n  "loss": [[0.12346], [1.0]],\n  "best": "Adam"\n}\n'
+    assert (measuring / STORED).read_text() == text
+    assert findings(measuring, run=True) == []
+    put(measuring, STORED, text.replace("0.12346", "0.5"))
+    fault = only(findings(measuring, run=True))
+    assert (fault.file, fault.message) == (f"{FOLDER}/waves.svg", "redrawing changes this file")
+
+
+def test_drawing_never_measures(measuring):
+    measures = "def measure_race():\n    raise SystemExit"
+    put(measuring, SCRIPT_PATH, MEASURED.replace("def measure_race():", measures))
+    assert findings(measuring, run=True) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("NOISE = 0.0", "NOISE = 0.119", None),
+        ("NOISE = 0.0", "NOISE = 0.13", "loss[1][0]: stored 1, measured 1.13, allowed ±0.12"),
+        ("[1 + NOISE]", "[1, 2]", "loss[1]: stored [1.0], measured [1, 2]"),
+        ("np.array([1, 2])", "[1, 2.001]", "rates[1]: stored 2, measured 2.001, allowed ±0"),
+        ('"Adam"', '"SGD"', 'best: stored "Adam", measured "SGD"'),
+        ('"Adam"', "None", 'best: stored "Adam", measured null'),
+        (', "best": "Adam"', "", "race: stored {"),
+        ("[1 + NOISE]", "[np.nan]", "entry 'loss' holds nan: return finite numbers, or None"),
+        ("NOISE = 0.0", "NOISE = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("return {", "return [0], {", "the function must return a dictionary"),
+    ],
+)
+def test_what_left_its_band_is_named(measuring, capsys, old, new, message):
+    before = (measuring / STORED).read_bytes()
+    put(measuring, SCRIPT_PATH, MEASURED.replace(old, new))
+    capsys.readouterr()
+    status = figures.main(["--root", str(measuring), "--measure", "--check"])
+    said = capsys.readouterr().out
+    assert (status, said.count("\n")) == ((1, 1) if message else (0, 0))
+    assert (message or "") in said
+    assert (measuring / STORED).read_bytes() == before
+
+
+def test_one_measurement_alone(measuring, capsys):
+    arguments = ["--root", str(measuring), "--measure", "--only"]
+    capsys.readouterr()
+    assert figures.main([*arguments, "race"]) == 0
+    assert figures.main([*arguments, "rate"]) == 1
+    assert figures.main([*arguments, "race", "--at-most", "0.9"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith(f"{STORED}:1: measured in ")
+    assert told[1] == f"{SCRIPT_PATH}:1: no measurement 'rate'; this script has race"
+
+
+def test_a_measurement_that_is_not_stored(measuring, capsys):
+    (measuring / STORED).unlink()
+    missing, _ = sorted(findings(measuring, run=True))
+    assert (missing.file, missing.line) == (SCRIPT_PATH, 7)
+    assert missing.message == f"measurement 'race' is not stored: {STORED} is missing"
+    assert figures.main(["--root", str(measuring)]) == 1
+    assert "race.json is not measured" in capsys.readouterr().out
+    assert figures.main(["--root", str(measuring), "--measure", "--check"]) == 1
+
+
+def test_a_measurement_that_nothing_makes(root):
+    put(root, STORED, "{}")
+    assert only(findings(root)).file == STORED
+
+
+def test_names_of_measurements(measuring, capsys):
+    put(measuring, SCRIPT_PATH, MEASURED.replace('measurement("race"', 'measurement("A race"'))
+    assert figures.main(["--root", str(measuring), "--check"]) == 1
+    assert "use lower-case words joined by hyphens" in capsys.readouterr().out
+    put(measuring, SCRIPT_PATH, MEASURED.replace('measurement("race"', 'measurement("ra" + "ce"'))
+    messages = {fault.message for fault in findings(measuring)}
+    assert "a measurement whose name is computed: the name must be a plain string" in messages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "subject",
+    [folder.relative_to(REPOSITORY / "figures").as_posix() for folder in WITH_MEASUREMENTS],
+)
+def test_stored_measurements_are_measured_again(subject):
+    command = ["-m", "chainrule.course.figures", "--measure", "--check", "--at-most", "10", subject]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        env=environment(REPOSITORY),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

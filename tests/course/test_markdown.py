@@ -189,6 +189,99 @@ def test_sections_and_kinds():
     assert page.section_at(11).text == "S"
 
 
+ASIDES = """\
+One.
+
+<details open>
+<summary>Look: $`x`$</summary>
+
+Two.
+
+> [!NOTE]
+> A **term** is here.
+>
+> | a |
+> | --- |
+> | b |
+
+<details><summary>Inner</summary></details>
+
+- <details>
+
+  Three.
+
+  </details>
+
+### A heading
+
+</details>
+
+> A quotation.
+
+`<details>` and <!-- <details> --> are none.
+
+```html
+<details>
+```
+
+<details><summary>Never closed</summary>
+
+Four.
+"""
+
+
+def test_asides_hold_what_stands_in_them():
+    page = parse(ASIDES)
+    closed = at(page, "A quotation") - 2
+    assert [(a.kind, a.line, a.end, a.summary) for a in page.asides] == [
+        ("details", 3, closed, "Look: $`x`$"),
+        ("note", 8, 13, ""),
+        ("details", 15, 15, "Inner"),
+        ("details", 17, 21, ""),
+        ("quote", closed + 2, closed + 2, ""),
+        ("details", at(page, "Never closed"), 0, "Never closed"),
+    ]
+    inner = {name: page.aside_at(at(page, name)) for name in ("Two.", "b |", "Three.", "Four.")}
+    assert [aside and aside.line for aside in inner.values()] == [3, 8, 17, None]
+    prose = [paragraph.text for paragraph, _ in page.main_line]
+    assert prose == ["One.", "`<details>` and  are none.", "Four."]
+
+
+def test_the_kind_of_a_box_is_no_word_of_its_text():
+    paragraph = parse(ASIDES).paragraphs[2]
+    assert (paragraph.line, paragraph.text) == (8, "\nA term is here.")
+    assert parse("It is [!NOTE].\n").paragraphs[0].text == "It is [!NOTE]."
+
+
+def test_marks_are_bold_words_that_open_a_paragraph():
+    texts = ["**By hand.** One.", "**By hand.**", "By hand.", "**By hand.** *a* **b**"]
+    not_marks = ["So **By hand.**", "**By hand. Now**", "> **By hand.**", "## **By hand.**"]
+    page = parse("\n\n".join([*texts, *not_marks, "**By *hand*.**"]))
+    assert page.marked("By hand.") == [1, 3, 7, 17]
+
+
+PIECES = [
+    "<details>",
+    "<summary>a</summary>",
+    "</details>",
+    "> [!TIP]",
+    "> a",
+    "- ",
+    "\n",
+    "a",
+    "  ",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+def test_asides_are_spans_of_lines(text):
+    page = parse(text)
+    for aside in page.asides:
+        assert aside.line >= 1
+        assert aside.end == 0 or aside.line <= aside.end <= text.count("\n") + 1
+    assert len(page.main_line) <= len(page.paragraphs)
+
+
 @given(st.text(alphabet='ab $`*_[]()<>!-#|\\\n=."&;1', max_size=200))
 def test_any_text_can_be_parsed(text):
     page = parse(text)

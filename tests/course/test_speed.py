@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def paragraph(rng, words):
         kind = rng.integers(60)
         if kind in (0, 1):
             parts.append(
-                f"$x_{{{number}}} = \\frac{{{rng.integers(99)}}}{{2}} + \\sum_i \\sigma_i$"
+                f"$A_{{{number}}} + \\frac{{{rng.integers(99)}}}{{2}} + \\sum_i \\sigma_i$"
             )
         elif kind == 2:
             parts.append(f"`{word}()` *{word}*")
@@ -56,14 +56,15 @@ def document(rng, course, entry):
     for number, title in enumerate(sections):
         parts.append(f"## {title}")
         for part in range(4):
-            parts += [paragraph(rng, 4300 // len(sections) // 4)]
+            parts += [paragraph(rng, 30) for _ in range(4300 // len(sections) // 4 // 30 + 1)]
             parts.append(f"```python\n{CODE.format(part, sum(range(part)))}```")
-        parts.append(f'<a id="eq-{number}"></a>')
+        parts += ["**By hand.**", "1. Two and two are four.", f'<a id="eq-{number}"></a>']
         parts.append(f"```math\n\\lVert A \\rVert_{{{number}}} = \\sum_i \\sigma_i^{number}\n```")
+        parts += ["**Question.** Why?", "<details><summary>Answer</summary>\n\nSo.\n\n</details>"]
         parts.append("| a | b |\n| --- | --- |\n" + "| $`x_{1}`$ | two |\n" * 8)
     for name in ("one", "two"):
         parts.append(f"![A plot of {name}.](../{entry.figure_folder}/{name}.svg)\n\n*See {name}.*")
-    parts += ["## What people get wrong", paragraph(rng, 100)]
+    parts += ["## What people get wrong", *('**"It is so."** No.' for _ in range(3))]
     for title, region in (("Exercises", "exercises"), ("Where this leads", "leads")):
         parts += [f"## {title}", f"<!-- generated: {region} -->\n<!-- /generated -->"]
     parts += [
@@ -86,7 +87,8 @@ def fill(root):
     """Everything that the manifest promises, as placeholders of the size of the real thing."""
     rng = np.random.default_rng(0)
     fake = SmallCourse(root)
-    shutil.copy(ROOT / "course.toml", root)
+    manifest = (ROOT / "course.toml").read_text(encoding="utf-8")
+    (root / "course.toml").write_text(re.sub(r"\nallowance = .*", "", manifest), encoding="utf-8")
     course = load_course(root)
     names = ("status", "documents", "graph", "tracks")
     readme = [f"<!-- generated: {name} -->\n<!-- /generated -->" for name in names]

@@ -32,6 +32,7 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -40,9 +41,10 @@ from types import ModuleType
 from typing import Any
 
 from chainrule.course.finding import Finding
-from chainrule.course.manifest import Course, Document
+from chainrule.course.manifest import MANIFEST, Course, Document, load_course
 from chainrule.course.markdown import Page, parse
 
+CLOSING = ("What people get wrong", "Find the bug", "Exercises", "Where this leads", "References")
 UNSEEN = {"node_modules", "__pycache__", "_build", "build", "dist", "workbook", "runs"}
 
 
@@ -58,15 +60,21 @@ class Cell:
 class Audit:
     """The course as the checks see it: each file is read and parsed once."""
 
-    def __init__(self, course: Course, run: bool = False):
+    def __init__(self, course: Course, run: bool = False, everything: bool = False):
         self.course = course
         self.root = course.root
         self.run = run
+        self.everything = everything
         self.begun: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
         self._pages: dict[str, Page] = {}
         self._trees: dict[str, ast.Module | SyntaxError] = {}
         self._cells: dict[str, list[Cell]] = {}
+
+    @cached_property
+    def today(self) -> date:
+        """The day on which the course is audited."""
+        return date.today()
 
     @cached_property
     def files(self) -> set[str]:
@@ -146,6 +154,8 @@ class Audit:
 
     def forget(self, path: str) -> None:
         """Read a file again: it was written."""
+        if path == MANIFEST:
+            self.course = load_course(self.root)
         for known in (self._texts, self._pages, self._trees, self._cells):
             known.pop(path, None)
         for name in ("files", "written", "pages", "notebooks", "prose"):
@@ -171,11 +181,13 @@ def checks() -> list[ModuleType]:
     return sorted((check for check in found if hasattr(check, "NAME")), key=lambda c: c.NAME)
 
 
-def perform(course: Course, chosen: Iterable[ModuleType], run: bool, write: bool) -> Report:
-    """Refresh what can be refreshed if ``write``, then check."""
+def perform(
+    course: Course, chosen: Iterable[ModuleType], run: bool, write: bool, everything: bool = False
+) -> Report:
+    """Refresh what can be refreshed if ``write``, then check; ``everything``: the allowed too."""
     from chainrule.course.figures import write_atomically
 
-    audit, report, chosen = Audit(course, run), Report(), list(chosen)
+    audit, report, chosen = Audit(course, run, everything), Report(), list(chosen)
     # Generated regions show what the others wrote, so they come last.
     for check in sorted(chosen, key=lambda c: c.NAME == "generated") if write else ():
         for path, text in list(check.write(audit)) if hasattr(check, "write") else ():

@@ -10,7 +10,8 @@ Conventions for authors:
 - A warning is a fault: avoid its cause, or catch it (``np.errstate``) where it is the point.
 - ``5.1<!--= f"{x:.1f}" -->`` is a computed number: the expression is evaluated after the blocks
   above it, and the text before the comment must end with it (closing ``$``, ``*``, ``_`` and
-  backquotes may stand between).
+  backquotes may stand between). In the expression ``measured("race")`` is what the figures'
+  script stored as ``race``, ``measured("training/optimizers/race")`` what another's did.
 - Random state is the author's matter: each document has its own interpreter, nothing leaks.
 
 ``python -m chainrule.course.blocks FILE … [--write]`` runs files and prints what differs by

@@ -17,12 +17,14 @@ import io
 import json
 import linecache
 import os
+import pathlib
 import sys
 import time
 import traceback
 import types
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 
@@ -69,7 +71,8 @@ class Session:
         try:
             if "expression" in step:
                 source = "\n" * (line - 1) + f"({step['expression']})"
-                value, _ = self._do(line, source, eval)
+                with self._measurements():
+                    value, _ = self._do(line, source, eval)
                 self.report(line=line, value=str(value))
                 return True
             for group in units(parse(line, step["code"], self.file)):
@@ -90,6 +93,23 @@ class Session:
             self.report(line=self._where(error, line), error=message.removesuffix(": "))
             return False
         return True
+
+    @contextmanager
+    def _measurements(self) -> Iterator[None]:
+        """Offer expressions ``measured``, unless the document has that name for its own use."""
+        page = pathlib.PurePath(self.file).with_suffix("")
+
+        def measured(name: str) -> Any:
+            subject = pathlib.Path(*page.parts[-2:], name) if "/" not in name else name
+            return json.loads(pathlib.Path("figures", f"{subject}.json").read_text("utf-8"))
+
+        own = "measured" in self.namespace
+        self.namespace.setdefault("measured", measured)
+        try:
+            yield
+        finally:
+            if not own:
+                del self.namespace["measured"]
 
     def _do(self, line: int, source: Any, how) -> tuple[Any, list[str]]:
         self.report(at=line)

@@ -76,14 +76,16 @@ import sys
 import types
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chainrule.course import stubs
+from chainrule.course import counterpart, stubs
 from chainrule.course.expectations import (
     Unexpected,
     expect,
@@ -112,9 +114,11 @@ __all__ = [
     "judge",
     "load",
     "prove",
+    "wrong",
 ]
 
 REGISTRY = "__chainrule_exercises__"
+MANY = 16
 
 
 class ExerciseFileError(Exception):
@@ -131,32 +135,42 @@ class Mistake:
     line: int
 
 
+@dataclass(frozen=True)
+class Blind:
+    """A wrong answer that was written without knowing the known mistakes."""
+
+    exercise: str
+    answer: Callable[..., Any]
+    fault: str
+    known: str
+    line: int
+
+
+@dataclass(eq=False)
 class Exercise:
     """A solution with its checks and known mistakes; calling it calls the solution."""
 
-    def __init__(
-        self,
-        solution: Callable[..., Any],
-        title: str,
-        difficulty: int,
-        minutes: int,
-        section: str,
-        mutates: bool,
-        seconds: float,
-    ):
-        self.solution = solution
-        self.name = solution.__name__
-        self.title = title
-        self.difficulty = difficulty
-        self.minutes = minutes
-        self.section = section
-        self.mutates = mutates
-        self.seconds = seconds
-        self.statement = inspect.cleandoc(solution.__doc__ or "")
-        self.line = _line(solution)
+    solution: Callable[..., Any]
+    title: str
+    _: KW_ONLY
+    difficulty: int
+    minutes: int
+    section: str
+    counterpart: str | None = None
+    because: str = ""
+    idea: str = ""
+    reread: str = ""
+    mutates: bool = False
+    seconds: float = 10
+
+    def __post_init__(self) -> None:
+        self.name = self.solution.__name__
+        self.statement = inspect.cleandoc(self.solution.__doc__ or "")
+        self.line = _line(self.solution)
         self.checks: dict[str, Callable[[Any, np.random.Generator], None]] = {}
         self.mistakes: list[Mistake] = []
-        self.traces: dict[tuple[str, str], list[Any]] = {}
+        self.traces: dict[tuple[Mistake, str], list[Any]] = {}
+        self.adapters: dict[str, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the solution."""
@@ -177,31 +191,49 @@ class Exercise:
         self.checks[function.__name__] = function
         return function
 
-    def mistake(self, hint: str) -> Callable[[Any], Any]:
-        """Add a known mistake and the hint for whoever makes it."""
+    def by_package(self, adapter: Callable[..., Any]) -> Callable[..., Any]:
+        """Add ``adapter(package, *args)``: this exercise's call, answered by its counterpart."""
+        self.adapters["by_package"] = adapter
+        return adapter
+
+    def in_package(self, adapter: Callable[..., Any]) -> Callable[..., Any]:
+        """Add ``adapter(mine, *args)``: the counterpart's call, answered by the learner's."""
+        self.adapters["in_package"] = adapter
+        return adapter
+
+    def mistake(self, hint: str, **variants: Iterable[Any]) -> Callable[[Any], Any]:
+        """Add a known mistake and the hint for whoever makes it.
+
+        ``mistake(hint, eps=(1e-9, 1e-12))`` adds it once for each value of its argument ``eps``.
+        """
 
         def register(answer: Any) -> Any:
-            self.mistakes.append(Mistake(answer.__name__, answer, hint, _line(answer)))
+            forms = [partial(answer, **{key: x}) for key, xs in variants.items() for x in xs]
+            for form in forms or [answer]:
+                self.mistakes.append(Mistake(answer.__name__, form, hint, _line(answer)))
             return answer
 
         return register
 
 
-def exercise(
-    title: str,
-    *,
-    difficulty: int,
-    minutes: int,
-    section: str,
-    mutates: bool = False,
-    seconds: float = 10,
-) -> Callable[[Any], Exercise]:
+def exercise(title: str, **about: Any) -> Callable[[Any], Exercise]:
     """Mark a function or class as the solution of an exercise; its docstring is the statement."""
 
     def register(solution: Any) -> Exercise:
-        made = Exercise(solution, title, difficulty, minutes, section, mutates, seconds)
+        made = Exercise(solution, title, **about)
         vars(sys.modules[solution.__module__]).setdefault(REGISTRY, []).append(made)
         return made
+
+    return register
+
+
+def wrong(exercise: str, fault: str, known: str = "") -> Callable[[Any], Any]:
+    """Mark a wrong answer of a blind set: its fault, and the mistake whose hint is right for it."""
+
+    def register(answer: Any) -> Any:
+        entry = Blind(exercise, answer, fault, known, _line(answer))
+        vars(sys.modules[answer.__module__]).setdefault(REGISTRY, []).append(entry)
+        return answer
 
     return register
 
@@ -248,9 +280,11 @@ def load(path: Path) -> list[Exercise]:
 class Attempt:
     """One check run against one answer: what the answer returned, and how it failed, if it did."""
 
+    check: str
     trace: list[Any] = field(default_factory=list)
     message: str = ""
     call: str = ""
+    arguments: tuple[tuple, dict[str, Any]] = ((), {})
     error: BaseException | None = None
 
 
@@ -267,54 +301,91 @@ class Verdict:
     error: BaseException | None = None
 
 
-def judge(exercise: Exercise, answer: Callable[..., Any]) -> Verdict:
-    """Run the checks; on the first failure, look for a known mistake with the same outputs."""
+Watch = Callable[[Attempt], None]
+
+
+def judge(exercise: Exercise, answer: Callable[..., Any], watch: Watch | None = None) -> Verdict:
+    """Run the checks; after a failure, look for the one known mistake with the same outputs.
+
+    ``watch`` gets the attempt before each call of the answer, and once it has failed.
+    """
     attempts: dict[str, Attempt] = {}
     for name in exercise.checks:
-        attempts[name] = attempt = _attempt(exercise, answer, name)
+        attempts[name] = attempt = run_check(exercise, answer, name, watch)
         if attempt.message:
-            known = next((m for m in exercise.mistakes if _matches(exercise, m, attempts)), None)
-            return Verdict(
-                False,
-                name.replace("_", " "),
-                attempt.message,
-                known.hint if known else "",
-                known.name if known else "",
-                attempt.call,
-                attempt.error,
-            )
+            if watch:
+                watch(attempt)
+            known = _alike(exercise, answer, attempts)
+            alone = len({m.name for m in known}) == 1 and _telling(attempts.values())
+            said = (known[0].hint, known[0].name) if alone else ("", "")
+            check = name.replace("_", " ")
+            return Verdict(False, check, attempt.message, *said, attempt.call, attempt.error)
     return Verdict(True)
 
 
-def _matches(exercise: Exercise, mistake: Mistake, attempts: dict[str, Attempt]) -> bool:
-    """Whether a mistake returns the same on all checks so far; what it prints is swallowed."""
+def _alike(
+    exercise: Exercise, answer: Callable[..., Any], attempts: dict[str, Attempt]
+) -> list[Mistake]:
+    """The known mistakes that return the same on all checks; what is printed is swallowed."""
+    known = exercise.mistakes
     with (
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(action="ignore"),
     ):
-        return all(
-            same(_trace(exercise, mistake, name), attempt.trace)
-            for name, attempt in attempts.items()
-        )
+        for name in [*attempts, *(name for name in exercise.checks if name not in attempts)]:
+            if not known:
+                break
+            if name not in attempts:
+                attempts[name] = run_check(exercise, answer, name)
+            trace = attempts[name].trace
+            known = [m for m in known if same(_trace(exercise, m, name), trace, rtol=1e-6)]
+    return known
+
+
+def _telling(attempts: Iterable[Attempt]) -> bool:
+    """Whether outputs are more than a few equal or small numbers, on which mistakes coincide."""
+    seen: list[Any] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, list | dict):
+            for item in value[1:] if isinstance(value, list) else value.values():
+                collect(item)  # what comes first in a list is the kind
+        elif isinstance(value, Number | np.generic | np.ndarray):
+            seen.extend(np.asarray(value).ravel().tolist())
+        else:
+            seen.append(str(value))
+
+    for attempt in attempts:
+        for kind, *rest in attempt.trace:  # of arguments, only those that the answer changed
+            collect(
+                [kind, rest[0], *rest[2] * rest[1]] if kind == "returned" else [kind, *rest[-1:]]
+            )
+    fractions = any(isinstance(x, float) and np.isfinite(x) and x * 4 % 1 for x in seen)
+    distinct = len(set(seen))
+    return fractions or distinct > 2 or (distinct == 2 and len(seen) >= MANY)
 
 
 def _trace(exercise: Exercise, mistake: Mistake, check: str) -> list[Any]:
-    if (key := (mistake.name, check)) not in exercise.traces:
-        exercise.traces[key] = _attempt(exercise, mistake.answer, check).trace
+    if (key := (mistake, check)) not in exercise.traces:
+        exercise.traces[key] = run_check(exercise, mistake.answer, check).trace
     return exercise.traces[key]
 
 
-def _attempt(exercise: Exercise, answer: Callable[..., Any], check: str) -> Attempt:
+def run_check(
+    exercise: Exercise, answer: Callable[..., Any], check: str, watch: Watch | None = None
+) -> Attempt:
     seed = zlib.crc32(f"{exercise.name}/{check}".encode())
     np.random.seed(seed)  # noqa: NPY002 - a learner who uses the global state gets one verdict
     random.seed(seed)
-    recorder = _Recorder(exercise, answer)
+    recorder = _Recorder(exercise, answer, Attempt(check), watch)
     attempt = recorder.attempt
     try:
         exercise.checks[check](recorder.proxy, np.random.default_rng(seed))
     except Unexpected as failure:
         attempt.message = str(failure)
+        if failure.__cause__ is attempt.error:
+            return attempt
     except (Exception, SystemExit) as error:
         if error is attempt.error:
             attempt.message = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -330,10 +401,12 @@ def _attempt(exercise: Exercise, answer: Callable[..., Any], check: str) -> Atte
 class _Recorder:
     """Stands between a check and an answer and writes down everything that comes back."""
 
-    def __init__(self, exercise: Exercise, answer: Callable[..., Any]):
+    def __init__(
+        self, exercise: Exercise, answer: Callable[..., Any], attempt: Attempt, watch: Watch | None
+    ):
         self.name, self.mutates = exercise.name, exercise.mutates
         self.classes = tuple(k for k in (answer, exercise.solution) if isinstance(k, type))
-        self.attempt = Attempt()
+        self.attempt, self.watch = attempt, watch
         self.returned: Any = "nothing yet"
         self.proxy = self._forward(answer, self.name)
 
@@ -357,6 +430,10 @@ class _Recorder:
         named = [show(value, 60) for value in args]
         named += [f"{key}={show(value, 60)}" for key, value in kwargs.items()]
         self.attempt.call = f"{label}({', '.join(named)})"
+        if label == self.name:
+            self.attempt.arguments = args, kwargs
+        if self.watch:
+            self.watch(self.attempt)
         _must_accept(function, label, args, kwargs)
         given = [*args, *kwargs.values()]
         before = [self._snapshot(item) for item in given]
@@ -536,7 +613,7 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
         yield item.line, f"its own solution fails the check '{solved.check}': {solved.message}"
         return
     for name in item.checks:
-        first, second = (_attempt(item, item.solution, name) for _ in range(2))
+        first, second = (run_check(item, item.solution, name) for _ in range(2))
         if not same(first.trace, second.trace, rtol=0.0):
             yield _line(item.checks[name]), f"check '{name}' differs between two runs: use only rng"
         if not first.trace:
@@ -548,13 +625,33 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
     else:
         if judge(item, stub).passed:
             yield item.line, "the empty stub passes the checks"
+    yield from ((item.line, message) for message in _disagreements(item))
     for mistake in item.mistakes:
         verdict = judge(item, mistake.answer)
         if verdict.passed:
             yield mistake.line, f"the mistake {mistake.name} passes every check"
         elif verdict.mistake != mistake.name:
-            other = f"cannot be told from {verdict.mistake}" if verdict.mistake else "is not stable"
-            yield mistake.line, f"the mistake {mistake.name} {other}: add a check that shows it"
+            alike = {m.name for m in _alike(item, mistake.answer, {})}
+            if others := alike - {mistake.name}:
+                why = f"cannot be told from {min(others)}"
+            else:
+                why = "shows in one or two small numbers only" if alike else "is not stable"
+            yield mistake.line, f"the mistake {mistake.name} {why}: add a check that shows it"
+
+
+def _disagreements(item: Exercise) -> Iterator[str]:
+    """Where the solution and the package's function part, on the inputs of the checks."""
+    try:
+        for label, answer in counterpart.answers(item):
+            for name in item.checks:
+                ours = run_check(item, item.solution, name)
+                theirs = run_check(item, answer, name)
+                if not same(ours.trace, theirs.trace, rtol=1e-6):
+                    said = theirs.message or f"returned {show(theirs.trace)}"
+                    yield f"{label} answers the check '{name}' differently: {said}"
+                    break
+    except LookupError as error:
+        yield str(error)
 
 
 def main(arguments: list[str]) -> int:

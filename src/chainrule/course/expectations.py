@@ -47,6 +47,11 @@ def expect_raises(
             f"the message of the {error.__name__} should name {naming!r}, but says {str(caught)!r}",
         )
         return
+    except (Unexpected, MemoryError, RecursionError):
+        raise
+    except Exception as other:
+        message = f"expected {error.__name__} to be raised, received {type(other).__name__}"
+        raise Unexpected(f"{message}: {other}".rstrip(": ")) from other
     raise Unexpected(f"expected {error.__name__} to be raised, but {show(value)} was returned")
 
 
@@ -81,8 +86,19 @@ def expect_close(
         expect(kind, f"{what}: expected True or False, received {show(received)}")
         expect(received == expected, f"{what}: expected {expected}, received {received}")
     else:
-        message = f"{what}: expected {show(expected)}, received {show(received)}"
-        expect(same(received, expected), message)
+        _expect_same(received, expected, what)
+
+
+def _expect_same(received: Any, expected: Any, what: str) -> None:
+    if same(received, expected):
+        return
+    where = ""
+    if isinstance(received, str) and isinstance(expected, str) and len(expected) > 80:
+        pairs = enumerate(zip(received, expected, strict=False))
+        place = next((i for i, (a, b) in pairs if a != b), min(len(received), len(expected)))
+        where = f"from position {place} on, "
+        received, expected = received[place:], expected[place:]
+    raise Unexpected(f"{what}: {where}expected {show(expected)}, received {show(received)}")
 
 
 def _expect_items(received: Any, expected: dict, what: str) -> None:
@@ -112,6 +128,8 @@ def _expect_array(received: Any, what: str) -> None:
         remedy = ". Wrap it in np.array(…)" if isinstance(received, tuple | list) else ""
         message = f"{what}: expected a NumPy array, received {kind_of(received)}{remedy}"
         raise Unexpected(message)
+    if isinstance(received, np.matrix):
+        raise Unexpected(f"{what}: a np.matrix, which always has two axes. Use np.array(…)")
 
 
 def _expect_same_shape(received: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:
@@ -139,11 +157,7 @@ def _expect_numbers(
     received = np.asarray(received)
     _expect_same_shape(received.shape, expected.shape, what)
     if expected.dtype.kind not in "biufc":
-        expect(
-            same(received, expected),
-            f"{what}: expected {show(expected)}, received {show(received)}",
-        )
-        return
+        return _expect_same(received, expected, what)
     if received.dtype.kind not in "biufc":
         raise Unexpected(f"{what}: expected numbers, received dtype {received.dtype}")
     if np.iscomplexobj(received) and not np.iscomplexobj(expected):
@@ -173,8 +187,11 @@ def _slip(received: np.ndarray, expected: np.ndarray, rtol: float, atol: float) 
             return f"{name}." if single else f"{bad.sum()} of {bad.size} values are {name}."
     if "b" in received.dtype.kind + expected.dtype.kind:
         return ""
+    if close(received, expected):
+        return "close, but not close enough."
     if received.dtype.kind in "iu" and close(received, np.trunc(expected)):
         return "the fractions are gone. Integers were kept where floats are needed."
+    whole = expected.dtype.kind in "iu" and close(received, np.round(received))
     received, expected = received * 1.0, expected * 1.0
     if not single and not received.any():
         return "all zeros."
@@ -189,6 +206,9 @@ def _slip(received: np.ndarray, expected: np.ndarray, rtol: float, atol: float) 
             return "all values are the same."
         if close(np.sort(received, axis=None), np.sort(expected, axis=None)):
             return "the values are right, but in another order."
+    if whole:
+        off = int(received.flat[0] - expected.flat[0]) if single else 0
+        return f"{abs(off)} too {'large' if off > 0 else 'small'}." if off else ""
     return _factor(received, expected, close)
 
 
@@ -215,9 +235,13 @@ def _difference(received: np.ndarray, expected: np.ndarray, wrong: np.ndarray) -
     if received.size > 12:
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
         yield f"{int(wrong.sum())} of {wrong.size} values differ, the first at {list(place)}"
-        received, expected = received[place], expected[place]
-    yield f"expected {show(expected)}"
-    yield f"received {show(received)}"
+        received, expected, wrong = received[place], expected[place], wrong[place]
+    texts = show(expected), show(received)
+    if texts[0] == texts[1]:
+        right, mine = expected[wrong].flat[0], received[wrong].flat[0]
+        texts = repr(right.item()), f"{mine.item()!r}, {abs(mine - right):.2g} away"
+    yield f"expected {texts[0]}"
+    yield f"received {texts[1]}"
 
 
 def kind_of(value: Any) -> str:
@@ -240,12 +264,14 @@ def show(value: Any, limit: int = 200, _inside: tuple[int, ...] = ()) -> str:
         if value.size > 16:
             return f"<array of shape {value.shape}, {value.dtype}>"
         text = np.array2string(value, separator=", ", precision=6, suppress_small=True)
-        text = " ".join(text.split())
+        plain = value.dtype in (float, int, bool) or value.dtype.kind == "U"
+        text = f"array({text}{'' if plain else f', dtype={value.dtype}'})"
     elif isinstance(value, float):
         text = f"{value:.10g}"
     elif isinstance(value, tuple | list):
         inner = ", ".join(show(item, limit, _inside) for item in value)
-        text = f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+        comma = "," * (len(value) == 1)
+        text = f"({inner}{comma})" if isinstance(value, tuple) else f"[{inner}]"
     elif callable(value):
         text = f"<{getattr(value, '__name__', 'function')}>"
     elif type(value).__repr__ is object.__repr__ and _attributes(value):

@@ -12,7 +12,8 @@ A script ``figures/<folder>/<name>.py`` decorates one function a figure::
 
 ``python -m chainrule.course.figures [ID …]`` redraws and writes only the files that change;
 ``--check`` writes nothing and exits 1 where redrawing would change a file; ``--png DIR`` draws
-pictures to look at.
+pictures to look at. What a run measured is drawn from where ``--measure`` stored it; see
+:mod:`chainrule.course.measurements`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import re
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +35,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from chainrule.course import measurements
 from chainrule.course.manifest import Course, CourseError, Document, find_root, load_course
+from chainrule.course.measurements import measured as measured
+from chainrule.course.measurements import measurement as measurement
 
 # Okabe and Ito's palette: told apart with every common form of colour blindness.
 COLORS = MappingProxyType(
@@ -142,9 +148,10 @@ def load_models(root: Path, script: str) -> dict[str, Model]:
 
 
 def _load(root: Path, script: str) -> None:
+    path = root / script
     _drawn.clear()
     _models.clear()
-    path = root / script
+    measurements.begin(path)
     namespace = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), namespace)
@@ -222,6 +229,36 @@ def _short(number: float) -> str:
     return "0" if text == "-0" else text
 
 
+def measure(
+    root: Path, document: Document, only: str | None = None, at_most: float = math.inf
+) -> Iterator[tuple[measurements.Measurement, dict[str, Any], float]]:
+    """Yield each measurement of a document's script, what it gives now, and its CPU seconds.
+
+    Args:
+        root: the checkout.
+        document: whose script measures.
+        only: the name of one measurement; all when None.
+        at_most: measurements that declare more seconds are left out.
+
+    Raises:
+        FigureError: the script or a measurement fails, what it gives cannot be stored, or there
+            is no measurement of the name ``only``.
+    """
+    script = document.figure_script
+    _load(root, script)
+    if only is not None and only not in measurements.registered:
+        known = ", ".join(measurements.registered) or "none"
+        raise FigureError(script, 1, f"no measurement {only!r}; this script has {known}")
+    for each in list(measurements.registered.values()):
+        if only in (None, each.name) and each.seconds <= at_most:
+            started = time.process_time()
+            try:
+                found = measurements.take(each)
+            except Exception as error:
+                raise explain(root, script, error, each.line) from error
+            yield each, found, time.process_time() - started
+
+
 def changes(course: Course, documents: list[Document]) -> Iterator[tuple[str, bytes]]:
     """Yield the path and the new bytes of each file that redrawing changes."""
     for document in documents:
@@ -253,7 +290,8 @@ def explain(root: Path, script: str, error: BaseException, line: int = 1) -> Fig
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(root / script):
             line = frame.lineno or line
-    kind = "there is no such script" if isinstance(error, FileNotFoundError) else str(error)
+    missing = isinstance(error, FileNotFoundError) and error.filename == str(root / script)
+    kind = "there is no such script" if missing else str(error)
     return FigureError(script, line, f"{type(error).__name__}: {kind}")
 
 
@@ -283,6 +321,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
     parser.add_argument("--png", type=Path, metavar="DIR", help="draw PNGs there, nothing else")
+    parser.add_argument("--measure", action="store_true", help="measure and store, draw nothing")
+    parser.add_argument("--only", metavar="NAME", help="with --measure: this measurement alone")
+    parser.add_argument(
+        "--at-most",
+        type=float,
+        default=math.inf,
+        metavar="SECONDS",
+        help="with --measure: leave out what declares that it takes longer",
+    )
     options = parser.parse_args(arguments)
     failed = False
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -295,6 +342,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for document in documents:
         try:
+            if options.measure:
+                failed |= _measure(course, document, options)
+                continue
             if options.png:
                 for name, png in draw(course.root, document, _png):
                     target = options.png / document.id / f"{name}.png"
@@ -311,6 +361,23 @@ def main(arguments: list[str] | None = None) -> int:
             failed = True
             _say(options.json, error.file, error.line, error.message)
     return int(failed)
+
+
+def _measure(course: Course, document: Document, options: argparse.Namespace) -> bool:
+    """Store a document's measurements; with ``--check``, say which numbers left their band."""
+    failed = False
+    for each, found, seconds in measure(course.root, document, options.only, options.at_most):
+        path = f"{document.figure_folder}/{each.name}.json"
+        target = course.root / path
+        if options.check:
+            stored = json.loads(target.read_bytes()) if target.is_file() else None
+            for message in measurements.departures(each, stored, found):
+                failed = True
+                _say(options.json, path, 1, message)
+        else:
+            write_atomically(target, measurements.as_bytes(found))
+            _say(options.json, path, 1, f"measured in {seconds:.1f} s")
+    return failed
 
 
 def _png(drawn: Any) -> bytes:

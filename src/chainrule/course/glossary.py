@@ -7,15 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from chainrule.course.audit import Audit
+from chainrule.course.audit import CLOSING, Audit
 from chainrule.course.manifest import Document
 from chainrule.course.markdown import Heading
 
 GLOSSARY = "GLOSSARY.md"
-NOT_DEFINING = {
-    *("What people get wrong", "Find the bug", "Exercises"),
-    *("Where this leads", "References"),
-}
 
 
 @dataclass(frozen=True)
@@ -30,13 +26,18 @@ class Term:
 
     @property
     def key(self) -> str:
-        """What two spellings of one term share: no capitals, no plural ``s``."""
-        return re.sub(r"(?<=[^s])s$", "", self.name.lower())
+        """What two spellings of one term share."""
+        return key(self.name)
 
     @property
     def target(self) -> str:
         """The place that defines it, from the root."""
         return f"{self.document.path}#{self.heading.anchor}"
+
+
+def key(name: str) -> str:
+    """A term without capitals and plural ``s``."""
+    return re.sub(r"(?<=[^s])s$", "", name.lower())
 
 
 def terms(audit: Audit) -> Iterator[Term]:
@@ -56,7 +57,7 @@ def terms(audit: Audit) -> Iterator[Term]:
                 section = page.section_at(line)
                 if name[:1] in "\"'“‘" or name[-1:] in ".:?" or section is None:
                     continue
-                if section.text in NOT_DEFINING:
+                if section.text in CLOSING:
                     continue
                 above = [heading for heading in page.headings if heading.line < line]
                 sentence = paragraph.sentence_at(start)

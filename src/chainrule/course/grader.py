@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -20,7 +21,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ MEMORY = 2 * 2**30
 START_SECONDS = 20.0
 OUTPUT_LIMIT = 2_000
 FILE_LIMIT = 16 * 2**20
+NO_KEYBOARD = "there is no keyboard here"
 
 PASSED, UNTOUCHED, FAILED = "passed", "not started yet", "failed"
 
@@ -51,18 +53,29 @@ class Result:
     hint: str = ""
     call: str = ""
     output: str = ""
+    parts: str = ""
 
 
-def grade(exercises: Path, answers: Path, *, seconds: float | None = None) -> Iterator[Result]:
+def grade(
+    exercises: Path,
+    answers: Path,
+    *,
+    seconds: float | None = None,
+    only: str = "",
+    look: str = "",
+    waiting: Callable[[str, float], None] = lambda name, seconds: None,
+) -> Iterator[Result]:
     """Grade a learner's file, one result an exercise, in order, each as soon as it is there.
 
     ``seconds`` replaces the exercises' own time limits. A file that cannot be used gives one
-    result, with an empty name.
+    result, with an empty name. ``look`` at what fails: ``replay`` keeps the arguments of each
+    call beside the learner's file, ``compare`` finds where answer and solution part. ``waiting``
+    is told every second what is running, and for how long.
     """
-    names = [entry.name for entry in stubs.survey(exercises)]
+    names = [entry.name for entry in stubs.survey(exercises) if only in ("", entry.name)]
     remaining = list(names)
     while remaining:
-        for result in _one_worker(exercises, answers, remaining, seconds):
+        for result in _one_worker(exercises, answers, remaining, seconds, look, waiting):
             if result.verdict != "printed":
                 yield result
                 if not result.name:
@@ -73,11 +86,17 @@ def grade(exercises: Path, answers: Path, *, seconds: float | None = None) -> It
 
 
 def _one_worker(
-    exercises: Path, answers: Path, names: list[str], seconds: float | None
+    exercises: Path,
+    answers: Path,
+    names: list[str],
+    seconds: float | None,
+    look: str,
+    waiting: Callable[[str, float], None],
 ) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder) / "printed"
-        arguments = json.dumps([str(exercises.resolve()), str(answers.resolve()), names, seconds])
+        paths = str(exercises.resolve()), str(answers.resolve())
+        arguments = json.dumps([*paths, names, seconds, look])
         with printed.open("wb") as sink:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-c", f"import {__name__} as g; g.work()", arguments],
@@ -88,7 +107,7 @@ def _one_worker(
                 start_new_session=True,
             )
         try:
-            yield from _listen(process, printed)
+            yield from _listen(process, printed, waiting)
         finally:
             _kill(process)
 
@@ -117,33 +136,48 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _listen(process: subprocess.Popen[bytes], printed: Path) -> Iterator[Result]:
+def _listen(
+    process: subprocess.Popen[bytes], printed: Path, waiting: Callable[[str, float], None]
+) -> Iterator[Result]:
     """Turn the worker's lines, its silence or its end into results."""
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
     current, limit, position, useful = "", START_SECONDS, 0, False
+    begun, found = time.monotonic(), None
+    place: dict[str, str] = {}
     while True:
+        spent = time.monotonic() - begun
         try:
-            line = lines.get(timeout=limit)
+            line = lines.get(timeout=min(max(limit - spent, 0.0), 1.0))
         except queue.Empty:
-            message = f"still running after {limit:g} s and stopped. Is there an endless loop?"
-            yield Result(current, "timeout", message, output=_output(printed, position))
+            if (spent := time.monotonic() - begun) < limit:
+                waiting(current, spent)
+                continue
+            message = f"still running after {limit:g} s and stopped: an endless loop, or far too"
+            message += " much work"
+            yield found or Result(
+                current, "timeout", message, **place, output=_output(printed, position)
+            )
             return
         if not line:
             code = process.wait()
             if current or code != 0 or not useful:
-                yield _ended(current, code, _output(printed, position))
+                yield found or _ended(current, code, _output(printed, position), place)
             return
         data = json.loads(line)
         if "start" in data:
-            current, limit = data["start"], data["limit"]
+            current, limit, begun, place = data["start"], data["limit"], time.monotonic(), {}
+        elif "check" in data:
+            place = {"check": data["check"], "call": data["call"]}
+        elif "found" in data:
+            found = Result(**data["found"], output=_output(printed, position, data["end"]))
         elif "result" in data:
             output = _output(printed, position, data["end"])
             result = Result(**data["result"], output=output)
             if output or result.verdict != "printed":
                 yield result
             useful |= bool(current)
-            current, position = "", data["end"]
+            current, position, found = "", data["end"], None
         else:
             return
 
@@ -164,19 +198,16 @@ def _output(printed: Path, start: int, end: int | None = None) -> str:
     return text + (f"\n… and {size - OUTPUT_LIMIT:,} bytes more" * (size > OUTPUT_LIMIT))
 
 
-def _ended(name: str, code: int, output: str) -> Result:
+def _ended(name: str, code: int, output: str, place: dict[str, str]) -> Result:
     if not name and "Traceback" in output:
         return Result("", "error", "the grader could not start", output=output)
-    if code >= 0:
-        message = f"your code ended the whole Python process (exit status {code})"
-        return Result(name, "exit", message, output=output)
-    kind = signal.Signals(-code).name
-    if kind == "SIGXCPU":
-        return Result(name, "timeout", "used up its processor time and was stopped", output=output)
-    if kind == "SIGKILL":
-        message = "was killed by the system, which usually means that memory ran out"
-        return Result(name, "memory", message, output=output)
-    return Result(name, "crash", f"the Python process crashed ({kind})", output=output)
+    kind = signal.Signals(-code).name if code < 0 else ""
+    verdict, message = {
+        "": ("exit", f"your code ended the whole Python process (exit status {code})"),
+        "SIGXCPU": ("timeout", "used up its processor time and was stopped"),
+        "SIGKILL": ("memory", "was killed by the system, which usually means that memory ran out"),
+    }.get(kind, ("crash", f"the Python process crashed ({kind})"))
+    return Result(name, verdict, message, **place, output=output)
 
 
 # In the worker
@@ -186,7 +217,7 @@ def work() -> None:
     """Grade what the command line names; one line of JSON an exercise on the real stdout."""
     import numpy  # noqa: F401 - its memory does not count as the learner's
 
-    exercises, answers, names, seconds = json.loads(sys.argv[1])
+    exercises, answers, names, seconds, look = json.loads(sys.argv[1])
     owner, protocol = os.getpid(), os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     lifeline = os.dup(0)
@@ -220,7 +251,7 @@ def work() -> None:
         _limit_time(limit)
         before = set(threading.enumerate())
         try:
-            result = _grade_one(item, space, states.get(name), Path(answers))
+            result = _grade_one(item, space, states.get(name), Path(answers), look, send)
         except BaseException as error:
             result = _stopped(error, Path(answers))
         left = [thread for thread in threading.enumerate() if thread not in before]
@@ -239,7 +270,7 @@ def work() -> None:
 
 class _NoKeyboard:
     def __getattr__(self, name: str) -> Any:
-        raise EOFError("there is no keyboard here: take what you need from the arguments")
+        raise EOFError(f"{NO_KEYBOARD}: take what you need from the arguments")
 
 
 def _end_with_parent(lifeline: int) -> None:
@@ -302,9 +333,15 @@ def _states(path: Path) -> dict[str, bool]:
 
 
 def _grade_one(
-    item: Any, space: dict[str, Any], untouched: bool | None, path: Path
+    item: Any,
+    space: dict[str, Any],
+    untouched: bool | None,
+    path: Path,
+    look: str,
+    send: Callable[..., None],
 ) -> dict[str, str]:
-    from chainrule.course.exercises import judge
+    from chainrule.course import replay
+    from chainrule.course.exercises import Attempt, judge
 
     if item.name not in space:
         remedy = "`chainrule exercise` puts its stub back"
@@ -315,13 +352,33 @@ def _grade_one(
     if not callable(answer):
         message = f"{item.name} should be a function, but is {type(answer).__name__}"
         return {"verdict": FAILED, "message": message}
-    verdict = judge(item, answer)
+
+    def watch(attempt: Attempt) -> None:
+        place = {"check": attempt.check.replace("_", " "), "call": attempt.call}
+        if attempt.message:
+            send(found={"name": item.name, **_told(attempt, path), **place})
+            return
+        send(**place)
+        if look == "replay":
+            replay.save(path, item.name, attempt.arguments)
+
+    verdict = judge(item, answer, watch)
     if verdict.passed:
         return {"verdict": PASSED}
-    told = {"verdict": FAILED, "message": verdict.message}
-    if verdict.error is not None:
-        told = _stopped(verdict.error, path)
-    return {**told, "check": verdict.check, "hint": verdict.hint, "call": verdict.call}
+    told = {**_told(verdict, path), "check": verdict.check, "call": verdict.call}
+    if look == "compare":
+        told["parts"] = replay.parting(item, answer, verdict.check.replace(" ", "_"))
+    return {**told, "hint": verdict.hint}
+
+
+def _told(failure: Any, path: Path) -> dict[str, str]:
+    """What to say of an attempt or a verdict that failed."""
+    if failure.error is None:
+        return {"verdict": FAILED, "message": failure.message}
+    told = _stopped(failure.error, path)
+    if not failure.message.startswith(type(failure.error).__name__):
+        told["message"] = failure.message + told["message"][len(told["message"].split("\n")[0]) :]
+    return told
 
 
 def _stopped(error: BaseException, path: Path) -> dict[str, str]:
@@ -336,6 +393,10 @@ def _stopped(error: BaseException, path: Path) -> dict[str, str]:
     elif isinstance(error, SystemExit):
         message = "\n".join(["calls exit(): return the result instead", *places[-3:]])
         return {"verdict": "exit", "message": message}
+    elif getattr(error, "errno", 0) == errno.EFBIG:
+        text = f"prints more than {FILE_LIMIT >> 20} MB: take the print out"
+    elif type(error).__name__ == "BdbQuit":
+        text, places = f"breakpoint(): {NO_KEYBOARD}; chainrule check NAME --replay", places[-1:]
     else:
         text = f"{type(error).__name__}: {error}".rstrip(": ")
     return {"verdict": "error", "message": "\n".join([text, *places[-3:]])}

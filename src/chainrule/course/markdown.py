@@ -1,7 +1,8 @@
 """One parse of a Markdown document, for everything that reads documents.
 
 `parse` reads a text once and returns a `Page`: headings with GitHub's anchors, links, images,
-fenced blocks, formulas, comments, citations, generated regions, paragraphs with their sentences.
+fenced blocks, formulas, comments, citations, generated regions, asides, paragraphs with their
+sentences.
 Lines are 1-based lines of the file. The parser is the site's (markdown-it-py with dollarmath), with
 GitHub's rule for a dollar sign: no space inside, no digit outside.
 """
@@ -22,6 +23,8 @@ REGION_OPENS = re.compile(r"^<!-- generated: ([\w-]+) -->\s*$")
 REGION_CLOSES = re.compile(r"^<!-- /generated -->\s*$")
 NOT_PROSE = re.compile(r"`[^`]*`|\$[^$]*\$")
 CITATION = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
+_ALERT = re.compile(r"\[!(\w+)\]")
+_DETAILS = re.compile(r"<(/?)details\b[^>]*>(?:\s*<summary[^>]*>(.*?)</summary>)?", re.I | re.S)
 _TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
 _ATTRIBUTE = re.compile(r"""([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _SENTENCE_ENDS = re.compile(r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[`$]*[A-Z0-9`$])")
@@ -202,6 +205,20 @@ class Region:
     text: str
 
 
+@dataclass
+class Aside:
+    """What a first reading may skip: ``<details>``, a quotation, or a box.
+
+    ``kind`` is ``details``, ``quote``, or a box's own, ``note`` or ``tip``. ``summary`` is what
+    ``<details>`` show while closed; what is never closed has ``end`` 0 and holds nothing.
+    """
+
+    kind: str
+    line: int
+    end: int = 0
+    summary: str = ""
+
+
 @dataclass(frozen=True)
 class Inline:
     """The source of one paragraph, cell or heading: for rules about how it is spelled.
@@ -234,6 +251,7 @@ class Page:
     comments: list[Comment] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
+    asides: list[Aside] = field(default_factory=list)
     paragraphs: list[Paragraph] = field(default_factory=list)
     inlines: list[Inline] = field(default_factory=list)
 
@@ -270,9 +288,37 @@ class Page:
             if not self.is_generated(paragraph.line)
         )
 
+    @cached_property
+    def vocabulary(self) -> set[str]:
+        """Every word of the source, in lower case."""
+        return set(re.findall(r"[a-z]+", self.source.lower()))
+
     def is_generated(self, line: int) -> bool:
         """Whether a line stands in a generated region."""
         return any(region.line <= line <= region.end for region in self.regions)
+
+    def aside_at(self, line: int) -> Aside | None:
+        """The innermost aside that holds a line."""
+        return next((a for a in reversed(self.asides) if a.line <= line <= a.end), None)
+
+    @cached_property
+    def main_line(self) -> list[tuple[Paragraph, Inline]]:
+        """The prose that a first reading needs: no headings, nothing generated, no asides."""
+        return [
+            (paragraph, inline)
+            for paragraph, inline in zip(self.paragraphs, self.inlines, strict=True)
+            if paragraph.kind != "heading"
+            and not self.is_generated(paragraph.line)
+            and not self.aside_at(paragraph.line)
+        ]
+
+    def marked(self, words: str) -> list[int]:
+        """The lines of main-line paragraphs that open with these words in bold."""
+        return [
+            paragraph.line
+            for paragraph, _ in self.main_line
+            if paragraph.bold[:1] == [(0, len(words))] and paragraph.text.startswith(words)
+        ]
 
     def section_at(self, line: int) -> Heading | None:
         """The H2 heading under which a line stands, None before the first."""
@@ -303,6 +349,7 @@ class _Reader:
         for line in self.page.lines:
             self.line_starts.append(self.line_starts[-1] + len(line) + 1)
         self.scanned = 0
+        self.open_details: list[Aside] = []
         self.walk(parser().parse(source))
         self.find_regions()
 
@@ -325,6 +372,10 @@ class _Reader:
                 self.page.formulas.append(Formula(line, token.content.strip(), "double"))
             elif token.type == "html_block":
                 self.html(token.content, line, None, "")
+            elif token.type == "blockquote_open" and token.map:
+                alert = _ALERT.search(self.page.lines[line - 1])
+                kind = alert[1].lower() if alert else "quote"
+                self.page.asides.append(Aside(kind, line, token.map[1]))
 
     def inline(self, token: Token, line: int, context: list[str], opener: Token) -> None:
         """Visit the inline tokens of one paragraph, cell or heading, keeping count of lines."""
@@ -355,6 +406,8 @@ class _Reader:
                 elif kind == "text" and "\\" in flat:
                     cursor = self.escaped(flat, raw, cursor)
             if kind == "text":
+                if not text and _ALERT.fullmatch(raw):
+                    continue
                 for found_numbers in CITATION.findall(raw) if "[" in raw else ():
                     numbers = tuple(int(number) for number in found_numbers.split(","))
                     at = line + text.count("\n")
@@ -433,6 +486,13 @@ class _Reader:
             at = line + raw.count("\n", 0, found.start())
             self.page.comments.append(Comment(at, found[1].rstrip(), before, start, self.scanned))
         bare = re.sub(r"<!--.*?-->", lambda found: "\n" * found[0].count("\n"), raw, flags=re.S)
+        for found in _DETAILS.finditer(bare):
+            at = line + bare.count("\n", 0, found.start())
+            if not found[1]:
+                self.open_details.append(Aside("details", at, summary=found[2] or ""))
+                self.page.asides.append(self.open_details[-1])
+            elif self.open_details:
+                self.open_details.pop().end = at
         for tag in _TAG.finditer(bare):
             at = line + bare.count("\n", 0, tag.start())
             attributes = {

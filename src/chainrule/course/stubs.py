@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 BODY = "..."
+DECLARED = (
+    *("title", "difficulty", "minutes", "section"),
+    *("counterpart", "because", "idea", "reread"),
+)
 
 
 def decorator_name(node: ast.expr) -> str:
@@ -111,6 +116,10 @@ class Entry:
     difficulty: Any
     minutes: Any
     section: Any
+    counterpart: Any
+    because: Any
+    idea: Any
+    reread: Any
     line: int
     statement: str
     node: Definition
@@ -119,7 +128,7 @@ class Entry:
 
 
 def survey(path: Path) -> list[Entry]:
-    """List the exercises of a file: name, title, difficulty, minutes, section, hints.
+    """List the exercises of a file: what each declares, its checks and hints.
 
     Raises:
         SyntaxError: the file is not Python.
@@ -147,15 +156,12 @@ def _entry(node: Definition, tree: ast.Module) -> Entry:
                     mistakes.append((other.name, _literal(hint) or "", other.lineno))
     return Entry(
         node.name,
-        _literal(arguments.get("title")),
-        _literal(arguments.get("difficulty")),
-        _literal(arguments.get("minutes")),
-        _literal(arguments.get("section")),
-        node.lineno,
-        ast.get_docstring(node) or "",
-        node,
-        tuple(checks),
-        tuple(mistakes),
+        line=node.lineno,
+        statement=ast.get_docstring(node) or "",
+        node=node,
+        checks=tuple(checks),
+        mistakes=tuple(mistakes),
+        **{key: _literal(arguments.get(key)) for key in DECLARED},
     )
 
 
@@ -164,6 +170,32 @@ def _literal(node: ast.expr | None) -> Any:
         return ast.literal_eval(node) if node is not None else None
     except ValueError:
         return None
+
+
+def first_line(node: Definition) -> str:
+    """Where a solution begins: its first line after the docstring."""
+    functions = [item for item in ast.walk(node) if isinstance(item, ast.FunctionDef)]
+    body = functions[0].body
+    first = body[1] if len(body) > 1 and ast.get_docstring(functions[0]) else body[0]
+    return ast.unparse(first).splitlines()[0]
+
+
+def binds(node: ast.stmt) -> set[str]:
+    """The names that a statement defines, assigns or imports."""
+    if isinstance(node, Definition):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(item.asname or item.name).split(".")[0] for item in node.names}
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+    return {item.id for each in targets for item in ast.walk(each) if isinstance(item, ast.Name)}
+
+
+def bound_names(text: str) -> set[str]:
+    """The names of a learner's file, as far as it can be read."""
+    try:
+        return set().union(*map(binds, ast.parse(text).body))
+    except (SyntaxError, ValueError):
+        return set(re.findall(r"^(?:def|class) +(\w+)", text, re.MULTILINE))
 
 
 def solution_source(path: Path, name: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import datetime
 import os
-import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +66,22 @@ def pick(entries: list[stubs.Entry], name: str) -> stubs.Entry:
     raise UsageError(f"no exercise is {name!r}; there are: {names}")
 
 
+def find_exercise(
+    course: Course, name: str, chosen: Document | None = None
+) -> tuple[Document, stubs.Entry]:
+    """The exercise with this name or title, where a learner has begun, or anywhere.
+
+    Raises:
+        UsageError: none has it, or several.
+    """
+    ready = [d for d in course.documents if (course.root / d.exercises).is_file()]
+    begun = [d for d in ready if workbook_file(course, d).is_file()]
+    documents = [chosen] if chosen else begun or ready
+    pairs = [(d, entry) for d in documents for entry in entries_of(course, d)]
+    picked = pick([entry for _, entry in pairs], name)
+    return next(pair for pair in pairs if pair[1] is picked)
+
+
 @dataclass
 class Written:
     """What `write_stubs` did: the names added and kept, and the backup, where one was made."""
@@ -101,7 +116,7 @@ def write_stubs(course: Course, document: Document, reset: str = "") -> Written:
     if reset == "all" or not old.strip():
         present, text = set(), _opening(document, entries, source)
     else:
-        present, text = set(re.findall(r"^(?:def|class) +(\w+)", old, re.MULTILINE)), old
+        present, text = stubs.bound_names(old), old
     for name in again & present:
         text = _replace(text, path, name, blocks[name])
     added = [name for name in blocks if name not in present]
@@ -122,7 +137,7 @@ def read_learner(path: Path) -> str:
         UsageError: it is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason}): save it as UTF-8") from None
 
@@ -134,6 +149,9 @@ def _opening(document: Document, entries: list[stubs.Entry], source: str) -> str
 Replace each `...`, save, and type:
 
     chainrule check {document.slug}
+
+Stuck? `chainrule hint NAME` helps, each time a little more. `chainrule check --solution NAME`
+shows the solution of what you have passed, with --anyway of what you have not.
 {QUOTES}"""
     parts = [head, stubs.imports_for(tree, [entry.node for entry in entries])]
     return "\n\n".join([*parts, *(f"\n{text}" for text in stubs.given_of(tree, source))])
@@ -153,10 +171,13 @@ def _replace(text: str, path: Path, name: str, block: str) -> str:
         line = getattr(error, "lineno", 1)
         message = f"{path}:{line}: not valid Python, so {name} cannot be found safely: repair that"
         raise UsageError(f"{message} line, or start over with --reset all") from None
-    nodes = [n for n in tree.body if isinstance(n, stubs.Definition) and n.name == name]
+    nodes = [n for n in tree.body if stubs.binds(n) == {name}]
     lines = text.splitlines()
+    if not nodes:
+        lines += ["", "", *block.splitlines()]
     for node in reversed(nodes):
-        first = min([node.lineno, *(item.lineno for item in node.decorator_list)]) - 1
+        decorators = getattr(node, "decorator_list", [])
+        first = min([node.lineno, *(item.lineno for item in decorators)]) - 1
         while first and lines[first - 1].startswith(
             ("# Read first:", f"# {block[2:].split('.')[0]}.")
         ):
@@ -178,10 +199,14 @@ def _backup(path: Path, text: str) -> Path:
 
 @dataclass
 class Progress:
-    """What a learner has passed, by document and exercise, and the documents marked as known."""
+    """What a learner has passed, by document and exercise, and the documents marked as known.
+
+    ``hinted`` counts the helps that were shown.
+    """
 
     passed: dict[str, dict[str, datetime.date]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
+    hinted: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def done(self, course: Course) -> set[str]:
         """The documents that are known, or whose exercises are all passed."""
@@ -204,22 +229,23 @@ def load_progress(root: Path) -> Progress:
     path = root / PROGRESS
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        passed, known = data.get("passed", {}), data.get("known", [])
-        sound = isinstance(known, list) and all(isinstance(item, str) for item in known)
-        for names in passed.values():
-            sound &= all(isinstance(day, datetime.date) for day in names.values())
+        passed, known, hinted = (data.get(key, {}) for key in ("passed", "known", "hinted"))
+        sound = all(isinstance(item, str) for item in known) and not isinstance(known, str)
+        for table, kind in ((passed, datetime.date), (hinted, int)):
+            for names in table.values():
+                sound &= all(isinstance(value, kind) for value in names.values())
     except FileNotFoundError:
         return Progress()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: damaged ({error}): repair it, or delete it to begin anew"
         ) from None
-    except AttributeError:
+    except (AttributeError, TypeError):
         sound = False
     if not sound:
         message = "'known' must list ids and 'passed' must hold dates: repair it, or delete it"
         raise UsageError(f"{path}: {message} to begin anew")
-    return Progress(passed, set(known))
+    return Progress(passed, set(known), hinted)
 
 
 def save_progress(root: Path, progress: Progress) -> None:
@@ -229,9 +255,10 @@ def save_progress(root: Path, progress: Progress) -> None:
         "# What you have done in this course; `chainrule progress` shows it.",
         f"known = [\n{known}]" if known else "known = []",
     ]
-    for document, names in sorted(progress.passed.items()):
-        lines += ["", f'[passed."{document}"]']
-        lines += [f"{name} = {day.isoformat()}" for name, day in names.items()]
+    tables: list[tuple[str, dict]] = [("passed", progress.passed), ("hinted", progress.hinted)]
+    for key, table in tables:
+        for document, names in sorted(table.items()):
+            lines += ["", f'[{key}."{document}"]', *(f"{k} = {v}" for k, v in names.items())]
     write_atomically(root / PROGRESS, ("\n".join(lines) + "\n").encode())
 
 

@@ -162,9 +162,9 @@ def yields_sums(numbers):
     yield from itertools.accumulate(numbers)
 
 
-@running_means.mistake("Your counting starts at zero. How many numbers are there after the first?")
-def counts_from_zero(numbers):
-    for count, total in enumerate(itertools.accumulate(numbers)):
+@running_means.mistake("Your counting starts at two. How many numbers are there after the first?")
+def counts_from_two(numbers):
+    for count, total in enumerate(itertools.accumulate(numbers), 2):
         yield total / count
 
 
@@ -182,9 +182,9 @@ def mean_is_zero(answer, rng):
     expect_close(values, expected, what="the array afterwards")
 
 
-@centre.mistake("You made a new array. Which one does the caller hold?")
-def makes_a_copy(values):
-    values = values - values.mean()
+@centre.mistake("You add the mean. Which way does that move the centre?")
+def adds_the_mean(values):
+    values += values.mean()
 
 
 @centre.mistake("The centre you subtract is the median. What was asked for?")

@@ -123,7 +123,8 @@ def _swallowed(page: Page) -> Iterator[tuple[int, str, str]]:
         for block in page.blocks
         for line in range(block.line, block.line + block.code.count("\n") + 2)
     }
-    for number, line in enumerate(page.lines, 1):
-        if number not in inside and re.match(r"\s*(```|~~~)\s*python", line):
+    for found in re.finditer(r"^[ \t]*(?:```|~~~)[ \t]*python", page.source, re.M):
+        number = page.source.count("\n", 0, found.start()) + 1
+        if number not in inside:
             fix = "leave an empty line before it"
             yield number, "this fence does not open a code block", fix

@@ -84,8 +84,13 @@ def _faults(audit: Audit, document: Document) -> Iterator[tuple[int, str, str]]:
             yield entry.line, message, "section= is the anchor of a heading"
         yield from _hint_faults(entry)
         stub = stubs.stub_of(entry.node, source)
-        if told := leaked(entry.node, stub, whole=True):
-            yield entry.line, f"{entry.name}: the stub shows the solution: {told}", "reword"
+        helps = f"{entry.reread} {entry.idea}"
+        for what, told in (
+            ("stub", leaked(entry.node, stub, whole=True)),
+            ("idea", leaked(entry.node, helps)),
+        ):
+            if told:
+                yield entry.line, f"{entry.name}: the {what} shows the solution: {told}", "reword"
 
 
 def _entry_faults(entry: stubs.Entry) -> Iterator[tuple[str, str]]:
@@ -99,6 +104,16 @@ def _entry_faults(entry: stubs.Entry) -> Iterator[tuple[str, str]]:
         yield "there is no statement", "say in the docstring what to build"
     if not entry.checks:
         yield "there is no check", f"add one with @{entry.name}.check"
+    if entry.counterpart is None and len(entry.because or "") < 20:
+        yield (
+            "no counterpart in the package",
+            'name it: counterpart="module:function", or because="…"',
+        )
+    if not HINT_LENGTH[0] <= len(entry.idea or "") <= HINT_LENGTH[1]:
+        yield (
+            "no idea to help with",
+            f'add idea="…", {HINT_LENGTH[0]} to {HINT_LENGTH[1]} characters',
+        )
     if len(entry.mistakes) < 2:
         yield f"there are {len(entry.mistakes)} known mistakes", "add those that people make: two"
 

@@ -1,4 +1,7 @@
-"""Figures: a script for every document, an SVG for every figure, the same bytes when redrawn."""
+"""Figures: a script for every document, an SVG for every figure, the same bytes when redrawn.
+
+Measurements that figures draw from stand beside them, one file each.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,13 @@ def check(audit: Audit) -> Iterator[Finding]:
             known.add(script)
             drawn = _names(audit, script)
             yield from _malformed(audit, script)
+            for name, line in _names(audit, script, "measurement").items():
+                path = f"{document.figure_folder}/{name}.json"
+                known.add(path)
+                if path not in audit.files:
+                    message = f"measurement {name!r} is not stored: {path} is missing"
+                    fix = f"python -m chainrule.course.figures --measure {document.id}"
+                    yield Finding(script, line, NAME, message, fix)
         for name, line in drawn.items():
             path = f"{document.figure_folder}/{name}.svg"
             known.add(path)
@@ -94,19 +104,19 @@ def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
     return rows
 
 
-def _figure_calls(audit: Audit, script: str) -> Iterator[ast.Call]:
+def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
     tree = audit.tree(script)
     for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
         for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "figure":
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in decorators:
                 yield call
 
 
-def _names(audit: Audit, script: str) -> dict[str, int]:
-    """The figures that a script draws, each with its line."""
+def _names(audit: Audit, script: str, decorator: str = "figure") -> dict[str, int]:
+    """What a script draws, or measures, each with its line."""
     return {
         str(call.args[0].value): call.lineno
-        for call in _figure_calls(audit, script)
+        for call in _calls(audit, script, decorator)
         if call.args and isinstance(call.args[0], ast.Constant)
     }
 
@@ -114,10 +124,11 @@ def _names(audit: Audit, script: str) -> dict[str, int]:
 def _malformed(audit: Audit, script: str) -> Iterator[Finding]:
     if isinstance(error := audit.tree(script), SyntaxError):
         yield Finding(script, error.lineno or 1, NAME, f"not valid Python: {error.msg}")
-    for call in _figure_calls(audit, script):
+    for call in _calls(audit, script, "figure", "measurement"):
         if not (call.args and isinstance(call.args[0], ast.Constant)):
-            message = "a figure whose name is computed: the name must be a plain string"
-            yield Finding(script, call.lineno, NAME, message, '@figure("unit-balls")')
+            what = ast.unparse(call.func).split(".")[-1]
+            message = f"a {what} whose name is computed: the name must be a plain string"
+            yield Finding(script, call.lineno, NAME, message, f'@{what}("unit-balls")')
 
 
 def _shown(audit: Audit, document: Document, drawn: dict[str, int]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chainrule.course.audit import Audit
+from chainrule.course.audit import CLOSING, Audit
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 from chainrule.course.markdown import Page
@@ -12,14 +12,8 @@ from chainrule.course.markdown import Page
 NAME = "outline"
 STOPS = "A topic that the roadmap promises is missing, or stands where nobody looks for it."
 
-CLOSING = (
-    "What people get wrong",
-    "Find the bug",
-    "Exercises",
-    "Where this leads",
-    "References",
-)
 OPTIONAL = {"Find the bug"}
+WRONG = range(3, 6)
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -48,6 +42,17 @@ def _check(document: Document, page: Page) -> Iterator[Finding]:
     for text in CLOSING:
         if text not in titles and text not in OPTIONAL:
             yield Finding(document.path, 1, NAME, f"no section {text!r}", f"add it: ## {text}")
+    wrong = sum(
+        paragraph.section is not None
+        and paragraph.section.text == CLOSING[0]
+        and paragraph.text.startswith(('"', "“"))
+        and paragraph.bold[:1] != []
+        for paragraph, _ in page.main_line
+    )
+    if CLOSING[0] in titles and wrong not in WRONG:
+        line = next(heading.line for heading in sections if heading.text == CLOSING[0])
+        fix = '**"What people say."** Why it is wrong, and the counterexample.'
+        yield Finding(document.path, line, NAME, f"{wrong} misconceptions, not 3 to 5", fix)
     # Promised sections, then free ones, then the closing ones.
     ranks = {anchor: rank for rank, anchor in enumerate(outline)}
     free = len(ranks)

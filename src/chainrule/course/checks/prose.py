@@ -101,11 +101,10 @@ def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
 
 def _patterns(page: Page) -> list[tuple[re.Pattern[str], str]]:
     """What to look for in each paragraph, less what no word of the page can begin."""
-    words = set(re.findall(r"[a-z]+", page.source.lower()))
     patterns = [(EMOJI, "an emoji: {}")] if EMOJI.search(page.source) else []
-    if any(map(_is_unused, words)):
+    if any(map(_is_unused, page.vocabulary)):
         patterns.append((UNUSED, "{!r} is on the list of words not used"))
-    if any(map(_is_misspelled, words)):
+    if any(map(_is_misspelled, page.vocabulary)):
         patterns.append((SPELLING, "{!r} is not spelled as in the rest of the course"))
     return patterns
 

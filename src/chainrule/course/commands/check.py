@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import textwrap
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,6 @@ from chainrule.course.manifest import Course, Document, find_root, load_course
 from chainrule.course.paths import find_subject
 from chainrule.course.stubs import Entry, solution_source
 
-MARKS = {grader.PASSED: ("✓", "green"), grader.UNTOUCHED: ("·", "bright_black")}
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -25,29 +24,58 @@ def register(app: typer.Typer) -> None:
 
 def check(
     subject: Annotated[
-        list[str] | None, typer.Argument(help="What to grade; all of the workbook without.")
+        list[str] | None,
+        typer.Argument(help="A subject or an exercise; all of the workbook without."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Grade again on every save.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Keep the arguments of the call that fails.")
+    ] = False,
     solution: Annotated[
         str, typer.Option(metavar="NAME", help="Show the solution of an exercise you passed.")
     ] = "",
     anyway: Annotated[bool, typer.Option("--anyway", help="Show it before you pass.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Say where your answer parts from it.")
+    ] = False,
 ) -> None:
     """Grade your exercises: each passes, or you hear what is wrong.
 
     Exit status: 0 all pass, 1 something does not, 2 there is nothing to grade.
     """
     course = load_course(find_root())
-    chosen = find_subject(course, " ".join(subject)).document if subject else None
+    chosen, only = to_check(course, " ".join(subject or ()))
     if solution:
-        show_solution(course, chosen, solution, anyway)
+        show_solution(course, chosen, solution, anyway, compare)
         return
     documents = to_grade(course, chosen)
+    if replay and not only:
+        raise UsageError("name one exercise to replay: chainrule check NAME --replay")
     if watch:
-        watch_and_grade(course, documents)
+        watch_and_grade(course, documents, only)
         return
-    passed = [grade_document(course, document) for document in documents]
+    passed = [grade_document(course, document, only, replay) for document in documents]
     raise typer.Exit(0 if all(passed) else 1)
+
+
+def to_check(course: Course, words: str) -> tuple[Document | None, str]:
+    """The document that these words name, or the exercise: its document and its name.
+
+    Raises:
+        UsageError: they name neither.
+    """
+    if not words:
+        return None, ""
+    try:
+        return find_subject(course, words).document, ""
+    except UsageError:
+        try:
+            document, entry = workbook.find_exercise(course, words)
+        except UsageError:
+            document = None
+        if document is None:
+            raise
+        return document, entry.name
 
 
 def to_grade(course: Course, chosen: Document | None) -> list[Document]:
@@ -69,31 +97,64 @@ def to_grade(course: Course, chosen: Document | None) -> list[Document]:
     return found
 
 
-def grade_document(course: Course, document: Document) -> bool:
-    """Grade and print one file; note what passed. True if everything did."""
+def grade_document(
+    course: Course, document: Document, only: str = "", replay: bool = False, fresh: bool = False
+) -> bool:
+    """Grade and print one file, or one exercise of it; note what passed. True if everything did."""
     answers = workbook.workbook_file(course, document)
     entries = {entry.name: entry for entry in workbook.entries_of(course, document)}
+    entries = {only: entries[only]} if only else entries
     workbook.load_progress(course.root)
-    typer.secho(f"{document.title}  ({answers.relative_to(course.root)})", bold=True)
-    passed: set[str] = set()
-    for result in grader.grade(course.root / document.exercises, answers):
+    if fresh and sys.stdout.isatty():
+        print("\033[2J\033[H", end="")
+    clock = f"{datetime.datetime.now():  %H:%M:%S}" if fresh else ""
+    typer.secho(f"{document.title}  ({answers.relative_to(course.root)}){clock}", bold=True)
+    passed, failed, untouched = set(), [], []
+    for result in grader.grade(
+        course.root / document.exercises,
+        answers,
+        only=only,
+        look="replay" * replay,
+        waiting=show_waiting,
+    ):
+        show_waiting("", 0)
+        if result.verdict == grader.UNTOUCHED:
+            untouched.append(entries[result.name].title)
+            continue
         show_result(result, entries.get(result.name))
         if result.verdict == grader.PASSED:
             passed.add(result.name)
             note_passed(course, document, result.name)
+        elif result.name:
+            failed.append(result.name)
+    if untouched:
+        typer.secho(f"  · {'; '.join(untouched)}: not started yet", fg="bright_black")
+    if failed and replay:
+        print(f"""
+  Two lines for the end of your file, or for python -i in its folder:
+
+      from replay_{only} import args, kwargs
+      {only}(*args, **kwargs)""")
+    elif failed:
+        print(f"\n  Stuck? chainrule hint {failed[0]}. The failing call again, with your debugger:")
+        print(f"  chainrule check {failed[0]} --replay")
     still = [entry for entry in entries.values() if entry.name not in passed]
     typer.echo(f"\n  {len(passed)} of {len(entries)} pass. {next_step(course, document, still)}\n")
     return not still
 
 
+def show_waiting(name: str, seconds: float) -> None:
+    """Show on a terminal what is being graded, and since when; without a name, take that away."""
+    if sys.stdout.isatty():
+        text = f"  … {name or 'your file'}: grading, {seconds:.0f} s" if seconds else ""
+        print(f"\r\033[K{text}", end="", flush=True)
+
+
 def show_result(result: grader.Result, entry: Entry | None) -> None:
     """Print a verdict: the known mistake's hint, or else what went wrong."""
-    mark, colour = MARKS.get(result.verdict, ("✗", "red"))
+    mark, colour = ("✓", "green") if result.verdict == grader.PASSED else ("✗", "red")
     label = entry.title if entry else "Your file"
-    if result.verdict == grader.UNTOUCHED:
-        label += ": not started yet"
-    elif result.check:
-        label += f"  [{result.check}]"
+    label += f"  [{result.check}]" if result.check else ""
     if result.verdict != "printed":
         typer.secho(f"  {mark} {label}", fg=colour)
     if result.hint:
@@ -125,30 +186,35 @@ def next_step(course: Course, document: Document, still: list[Entry]) -> str:
         return f"Next: {still[0].title}, about {still[0].minutes} min ({place})"
     done = workbook.load_progress(course.root).done(course)
     following = workbook.open_documents(course, done)
+    opened = [d for d in following if document.id in course.graph.predecessors(d.id)]
+    if document.id in done and opened:
+        return "That opens: " + ", ".join(f"{d.title} ({d.path})" for d in opened)
     if following:
         return f"Next: read {following[0].path}"
     return "Nothing that is written is left to do: chainrule progress"
 
 
-def show_solution(course: Course, chosen: Document | None, name: str, anyway: bool) -> None:
+def show_solution(
+    course: Course, chosen: Document | None, name: str, anyway: bool, compare: bool
+) -> None:
     """Print an exercise's solution if it has been passed, or anyway."""
-    with_exercises = [d for d in course.documents if (course.root / d.exercises).is_file()]
-    begun = [d for d in with_exercises if workbook.workbook_file(course, d).is_file()]
-    pairs = [
-        (document, entry)
-        for document in ([chosen] if chosen else begun or with_exercises)
-        for entry in workbook.entries_of(course, document)
-    ]
-    picked = workbook.pick([entry for _, entry in pairs], name)
-    document = next(document for document, entry in pairs if entry is picked)
+    document, entry = workbook.find_exercise(course, name, chosen)
     passed = workbook.load_progress(course.root).passed.get(document.id, {})
-    if picked.name not in passed and not anyway:
-        message = f"{picked.name} has not passed yet; pass it first, or add --anyway"
+    if entry.name not in passed and not anyway:
+        message = f"{entry.name} has not passed yet; pass it first, or add --anyway"
         raise UsageError(message)
-    print(solution_source(course.root / document.exercises, picked.name))
+    exercises, answers = course.root / document.exercises, workbook.workbook_file(course, document)
+    print(solution_source(exercises, entry.name))
+    if entry.counterpart:
+        print(f"\n# In the package: {entry.counterpart}")
+    if compare and answers.is_file():
+        for result in grader.grade(exercises, answers, only=entry.name, look="compare"):
+            told = result.parts or f"your answer: {result.verdict}"
+            print(f"\n# {told}" if result.verdict != "printed" else "", end="")
+        print()
 
 
-def watch_and_grade(course: Course, documents: list[Document]) -> None:
+def watch_and_grade(course: Course, documents: list[Document], only: str) -> None:
     """Grade now and whenever a file is saved, until Ctrl-C."""
     from watchfiles import watch
 
@@ -163,7 +229,7 @@ def watch_and_grade(course: Course, documents: list[Document]) -> None:
                 continue
             if seen.get(file) != text:
                 seen[file] = text
-                grade_document(course, document)
+                grade_document(course, document, only, fresh=True)
 
     try:
         grade_what_changed()

@@ -403,7 +403,8 @@ def primitive(
     As a decorator: ``forward(*arrays, **options)`` returns its output and a function
     ``vjp(gradient)``, whose closure is what the backward pass needs. With two arguments:
     ``forward`` returns the output alone, and ``vjp(gradient, output, *arrays, **options)``
-    is called with everything. The rules for a VJP stand in the package's docstring.
+    is called with everything. The rules for a VJP stand in the package's docstring. The
+    computation on arrays is kept as ``on_arrays``.
 
     16-bit inputs arrive as float32, and the output is rounded back to 16 bits; an operation
     that only moves numbers does without, by ``widen=False``.
@@ -431,6 +432,7 @@ def primitive(
                 result._node.value = result._data
         return result
 
+    operation.on_arrays = forward  # type: ignore[attr-defined]
     return operation
 
 

@@ -1,0 +1,39 @@
+"""``chainrule hint``: help with an exercise, one step further each time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(hint)
+
+
+def hint(
+    exercise: Annotated[list[str], typer.Argument(help="Name or title of an exercise.")],
+) -> None:
+    """Help with an exercise: what to reread, the idea, the first line; each call one further."""
+    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.stubs import first_line
+    from chainrule.course.workbook import find_exercise, load_progress, save_progress
+
+    course = load_course(find_root())
+    document, entry = find_exercise(course, " ".join(exercise))
+    state = load_progress(course.root)
+    shown = state.hinted.setdefault(document.id, {})
+    shown[entry.name] = min(shown.get(entry.name, 0) + 1, 3)
+    save_progress(course.root, state)
+    helps = [
+        f"{entry.reread or 'Reread'} {document.path}#{entry.section}",
+        entry.idea or "Nobody has written down the idea yet.",
+        f"The solution begins:  {first_line(entry.node)}",
+    ]
+    for number, text in enumerate(helps[: shown[entry.name]], 1):
+        typer.echo(f"{number}. {text}")
+    further = f"chainrule hint {entry.name}"
+    if shown[entry.name] == 3:
+        further = f"chainrule check --solution {entry.name} --anyway"
+    typer.secho(f"Further help: {further}", fg="bright_black")

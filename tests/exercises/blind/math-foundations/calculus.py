@@ -1,0 +1,205 @@
+"""Blind set of math-foundations/calculus: wrong answers from statement and stub alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chainrule.course.exercises import wrong
+
+
+def _six(x, **changed):
+    slopes = {
+        "cube": 3 * x**2,
+        "product": (1 + x) * np.exp(x),
+        "sine": 2 * x * np.cos(x**2),
+        "bell": -2 * x / (1 + x**2) ** 2,
+        "softplus": np.exp(x) / (1 + np.exp(x)),
+        "tanh": 3 / np.cosh(3 * x) ** 2,
+    }
+    return np.array(list((slopes | changed).values()))
+
+
+@wrong("six_derivatives", "Multiplies the derivatives of the factors of x·exp(x).")
+def _(x):
+    return _six(x, product=np.exp(x))
+
+
+@wrong("six_derivatives", "Forgets the inner derivative 2x of sin(x²).")
+def _(x):
+    return _six(x, sine=np.cos(x**2))
+
+
+@wrong("six_derivatives", "Loses the minus of the derivative of 1/(1 + x²).")
+def _(x):
+    return _six(x, bell=2 * x / (1 + x**2) ** 2)
+
+
+@wrong("six_derivatives", "Forgets the inner derivative exp(x) of log(1 + exp(x)).")
+def _(x):
+    return _six(x, softplus=1 / (1 + np.exp(x)))
+
+
+@wrong("six_derivatives", "Forgets the factor 3 of tanh(3x).")
+def _(x):
+    return _six(x, tanh=1 / np.cosh(3 * x) ** 2)
+
+
+@wrong("ridge_gradient", "Forgets the 2 of both squares.")
+def _(A, b, x, lam):
+    return A.T @ (A @ x - b) + lam * x
+
+
+@wrong("ridge_gradient", "Forgets the 2 of the penalty alone.")
+def _(A, b, x, lam):
+    return 2 * A.T @ (A @ x - b) + lam * x
+
+
+@wrong("ridge_gradient", "The residual has the wrong sign.")
+def _(A, b, x, lam):
+    return 2 * A.T @ (b - A @ x) + 2 * lam * x
+
+
+@wrong("ridge_gradient", "Forgets the transpose of A.")
+def _(A, b, x, lam):
+    return 2 * A @ (A @ x - b) + 2 * lam * x
+
+
+@wrong("ridge_gradient", "Forgets the penalty.")
+def _(A, b, x, lam):
+    return 2 * A.T @ (A @ x - b)
+
+
+@wrong("best_step", "Sets the two errors equal instead of their slopes.")
+def _(eps, order, c):
+    return (eps / c) ** (1 / (order + 1))
+
+
+@wrong("best_step", "Takes the root of order and not of order + 1.")
+def _(eps, order, c):
+    return (eps / (order * c)) ** (1 / order)
+
+
+@wrong("best_step", "Multiplies by order where it should divide.")
+def _(eps, order, c):
+    return (order * eps / c) ** (1 / (order + 1))
+
+
+@wrong("best_step", "Always the square root: the central difference is forgotten.")
+def _(eps, order, c):
+    return np.sqrt(eps / (order * c))
+
+
+@wrong("best_step", "Leaves the constant c out.")
+def _(eps, order, c):
+    return (eps / order) ** (1 / (order + 1))
+
+
+class _Right:
+    def __init__(self, value, slope):
+        self.value, self.slope = value, slope
+
+    def __add__(self, other):
+        return type(self)(self.value + other.value, self.slope + other.slope)
+
+    def __mul__(self, other):
+        slope = self.slope * other.value + self.value * other.slope
+        return type(self)(self.value * other.value, slope)
+
+    def __truediv__(self, other):
+        slope = self.slope * other.value - self.value * other.slope
+        return type(self)(self.value / other.value, slope / other.value**2)
+
+    def exp(self):
+        return type(self)(np.exp(self.value), np.exp(self.value) * self.slope)
+
+    def tanh(self):
+        return type(self)(np.tanh(self.value), (1 - np.tanh(self.value) ** 2) * self.slope)
+
+
+@wrong("Pair", "The product's slope is the product of the slopes.")
+class _(_Right):
+    def __mul__(self, other):
+        return type(self)(self.value * other.value, self.slope * other.slope)
+
+
+@wrong("Pair", "The quotient rule has its two terms exchanged.")
+class _(_Right):
+    def __truediv__(self, other):
+        slope = self.value * other.slope - self.slope * other.value
+        return type(self)(self.value / other.value, slope / other.value**2)
+
+
+@wrong("Pair", "Divides by the denominator and not by its square.")
+class _(_Right):
+    def __truediv__(self, other):
+        slope = self.slope * other.value - self.value * other.slope
+        return type(self)(self.value / other.value, slope / other.value)
+
+
+@wrong("Pair", "exp does not multiply with the slope that came in.")
+class _(_Right):
+    def exp(self):
+        return type(self)(np.exp(self.value), np.exp(self.value))
+
+
+@wrong("Pair", "tanh's slope uses 1 − value² of the input, not of the output.")
+class _(_Right):
+    def tanh(self):
+        return type(self)(np.tanh(self.value), (1 - self.value**2) * self.slope)
+
+
+@wrong("hessian_times", "A forward difference: the error is of first order in h.")
+def _(grad_f, x, v):
+    h = 1e-5 / np.linalg.norm(v)
+    return (grad_f(x + h * v) - grad_f(x)) / h
+
+
+@wrong("hessian_times", "A fixed step along v, whatever the length of v.")
+def _(grad_f, x, v):
+    h = 1e-5
+    return (grad_f(x + h * v) - grad_f(x - h * v)) / (2 * h)
+
+
+@wrong("hessian_times", "Makes v a unit vector and does not multiply its length back.")
+def _(grad_f, x, v):
+    u, h = v / np.linalg.norm(v), 1e-5
+    return (grad_f(x + h * u) - grad_f(x - h * u)) / (2 * h)
+
+
+@wrong("hessian_times", "Divides by h and not by 2h.")
+def _(grad_f, x, v):
+    length, h = np.linalg.norm(v), 1e-5
+    u = v / length
+    return (grad_f(x + h * u) - grad_f(x - h * u)) / h * length
+
+
+@wrong("hessian_times", "Multiplies the gradient's change with v entry by entry.")
+def _(grad_f, x, v):
+    h = 1e-5
+    return (grad_f(x + h) - grad_f(x - h)) / (2 * h) * v
+
+
+@wrong("unit_jacobian", "Treats the length as a constant.")
+def _(x):
+    return np.eye(len(x)) / np.linalg.norm(x)
+
+
+@wrong("unit_jacobian", "Forgets that the outer product is divided by the squared length.")
+def _(x):
+    return (np.eye(len(x)) - np.outer(x, x)) / np.linalg.norm(x)
+
+
+@wrong("unit_jacobian", "Forgets to divide by the length.")
+def _(x):
+    return np.eye(len(x)) - np.outer(x, x) / (x @ x)
+
+
+@wrong("unit_jacobian", "The second term is added, not subtracted.")
+def _(x):
+    return (np.eye(len(x)) + np.outer(x, x) / (x @ x)) / np.linalg.norm(x)
+
+
+@wrong("unit_jacobian", "Only the diagonal: each output's derivative by its own input.")
+def _(x):
+    r = np.linalg.norm(x)
+    return np.diag(1 / r - x**2 / r**3)
