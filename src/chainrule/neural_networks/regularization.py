@@ -356,7 +356,7 @@ class BatchNorm1d(Module):
                 "use a larger batch, or eval()"
             )
         axes, x = (0, *range(2, x.ndim)), x.astype(wide(x.dtype), copy=False)
-        self.num_batches_tracked.data += 1
+        self.num_batches_tracked.data[...] += 1
         newest = self.momentum
         if newest is None:
             newest = 1 / float(self.num_batches_tracked.data)

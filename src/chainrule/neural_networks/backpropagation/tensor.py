@@ -383,8 +383,8 @@ class Tensor:
         return ops.masked_fill(self, mask, value)
 
     def to(self, dtype: DTypeLike) -> Tensor:
-        """Return the tensor converted to another element type."""
-        return ops.cast(self, dtype)
+        """Return the tensor converted to another element type; itself, if it has that type."""
+        return self if self.dtype == dtype else ops.cast(self, dtype)
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None) -> Tensor:
