@@ -611,6 +611,12 @@ def test_sums_and_squares_whose_result_fits(dtype):
     np.testing.assert_allclose(b.grad, [-100 * size], rtol=1e-5)
 
 
+def test_a_small_gradient_meets_a_small_divisor():
+    a, b = leaf(1.0), leaf(1e-21)
+    (a / b).backward(np.float32([1e-10]))
+    np.testing.assert_allclose(b.grad, [-1e32], rtol=1e-5)
+
+
 def test_ties_beyond_what_a_float_can_count():
     x = Tensor(np.ones((1 << 24) + 8, np.float32), requires_grad=True)
     x.max().backward()

@@ -219,6 +219,13 @@ def test_huber_is_linear_for_any_error(error):
     assert x.grad.tolist() == [2 * np.sign(error)]
 
 
+@pytest.mark.parametrize("error", [1e-8, -1e-20, 0.3, 1.9999])
+def test_huber_within_delta_pulls_by_the_error_itself(error):
+    x = leaf([error], np.float32)
+    huber(x, np.zeros(1, np.float32), delta=2.0).backward()
+    assert x.grad.tolist() == x.data.tolist()
+
+
 @pytest.mark.parametrize("size", [1e-25, 1e20, 1e30])
 def test_cosines_do_not_depend_on_length(size, rng):
     a, b = rng.standard_normal((N, 3)), rng.standard_normal((N, 3))

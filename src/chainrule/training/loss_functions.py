@@ -17,7 +17,6 @@ from chainrule.math_foundations.information_theory import perplexity
 from chainrule.neural_networks.backpropagation import (
     Tensor,
     absolute,
-    clamp,
     gather,
     is_grad_enabled,
     logsumexp,
@@ -88,9 +87,15 @@ def huber(
     """
     if delta <= 0:
         raise ValueError(f"huber: delta must be positive, got {delta}")
-    error = _residual(prediction, target)
-    near = clamp(error, -delta, delta)  # what is beyond adds delta for each unit
-    return _reduce(0.5 * near * near + delta * (absolute(error) - absolute(near)), reduction)
+    return _reduce(_huber(_residual(prediction, target), delta=delta), reduction)
+
+
+@primitive
+def _huber(error: Array, delta: float) -> Any:
+    """What is within ``delta`` counts by its square, what is beyond by its length."""
+    near = np.clip(error, -delta, delta)
+    y = 0.5 * near * near + delta * (np.abs(error) - np.abs(near))
+    return y, lambda g: (g * near,)
 
 
 def quantile_loss(

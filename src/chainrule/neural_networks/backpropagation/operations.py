@@ -70,12 +70,12 @@ def multiply(a: Any, b: Any) -> Forward:
 
 @primitive
 def divide(a: Any, b: Any) -> Forward:
-    """a / b, elementwise; b is not squared for its gradient, since b² may overflow."""
+    """a / b, elementwise; b is not squared for its gradient: b² may overflow."""
     a, b = (floating(x) if isinstance(x, np.ndarray) else x for x in alike(a, b))
     shape_a, shape_b = np.shape(a), np.shape(b)
     return a / b, lambda g: (
         lambda out: sum_to(g / b, shape_a),
-        lambda out: sum_to(-g * (a / b / b), shape_b),
+        lambda out: sum_to(-(g / b) * (a / b), shape_b),
     )
 
 
