@@ -234,6 +234,25 @@ def test_edits_of_memory_that_is_gone_are_forgotten():
     empty.data += 1
 
 
+def test_the_version_of_a_tensor_counts_edits_of_its_memory():
+    p, other = Parameter(np.ones(3, np.float32)), Parameter(np.ones(3, np.float32))
+    view = p[1:].detach()
+    assert (p.version, view.version, other.version) == (0, 0, 0)
+    p.data += 1
+    first = p.version
+    assert first > 0
+    assert (view.version, other.version) == (first, 0)
+    with no_grad():
+        p -= 1.0
+    assert p.version == view.version > first
+    optimizer = SGD([p, other], lr=1.0)
+    assert p.version == 0  # it lives in new memory now
+    p.grad = np.ones(3, np.float32)
+    optimizer.step()
+    assert p.version > 0
+    assert other.version == 0  # beside it, and without a gradient
+
+
 def test_in_place_operators_change_leaves_and_only_without_recording(rng):
     p = Parameter(rng.standard_normal(3).astype(np.float32))
     array, before = p.data, p.data.copy()

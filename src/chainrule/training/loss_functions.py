@@ -403,7 +403,8 @@ def kl_div(
         raise ValueError(f"kl_div: a target is a probability, got {lowest}; set log_target for log")
     loss = _kl_div(input, target, log_target=log_target)
     if reduction == "batchmean":
-        return loss.sum() / (input.shape[0] if input.ndim else 1)
+        rows = input.shape[0] if input.ndim else 1
+        return loss.sum() / (rows or np.nan)
     return _reduce(loss, reduction)
 
 

@@ -20,9 +20,9 @@ from numpy.lib.array_utils import byte_bounds
 
 from chainrule.shapes import Array
 
-__all__ = ["Edit", "clock", "edits_since", "held_arrays", "note_edit"]
+__all__ = ["Edit", "clock", "edits_since", "held_arrays", "last_edit", "note_edit"]
 
-clock = count()
+clock = count(1)
 
 
 class Edit(NamedTuple):
@@ -52,6 +52,11 @@ def note_edit(array: Array) -> None:
     place = byte_bounds(array)
     forget = weakref.ref(owner, lambda _: _edits.pop(place, None))
     _edits[place] = Edit(next(clock), *place, forget)
+
+
+def last_edit(array: Array) -> int:
+    """The number of the latest edit that touched this array's memory; 0 if there was none."""
+    return max((edit.order for edit in list(_edits.values()) if edit.touches(array)), default=0)
 
 
 def edits_since(order: int) -> list[Edit]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from chainrule.neural_networks.backpropagation.edits import note_edit
+from chainrule.neural_networks.backpropagation.edits import last_edit, note_edit
 from chainrule.neural_networks.backpropagation.grad_mode import _mode
 from chainrule.neural_networks.backpropagation.graph import Node, propagate
 from chainrule.neural_networks.backpropagation.promotion import from_python
@@ -57,6 +57,11 @@ class Tensor:
         if array is self._data:  # what an augmented assignment assigns
             note_edit(array)
         self._data = _as_array(array)
+
+    @property
+    def version(self) -> int:
+        """The number of the last edit that was noted of this tensor's memory; 0 without any."""
+        return last_edit(self._data)
 
     @property
     def shape(self) -> tuple[int, ...]:
