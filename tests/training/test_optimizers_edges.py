@@ -1,6 +1,8 @@
 """Optimizers at their edges, and Adagrad and RMSprop, against torch.optim."""
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -217,3 +219,23 @@ def test_a_rebuilt_arena_costs_no_second_gradient_memory():
         addresses.add(optimizer._arenas[0][1].grad.ctypes.data)
         optimizer.step()
     assert len(addresses) < 6
+
+
+def test_a_model_and_its_optimizer_are_freed_without_the_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        layer = Linear(3, 2, rng=np.random.default_rng(0))
+        optimizer = AdamW(layer.parameters())
+        layer(Tensor(np.ones((1, 3), np.float32))).sum().backward()
+        gone = [weakref.ref(layer.weight), weakref.ref(optimizer._arenas[0][1])]
+        kept = layer.bias
+        del optimizer
+        assert gone[1]() is None  # the optimizer went, and its parameters go on without it
+        kept.grad = None
+        (kept * 2.0).sum().backward()
+        assert kept.grad.tolist() == [2.0, 2.0]
+        del layer
+        assert gone[0]() is None
+    finally:
+        gc.enable()

@@ -10,6 +10,7 @@ one at a time. Shape names: ``size`` numbers in an arena, ``m`` and ``n`` rows a
 from __future__ import annotations
 
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -116,7 +117,7 @@ class Arena:
         ]
         self._renew()
         for i, (p, view) in enumerate(zip(self.params, self._views, strict=True)):
-            p.data, p.grad_place = view, partial(self._place, i)
+            p.data, p.grad_place = view, partial(_place, weakref.ref(self), i)
 
     def _renew(self) -> None:
         """New memory for gradients; the old is let go first, and usually comes back."""
@@ -129,7 +130,7 @@ class Arena:
         ]
         self._given = [False] * len(self.params)
 
-    def _place(self, i: int) -> Array:
+    def place(self, i: int) -> Array:
         """Where the next gradient of parameter i goes."""
         if self._given[i]:
             self._renew()
@@ -171,6 +172,12 @@ class Arena:
             else:
                 runs.append((part, self.steps[i]))
         return runs
+
+
+def _place(arena: weakref.ref[Arena], i: int) -> Array | None:
+    """The arena's place for parameter i, while its optimizer lives: parameters do not own it."""
+    alive = arena()
+    return None if alive is None else alive.place(i)
 
 
 def _wide(array: Array) -> Array:

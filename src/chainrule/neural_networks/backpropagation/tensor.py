@@ -41,7 +41,7 @@ class Tensor:
     ) -> None:
         self._data: Array = _as_array(data, dtype)
         self.grad: Array | None = None
-        self.grad_place: Callable[[], Array] | None = None
+        self.grad_place: Callable[[], Array | None] | None = None
         self._node: Node | None = None
         self._requires_grad = False
         if requires_grad:
