@@ -453,6 +453,9 @@ def test_numpys_numbers_do_not_widen_a_model():
     assert (x * np.ones(2)).dtype == np.float64  # an array with axes has a say
     assert (x * [1.0, 2.0]).dtype == np.float32  # a list is Python's
     assert (Tensor([1, 2]) * 1.5).dtype == np.float32
+    condition = np.array([True, False])
+    assert bp.where(condition, 1.0, 0.0).dtype == bp.maximum(1.0, 2).dtype == np.float32
+    assert bp.where(condition, 1, 0).dtype == np.int64
 
 
 @pytest.mark.parametrize("name", ["exp", "log", "sqrt", "sin", "cos", "tanh", "sigmoid", "mean",

@@ -62,9 +62,8 @@ def alike(*operands: Any) -> tuple[Any, ...]:
         return operands
     operands = tuple(map(_operand, operands))
     dtype = result_type(*operands)
-    return tuple(
-        x if type(x) in _NUMBERS and dtype.kind == "f" else np.asarray(x, dtype) for x in operands
-    )
+    stay = dtype.kind == "f" and any(isinstance(x, np.ndarray) for x in operands)
+    return tuple(x if stay and type(x) in _NUMBERS else np.asarray(x, dtype) for x in operands)
 
 
 def _are_alike(operands: tuple[Any, ...]) -> bool:
