@@ -20,6 +20,7 @@ from chainrule.neural_networks.activation_functions import (
     gradient_propagation,
     kaiming_,
     leaky_relu,
+    logsigmoid,
     orthogonal_,
     prelu,
     relu,
@@ -59,6 +60,7 @@ PAIRS = {
         lambda x: softplus(x, beta=2.5, threshold=7.0),
         lambda x: F.softplus(x, 2.5, 7.0),
     ),
+    "logsigmoid": (logsigmoid, F.logsigmoid),
     "relu_squared": (relu_squared, lambda x: F.relu(x) ** 2),
 }
 
@@ -67,6 +69,12 @@ ARRAYS = hnp.arrays(
     hnp.array_shapes(min_dims=0, max_dims=3, max_side=5, min_side=0),
     elements=st.one_of(st.floats(-6, 6), st.sampled_from([0.0, -0.0, 30.0, -30.0, 1000, -1000])),
 )
+
+
+def test_the_logarithm_of_a_sigmoid_that_rounds_to_0():
+    x = Tensor(np.float32([-20, -200]))
+    assert sigmoid(x).data[1] == 0
+    np.testing.assert_allclose(logsigmoid(x).data, [-20, -200], rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", PAIRS)
