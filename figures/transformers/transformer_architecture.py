@@ -191,6 +191,57 @@ def measure_parts():
     return found
 
 
+# ---- drawings of both ----------------------------------------------------------------------------
+
+
+@figure("depth")
+def depth(plt):
+    found = measured("depth")
+    fig, axes = plt.subplots(1, 2, figsize=(7.8, 3.4), sharey=True)
+    looks = {
+        "pre": ("blue", "o", "before the branch"),
+        "post": ("vermillion", "s", "after the sum"),
+        "post, warm-up": ("orange", "^", "after the sum, with warm-up"),
+        "none": ("grey", "D", "nowhere"),
+    }
+    for place, (ax, blocks) in enumerate(zip(axes, found["depths"], strict=True)):
+        for number, (kind, (color, marker, label)) in enumerate(looks.items()):
+            mean, low, high = np.array(found[kind][place]).T
+            x = np.arange(3) + 0.09 * (number - 1.5)
+            spread = np.array([mean - low, high - mean])
+            ax.errorbar(x, mean, spread, color=COLORS[color], marker=marker, ms=5, capsize=3,
+                        lw=1.4, label=label)  # fmt: skip
+        ax.set_xticks(range(3), [f"{rate:g}" for rate in found["rates"]])
+        ax.set_xlabel("learning rate")
+        ax.set_title(f"{blocks} + {blocks} block{'s' if blocks > 1 else ''}", fontsize=11)
+        ax.set_ylim(-0.03, 1.03)
+    axes[0].set_ylabel("share of words right")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+               fontsize=9)  # fmt: skip
+    return fig
+
+
+@figure("parts")
+def parts(plt):
+    found = measured("parts")
+    fig, ax = plt.subplots(figsize=(7.4, 3.4))
+    for number, (task, color) in enumerate((("reverse", "blue"), ("sort", "orange"))):
+        shares = np.array([found[part][task] for part in PARTS])
+        mean = shares.mean(axis=1)
+        spread = np.array([mean - shares.min(axis=1), shares.max(axis=1) - mean])
+        x = np.arange(len(PARTS)) + 0.4 * (number - 0.5)
+        ax.bar(x, mean, 0.38, color=COLORS[color], label=task)
+        ax.errorbar(x, mean, spread, fmt="none", ecolor=COLORS["black"], capsize=3, lw=1)
+        for place, height, top in zip(x, mean, shares.max(axis=1), strict=True):
+            ax.text(place, top + 0.02, f"{height:.0%}", ha="center", fontsize=9)
+    ax.set_xticks(range(len(PARTS)), [part.replace(" ", "\n") for part in PARTS])
+    ax.set_xlabel("taken away")
+    ax.set_ylabel("share of words right")
+    ax.set_ylim(0, 1.28)
+    ax.legend(ncols=2, loc="upper right")
+    return fig
+
+
 # ---- experts -------------------------------------------------------------------------------------
 
 

@@ -92,7 +92,8 @@ export function draw(scene, state, result) {
   plot.box([bus, 52], ["table of words", count(result.table)], { ...onBus, color: "green", link: links.table });
   plot.text([bus, 12], `${count(tokens)} word numbers`, { anchor: "middle" });
   const branch = (from, to) => {
-    plot.arrow([side, from], [side, to], { color: "grey", gap: 0 });
+    plot.arrow([side, from], [side, to], { color: "grey" });
+    plot.text([side, (from + to) / 2], rows, { dx: 9, color: "blue" });
   };
   const sum = (y) => {
     plot.box([bus, y], "+", { width: 26, height: 26, color: "blue", link: links.sum });
@@ -116,6 +117,7 @@ export function draw(scene, state, result) {
     ...low, color: "vermillion", link: links.mask,
   });
   plot.line([[side, 307], [side, 330]], { color: "grey" });
+  plot.text([side, 320], rows, { dx: 9, color: "blue" });
   plot.arrow([side, 330], [bus + 13, 330], { color: "grey" });
   sum(330);
   shape(250);
@@ -127,6 +129,7 @@ export function draw(scene, state, result) {
     ...wide, color: "orange", link: links.feedForward,
   });
   plot.line([[side, 465], [side, 496]], { color: "grey" });
+  plot.text([side, 482], rows, { dx: 9, color: "blue" });
   plot.arrow([side, 496], [bus + 13, 496], { color: "grey" });
   sum(496);
   shape(442);
