@@ -346,3 +346,54 @@ def test_pytorch_transformer_has_no_causal_mask_of_its_own():
         for options, leaks in (({}, True), ({"tgt_mask": mask}, False)):
             before, after = (model(source, t, **options)[:, 0] for t in (target, changed))
             assert torch.allclose(before, after) is not leaks
+
+
+# ---- inputs that break things --------------------------------------------------------------------
+
+NASTY = {
+    "no example": np.zeros((0, T, D)),
+    "no token": np.zeros((B, 0, D)),
+    "one token": np.full((1, 1, D), 2.0),
+    "zeros": np.zeros((B, T, D)),
+    "equal tokens": np.full((B, T, D), 3.0),
+    "huge": np.full((B, T, D), 1e150) * np.linspace(-1, 1, D),
+    "tiny": np.full((B, T, D), 1e-300) * np.linspace(-1, 1, D),
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("place", ["pre", "post", "sandwich"])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_blocks_take_nasty_inputs(name, place, norm, rng):
+    cfg = TransformerConfig(width=D, heads=H, hidden=17, norm_place=place, norm=norm,
+                            dtype="float64")  # fmt: skip
+    for kind in (EncoderBlock, DecoderBlock):
+        x = Tensor(NASTY[name], requires_grad=True)
+        y = kind(cfg, rng)(x)
+        assert y.shape == x.shape
+        assert np.isfinite(y.data).all()
+        y.backward(np.ones(y.shape))
+        assert x.grad.shape == x.shape
+        assert np.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("experts", [0, 3])
+def test_a_nan_stays_in_its_example(experts, rng):
+    cfg = TransformerConfig(width=D, heads=H, hidden=17, experts=experts, feed_forward="swiglu",
+                            bias=False, dtype="float64")  # fmt: skip
+    x = rng.standard_normal((3, T, D))
+    block = DecoderBlock(cfg, rng)
+    clean = block(Tensor(x)).data
+    x[1, 2, 3] = np.nan
+    y = block(Tensor(x)).data
+    np.testing.assert_allclose(y[[0, 2]], clean[[0, 2]], rtol=1e-12)
+    assert np.isnan(y[1, 2:]).all()
+
+
+def test_precision_is_kept(rng):
+    for dtype in ("float32", "float64"):
+        cfg = TransformerConfig(vocab_size=11, width=D, heads=H, encoder_layers=1,
+                                decoder_layers=1, dtype=dtype)  # fmt: skip
+        model = Transformer(cfg, rng)
+        ids = rng.integers(0, 11, (B, T)).astype(np.uint8)
+        assert model(ids, ids).dtype == np.dtype(dtype)
