@@ -3,8 +3,8 @@
 ``python -m chainrule.course.course_gpt --write`` runs the notebook's cells that carry the tag
 ``model``, calls their own `train` for ``LONG`` steps, and writes ``models/course-gpt.safetensors``
 (float16) with ``models/course-gpt.json``: configuration, alphabet, corpus, steps, losses. It takes
-about twelve minutes on a free core: first the live run of the notebook, then the long one. Run it
-again after the corpus was renewed.
+about twelve minutes on a free core: the long run, then the live run of the notebook for its curve.
+Run it again after the corpus was renewed.
 
 Without ``--write`` it loads the stored weights and compares their held-out loss with the manifest.
 """
@@ -47,7 +47,6 @@ def write(root: Path, steps: int | None = None) -> None:
     defined = cells(root)
     corpus = defined["corpus"]
     steps = defined["LONG"] if steps is None else steps
-    live = _train(defined, defined["CONFIG"], min(defined["LIVE"], steps))[1]
     began, cpu = time.perf_counter(), time.process_time()
     model, curve = _train(defined, defined["LONG_CONFIG"], steps)
     seconds = {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
@@ -64,12 +63,13 @@ def write(root: Path, steps: int | None = None) -> None:
         "seconds": {name: round(value) for name, value in seconds.items()},
         "columns": ["step", "training loss", "validation loss"],
         "curve": curve,
-        "live": live,
     }
     _store(folder, manifest)
     manifest["losses"] = measure(root)
     _store(folder, manifest)
-    print(manifest["losses"])
+    print(manifest["losses"], flush=True)
+    manifest["live"] = _train(defined, defined["CONFIG"], min(defined["LIVE"], steps))[1]
+    _store(folder, manifest)
 
 
 def _train(defined: dict[str, Any], config: Any, steps: int) -> tuple[Any, list[list[float]]]:

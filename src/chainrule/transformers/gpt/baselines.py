@@ -43,7 +43,7 @@ class WittenBell:
 
     def _grams(self, ids: Array, order: int) -> Array:
         """Each run of ``order`` symbols as one number in base ``vocabulary``."""
-        grams = np.zeros(len(ids) - order + 1, np.int64)
+        ids, grams = ids.astype(np.int64), np.zeros(len(ids) - order + 1, np.int64)
         for offset in range(order):
             grams = grams * self.vocabulary + ids[offset : offset + len(grams)]
         return grams

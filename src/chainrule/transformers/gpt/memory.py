@@ -13,7 +13,7 @@ from chainrule.neural_networks.backpropagation import Linear, Module, Tensor, no
 from chainrule.neural_networks.regularization import LayerNorm
 from chainrule.shapes import Array, Float, Int
 from chainrule.transformers.gpt.model import GPT
-from chainrule.transformers.gpt.sampling import draw
+from chainrule.transformers.gpt.sampling import draw, prompts
 from chainrule.transformers.multi_head_attention import MultiHeadAttention
 from chainrule.transformers.self_attention import (
     causal_mask,
@@ -186,10 +186,9 @@ def stream(
     As long as the text fits the context, these are the tokens of `generate`. Beyond, `generate`
     sees the whole last context and this sees between half and all of it.
     """
-    if not ids.shape[-1]:
-        raise ValueError("stream continues at least one token; the prompt is empty")
-    reader, new = Reader(model, len(ids)), ids
+    new = prompts(ids)
+    reader = Reader(model, len(new))
     while True:
         drawn = draw(reader.read(new), temperature, top_k, top_p, min_p, rng)
         yield drawn
-        new = drawn[:, None].astype(ids.dtype)
+        new = drawn[:, None].astype(np.int64)

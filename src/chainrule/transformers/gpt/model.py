@@ -103,7 +103,7 @@ class GPT(TokenModel):
         Equation: transformers/gpt.md#eq-next-token-loss
         """
         if mask is not None:
-            targets = np.where(mask, targets, -100)
+            targets = np.where(mask, targets.astype(np.int64), -100)
         return cross_entropy(self(ids), targets)
 
     def hidden_states(
@@ -111,7 +111,7 @@ class GPT(TokenModel):
     ) -> list[Float[Tensor, "batch time d_model"]]:
         """Return the residual stream after the embedding and after every block.
 
-        `predict` of each is the logit lens.
+        `predict` of each is the logit lens. Equation: transformers/gpt.md#eq-logit-lens
         """
         states = [self.embed(ids)]
         for block in self.blocks:

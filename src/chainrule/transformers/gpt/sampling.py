@@ -38,8 +38,10 @@ def nucleus(p: Float[Array, "*batch vocab"], top_p: float) -> Bool[Array, "*batc
     """
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p lies in (0, 1], got {top_p}")
+    if top_p == 1:  # rounded sums reach 1 before the last symbol
+        return np.ones(p.shape, bool)
     order = np.argsort(-p, axis=-1, kind="stable")
-    before = np.cumsum(np.take_along_axis(p, order, axis=-1), axis=-1)
+    before = np.cumsum(np.take_along_axis(p, order, axis=-1), axis=-1, dtype=np.float64)
     before -= np.take_along_axis(p, order, axis=-1)
     kept = before < top_p
     kept[..., 0] = True
@@ -70,6 +72,7 @@ def repetition_penalty(
     logits: Float[Array, "batch vocab"], ids: Int[Array, "batch time"], penalty: float
 ) -> Float[Array, "batch vocab"]:
     """Divide positive, multiply negative scores of symbols that already occurred."""
+    ids = ids.astype(np.intp)
     scores = np.take_along_axis(logits, ids, axis=-1)
     lowered = np.where(scores < 0, scores * penalty, scores / penalty)
     result = logits.copy()
@@ -84,7 +87,10 @@ def sample_filters(
     top_p: float | None = None,
     min_p: float | None = None,
 ) -> Float[Array, "*batch vocab"]:
-    """Divide by the temperature, then apply the filters that are given, in this order."""
+    """Divide by the temperature, then apply the filters that are given, in this order.
+
+    Equation: transformers/gpt.md#eq-temperature
+    """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     logits = logits / logits.dtype.type(temperature)
@@ -105,17 +111,43 @@ def draw(
     min_p: float | None = None,
     rng: np.random.Generator | None = None,
 ) -> Int[Array, "batch"]:
-    """Draw one token for each row of scores; temperature 0 takes the likeliest, without ``rng``."""
+    """Draw one token for each row of scores; temperature 0 takes the likeliest, without ``rng``.
+
+    Raises:
+        ValueError: a negative temperature, no ``rng``, or scores that are not finite.
+    """
+    if not np.isfinite(logits.max(axis=-1, initial=-np.inf)).all():
+        raise ValueError(
+            "the model's scores are not finite: its weights are damaged, or training diverged"
+        )
     if temperature < 0:
         raise ValueError(f"temperature must be at least 0, got {temperature}")
     if temperature == 0:
         return logits.argmax(axis=-1)
     if rng is None:
         raise ValueError("sampling needs a numpy Generator as rng (temperature=0 needs none)")
-    p = _softmax(sample_filters(logits, temperature, top_k, top_p, min_p).astype(float))
+    scores = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    p = _softmax(sample_filters(scores, temperature, top_k, top_p, min_p))
     cumulative = np.cumsum(p, axis=-1)
     threshold = rng.random((len(p), 1)) * cumulative[:, -1:]
     return (cumulative <= threshold).sum(axis=-1)
+
+
+def prompts(ids: Array) -> Int[Array, "batch time"]:
+    """Return ids as int64, if they are prompts that can be continued.
+
+    Raises:
+        ValueError: they are no batch of whole numbers, or empty.
+    """
+    ids = np.asarray(ids)
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"generate continues a batch of prompts, whole numbers of shape (batch, time), got "
+            f"{ids.dtype} of shape {ids.shape}"
+        )
+    if not ids.shape[-1]:
+        raise ValueError("generate continues at least one token; the prompt is empty")
+    return ids.astype(np.int64, copy=False)
 
 
 def generate(
@@ -131,18 +163,19 @@ def generate(
     """Return ``ids`` continued by n tokens, each drawn from the model's filtered prediction.
 
     Only the last ``context`` tokens are seen. Every step computes the whole prediction anew;
-    `stream` keeps what it can.
+    `stream` keeps what it can. The result holds int64, since drawn tokens need not fit the type of
+    the prompt.
 
     Raises:
-        ValueError: an empty prompt, a negative temperature, or no ``rng`` where one is needed.
+        ValueError: no batch of prompts, an empty prompt, a negative temperature, no ``rng`` where
+            one is needed, or scores that are not finite.
     """
-    if not ids.shape[-1]:
-        raise ValueError("generate continues at least one token; the prompt is empty")
+    ids = prompts(ids)
     for _ in range(n):
         with no_grad():
             logits = model(ids[:, -model.config.context :]).data[:, -1]
         drawn = draw(logits, temperature, top_k, top_p, min_p, rng)
-        ids = np.concatenate([ids, drawn[:, None].astype(ids.dtype)], axis=1)
+        ids = np.concatenate([ids, drawn[:, None].astype(np.int64)], axis=1)
     return ids
 
 

@@ -37,8 +37,7 @@ class MoE(Module):
     choice alone, a bias that `update_bias` moves against the load (Wang et al. 2024,
     arXiv:2408.15664). With ``capacity`` an expert takes at most capacity · k · tokens /
     n_experts tokens, the earlier ones first. ``load`` holds each expert's part of the choices.
-    Equations: transformers/transformer-architecture.md#eq-moe,
-    transformers/transformer-architecture.md#eq-balance-loss.
+    Equation: transformers/transformer-architecture.md#eq-moe
 
     Raises:
         ValueError: more experts a token than there are, or another kind of balance.
@@ -73,9 +72,9 @@ class MoE(Module):
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Send each token to its experts and add up what they return."""
-        tokens = x.reshape(-1, x.shape[-1])
-        if not len(tokens.data):
+        if not x.size:
             return x
+        tokens = x.reshape(-1, x.shape[-1])
         shares = masked_softmax(self.router(tokens))
         chosen = self._choose(shares.data)
         weights = gather(shares, chosen, axis=-1)
