@@ -14,7 +14,11 @@ import numpy as np
 from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.data.corpus import frozen_corpus
 from chainrule.math_foundations.probability import softmax
+from chainrule.neural_networks.backpropagation import no_grad
+from chainrule.training.optimizers import AdamW, clip_grad_norm_, warmup_linear
 from chainrule.transformers.gpt import (
+    GPT,
+    gpt_config,
     load_course_gpt,
     sample_filters,
     stream,
@@ -70,8 +74,9 @@ def against_ngrams(plt):
     for order, loss in found["ngrams"].items():
         ax.axhline(loss, color=COLORS["grey"], lw=1, ls=":")
         name = {"2": "bigram", "3": "trigram"}.get(order, f"{order}-gram")
+        place = {"4": "bottom", "5": "top"}.get(order, "center")
         ax.annotate(name, (1, loss), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                    textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+                    textcoords="offset points", va=place, fontsize=9)  # fmt: skip
     ax.set_xscale("log")
     ax.set_xticks([0.1, 0.3, 1, 3, 9], ["0.1", "0.3", "1", "3", "9"])
     ax.minorticks_off()
@@ -91,13 +96,11 @@ def measure_position():
     context = model.config.context
     starts = np.arange(0, len(ids) - context - 1, 37)
     rows = ids[starts[:, None] + np.arange(context + 1)]
-    loss = np.zeros(context)
-    for some in np.array_split(rows, 24):
-        logits = model(some[:, :-1]).data.astype(float)
-        p = softmax(logits)
-        loss -= np.log(np.take_along_axis(p, some[:, 1:, None], 2)[..., 0]).sum(axis=0)
     train = tokenizer.encode(corpus.text("train"))
-    return {"loss": loss / len(rows), "five": witten_bell_ngram(train, 5, len(tokenizer)).nll(ids)}
+    return {
+        "loss": losses_by_place(model, rows),
+        "five": witten_bell_ngram(train, 5, len(tokenizer)).nll(ids),
+    }
 
 
 @figure("position")
@@ -114,6 +117,70 @@ def position(plt):
     ax.minorticks_off()
     ax.set_xlabel("characters read")
     ax.set_ylabel("loss (nats a character)")
+    return fig
+
+
+# ---- longer than in training -------------------------------------------------------------------
+
+ENCODINGS = ("learned", "sinusoidal", "rope", "none")
+TRAINED_ON, READ = 32, 128
+
+
+@measurement("beyond", absolute={"loss": 0.15}, seconds=150)
+def measure_beyond():
+    """Small models that saw 32 characters at a time in training, and now read 128."""
+    corpus = frozen_corpus()
+    tokenizer = corpus.tokenizer()
+    train_ids, test_ids = (tokenizer.encode(corpus.text(part)) for part in ("train", "test"))
+    starts = np.arange(0, len(test_ids) - READ - 1, 90)
+    rows = test_ids[starts[:, None] + np.arange(READ + 1)]
+    found = {}
+    for positions in ENCODINGS:
+        curves = []
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            config = gpt_config(len(tokenizer), READ, 2, 4, 64, positions=positions)
+            model = GPT(config, rng)
+            optimizer = AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.99))
+            for step in range(600):
+                optimizer.param_groups[0]["lr"] = warmup_linear(step, 1e-2, 30, 600)
+                at = rng.integers(0, len(train_ids) - TRAINED_ON, size=(16, 1))
+                some = train_ids[at + np.arange(TRAINED_ON + 1)]
+                optimizer.zero_grad()
+                model.loss(some[:, :-1], some[:, 1:]).backward()
+                clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+            curves.append(losses_by_place(model, rows))
+        found[positions] = np.mean(curves, axis=0).reshape(-1, 8).mean(axis=1)
+    return {"loss": found}
+
+
+def losses_by_place(model, rows):
+    total = np.zeros(rows.shape[1] - 1)
+    with no_grad():
+        for some in np.array_split(rows, -(-len(rows) // 64)):
+            p = softmax(model.eval()(some[:, :-1]).data.astype(float))
+            total -= np.log(np.take_along_axis(p, some[:, 1:, None], 2)[..., 0]).sum(axis=0)
+    return total / len(rows)
+
+
+@figure("beyond")
+def beyond(plt):
+    found = measured("beyond")["loss"]
+    fig, ax = plt.subplots(figsize=(7, 3.6))
+    names = {"learned": "a learned table", "sinusoidal": "sinusoids", "rope": "rotary",
+             "none": "no positions"}  # fmt: skip
+    marks = zip(ENCODINGS, ("vermillion", "orange", "blue", "green"), "so^D", strict=True)
+    for positions, color, mark in marks:
+        places = 4.5 + 8 * np.arange(len(found[positions]))
+        ax.plot(places, found[positions], f"{mark}-", color=COLORS[color], label=names[positions])
+    ax.axvline(TRAINED_ON, color=COLORS["grey"], ls="--", lw=1)
+    ax.annotate("longest text in training", (TRAINED_ON, 0.97), xytext=(5, 0), va="top",
+                xycoords=("data", "axes fraction"), textcoords="offset points",
+                fontsize=9)  # fmt: skip
+    ax.set_xlabel("characters read")
+    ax.set_ylabel("loss (nats a character)")
+    ax.legend()
     return fig
 
 
