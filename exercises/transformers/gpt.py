@@ -217,6 +217,16 @@ def no_norms_in_blocks(vocabulary, context, layers, width, hidden, tied):
     return gpt_size(vocabulary, context, layers, width, hidden, tied) - 4 * layers * width
 
 
+@gpt_size.mistake("Does a block normalize only once?")
+def one_norm(vocabulary, context, layers, width, hidden, tied):
+    return gpt_size(vocabulary, context, layers, width, hidden, tied) - 2 * layers * width
+
+
+@gpt_size.mistake("Read once more what tied means: which of the two has one table?")
+def tied_the_wrong_way(vocabulary, context, layers, width, hidden, tied):
+    return gpt_size(vocabulary, context, layers, width, hidden, not tied)
+
+
 @gpt_size.mistake("Where are the positions?")
 def no_positions(vocabulary, context, layers, width, hidden, tied):
     return gpt_size(vocabulary, 0, layers, width, hidden, tied)
@@ -305,6 +315,12 @@ def own_row(predict, prompt, reply):
 @answer_log_probability.mistake("That is the mean over the tokens. What is asked is their product.")
 def mean_of_tokens(predict, prompt, reply):
     return answer_log_probability(predict, prompt, reply) / len(reply)
+
+
+@answer_log_probability.mistake("You added scores. What turns scores into log-probabilities?")
+def raw_scores(predict, prompt, reply):
+    rows = predict(np.concatenate([prompt, reply]))[len(prompt) - 1 : -1]
+    return float(rows[np.arange(len(reply)), reply].sum())
 
 
 @answer_log_probability.mistake("You also score the prompt. It is given.")
@@ -414,8 +430,10 @@ def _of(logits, targets, real):
     """The loss and gradient where ``real``, of rows that answer for ``targets``."""
     p = softmax(logits)
     hot = np.eye(logits.shape[-1])[targets]
-    surprise = -np.log((p * hot).sum(axis=-1))
-    return (surprise * real).sum() / real.sum(), (p - hot) * real[..., None] / real.sum()
+    with np.errstate(divide="ignore"):
+        surprise = -np.log((p * hot).sum(axis=-1))
+    loss = np.where(real, surprise, 0).sum() / real.sum()
+    return loss, (p - hot) * real[..., None] / real.sum()
 
 
 @next_token_loss.mistake(
@@ -456,6 +474,12 @@ def one_too_many(logits, ids, lengths):
     real = np.arange(ids.shape[1] - 1) < lengths[:, None]
     loss, slope = _of(logits[:, :-1], ids[:, 1:], real)
     return loss, np.concatenate([slope, np.zeros_like(logits[:, :1])], axis=1)
+
+
+@next_token_loss.mistake("The loss is a mean. Its gradient must be one, too.")
+def gradient_of_the_sum(logits, ids, lengths):
+    loss, slope = next_token_loss(logits, ids, lengths)
+    return loss, slope * (lengths - 1).sum()
 
 
 @next_token_loss.mistake("That is the sum. The mean divides by the number of real targets.")
@@ -681,7 +705,7 @@ def only_the_longest(ids, history, vocabulary):
     return _mixed(ids, history, vocabulary, mix, lengths=[len(history)])
 
 
-@witten_bell.mistake("T counts different symbols, not how often they came.")
+@witten_bell.mistake("k counts different symbols, not how often they came.")
 def counts_for_kinds(ids, history, vocabulary):
     def mix(counts, p):
         total = counts.sum()
@@ -696,6 +720,24 @@ def add_one(ids, history, vocabulary):
         return (counts + 1) / (counts.sum() + vocabulary)
 
     return _mixed(ids, history, vocabulary, mix)
+
+
+@witten_bell.mistake(
+    "You add one to the counts of the longest history and stop. The shorter ones were not asked."
+)
+def add_one_to_the_longest(ids, history, vocabulary):
+    def mix(counts, p):
+        return (counts + 1) / (counts.sum() + vocabulary)
+
+    return _mixed(ids, history, vocabulary, mix, lengths=[len(history)])
+
+
+@witten_bell.mistake("These are the bare counts. What never came has the chance 0, and should not.")
+def bare_counts(ids, history, vocabulary):
+    def mix(counts, p):
+        return counts / counts.sum()
+
+    return _mixed(ids, history, vocabulary, mix, lengths=[len(history)])
 
 
 @witten_bell.mistake("You add one part of the shorter history, always. How many parts is it worth?")

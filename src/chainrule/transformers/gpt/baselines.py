@@ -12,8 +12,8 @@ __all__ = ["MatchModel", "WittenBell", "witten_bell_ngram"]
 class WittenBell:
     """An n-gram model that backs off as far as it must: interpolated Witten–Bell smoothing.
 
-    P(w|h) = (c(hw) + T(h) P(w|h′)) / (c(h) + T(h)), where h′ is h without its oldest symbol,
-    T(h) counts the different symbols seen after h, and the last step is 1/vocabulary.
+    P(w|h) = (c(hw) + k(h) P(w|h′)) / (c(h) + k(h)), where h′ is h without its oldest symbol,
+    k(h) counts the different symbols seen after h, and the last step is 1/vocabulary.
     Equation: transformers/gpt.md#eq-witten-bell. Source: Witten, Bell, The zero-frequency
     problem, 1991.
     """
