@@ -6,7 +6,9 @@ figures, after the model was trained anew and measured.
 
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from chainrule.neural_networks.backpropagation import no_grad
 from chainrule.training.optimizers import AdamW, clip_grad_norm_, warmup_linear
 from chainrule.transformers.gpt import (
     GPT,
+    MatchModel,
     gpt_config,
     load_course_gpt,
     sample_filters,
@@ -60,7 +63,25 @@ def measure_runs():
         name: [[step * per_step, loss] for step, _, loss in manifest[name]]
         for name in ("live", "curve")
     }
-    return {"ngrams": ngrams, **curves}
+    return {"ngrams": ngrams, **curves, "test": on_the_test(ids, tokenizer, corpus)}
+
+
+def on_the_test(ids, tokenizer, corpus):
+    """Nats a character of the model and its rivals on the documents that nothing has seen."""
+    model, _, _ = trained()
+    before, new = (corpus.text(part).encode() for part in ("train", "test"))
+    test_ids = tokenizer.encode(corpus.text("test"))
+    counts = {n: witten_bell_ngram(ids, n, len(tokenizer)) for n in (2, 3, 4, 5)}
+    found = {str(n): counted.nll(test_ids) for n, counted in counts.items()}
+    found["match"] = MatchModel(ids, counts[5]).nll(test_ids)
+    for name, squeeze in (
+        ("bz2", bz2.compress),
+        ("xz", lambda data: lzma.compress(data, preset=9)),
+    ):
+        added = len(squeeze(before + new)) - len(squeeze(before))
+        found[name] = added * 8 * np.log(2) / len(test_ids)
+    found["gpt"] = token_losses(model, test_ids).mean()
+    return found
 
 
 @figure("against-ngrams")
