@@ -21,7 +21,7 @@ SETTINGS = {
     "layers": ("Transformer blocks.", "transformers/transformer-architecture"),
     "heads": (
         "Attention heads a block.",
-        "transformers/multi-head-attention#many-small-heads-or-a-few-large-ones",
+        "transformers/multi-head-attention#multiple-attention-heads-in-parallel",
     ),
     "width": (
         "Width of the residual stream.",
