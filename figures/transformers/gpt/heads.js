@@ -56,7 +56,7 @@ export function draw(scene, { layer, head, place }, { row, most, back, rise, wit
   const all = rise.flat();
   const bars = scene.plot({
     x: [Math.min(0, ...all), 1.15 * Math.max(...all)], height: 300,
-    xLabel: "the loss rises by (nats a character)",
+    xLabel: "the loss rises by (nats a character)", yLabel: "layer.head",
     y: [all.length + 0.6, 0.4], yTicks: names.map((name, i) => [i + 1, name]),
   });
   all.forEach((nats, i) => {
@@ -67,5 +67,5 @@ export function draw(scene, { layer, head, place }, { row, most, back, rise, wit
   });
   scene.say("looks most at place", `${most}, “${nameOf(TEXT[most - 1])}”, with ${top} %`);
   scene.say("places back, on average", scene.number(back, 1));
-  scene.say("loss without this head", `+${scene.number(without, 3)}`);
+  scene.say("loss without this head", `${without < 0 ? "" : "+"}${scene.number(without, 3)}`);
 }
