@@ -74,16 +74,18 @@ def write(root: Path, steps: int | None = None) -> None:
 
 def _train(defined: dict[str, Any], config: Any, steps: int) -> tuple[Any, list[list[float]]]:
     """Train a fresh model with the notebook's `train`; also the losses on the way."""
-    from chainrule.transformers.gpt import token_losses
+    from chainrule.transformers.gpt import GPT, token_losses
 
     ids = defined["tokenizer"].encode(defined["corpus"].text("validation"))
     model = defined["TinyGPT"](config, np.random.default_rng(0))
+    judged = GPT(config, np.random.default_rng(0))  # the package's, for its losses
     recent: list[float] = []
     curve: list[list[float]] = []
     for done, loss in defined["train"](model, steps):
         recent = [*recent[-99:], loss]
         if done % max(1, steps // 30) == 0:
-            held_out = float(token_losses(model, ids).mean())
+            judged.load_state_dict(model.state_dict())
+            held_out = float(token_losses(judged, ids).mean())
             curve.append([done, round(float(np.mean(recent)), 4), round(held_out, 4)])
             print(*curve[-1], flush=True)
     return model, curve
