@@ -117,9 +117,7 @@ class ByteBPE:
         after = list(range(1, n + 1))
         before = list(range(-1, n - 1))
         waiting = [
-            (*ranks[pair], i, pair)
-            for i in range(n - 1)
-            if (pair := (ids[i], ids[i + 1])) in ranks
+            (*ranks[pair], i, pair) for i in range(n - 1) if (pair := (ids[i], ids[i + 1])) in ranks
         ]
         heapify(waiting)
         while waiting:
@@ -176,9 +174,7 @@ def train_bpe(text: str, vocabulary: int) -> ByteBPE:
     return ByteBPE(learn_merges(words, list(counts.values()), vocabulary))
 
 
-def learn_merges(
-    words: Sequence[list[int]], counts: Sequence[int], vocabulary: int
-) -> list[Pair]:
+def learn_merges(words: Sequence[list[int]], counts: Sequence[int], vocabulary: int) -> list[Pair]:
     """Merges of the most frequent pair of neighbours, again and again; ``words`` are changed.
 
     Ties go to the pair with the smaller left id, then the smaller right one, as in Hugging

@@ -36,7 +36,9 @@ def load_bpe(vocabulary: Path | str, merges: Path | str) -> ByteBPE:
     ids = {name: i for i, name in enumerate(spelled[byte] for byte in BYTE_ORDER)}
     for name, i in ids.items():
         if names.get(name) != i:
-            message = f"{vocabulary}: byte token {name!r} has the id {names.get(name)}, expected {i}"
+            message = (
+                f"{vocabulary}: byte token {name!r} has the id {names.get(name)}, expected {i}"
+            )
             raise TokenizerError(message)
     pairs: list[Pair] = []
     for number, left, right in _merge_lines(Path(merges)):

@@ -129,9 +129,7 @@ def mfu(N: float, tokens_per_second: float, peak: float, attention: float = 0.0)
     return training_flops(N, tokens_per_second, attention) / peak
 
 
-def fit_power_law(
-    x: Float[Array, " n"], y: Float[Array, " n"], delta: float = 1e-3
-) -> PowerLaw:
+def fit_power_law(x: Float[Array, " n"], y: Float[Array, " n"], delta: float = 1e-3) -> PowerLaw:
     """The line through ``log y`` over ``log x`` with the least Huber loss.
 
     A point within ``delta`` of the line pulls by its square, one beyond by its distance only, so
