@@ -1,11 +1,11 @@
-"""Byte-level BPE against Hugging Face's tokenizers; tokenizer files as a stranger may write them."""
+"""Byte-level BPE against Hugging Face's tokenizers; tokenizer files written by a stranger."""
 
 import json
 import sys
 import unicodedata
 from functools import cache
 from importlib.util import find_spec
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -85,7 +85,8 @@ def test_merges_of_a_course_equal_those_of_tokenizers():
     text = load_corpus("course").train[:150_000]
     ours = train_bpe(text, 800)
     tokenizer, merges = their_bpe(text, 800)
-    assert ours.merges == merges and len(merges) == 800 - 256
+    assert ours.merges == merges
+    assert len(merges) == 800 - 256
     unseen = load_corpus("course").validation[:50_000]
     assert ours.encode(unseen) == tokenizer.encode(unseen).ids
 
@@ -106,7 +107,7 @@ def test_the_textbook_loop_finds_the_same_merges():
     for _ in range(10):
         pairs: dict[tuple[int, int], int] = {}
         for word in spelled:
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] = pairs.get(pair, 0) + 1
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         slow.append(best)
@@ -141,7 +142,8 @@ def test_every_two_bytes_come_back():
 
 def test_gpt2_vocabulary():
     ours, theirs = gpt2()
-    assert len(ours) == 50_257 and len(ours.merges) == 50_000
+    assert len(ours) == 50_257
+    assert len(ours.merges) == 50_000
     assert ours.special == {"<|endoftext|>": 50_256}
     assert ours.encode("Hello world") == [15496, 995]
     assert ours.encode("") == []

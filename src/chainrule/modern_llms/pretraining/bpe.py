@@ -6,6 +6,7 @@ single bytes in GPT-2's order; every merge joins two tokens, and its place in th
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
@@ -183,7 +184,7 @@ def learn_merges(words: Sequence[list[int]], counts: Sequence[int], vocabulary: 
     pairs: defaultdict[Pair, int] = defaultdict(int)
     where: defaultdict[Pair, set[int]] = defaultdict(set)
     for number, (word, count) in enumerate(zip(words, counts, strict=True)):
-        for pair in zip(word, word[1:], strict=False):
+        for pair in itertools.pairwise(word):
             pairs[pair] += count
             where[pair].add(number)
     heap = [(-count, pair) for pair, count in pairs.items()]

@@ -18,7 +18,7 @@ WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space. Python's ``\\s`` also counts U+001C to U+001F, which are not in it."""
 
 BYTE_ORDER = bytes(
-    [*range(33, 127), *range(161, 173), *range(174, 256)] + [*range(33), *range(127, 161), 173]
+    [*range(33, 127), *range(161, 173), *range(174, 256), *range(33), *range(127, 161), 173]
 )
 """Bytes in the order of GPT-2's first 256 ids: those that print first, then the other 68."""
 

@@ -153,11 +153,11 @@ def _given(x: Any, name: str) -> tuple[Array, Format]:
     return np.asarray(x, dtype=np.float64), FORMATS[name]
 
 
-def _step(x: Array, format: Format) -> Array:
+def _step(x: Array, format: Format) -> Any:
     """The distance of neighbours around each value: smaller numbers lie closer together."""
     exponent = np.frexp(np.where(np.isfinite(x), x, 1.0))[1] - 1
     return np.ldexp(1.0, np.maximum(exponent, format.lowest) - format.mantissa)
 
 
-def _overflow(x: Array, format: Format) -> Array:
+def _overflow(x: Any, format: Format) -> Array:
     return np.where(np.abs(x) > format.largest, np.copysign(format.overflow, x), x)
