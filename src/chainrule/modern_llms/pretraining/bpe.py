@@ -21,6 +21,9 @@ CACHE_PIECES = 100_000
 CACHE_BYTES = 64
 """Longer pieces are never remembered: they rarely come back, and a page may be one piece."""
 
+VOCABULARY_BYTES = 64 * 1024 * 1024
+"""All tokens together: forty merges that each double the last would need a terabyte."""
+
 Pair = tuple[int, int]
 
 
@@ -36,7 +39,8 @@ class ByteBPE:
         special: ids of tokens that no text produces, such as the end of a document.
 
     Raises:
-        TokenizerError: a merge uses an id that is not made yet, or a pair comes twice.
+        TokenizerError: a merge uses an id that is not made yet, a pair comes twice, or the tokens
+            are longer than ``VOCABULARY_BYTES`` together.
 
     Source: Sennrich et al., 2015 (arXiv 1508.07909), on bytes as in GPT-2 (Radford et al., 2019).
     """
@@ -46,6 +50,7 @@ class ByteBPE:
         self.merges: list[Pair] = []
         self.ranks: dict[Pair, tuple[int, int]] = {}
         known = {token: i for i, token in enumerate(self.tokens)}
+        length = 0
         for rank, (left, right) in enumerate(merges):
             if not (0 <= left < len(self.tokens) and 0 <= right < len(self.tokens)):
                 raise TokenizerError(
@@ -54,6 +59,11 @@ class ByteBPE:
                 )
             if (left, right) in self.ranks:
                 raise TokenizerError(f"merge {rank} joins {left} and {right} a second time")
+            length += len(self.tokens[left]) + len(self.tokens[right])
+            if length > VOCABULARY_BYTES:
+                raise TokenizerError(
+                    f"with merge {rank} the tokens are longer than {VOCABULARY_BYTES:,} bytes"
+                )
             token = self.tokens[left] + self.tokens[right]
             new = known.setdefault(token, len(self.tokens))
             if new == len(self.tokens):

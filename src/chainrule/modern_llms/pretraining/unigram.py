@@ -125,7 +125,8 @@ class UnigramLM:
             if size <= vocabulary:
                 return model
             room = max(vocabulary, int(size * keep)) - len(letters)
-            useful = {p: model._loss_without(p) * expected[p] for p in expected if len(p) > 1}
+            known = [p for p in model.log_probabilities if len(p) > 1]
+            useful = {p: model._loss_without(p) * expected[p] for p in known}
             ranked = sorted(useful, key=lambda p: (-useful[p], p))[:room]
             model = cls(_normalized({p: expected[p] for p in (*letters, *ranked)}))
 
