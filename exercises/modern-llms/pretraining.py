@@ -110,7 +110,7 @@ def exchanged(k, threshold):
 
 
 @choose_bands.mistake(
-    "That is where half of the pairs are found. The statement names another place."
+    "That is where half of the pairs are found. The statement asks for another place."
 )
 def half_found(k, threshold):
     pairs = [(rows, k // rows) for rows in range(1, k + 1) if k % rows == 0]
