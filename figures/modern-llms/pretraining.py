@@ -112,6 +112,7 @@ def width(plt):
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(widths, [str(n) for n in widths])
+    ax.set_yticks([0.05, 0.1, 0.2, 0.4, 0.8], ["0.05", "0.1", "0.2", "0.4", "0.8"])
     ax.minorticks_off()
     ax.set_xlabel("width")
     ax.set_ylabel("one step moves an output by")
