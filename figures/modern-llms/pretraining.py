@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from chainrule.course.figures import COLORS, figure, interactive
@@ -22,6 +24,70 @@ LAWS = {
 }
 LOOKS = (("vermillion", "--"), ("blue", ":"), ("green", "-"))
 POINTS = 41
+
+
+TEXTS = {
+    "low, lower, newest, widest": {"low": 5, "lower": 2, "newest": 6, "widest": 3},
+    "banana, bandana, cabana": {"banana": 4, "bandana": 2, "cabana": 3},
+    "aaaa, aaab, baaa": {"aaaa": 3, "aaab": 2, "baaa": 1},
+}
+FIRST, SECOND, THIRD = TEXTS
+SHOWN = 6
+
+
+def merged(words, merges):
+    """Tokens of each word, names of the merges, and the counts that come next.
+
+    The figure breaks ties by the alphabet; ids of single letters have the same order, and those
+    of merges another one, so the loop stands here again.
+    """
+    cut, learned = [list(word) for word in words], []
+    while True:
+        pairs = {}
+        for tokens, count in zip(cut, words.values(), strict=True):
+            for pair in pairwise(tokens):
+                pairs[pair] = pairs.get(pair, 0) + count
+        ranked = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
+        if len(learned) == merges or not ranked:
+            return cut, learned, [[*pair, pairs[pair]] for pair in ranked[:SHOWN]]
+        best = ranked[0]
+        learned.append("".join(best))
+        for tokens in cut:
+            i = 0
+            while i + 1 < len(tokens):
+                if (tokens[i], tokens[i + 1]) == best:
+                    tokens[i : i + 2] = ["".join(best)]
+                i += 1
+
+
+@figure("merges")
+def merges(plt):
+    words = TEXTS[FIRST]
+    fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.2))
+    for ax, count in zip(axes, (0, 2, 4), strict=True):
+        cut, _, _ = merged(words, count)
+        for row, tokens in enumerate(cut):
+            x = 0
+            for token in tokens:
+                color = COLORS["sky"] if len(token) > 1 else "#eeeeee"
+                ax.add_patch(
+                    plt.Rectangle((x + 0.05, row + 0.1), len(token) - 0.1, 0.8, color=color)
+                )
+                ax.text(x + len(token) / 2, row + 0.5, token, ha="center", va="center")
+                x += len(token)
+        ax.set_title("no merge" if not count else f"{count} merges", fontsize=10)
+        ax.set_xlim(0, 6)
+        ax.set_ylim(len(cut), 0)
+        ax.axis("off")
+    return fig
+
+
+@interactive("merges", states=[{"merges": 8}, {"text": SECOND, "merges": 5}, {"text": THIRD}])
+def merges_model(state):
+    words = TEXTS[state["text"]]
+    cut, learned, pairs = merged(words, int(state["merges"]))
+    tokens = sum(len(row) * count for row, count in zip(cut, words.values(), strict=True))
+    return {"cut": cut, "learned": learned, "pairs": pairs, "tokens": tokens}
 
 
 @figure("bands")
