@@ -18,10 +18,11 @@ BENCHMARKS = {
     "peers": "One epoch of the same MLP on digits, beside other engines",
     "ladders": "Fused operations beside their composition of primitives",
     "scaling": "How a GPT step grows with width, depth and context",
+    "tokenizer": "Byte-level BPE beside Hugging Face's tokenizers",
     "blas": "The limit: matrix products alone",
 }
 RESULTS = Path(__file__).parent / "results.json"
-PACKAGES = ("numpy", "torch", "micrograd", "tinygrad", "mygrad", "autograd")
+PACKAGES = ("numpy", "torch", "micrograd", "tinygrad", "mygrad", "autograd", "tokenizers")
 
 
 def main(names: list[str]) -> int:
