@@ -127,7 +127,7 @@ def measure_position():
     rows = ids[starts[:, None] + np.arange(context + 1)]
     train = tokenizer.encode(corpus.text("train"))
     return {
-        "loss": losses_by_place(model, rows),
+        "loss": in_bins(losses_by_place(model, rows)),
         "five": witten_bell_ngram(train, 5, len(tokenizer)).nll(ids),
     }
 
