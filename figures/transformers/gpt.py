@@ -418,7 +418,7 @@ def heads_model(state):
 
 @figure("heads")
 def heads(plt):
-    state = {"layer": 2, "head": 1, "place": 40}
+    state = {"layer": 1, "head": 3, "place": 40}
     found, layer, head, place, row = looks(state)
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.8, 3.3), width_ratios=[1.5, 1])
     per_line = 14
@@ -440,6 +440,9 @@ def heads(plt):
     names = [f"{i + 1}.{j + 1}" for i, j in np.ndindex(*rise.shape)]
     colors = [COLORS[("blue", "green", "vermillion")[i]] for i, _ in np.ndindex(*rise.shape)]
     right.barh(range(rise.size), rise.ravel(), color=colors)
+    for i, nats in enumerate(rise.ravel()):
+        right.text(nats + 0.03, i, f"{nats:.2f}", va="center", fontsize=8.5)
+    right.set_xlim(0, 1.18 * rise.max())
     right.set_yticks(range(rise.size), names, fontsize=8.5)
     right.invert_yaxis()
     right.set_xlabel("loss rises by (nats)")

@@ -9,14 +9,14 @@ const STORED = {"sentence":"The layer adds them up. No head knows what another d
 const TEXT = "The layer adds them up. No head knows what another does.";
 const WIDE = 14; // characters a line
 
-const choice = (name, label, count) => ({
-  name, label, kind: "choice", value: "1",
+const choice = (name, label, count, value) => ({
+  name, label, kind: "choice", value,
   options: Array.from({ length: count }, (_, i) => String(i + 1)),
 });
 
 export const controls = [
-  choice("layer", "layer", 3),
-  choice("head", "head", 4),
+  choice("layer", "layer", 3, "1"),
+  choice("head", "head", 4, "3"),
   { name: "place", label: "place that looks", min: 1, max: TEXT.length, step: 1, value: 40 },
 ];
 
@@ -63,7 +63,7 @@ export function draw(scene, { layer, head, place }, { row, most, back, rise, wit
     const chosen = i === 4 * (layer - 1) + Number(head) - 1;
     const color = COLORS[Math.floor(i / 4)];
     bars.rect([0, i + 0.66], [nats, i + 1.34], { color, opacity: chosen ? 1 : 0.4 });
-    if (chosen) bars.text([nats, i + 1], scene.number(nats, 3), { dx: 6, bold: true });
+    bars.text([nats, i + 1], scene.number(nats, 3), { dx: 6, bold: chosen, tick: !chosen });
   });
   scene.say("looks most at place", `${most}, “${nameOf(TEXT[most - 1])}”, with ${top} %`);
   scene.say("places back, on average", scene.number(back, 1));
