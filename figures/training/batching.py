@@ -9,6 +9,12 @@ from sklearn.datasets import load_digits
 
 from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.data.names import load_names
+from chainrule.training.batching import (
+    BatchSampler,
+    bucket_batches,
+    pack_best_fit,
+    pack_first_fit,
+)
 
 SEEDS = 5
 
@@ -282,3 +288,224 @@ def measure_throughput():
                 W = W - 0.1 * X[rows].T @ g
             best[k] = min(best[k], (time.perf_counter() - begin) / repeats / size)
     return {"sizes": sizes, "octaves": np.log2(best[0] / best)}
+
+
+@figure("throughput")
+def throughput(plt):
+    found = measured("throughput")
+    fig, ax = plt.subplots(figsize=(6.4, 3.2))
+    cost = 2.0 ** -np.array(found["octaves"])
+    ax.plot(found["sizes"], cost, "o-", color=COLORS["blue"])
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ax.set_xticks([1, 4, 16, 64, 256, 1024], [1, 4, 16, 64, 256, "1,024"])
+    ax.set_yticks([1, 1 / 4, 1 / 16, 1 / 64], ["1", "1/4", "1/16", "1/64"])
+    ax.set_xlabel("batch size")
+    ax.set_ylabel("time of one example\n(alone it is 1)")
+    return fig
+
+
+@figure("noise-scale")
+def noise_scale(plt):
+    found, fitted = measured("noise-scale"), measured("steps")
+    fig, ax = plt.subplots(figsize=(6.4, 3.4))
+    for task, colour, name in (
+        ("letters of names", "vermillion", "letters"),
+        ("digits, one layer", "blue", "digits"),
+    ):
+        steps = np.maximum(found["steps"], 2)  # step 0 has no place on a logarithmic axis
+        ax.plot(steps, found[task]["scale"], "o-", color=COLORS[colour], label=name)
+        critical = fitted[task]["least examples"] / fitted[task]["least steps"]
+        ax.axhline(critical, color=COLORS[colour], linestyle="--", linewidth=1)
+        ax.text(265, critical * 1.08, "from whole runs", color=COLORS[colour], fontsize=8, ha="right")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks([2, 4, 8, 16, 32, 64, 128, 256], ["start", 4, 8, 16, 32, 64, 128, 256])
+    ax.set_yticks([10, 100, 1000], ["10", "100", "1,000"])
+    ax.set_xlabel("steps")
+    ax.set_ylabel("noise scale, examples")
+    ax.legend(frameon=False, loc="upper left")
+    return fig
+
+
+@figure("steps")
+def steps(plt):
+    found = measured("steps")
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.3))
+    for ax, (task, name) in zip(
+        axes, {"digits, one layer": "digits", "letters of names": "letters"}.items(), strict=True
+    ):
+        least, examples = found[task]["least steps"], found[task]["least examples"]
+        critical = examples / least
+        B = np.geomspace(0.7, 1500, 200)
+        ax.plot(least * B + examples, least + examples / B, color=COLORS["grey"], zorder=1)
+        S = np.array(found[task]["steps"])
+        ax.plot(S * found["sizes"], S, "o", color=COLORS["blue"], zorder=3)
+        for size, x, y in zip(found["sizes"], S * found["sizes"], S, strict=True):
+            ax.annotate(f"{size:,}", (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        ring = {"markersize": 13, "markerfacecolor": "none", "color": COLORS["vermillion"]}
+        ax.plot(2 * examples, 2 * least, "o", **ring)
+        ax.annotate(
+            f"critical: {critical:.0f}", (2 * examples, 2 * least), xytext=(-8, -18),
+            textcoords="offset points", fontsize=8, color=COLORS["vermillion"], ha="right",
+        )  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_title(name)
+        ax.set_xlabel("examples")
+    axes[0].set_xlim(350, 60_000)
+    axes[0].set_ylim(12, 1200)
+    axes[1].set_ylim(4, 6000)
+    axes[1].set_xlim(1500, 25_000)
+    axes[0].set_ylabel("steps")
+    for ax, ticks in ((axes[0], (1000, 10_000)), (axes[1], (2000, 5000, 10_000, 20_000))):
+        ax.set_xticks(ticks, [f"{t:,}" for t in ticks])
+        ax.minorticks_off()
+    for ax, ticks in ((axes[0], (20, 100, 500)), (axes[1], (10, 100, 1000))):
+        ax.set_yticks(ticks, [f"{t:,}" for t in ticks])
+    return fig
+
+
+@figure("rules")
+def rules(plt):
+    found = measured("rules")
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.5))
+    sizes = np.array(found["sizes"])
+    for ax, method in zip(axes, ("SGD", "Adam"), strict=True):
+        for task, colour in zip(TASKS, ("blue", "green", "vermillion"), strict=True):
+            best = found["best"][f"{task}, {method}"]
+            ax.plot(sizes, best, "o-", color=COLORS[colour], label=task)
+        start = {"SGD": 0.04, "Adam": 0.0016}[method]
+        ax.plot(sizes[:4], start * sizes[:4] / 2, "--", color=COLORS["grey"], linewidth=1)
+        ax.plot(sizes, start * np.sqrt(sizes / 2), ":", color=COLORS["grey"], linewidth=1.2)
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.set_xticks(sizes, sizes)
+        ax.set_title(method)
+        ax.set_xlabel("batch size")
+    axes[0].set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+    axes[1].set_yticks([0.01, 0.1], ["0.01", "0.1"])
+    axes[0].set_ylabel("best learning rate")
+    axes[0].legend(frameon=False, loc="upper left", fontsize=8)
+    return fig
+
+
+# ---- sequences ---------------------------------------------------------------------------------
+
+
+@measurement("sorting", seconds=1)
+def measure_sorting():
+    """Share of name ends in each batch: 32 at random, and buckets of width 2."""
+    lengths = np.array([len(name) + 1 for name in load_names().train])
+    rng = np.random.default_rng(0)
+    ways = {
+        "32 at random": list(BatchSampler(len(lengths), 32, rng)),
+        "buckets of width 2": bucket_batches(lengths, 2, 32, rng),
+    }
+    return {
+        name: [len(batch) / lengths[batch].sum() for batch in way] for name, way in ways.items()
+    }
+
+
+@figure("sorting")
+def sorting(plt):
+    found = measured("sorting")
+    fig, ax = plt.subplots(figsize=(6.4, 2.9))
+    for (name, shares), colour in zip(found.items(), ("blue", "vermillion"), strict=True):
+        ax.plot(shares, "o", markersize=3.5, color=COLORS[colour], label=name)
+    ax.set_xlabel("batch of an epoch")
+    ax.set_ylabel("share of ends")
+    ax.legend(frameon=False, loc="upper right", fontsize=8, ncols=2)
+    ax.set_ylim(0.06, 0.42)
+    return fig
+
+
+SEVEN = (2, 5, 4, 7, 1, 3, 8)
+POLICIES = ("one a row", "first fit", "longest first", "best fit")
+
+
+def packing(lengths, n, policy):
+    """Rows of positions in ``lengths``."""
+    lengths = np.array(lengths)
+    if policy == "one a row":
+        return [[i] for i in range(len(lengths))]
+    if policy == "best fit":
+        return pack_best_fit(lengths, n)
+    return pack_first_fit(lengths, n, decreasing=policy == "longest first")
+
+
+@figure("packer")
+def packer(plt):
+    fig, axes = plt.subplots(1, 3, figsize=(7, 2.9), sharey=True)
+    colours = ("blue", "vermillion", "green", "orange", "purple", "sky", "grey")
+    for ax, policy in zip(axes, POLICIES[:3], strict=True):
+        rows = packing(SEVEN, 10, policy)
+        for r, row in enumerate(rows):
+            ax.barh(r, 10, height=0.8, color="none", edgecolor=COLORS["grey"], linewidth=0.8)
+            start = 0
+            for i in row:
+                ax.barh(
+                    r, SEVEN[i], left=start, height=0.8, color=COLORS[colours[i]], edgecolor="white"
+                )
+                ax.text(start + SEVEN[i] / 2, r, SEVEN[i], ha="center", va="center", fontsize=9)
+                start += SEVEN[i]
+        ax.set_title(policy)
+        ax.set_xlabel(f"{1 - 30 / (10 * len(rows)):.0%} padding")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_ylim(6.6, -0.6)
+        for side in ax.spines.values():
+            side.set_visible(False)
+    return fig
+
+
+@interactive(
+    "packer",
+    states=[
+        {"policy": "first fit"},
+        {"policy": "one a row", "n": 16},
+        {"policy": "best fit", "n": 11, "a": 7, "b": 6, "c": 5, "d": 3, "e": 2, "f": 2, "g": 1},
+        {"policy": "first fit", "a": 1, "b": 2, "c": 3, "d": 4, "e": 6, "f": 7, "g": 8},
+    ],
+)
+def packer_model(state):
+    lengths = [state[name] for name in "abcdefg"]
+    rows = packing(lengths, state["n"], state["policy"])
+    return {
+        "rows": rows,
+        "waste": 1 - sum(lengths) / (len(rows) * state["n"]),
+        "least": -(-sum(lengths) // state["n"]),
+    }
+
+
+@figure("mask")
+def mask(plt):
+    documents = np.array([0, 0, 0, 0, 1, 1, 1, -1])
+    letters = ["a", "n", "n", ".", "j", "o", ".", ""]
+    causal = np.tri(8, dtype=bool)
+    causal[7] = causal[:, 7] = False
+    fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.2))
+    for ax, (title, allowed) in zip(
+        axes,
+        {
+            "earlier places": causal,
+            "earlier places of its own name": causal & (documents[:, None] == documents),
+        }.items(),
+        strict=True,
+    ):
+        for t in range(8):
+            for u in range(8):
+                other = documents[t] != documents[u]
+                colour = COLORS["vermillion" if other else "blue"] if allowed[t, u] else "white"
+                square = plt.Rectangle((u, t), 1, 1, facecolor=colour, edgecolor=COLORS["light"])
+                ax.add_patch(square)
+        ax.set_xlim(0, 8)
+        ax.set_ylim(8, 0)
+        ax.set_aspect("equal")
+        ax.set_xticks(np.arange(8) + 0.5, letters)
+        ax.set_yticks(np.arange(8) + 0.5, letters)
+        ax.tick_params(length=0)
+        ax.set_title(title)
+        ax.set_xlabel("may be used")
+    axes[0].set_ylabel("asks")
+    return fig
