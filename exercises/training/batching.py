@@ -52,6 +52,40 @@ def pads_and_zeros_among_the_tokens(answer, rng):
         expect_equal(mask, expected[1], what=f"the mask with pad = {pad}")
 
 
+def _filled(seqs, pad, front=False):
+    longest = max(len(s) for s in seqs)
+    ids = np.full((len(seqs), longest), pad, dtype=np.int64)
+    mask = np.zeros((len(seqs), longest), dtype=bool)
+    for row, s in enumerate(seqs):
+        place = slice(longest - len(s), longest) if front else slice(0, len(s))
+        ids[row, place], mask[row, place] = s, True
+    return ids, mask
+
+
+@fill.mistake("Your padding stands in front. Behind which end of a sequence does it belong here?")
+def pads_in_front(seqs, pad=0):
+    return _filled(seqs, pad, front=True)
+
+
+@fill.mistake(
+    "Your mask is found by looking at the values. What if a real token has the value of pad?"
+)
+def compares_with_pad(seqs, pad=0):
+    ids, _ = _filled(seqs, pad)
+    return ids, ids != pad
+
+
+@fill.mistake("Your mask is the wrong way round: it should be true at the tokens.")
+def marks_the_padding(seqs, pad=0):
+    ids, mask = _filled(seqs, pad)
+    return ids, ~mask
+
+
+@fill.mistake("Which value fills your rows, if pad is not 0?")
+def always_zero(seqs, pad=0):
+    return _filled(seqs, 0)
+
+
 @exercise(
     "One gradient from many means",
     difficulty=2,
@@ -121,6 +155,77 @@ def nothing_at_all(answer, rng):
     expect(False, "two empty micro-batches have no mean loss: expected a ValueError")
 
 
+def _refuse(counts, refuses):
+    if refuses and np.sum(counts) == 0:
+        raise ValueError("no micro-batch has a token")
+
+
+@whole_gradient.mistake(
+    "This is the mean of means: a token of a short micro-batch weighs more in it than others. "
+    "What must each micro-batch be weighed by?",
+    how=(0, 1, 2, 3),
+)
+def mean_of_means(means, counts, gradients, how):
+    skips = how < 2
+    _refuse(counts, refuses=how % 2)
+    keep = counts > 0 if skips else np.full(len(counts), True)
+    return float(means[keep].mean()), gradients[keep].mean(axis=0)
+
+
+@whole_gradient.mistake(
+    "This is the sum over all tokens. A mean loss is asked for, and its gradient.",
+    refuses=(True, False),
+)
+def never_divides(means, counts, gradients, refuses):
+    _refuse(counts, refuses)
+    keep = counts > 0
+    return float(counts[keep] @ means[keep]), counts[keep] @ gradients[keep]
+
+
+@whole_gradient.mistake(
+    "Your answer is NaN as soon as one micro-batch is empty. What is 0 times NaN?",
+    refuses=(True, False),
+)
+def keeps_the_empty(means, counts, gradients, refuses):
+    _refuse(counts, refuses)
+    weights = counts / counts.sum()
+    return float(weights @ means), weights @ gradients
+
+
+@whole_gradient.mistake(
+    "The loss is right, but your gradient weighs all micro-batches alike.",
+    how=(0, 1, 2, 3),
+)
+def plain_mean_of_gradients(means, counts, gradients, how):
+    skips = how < 2
+    _refuse(counts, refuses=how % 2)
+    keep = counts > 0
+    loss = counts[keep] @ means[keep] / counts.sum()
+    return float(loss), gradients[keep if skips else slice(None)].mean(axis=0)
+
+
+@whole_gradient.mistake(
+    "You divide by the number of micro-batches. What is the loss a mean over?",
+    how=(0, 1, 2, 3),
+)
+def divides_by_the_pieces(means, counts, gradients, how):
+    skips = how < 2
+    _refuse(counts, refuses=how % 2)
+    keep = counts > 0
+    pieces = keep.sum() if skips else len(counts)
+    return float(counts[keep] @ means[keep] / pieces), counts[keep] @ gradients[keep] / pieces
+
+
+@whole_gradient.mistake(
+    "The loss is right, but your gradient is that of the sum of all losses.",
+    refuses=(True, False),
+)
+def gradient_of_the_sum(means, counts, gradients, refuses):
+    _refuse(counts, refuses)
+    keep = counts > 0
+    return float(counts[keep] @ means[keep] / counts.sum()), counts[keep] @ gradients[keep]
+
+
 @exercise(
     "Targets that stop at the border",
     difficulty=2,
@@ -177,6 +282,56 @@ def a_full_row(answer, rng):
     doc_ids[1, 5:] = 1
     expected = targets_of(ids, doc_ids)
     expect_equal(answer(ids.copy(), doc_ids.copy()), expected, what="the targets of full rows")
+
+
+def _next(ids, doc_ids, ignore, border=True, padding=True):
+    targets = np.full(ids.shape, ignore, dtype=np.int64)
+    good = np.full(ids[:, 1:].shape, True)
+    if border:
+        good &= doc_ids[:, 1:] == doc_ids[:, :-1]
+    if padding:
+        good &= (doc_ids[:, 1:] >= 0) & (doc_ids[:, :-1] >= 0)
+    targets[:, :-1] = np.where(good, ids[:, 1:], ignore)
+    return targets
+
+
+@targets_of.mistake(
+    "The last token of a document is asked for the first token of the next one. Which two document "
+    "numbers have to be equal?"
+)
+def across_the_border(ids, doc_ids, ignore=-100):
+    return _next(ids, doc_ids, ignore, border=False)
+
+
+@targets_of.mistake(
+    "At the end of a full row stands the first token of that row: a roll goes round in a circle."
+)
+def goes_round(ids, doc_ids, ignore=-100):
+    same = (np.roll(doc_ids, -1, axis=1) == doc_ids) & (doc_ids >= 0)
+    return np.where(same, np.roll(ids, -1, axis=1), ignore)
+
+
+@targets_of.mistake("Padding is asked for padding: its document number is equal to itself, too.")
+def asks_the_padding(ids, doc_ids, ignore=-100):
+    return _next(ids, doc_ids, ignore, padding=False)
+
+
+@targets_of.mistake("Look at the argument ignore: your target for nothing is always the same.")
+def always_a_hundred(ids, doc_ids, ignore=-100):
+    return _next(ids, doc_ids, -100)
+
+
+@targets_of.mistake("Your places are asked for the token before them.")
+def the_one_before(ids, doc_ids, ignore=-100):
+    targets = np.full(ids.shape, ignore, dtype=np.int64)
+    same = (doc_ids[:, 1:] == doc_ids[:, :-1]) & (doc_ids[:, 1:] >= 0)
+    targets[:, 1:] = np.where(same, ids[:, :-1], ignore)
+    return targets
+
+
+@targets_of.mistake("Your places are asked for themselves: they see their answer.")
+def asks_for_itself(ids, doc_ids, ignore=-100):
+    return np.where(doc_ids >= 0, ids, ignore)
 
 
 @exercise(
@@ -241,6 +396,91 @@ def too_long(answer, rng):
     expect(False, "12 tokens do not fit a row of 10: expected a ValueError")
 
 
+def _pack(lengths, n, order, choose, refuses=True, values=False):
+    if refuses and len(lengths) and max(lengths) > n:
+        raise ValueError("a sequence does not fit a row")
+    rows, room = [], []
+    for i in order:
+        row = choose(room, lengths[i])
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(n)
+        rows[row].append(int(lengths[i]) if values else int(i))
+        room[row] -= int(lengths[i])
+    return rows
+
+
+def _first(room, length, strict=False):
+    return next((r for r, left in enumerate(room) if left >= length + strict), None)
+
+
+def _order(lengths, decreasing):
+    if not decreasing:
+        return range(len(lengths))
+    return np.argsort(-np.asarray(lengths), kind="stable").tolist()
+
+
+@first_fit.mistake(
+    "You look at the newest row only. May an earlier row still have room?", refuses=(True, False)
+)
+def next_fit(lengths, n, decreasing=True, refuses=True):
+    def newest(room, length):
+        return len(room) - 1 if room and room[-1] >= length else None
+
+    return _pack(lengths, n, _order(lengths, decreasing), newest, refuses)
+
+
+@first_fit.mistake(
+    "You take the row that is fullest: that is best fit. Which row does first fit take?",
+    refuses=(True, False),
+)
+def best_fit(lengths, n, decreasing=True, refuses=True):
+    def fullest(room, length):
+        fits = [r for r, left in enumerate(room) if left >= length]
+        return min(fits, key=lambda r: room[r]) if fits else None
+
+    return _pack(lengths, n, _order(lengths, decreasing), fullest, refuses)
+
+
+@first_fit.mistake(
+    "A sequence that would fill a row exactly opens a new one. Has the row no room for it?",
+    refuses=(True, False),
+)
+def needs_more_than_enough(lengths, n, decreasing=True, refuses=True):
+    order = _order(lengths, decreasing)
+    return _pack(lengths, n, order, lambda *x: _first(*x, strict=True), refuses)
+
+
+@first_fit.mistake("You begin with the shortest sequence.", refuses=(True, False))
+def shortest_first(lengths, n, decreasing=True, refuses=True):
+    order = np.argsort(lengths, kind="stable") if decreasing else range(len(lengths))
+    return _pack(lengths, n, order, _first, refuses)
+
+
+@first_fit.mistake(
+    "Of equal lengths you take the later first: what does a reversed sort do with equals?",
+    refuses=(True, False),
+)
+def later_of_equals_first(lengths, n, decreasing=True, refuses=True):
+    order = np.argsort(lengths, kind="stable")[::-1] if decreasing else range(len(lengths))
+    return _pack(lengths, n, order, _first, refuses)
+
+
+@first_fit.mistake(
+    "Your rows hold lengths. Places in the list of lengths are asked for.", refuses=(True, False)
+)
+def rows_of_lengths(lengths, n, decreasing=True, refuses=True):
+    return _pack(lengths, n, _order(lengths, decreasing), _first, refuses, values=True)
+
+
+@first_fit.mistake(
+    "You sort always. What should happen if decreasing is false?", refuses=(True, False)
+)
+def always_sorts(lengths, n, decreasing=True, refuses=True):
+    return _pack(lengths, n, _order(lengths, True), _first, refuses)
+
+
 @exercise(
     "The noise scale from a handful",
     difficulty=3,
@@ -291,6 +531,48 @@ def nothing_but_noise(answer, rng):
     expected = noise_scale(gradients)
     expect_close(np.array([noise, signal]), np.array(expected[1:]), what="noise and signal")
     expect(scale == np.inf, f"without a signal the scale is infinite, received {scale}")
+
+
+def _estimates(gradients, ddof=1, taken=None, mean=False):
+    m, d = gradients.shape
+    noise = gradients.var(axis=0, ddof=ddof).sum()
+    signal = (gradients.mean(axis=0) ** 2).sum() - noise * (1 / m if taken is None else taken)
+    if mean:
+        noise, signal = noise / d, signal / d
+    return float(noise / signal if signal > 0 else np.inf), float(noise), float(signal)
+
+
+@noise_scale.mistake(
+    "Your signal is too long on average. Let the true gradient be 0: what is the mean of the "
+    "squared length of your mean?"
+)
+def signal_with_noise(gradients):
+    return _estimates(gradients, taken=0)
+
+
+@noise_scale.mistake(
+    "Your noise is too small on average: the gradients scatter less around their own mean than "
+    "around the true one."
+)
+def divides_by_m(gradients):
+    return _estimates(gradients, ddof=0)
+
+
+@noise_scale.mistake(
+    "Two corrections are missing: your noise is too small on average, and your signal too long."
+)
+def neither_correction(gradients):
+    return _estimates(gradients, ddof=0, taken=0)
+
+
+@noise_scale.mistake("You take the noise of one example away. How noisy is the mean of m examples?")
+def takes_all_noise_away(gradients):
+    return _estimates(gradients, taken=1)
+
+
+@noise_scale.mistake("You average over the weights. The sum over all of them is asked for.")
+def mean_over_weights(gradients):
+    return _estimates(gradients, mean=True)
 
 
 @exercise(
@@ -368,3 +650,63 @@ def several_epochs(answer, rng):
         what = f"{steps} batches of {batch_size} out of {n}"
         expect_equal([b.tolist() for b in received], [b.tolist() for b in expected], what=what)
         expect_equal(state["position"], after["position"], what=f"the position after {what}")
+
+
+def _handed(state, n, batch_size, rng):
+    order = rng.permutation(n).tolist() if state["order"] is None else state["order"]
+    position = state["position"]
+    batch = np.array(order[position : position + batch_size])
+    return order, position + len(batch), batch
+
+
+@next_batch.mistake("Your batches of one epoch come from different orders. When is an order drawn?")
+def draws_every_time(state, n, batch_size, rng):
+    order, position, batch = _handed({**state, "order": None}, n, batch_size, rng)
+    if position == n:
+        return batch, {"order": None, "position": 0}
+    return batch, {"order": order, "position": position}
+
+
+@next_batch.mistake(
+    "You draw the next order as soon as an epoch ends. The state must then be None and 0."
+)
+def draws_too_early(state, n, batch_size, rng):
+    order, position, batch = _handed(state, n, batch_size, rng)
+    if position == n:
+        order, position = rng.permutation(n).tolist(), 0
+    return batch, {"order": order, "position": position}
+
+
+@next_batch.mistake("You leave out the last, shorter batch of an epoch.")
+def drops_the_last(state, n, batch_size, rng):
+    if state["order"] is None or state["position"] + batch_size > n:
+        state = {"order": None, "position": 0}
+    order, position, batch = _handed(state, n, batch_size, rng)
+    if position + batch_size > n:
+        return batch, {"order": None, "position": 0}
+    return batch, {"order": order, "position": position}
+
+
+@next_batch.mistake(
+    "After a shorter last batch your position is beyond the end. How many have been handed out?"
+)
+def counts_what_was_not_there(state, n, batch_size, rng):
+    order, _, batch = _handed(state, n, batch_size, rng)
+    position = state["position"] + batch_size
+    if position == n:
+        order, position = None, 0
+    return batch, {"order": order, "position": position}
+
+
+@next_batch.mistake("The next epoch has the same order again. What should order be at its end?")
+def the_same_order_again(state, n, batch_size, rng):
+    order, position, batch = _handed(state, n, batch_size, rng)
+    return batch, {"order": order, "position": 0 if position == n else position}
+
+
+@next_batch.mistake(
+    "Your epoch never ends: the state after the last batch is not that of a new one."
+)
+def never_begins_anew(state, n, batch_size, rng):
+    order, position, batch = _handed(state, n, batch_size, rng)
+    return batch, {"order": order, "position": position}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -48,7 +49,7 @@ class Runs:
         self.rates = np.asarray(rates, dtype=np.float32)[None, :, None, None]
         sizes = [X.shape[1], hidden, self.classes] if hidden else [X.shape[1], self.classes]
         self.weights = []
-        for n, m in zip(sizes[:-1], sizes[1:], strict=True):
+        for n, m in pairwise(sizes):
             start = np.zeros((SEEDS, 1, n, m))
             if hidden:
                 start = np.stack(
@@ -60,6 +61,7 @@ class Runs:
         self.t = 0
 
     def forward(self, X):
+        """Hidden values, and the log-softmax of what comes out."""
         h = [X]
         for W in self.weights[:-1]:
             h.append(np.tanh(h[-1] @ W))
@@ -80,10 +82,12 @@ class Runs:
         return found
 
     def sgd(self, rows):
+        """One step of gradient descent."""
         for W, g in zip(self.weights, self.gradients(rows), strict=True):
             W -= self.rates * g
 
     def adam(self, rows, beta1=0.9, beta2=0.999):
+        """One step of Adam."""
         self.t += 1
         for k, g in enumerate(self.gradients(rows)):
             self.m[k] += (1 - beta1) * (g - self.m[k])
@@ -163,7 +167,10 @@ def at_rate(rates, losses, rate):
 
 
 @measurement(
-    "rules", relative={"best": 0.35, "loss": 0.2, "price": 0.5}, absolute={"power": 0.25}, seconds=40
+    "rules",
+    relative={"best": 0.35, "loss": 0.2, "price": 0.5},
+    absolute={"power": 0.25},
+    seconds=40,
 )
 def measure_rules():
     """For every task, method and batch size: the best rate, its loss, and what each rule costs.
@@ -317,7 +324,9 @@ def noise_scale(plt):
         ax.plot(steps, found[task]["scale"], "o-", color=COLORS[colour], label=name)
         critical = fitted[task]["least examples"] / fitted[task]["least steps"]
         ax.axhline(critical, color=COLORS[colour], linestyle="--", linewidth=1)
-        ax.text(265, critical * 1.08, "from whole runs", color=COLORS[colour], fontsize=8, ha="right")
+        ax.text(
+            265, critical * 1.08, "from whole runs", color=COLORS[colour], fontsize=8, ha="right"
+        )
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks([2, 4, 8, 16, 32, 64, 128, 256], ["start", 4, 8, 16, 32, 64, 128, 256])

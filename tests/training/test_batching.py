@@ -352,7 +352,8 @@ def test_what_the_page_says_of_pytorch():
     torch.manual_seed(0)
     shuffled = DataLoader(TensorDataset(rows), batch_size=4, shuffle=True)
     one, two = (torch.cat([b for (b,) in shuffled]).tolist() for _ in range(2))
-    assert one != two and sorted(one) == sorted(two) == list(range(10))
+    assert one != two
+    assert sorted(one) == sorted(two) == list(range(10))
     assert isinstance(shuffled.sampler, RandomSampler)
     assert not hasattr(shuffled, "state_dict")
 

@@ -9,7 +9,7 @@ from chainrule.course.exercises import wrong
 # ---- fill ------------------------------------------------------------------------------------
 
 
-@wrong("fill", "Pads in front, at the left.")
+@wrong("fill", "Pads in front, at the left.", known="pads_in_front")
 def _(seqs, pad=0):
     longest = max(len(s) for s in seqs)
     ids = np.array([[pad] * (longest - len(s)) + list(s) for s in seqs])
@@ -17,14 +17,20 @@ def _(seqs, pad=0):
     return ids, mask
 
 
-@wrong("fill", "Finds the mask by comparing with pad, so a real token equal to pad is lost.")
+@wrong(
+    "fill",
+    "Finds the mask by comparing with pad, so a real token equal to pad is lost.",
+    known="compares_with_pad",
+)
 def _(seqs, pad=0):
     longest = max(len(s) for s in seqs)
     ids = np.array([list(s) + [pad] * (longest - len(s)) for s in seqs])
     return ids, ids != pad
 
 
-@wrong("fill", "The mask is true at the padding instead of at the tokens.")
+@wrong(
+    "fill", "The mask is true at the padding instead of at the tokens.", known="marks_the_padding"
+)
 def _(seqs, pad=0):
     longest = max(len(s) for s in seqs)
     ids = np.array([list(s) + [pad] * (longest - len(s)) for s in seqs])
@@ -32,7 +38,7 @@ def _(seqs, pad=0):
     return ids, mask
 
 
-@wrong("fill", "Always fills with 0.")
+@wrong("fill", "Always fills with 0.", known="always_zero")
 def _(seqs, pad=0):
     longest = max(len(s) for s in seqs)
     ids = np.zeros((len(seqs), longest), dtype=int)
@@ -53,14 +59,16 @@ def _(seqs, pad=0):
 # ---- whole_gradient --------------------------------------------------------------------------
 
 
-@wrong("whole_gradient", "The mean of means.")
+@wrong("whole_gradient", "The mean of means.", known="mean_of_means")
 def _(means, counts, gradients):
     if np.sum(counts) == 0:
         raise ValueError("no tokens")
     return float(np.nanmean(means)), np.nanmean(gradients, axis=0)
 
 
-@wrong("whole_gradient", "Weighs by counts and forgets to divide by all tokens.")
+@wrong(
+    "whole_gradient", "Weighs by counts and forgets to divide by all tokens.", known="never_divides"
+)
 def _(means, counts, gradients):
     if np.sum(counts) == 0:
         raise ValueError("no tokens")
@@ -68,7 +76,7 @@ def _(means, counts, gradients):
     return float(counts @ means), counts @ gradients
 
 
-@wrong("whole_gradient", "Empty micro-batches make everything NaN.")
+@wrong("whole_gradient", "Empty micro-batches make everything NaN.", known="keeps_the_empty")
 def _(means, counts, gradients):
     total = counts.sum()
     if total == 0:
@@ -76,7 +84,11 @@ def _(means, counts, gradients):
     return float((counts * means).sum() / total), (counts[:, None] * gradients).sum(axis=0) / total
 
 
-@wrong("whole_gradient", "The loss is right, the gradient is the plain mean.")
+@wrong(
+    "whole_gradient",
+    "The loss is right, the gradient is the plain mean.",
+    known="plain_mean_of_gradients",
+)
 def _(means, counts, gradients):
     keep = counts > 0
     if not keep.any():
@@ -85,7 +97,11 @@ def _(means, counts, gradients):
     return float(loss), gradients[keep].mean(axis=0)
 
 
-@wrong("whole_gradient", "Divides the sums by the number of micro-batches.")
+@wrong(
+    "whole_gradient",
+    "Divides the sums by the number of micro-batches.",
+    known="divides_by_the_pieces",
+)
 def _(means, counts, gradients):
     keep = counts > 0
     if not keep.any():
@@ -97,7 +113,11 @@ def _(means, counts, gradients):
 # ---- targets_of ------------------------------------------------------------------------------
 
 
-@wrong("targets_of", "Shifts by one and asks across the border of documents.")
+@wrong(
+    "targets_of",
+    "Shifts by one and asks across the border of documents.",
+    known="across_the_border",
+)
 def _(ids, doc_ids, ignore=-100):
     targets = np.full(ids.shape, ignore)
     targets[:, :-1] = ids[:, 1:]
@@ -108,13 +128,17 @@ def _(ids, doc_ids, ignore=-100):
     return targets
 
 
-@wrong("targets_of", "Uses np.roll, so the last place is asked for the first token.")
+@wrong(
+    "targets_of",
+    "Uses np.roll, so the last place is asked for the first token.",
+    known="goes_round",
+)
 def _(ids, doc_ids, ignore=-100):
     same = np.roll(doc_ids, -1, axis=1) == doc_ids
     return np.where(same & (doc_ids >= 0), np.roll(ids, -1, axis=1), ignore)
 
 
-@wrong("targets_of", "Padding asks for padding.")
+@wrong("targets_of", "Padding asks for padding.", known="asks_the_padding")
 def _(ids, doc_ids, ignore=-100):
     targets = np.full(ids.shape, ignore)
     same = doc_ids[:, 1:] == doc_ids[:, :-1]
@@ -122,7 +146,7 @@ def _(ids, doc_ids, ignore=-100):
     return targets
 
 
-@wrong("targets_of", "Always ignores with -100.")
+@wrong("targets_of", "Always ignores with -100.", known="always_a_hundred")
 def _(ids, doc_ids, ignore=-100):
     targets = np.full(ids.shape, -100)
     same = (doc_ids[:, 1:] == doc_ids[:, :-1]) & (doc_ids[:, 1:] >= 0)
@@ -130,7 +154,7 @@ def _(ids, doc_ids, ignore=-100):
     return targets
 
 
-@wrong("targets_of", "Asks for the token before instead of the one after.")
+@wrong("targets_of", "Asks for the token before instead of the one after.", known="the_one_before")
 def _(ids, doc_ids, ignore=-100):
     targets = np.full(ids.shape, ignore)
     same = (doc_ids[:, 1:] == doc_ids[:, :-1]) & (doc_ids[:, 1:] >= 0)
@@ -141,7 +165,7 @@ def _(ids, doc_ids, ignore=-100):
 # ---- first_fit -------------------------------------------------------------------------------
 
 
-@wrong("first_fit", "Looks at the last row only (next fit).")
+@wrong("first_fit", "Looks at the last row only (next fit).", known="next_fit")
 def _(lengths, n, decreasing=True):
     if len(lengths) and max(lengths) > n:
         raise ValueError("too long")
@@ -156,7 +180,7 @@ def _(lengths, n, decreasing=True):
     return rows
 
 
-@wrong("first_fit", "Takes the fullest row with room (best fit).")
+@wrong("first_fit", "Takes the fullest row with room (best fit).", known="best_fit")
 def _(lengths, n, decreasing=True):
     if len(lengths) and max(lengths) > n:
         raise ValueError("too long")
@@ -175,7 +199,7 @@ def _(lengths, n, decreasing=True):
     return rows
 
 
-@wrong("first_fit", "A sequence that fits exactly is not let in.")
+@wrong("first_fit", "A sequence that fits exactly is not let in.", known="needs_more_than_enough")
 def _(lengths, n, decreasing=True):
     if len(lengths) and max(lengths) > n:
         raise ValueError("too long")
@@ -194,7 +218,7 @@ def _(lengths, n, decreasing=True):
     return rows
 
 
-@wrong("first_fit", "Takes the shortest first.")
+@wrong("first_fit", "Takes the shortest first.", known="shortest_first")
 def _(lengths, n, decreasing=True):
     if len(lengths) and max(lengths) > n:
         raise ValueError("too long")
@@ -213,7 +237,7 @@ def _(lengths, n, decreasing=True):
     return rows
 
 
-@wrong("first_fit", "Returns lengths instead of places.")
+@wrong("first_fit", "Returns lengths instead of places.", known="rows_of_lengths")
 def _(lengths, n, decreasing=True):
     if len(lengths) and max(lengths) > n:
         raise ValueError("too long")
@@ -232,35 +256,43 @@ def _(lengths, n, decreasing=True):
 # ---- noise_scale -----------------------------------------------------------------------------
 
 
-@wrong("noise_scale", "Takes the squared length of the mean as the signal.")
+@wrong(
+    "noise_scale", "Takes the squared length of the mean as the signal.", known="signal_with_noise"
+)
 def _(gradients):
     noise = gradients.var(axis=0, ddof=1).sum()
     signal = (gradients.mean(axis=0) ** 2).sum()
     return noise / signal if signal > 0 else np.inf, noise, signal
 
 
-@wrong("noise_scale", "Divides by m in the variance.")
+@wrong("noise_scale", "Divides by m in the variance.", known="divides_by_m")
 def _(gradients):
     noise = gradients.var(axis=0).sum()
     signal = (gradients.mean(axis=0) ** 2).sum() - noise / len(gradients)
     return noise / signal if signal > 0 else np.inf, noise, signal
 
 
-@wrong("noise_scale", "Variance over m and no correction of the signal.")
+@wrong(
+    "noise_scale", "Variance over m and no correction of the signal.", known="neither_correction"
+)
 def _(gradients):
     noise = gradients.var(axis=0).sum()
     signal = (gradients.mean(axis=0) ** 2).sum()
     return noise / signal if signal > 0 else np.inf, noise, signal
 
 
-@wrong("noise_scale", "Subtracts the whole noise from the signal.")
+@wrong("noise_scale", "Subtracts the whole noise from the signal.", known="takes_all_noise_away")
 def _(gradients):
     noise = gradients.var(axis=0, ddof=1).sum()
     signal = (gradients.mean(axis=0) ** 2).sum() - noise
     return noise / signal if signal > 0 else np.inf, noise, signal
 
 
-@wrong("noise_scale", "Averages the variances over the weights instead of adding them up.")
+@wrong(
+    "noise_scale",
+    "Averages the variances over the weights instead of adding them up.",
+    known="mean_over_weights",
+)
 def _(gradients):
     noise = gradients.var(axis=0, ddof=1).mean()
     signal = (gradients.mean(axis=0) ** 2).mean() - noise / len(gradients)
@@ -270,7 +302,7 @@ def _(gradients):
 # ---- next_batch ------------------------------------------------------------------------------
 
 
-@wrong("next_batch", "Draws a new order at every call.")
+@wrong("next_batch", "Draws a new order at every call.", known="draws_every_time")
 def _(state, n, batch_size, rng):
     order, position = rng.permutation(n).tolist(), state["position"]
     batch = np.array(order[position : position + batch_size])
@@ -280,7 +312,7 @@ def _(state, n, batch_size, rng):
     return batch, {"order": order, "position": position}
 
 
-@wrong("next_batch", "Draws the next order at once when an epoch ends.")
+@wrong("next_batch", "Draws the next order at once when an epoch ends.", known="draws_too_early")
 def _(state, n, batch_size, rng):
     order, position = state["order"], state["position"]
     if order is None:
@@ -292,7 +324,7 @@ def _(state, n, batch_size, rng):
     return batch, {"order": order, "position": position}
 
 
-@wrong("next_batch", "Drops the last, shorter batch.")
+@wrong("next_batch", "Drops the last, shorter batch.", known="drops_the_last")
 def _(state, n, batch_size, rng):
     order, position = state["order"], state["position"]
     if order is None or position + batch_size > n:
@@ -304,7 +336,11 @@ def _(state, n, batch_size, rng):
     return batch, {"order": order, "position": position}
 
 
-@wrong("next_batch", "Counts batch_size at the last batch, so the end is missed.")
+@wrong(
+    "next_batch",
+    "Counts batch_size at the last batch, so the end is missed.",
+    known="counts_what_was_not_there",
+)
 def _(state, n, batch_size, rng):
     order, position = state["order"], state["position"]
     if order is None:
@@ -316,7 +352,11 @@ def _(state, n, batch_size, rng):
     return batch, {"order": order, "position": position}
 
 
-@wrong("next_batch", "Keeps the order for the next epoch instead of None.")
+@wrong(
+    "next_batch",
+    "Keeps the order for the next epoch instead of None.",
+    known="the_same_order_again",
+)
 def _(state, n, batch_size, rng):
     order, position = state["order"], state["position"]
     if order is None:
