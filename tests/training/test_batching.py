@@ -371,3 +371,67 @@ def test_what_the_page_says_of_pytorch():
     whole = torch.zeros(1, requires_grad=True)
     ((whole - torch.cat(losses)) ** 2).mean().backward()
     torch.testing.assert_close(w.grad, whole.grad)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-20, 1.0, 1e20, 1e200])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_noise_scale_has_no_unit(rng, scale, dtype):
+    small, big = rng.normal(1, 2, (7, 5)), rng.normal(1, 0.5, (7, 5))
+    if dtype == np.float32 and not 1e-30 < scale < 1e30:
+        return
+    expected = gradient_noise_scale(small, big, 3, 11)
+    with np.errstate(over="ignore"):
+        found = gradient_noise_scale(
+            (scale * small).astype(dtype), (scale * big).astype(dtype), 3, 11
+        )
+    assert found.scale == pytest.approx(expected.scale, rel=1e-10 if dtype == np.float64 else 1e-4)
+    if 1e-100 < scale < 1e100:
+        assert found.noise == pytest.approx(scale**2 * expected.noise, rel=1e-4)
+
+
+def test_what_is_not_a_number_stays_visible():
+    for bad in (np.nan, np.inf):
+        found = gradient_noise_scale(np.array([[1.0, bad]]), np.array([[1.0, 2.0]]), 1, 2)
+        assert np.isnan(found.scale)
+    assert gradient_noise_scale(np.zeros((2, 3)), np.zeros((2, 3)), 1, 2).scale == np.inf
+    with pytest.raises(ValueError, match="positive"):
+        steps_needed(np.nan, 1, 1)
+    with pytest.raises(ValueError, match="positive"):
+        steps_needed(1, 1, np.nan)
+
+
+def test_empty_and_one_by_one():
+    ids, mask = pad_batch([[], [4]])
+    assert ids.tolist() == [[0], [4]]
+    assert mask.tolist() == [[False], [True]]
+    assert pad_batch([[]])[0].shape == (1, 0)
+    none = np.array([], dtype=int)
+    assert padding_waste(none, []) == 0
+    assert bucket_batches(none, 2) == token_budget_batches(none, 5) == pack_first_fit(none, 3) == []
+    ids, doc_ids = pack_batch([[7]], [[0]], 1)
+    assert (ids.tolist(), doc_ids.tolist()) == ([[7]], [[0]])
+    assert packed_positions(doc_ids).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_accumulation_equals_torch(rng, dtype):
+    import torch
+
+    layer = Linear(5, 3, rng=rng, dtype=dtype)
+    x, y = rng.normal(size=(23, 5)).astype(dtype), rng.integers(0, 3, size=23)
+    theirs = torch.nn.Linear(5, 3, dtype=torch.float32 if dtype == np.float32 else torch.float64)
+    with torch.no_grad():
+        theirs.weight.copy_(torch.from_numpy(layer.weight.data))
+        theirs.bias.copy_(torch.from_numpy(layer.bias.data))
+    loss = torch.nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y))
+    loss.backward()
+    mean = accumulate(
+        lambda rows: (cross_entropy(layer(Tensor(x[rows])), y[rows], reduction="sum"), len(rows)),
+        np.split(np.arange(23), [2, 3, 14]),
+        layer.parameters(),
+    )
+    tolerance = 1e-4 if dtype == np.float32 else 1e-10
+    assert mean == pytest.approx(loss.item(), rel=tolerance)
+    for ours, other in ((layer.weight, theirs.weight), (layer.bias, theirs.bias)):
+        assert ours.grad.dtype == dtype
+        np.testing.assert_allclose(ours.grad, other.grad, rtol=tolerance, atol=tolerance / 100)

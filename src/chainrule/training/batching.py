@@ -350,7 +350,8 @@ def gradient_noise_scale(
     """Estimate tr(Σ)/|G|² from gradients at two batch sizes.
 
     A batch's gradient has E|g|² = |G|² + tr(Σ)/B; two sizes give two equations. Squared lengths
-    are averaged over leading axes: one pair is very noisy, so give many.
+    are averaged over leading axes: one pair is very noisy, so give many. The scale is infinite
+    where the estimate of |G|² is not positive, and NaN where a gradient is NaN or infinite.
 
     Equation: training/batching.md#eq-noise-scale
     Source: McCandlish et al., An empirical model of large-batch training, 2018, arXiv:1812.06162.
@@ -360,11 +361,18 @@ def gradient_noise_scale(
     """
     if not 0 < Bs < Bb:
         raise ValueError(f"gradient_noise_scale: expected 0 < Bs < Bb, got {Bs} and {Bb}")
-    small = float(np.mean(np.sum(g_small**2, axis=-1)))
-    big = float(np.mean(np.sum(g_big**2, axis=-1)))
+    unit = max(float(np.abs(g_small).max()), float(np.abs(g_big).max())) or 1.0
+    if not (np.isfinite(g_small).all() and np.isfinite(g_big).all()):
+        return NoiseScale(np.nan, np.nan, np.nan)
+    # In units of the largest entry: 1e200 squared is too large for a float.
+    small, big = (
+        float(np.mean(np.sum((g.astype(np.float64) / unit) ** 2, axis=-1)))
+        for g in (g_small, g_big)
+    )
     signal = (Bb * big - Bs * small) / (Bb - Bs)
     noise = (small - big) / (1 / Bs - 1 / Bb)
-    return NoiseScale(noise / signal if signal > 0 else float("inf"), noise, signal)
+    scale = float("inf") if signal <= 0 else noise / signal
+    return NoiseScale(scale, noise * unit * unit, signal * unit * unit)
 
 
 def steps_needed(batch_size: float, least_steps: float, least_examples: float) -> float:
@@ -376,7 +384,7 @@ def steps_needed(batch_size: float, least_steps: float, least_examples: float) -
     Equation: training/batching.md#eq-critical-batch
     Source: McCandlish et al. 2018.
     """
-    if min(batch_size, least_steps, least_examples) <= 0:
+    if not all(x > 0 for x in (batch_size, least_steps, least_examples)):
         raise ValueError(
             f"steps_needed: all three must be positive, got {batch_size}, {least_steps}, "
             f"{least_examples}"
