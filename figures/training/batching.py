@@ -149,7 +149,7 @@ def final_losses(task, method, size):
 
 
 def lowest(rates, losses):
-    """Rate and loss at the bottom of a U: a parabola through the lowest point and its neighbours."""
+    """Rate and loss at the bottom of a U, by a parabola through its three lowest points."""
     k = int(np.nanargmin(losses))
     if not 0 < k < len(rates) - 1:
         message = f"the best of the rates {rates} stands at their edge"
@@ -210,7 +210,7 @@ MIDDLE = {"digits, one layer": (0.25, 128), "letters of names": (0.12, 1000)}
 
 
 def steps_to_target(task, size):
-    """Fewest steps, over nine rates, until the mean loss of five runs is below the task's target."""
+    """Fewest steps, over nine rates, until the mean loss of five runs is below its target."""
     X, y, hidden = load(task)
     rate, bend = MIDDLE[task]
     rates = rate * size / (1 + size / bend) * 2.0 ** np.arange(-2, 2.1, 0.5)
