@@ -399,6 +399,52 @@ def rules(plt):
     return fig
 
 
+# ---- one step on a parabola --------------------------------------------------------------------
+
+
+def gain(rate, B, slope=2.0, noise=6.0):
+    """How far one step brings the loss down on average, on a parabola of curvature 1."""
+    return rate * slope**2 - rate**2 / 2 * (slope**2 + noise**2 / B)
+
+
+@figure("gain")
+def step_gain(plt):
+    fig, ax = plt.subplots(figsize=(6.4, 3.3))
+    rates = np.linspace(0, 1.25, 251)
+    for B, colour in ((1, "grey"), (3, "purple"), (9, "vermillion"), (27, "green"), (81, "blue")):
+        best = 4 / (4 + 36 / B)
+        ax.plot(rates, gain(rates, B), color=COLORS[colour])
+        ax.plot(best, gain(best, B), "o", color=COLORS[colour])
+        ax.text(best + 0.02, gain(best, B) + 0.07, f"{B}", color=COLORS[colour], fontsize=9)
+    ax.axhline(0, color=COLORS["black"], linewidth=0.8)
+    ax.set_ylim(-0.5, 2.15)
+    ax.set_xlim(0, 1.25)
+    ax.set_xlabel("rate")
+    ax.set_ylabel("mean gain of one step")
+    return fig
+
+
+@interactive(
+    "gain",
+    states=[
+        {"B": "1", "rate": 0.5},
+        {"B": "81", "noise": 10, "rate": 1.2},
+        {"noise": 0, "rate": 1},
+        {"B": "243", "noise": 0.5, "rate": 0},
+    ],
+)
+def gain_model(state):
+    B, noise, rate = int(state["B"]), state["noise"], state["rate"]
+    scale = noise**2 / 4
+    return {
+        "gain": gain(rate, B, noise=noise),
+        "scale": scale,
+        "best": 1 / (1 + scale / B),
+        "most": 2 / (1 + scale / B),
+        "examples": B + scale,
+    }
+
+
 # ---- sequences ---------------------------------------------------------------------------------
 
 
