@@ -268,8 +268,8 @@ def as_params(model):
         "W_x": cell.weight_x.data,
         "W_h": cell.weight_h.data,
         "b": cell.bias.data,
-        "W_y": model.output.weight.data,
-        "b_y": model.output.bias.data,
+        "W_o": model.output.weight.data,
+        "b_o": model.output.bias.data,
     }
 
 
@@ -279,8 +279,8 @@ def gradients(model):
         "W_x": cell.weight_x.grad,
         "W_h": cell.weight_h.grad,
         "b": cell.bias.grad,
-        "W_y": model.output.weight.grad,
-        "b_y": model.output.bias.grad,
+        "W_o": model.output.weight.grad,
+        "b_o": model.output.bias.grad,
     }
 
 
@@ -300,7 +300,7 @@ def test_manual_backpropagation_equals_the_engine_and_pytorch(rng):
     for t in range(ids.shape[1]):
         x = leaves["W_x"].T[torch.tensor(ids[:, t])]
         h = torch.tanh(x + h @ leaves["W_h"].T + leaves["b"])
-        pieces.append(h @ leaves["W_y"].T + leaves["b_y"])
+        pieces.append(h @ leaves["W_o"].T + leaves["b_o"])
     z = torch.stack(pieces, 1).reshape(-1, 27)
     peer = torch.nn.functional.cross_entropy(z, torch.tensor(targets.reshape(-1)))
     peer.backward()
@@ -322,7 +322,7 @@ def test_pieces_as_long_as_the_sequence_are_the_whole_gradient(rng):
         assert not h.requires_grad
         equal = [np.allclose(g, whole[n], rtol=1e-10) for n, g in gradients(model).items()]
         assert all(equal) == (k >= T)
-        np.testing.assert_allclose(model.output.weight.grad, whole["W_y"], rtol=1e-10)
+        np.testing.assert_allclose(model.output.weight.grad, whole["W_o"], rtol=1e-10)
     np.testing.assert_allclose(losses, losses[0], rtol=1e-12)
 
 
@@ -337,7 +337,7 @@ def test_pieces_equal_pytorch_with_detach(rng):
         if t % k == 0:
             h = h.detach()
         h = torch.tanh(leaves["W_x"].T[torch.tensor(ids[:, t])] + h @ leaves["W_h"].T + leaves["b"])
-        z = h @ leaves["W_y"].T + leaves["b_y"]
+        z = h @ leaves["W_o"].T + leaves["b_o"]
         total = total + torch.nn.functional.cross_entropy(
             z, torch.tensor(targets[:, t]), reduction="sum", ignore_index=-100
         )

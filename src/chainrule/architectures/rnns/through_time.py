@@ -19,30 +19,30 @@ def bptt_manual(
 ) -> tuple[float, dict[str, Array]]:
     """Return the mean cross-entropy of a character model and its gradients, in plain NumPy.
 
-    ``params`` holds W_x (hidden, vocab), W_h (hidden, hidden), b, W_y (vocab, hidden) and b_y, by
+    ``params`` holds W_x (hidden, vocab), W_h (hidden, hidden), b, W_o (vocab, hidden) and b_o, by
     these names; the gradients have the same names. Targets of −100 count for nothing.
     Equation: architectures/rnns.md#eq-bptt, architectures/rnns.md#eq-readout
     """
-    W_x, W_h, b, W_y, b_y = (params[name] for name in ("W_x", "W_h", "b", "W_y", "b_y"))
+    W_x, W_h, b, W_o, b_o = (params[name] for name in ("W_x", "W_h", "b", "W_o", "b_o"))
     batch, time = ids.shape
     H = np.zeros((time + 1, batch, len(b)), W_h.dtype)  # H[t] stands after t steps
     for t in range(time):
         H[t + 1] = np.tanh(W_x.T[ids[:, t]] + H[t] @ W_h.T + b)
 
-    logits = H[1:].swapaxes(0, 1) @ W_y.T + b_y
+    logits = H[1:].swapaxes(0, 1) @ W_o.T + b_o
     log_p = logits - logits.max(axis=-1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
     counted = targets != IGNORED
-    onehot = np.arange(len(b_y)) == targets[..., None]
+    onehot = np.arange(len(b_o)) == targets[..., None]
     loss = -float(log_p[onehot].sum() / counted.sum())
-    Y_grad = (np.exp(log_p) - onehot) * counted[..., None] / counted.sum()
+    O_grad = (np.exp(log_p) - onehot) * counted[..., None] / counted.sum()
 
     grads = {name: np.zeros_like(value) for name, value in params.items()}
-    grads["b_y"] += Y_grad.sum(axis=(0, 1))
+    grads["b_o"] += O_grad.sum(axis=(0, 1))
     later = np.zeros_like(H[0])  # what reaches a state from the steps after it
     for t in reversed(range(time)):
-        grads["W_y"] += Y_grad[:, t].T @ H[t + 1]
-        z_grad = (Y_grad[:, t] @ W_y + later) * (1 - H[t + 1] ** 2)
+        grads["W_o"] += O_grad[:, t].T @ H[t + 1]
+        z_grad = (O_grad[:, t] @ W_o + later) * (1 - H[t + 1] ** 2)
         grads["W_h"] += z_grad.T @ H[t]
         grads["b"] += z_grad.sum(axis=0)
         np.add.at(grads["W_x"].T, ids[:, t], z_grad)
