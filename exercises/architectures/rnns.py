@@ -75,6 +75,89 @@ def what_never_occurred(answer, rng):
     expect_close(answer(["ab"], ["zz", "b"], 3, 0.2), expected, what=what)
 
 
+def _table(train, test, alpha, windows, symbols=27, log=np.log, upper=True, lower=True):
+    seen = Counter(window for name in train for window in windows(name))
+    contexts = Counter(window[:-1] for name in train for window in windows(name))
+    surprise = []
+    for name in test:
+        for window in windows(name):
+            above = seen[window] + alpha * upper
+            below = contexts[window[:-1]] + symbols * alpha * lower
+            with np.errstate(all="ignore"):
+                surprise.append(-log(np.float64(above) / below))
+    return float(np.mean(surprise)) if surprise else 0.0
+
+
+def _windows(letters, front=True, end=True):
+    def windows(name):
+        text = "." * letters * front + name + "." * end
+        return [text[i : i + letters + 1] for i in range(len(text) - letters)]
+
+    return windows
+
+
+@table_loss.mistake(
+    "You do not predict where a name ends. The closing dot costs a surprise like any letter."
+)
+def forgets_the_end(train, test, letters, alpha):
+    return _table(train, test, alpha, _windows(letters, end=False))
+
+
+@table_loss.mistake(
+    "Your first letters are missing: they have no full context. What stands in front of a name?"
+)
+def forgets_the_beginning(train, test, letters, alpha):
+    return _table(train, test, alpha, _windows(letters, front=False))
+
+
+@table_loss.mistake("Your shares do not add up to 1. How many symbols may come next?")
+def counts_the_letters_only(train, test, letters, alpha):
+    return _table(train, test, alpha, _windows(letters), symbols=26)
+
+
+@table_loss.mistake(
+    "You add alpha to the counts of the windows only. Then the shares of a row add up to more "
+    "than 1: what must be added to the row's total?"
+)
+def smooths_above_only(train, test, letters, alpha):
+    return _table(train, test, alpha, _windows(letters), lower=False)
+
+
+@table_loss.mistake("The row's total grows by more than one alpha: every symbol's count has grown.")
+def adds_alpha_once_below(train, test, letters, alpha):
+    return _table(train, test, alpha, _windows(letters), symbols=1)
+
+
+@table_loss.mistake("Your surprise is in bits.")
+def in_bits(train, test, letters, alpha):
+    return _table(train, test, alpha, _windows(letters), log=np.log2)
+
+
+@table_loss.mistake(
+    "You average names, not symbols: in your mean a letter of a short name weighs more."
+)
+def mean_of_means(train, test, letters, alpha):
+    each = [_table(train, [name], alpha, _windows(letters)) for name in test]
+    return float(np.mean(each))
+
+
+@table_loss.mistake(
+    "Your contexts reach back into the name before. Each name begins anew, after dots alone."
+)
+def runs_across_names(train, test, letters, alpha):
+    def all_windows(names):
+        text = "." * max(letters, 1) + ".".join(names) + "."
+        first = max(letters, 1) - letters
+        return [text[i : i + letters + 1] for i in range(first, len(text) - letters)]
+
+    seen = Counter(all_windows(train))
+    contexts = Counter(window[:-1] for window in all_windows(train))
+    surprise = [
+        -np.log((seen[w] + alpha) / (contexts[w[:-1]] + 27 * alpha)) for w in all_windows(test)
+    ]
+    return float(np.mean(surprise))
+
+
 @exercise(
     "Where a name really ends",
     difficulty=2,
@@ -143,6 +226,77 @@ def padding_may_be_anything(answer, rng):
         expect_close(answer(padded.copy(), lengths.copy(), *weights), expected, what=what)
 
 
+def _run(ids, W_x, W_h, b, twice=False):
+    state, states = np.zeros((len(ids), len(b))), []
+    for t in range(ids.shape[1]):
+        state = np.tanh(W_x.T[ids[:, t]] + state @ W_h.T + b * (1 + twice))
+        states.append(state)
+    return np.stack(states, axis=1)
+
+
+def _at(states, places):
+    return states[np.arange(len(states)), np.asarray(places)]
+
+
+@last_states.mistake(
+    "Your network read the padding too: a row's last column is not the end of its name."
+)
+def reads_the_padding(ids, lengths, W_x, W_h, b):
+    return _run(ids, W_x, W_h, b)[:, -1]
+
+
+@last_states.mistake(
+    "One step too late: the first symbol of the padding has been read. Places count from 0."
+)
+def one_step_late(ids, lengths, W_x, W_h, b):
+    return _at(_run(ids, W_x, W_h, b), np.minimum(lengths, ids.shape[1] - 1))
+
+
+@last_states.mistake("One step too early: the last real symbol has not been read.")
+def one_step_early(ids, lengths, W_x, W_h, b):
+    return _at(_run(ids, W_x, W_h, b), np.maximum(np.asarray(lengths) - 2, 0))
+
+
+@last_states.mistake(
+    "Symbol 0 in the place of padding is still a symbol: the state moves when it is read."
+)
+def padding_is_symbol_0(ids, lengths, W_x, W_h, b):
+    real = np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
+    return _run(np.where(real, ids, 0), W_x, W_h, b)[:, -1]
+
+
+@last_states.mistake(
+    "Where nothing is read you add no input, but tanh and W_h still act on the state. It must stay."
+)
+def fades_in_the_padding(ids, lengths, W_x, W_h, b):
+    state = np.zeros((len(ids), len(b)))
+    for t in range(ids.shape[1]):
+        real = (t < np.asarray(lengths))[:, None]
+        state = np.tanh(W_x.T[ids[:, t]] * real + state @ W_h.T + b)
+    return state
+
+
+@last_states.mistake("Rows that end early come out as zeros. Their state should stay, not go.")
+def zeros_behind_the_end(ids, lengths, W_x, W_h, b):
+    states = _run(ids, W_x, W_h, b)
+    real = np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
+    return (states * real[..., None])[:, -1]
+
+
+@last_states.mistake(
+    "W_h acts the wrong way round. With states as rows, which of its axes belongs to the old state?"
+)
+def transposes_the_memory(ids, lengths, W_x, W_h, b):
+    return _at(_run(ids, W_x, W_h.T, b), np.asarray(lengths) - 1)
+
+
+@last_states.mistake(
+    "The bias is in your states twice. Some libraries keep two biases; this network has one."
+)
+def bias_twice(ids, lengths, W_x, W_h, b):
+    return _at(_run(ids, W_x, W_h, b, twice=True), np.asarray(lengths) - 1)
+
+
 @exercise(
     "How far back it feels",
     difficulty=3,
@@ -202,6 +356,85 @@ def many_units(answer, rng):
         expect_close(answer(X.copy(), *weights), influence(X, *weights), what=what)
 
 
+def _states(X, W_x, W_h, b):
+    inner, states, state = [], [], np.zeros(len(b))
+    for x in X:
+        inner.append(W_x @ x + W_h @ state + b)
+        state = np.tanh(inner[-1])
+        states.append(state)
+    return np.array(inner), np.array(states)
+
+
+def _norms(slopes, W_h, norm=2):
+    J, norms = np.eye(len(W_h)), []
+    for slope in slopes[::-1]:
+        norms.append(np.linalg.norm(J, norm))
+        J = J * slope @ W_h
+    return np.array(norms)
+
+
+@influence.mistake(
+    "You multiply the norms of the steps. That is an upper bound: what one step stretches most, "
+    "the next one need not."
+)
+def multiplies_norms(X, W_x, W_h, b):
+    norms, product = [], 1.0
+    for state in _states(X, W_x, W_h, b)[1][::-1]:
+        norms.append(product)
+        product *= np.linalg.norm((1 - state**2)[:, None] * W_h, 2)
+    return np.array(norms)
+
+
+@influence.mistake(
+    "Your slopes are made of what enters tanh. Written with a square, the slope needs what comes "
+    "out."
+)
+def slope_of_what_enters(X, W_x, W_h, b):
+    return _norms(1 - _states(X, W_x, W_h, b)[0] ** 2, W_h)
+
+
+@influence.mistake("Your slopes of tanh are missing: this is the product of the W_h alone.")
+def forgets_the_slopes(X, W_x, W_h, b):
+    return _norms(np.ones((len(X), len(b))), W_h)
+
+
+@influence.mistake(
+    "Each factor has the slopes of the state before it. A step's slopes are those of the state "
+    "that it makes."
+)
+def slopes_one_step_off(X, W_x, W_h, b):
+    states = np.concatenate([np.zeros((1, len(b))), _states(X, W_x, W_h, b)[1][:-1]])
+    return _norms(1 - states**2, W_h)
+
+
+@influence.mistake("Your list begins with the far end. Place 0 belongs to the last state itself.")
+def in_order_of_time(X, W_x, W_h, b):
+    return _norms(1 - _states(X, W_x, W_h, b)[1] ** 2, W_h)[::-1]
+
+
+@influence.mistake("Place 0 should be 1: over no steps the derivative is the identity.")
+def leaves_out_the_identity(X, W_x, W_h, b):
+    slopes = 1 - _states(X, W_x, W_h, b)[1] ** 2
+    return _norms(np.concatenate([slopes[:1], slopes]), W_h)[1:]
+
+
+@influence.mistake("You return Frobenius norms. Asked for is the most that the matrix stretches.")
+def frobenius(X, W_x, W_h, b):
+    return _norms(1 - _states(X, W_x, W_h, b)[1] ** 2, W_h, "fro")
+
+
+@influence.mistake(
+    "Your factors stand in the order of time from left to right. On paper the last step is the "
+    "leftmost."
+)
+def factors_turned_round(X, W_x, W_h, b):
+    J, norms = np.eye(len(b)), []
+    for state in _states(X, W_x, W_h, b)[1][::-1]:
+        norms.append(np.linalg.norm(J, 2))
+        J = (1 - state**2)[:, None] * W_h @ J
+    return np.array(norms)
+
+
 @exercise(
     "A gradient in pieces",
     difficulty=3,
@@ -257,10 +490,87 @@ def the_unit_in_pieces(answer, rng):
 def pieces_of_every_size(answer, rng):
     P, G = rng.normal(size=(11, 5)), rng.normal(size=(11, 5))
     W_h = rng.normal(size=(5, 5)) / 2
-    for k in (1, 2, 3, 4, 7, 11, 20):
+    for k in (3, 2, 1, 4, 7, 11, 20):
         what = f"the gradient of 11 steps in pieces of {k}"
         received = answer(P.copy(), G.copy(), W_h.copy(), k)
         expect_close(received, in_pieces(P, G, W_h, k), what=what)
+
+
+def _pieces(P, G, W_h, k, reset=False, wrong_slope=False, first_use=True):
+    state, parts = np.zeros(P.shape[1]), []
+    for start in range(0, len(P), k):
+        states, inner = [np.zeros_like(state) if reset else state], []
+        for p in P[start : start + k]:
+            inner.append(p + W_h @ states[-1])
+            states.append(np.tanh(inner[-1]))
+        part, future = np.zeros_like(W_h), np.zeros(P.shape[1])
+        for t in reversed(range(len(inner))):
+            slope = 1 - (inner[t] if wrong_slope else states[t + 1]) ** 2
+            inside = (G[start + t] + future) * slope
+            if t or first_use:
+                part += np.outer(inside, states[t])
+            future = W_h.T @ inside
+        parts.append(part)
+        state = states[-1]
+    return parts
+
+
+@in_pieces.mistake(
+    "This is the whole gradient: nothing is cut. Where must what comes from the future be dropped?"
+)
+def never_detached(P, G, W_h, k):
+    return sum(_pieces(P, G, W_h, len(P)))
+
+
+@in_pieces.mistake(
+    "Each of your pieces begins with an empty memory. Only the gradient is cut; the state goes on."
+)
+def resets_the_state(P, G, W_h, k):
+    return sum(_pieces(P, G, W_h, k, reset=True))
+
+
+@in_pieces.mistake("You return the gradient of the last piece. All pieces used the same weight.")
+def last_piece_only(P, G, W_h, k):
+    return _pieces(P, G, W_h, k)[-1]
+
+
+@in_pieces.mistake("You return the mean over the pieces. The parts of one weight are added.")
+def mean_of_pieces(P, G, W_h, k):
+    parts = _pieces(P, G, W_h, k)
+    return sum(parts) / len(parts)
+
+
+@in_pieces.mistake(
+    "The slope of tanh, written with a square, needs the state, not what entered tanh."
+)
+def wrong_slope(P, G, W_h, k):
+    return sum(_pieces(P, G, W_h, k, wrong_slope=True))
+
+
+@in_pieces.mistake(
+    "The first step of a piece uses W_h too: it multiplies the state that was handed on. No "
+    "gradient goes to that state, but one goes to the weight."
+)
+def forgets_the_first_use(P, G, W_h, k):
+    return sum(_pieces(P, G, W_h, k, first_use=False))
+
+
+@in_pieces.mistake(
+    "Your loss looks k steps back from every step. Pieces are fixed: a loss at the beginning of a "
+    "piece reaches back no further than to that beginning."
+)
+def window_for_every_loss(P, G, W_h, k):
+    states = [np.zeros(P.shape[1])]
+    for p in P:
+        states.append(np.tanh(p + W_h @ states[-1]))
+    gradient = np.zeros_like(W_h)
+    for loss in range(len(P)):
+        future = G[loss]
+        for t in range(loss, max(loss - k, -1), -1):
+            inside = future * (1 - states[t + 1] ** 2)
+            gradient += np.outer(inside, states[t])
+            future = W_h.T @ inside
+    return gradient
 
 
 @exercise(
@@ -354,6 +664,122 @@ def rows_with_gaps_and_padding(answer, rng):
     expected_H, expected_vjp = through_time(P, h0, W_h, real)
     expect_close(H, expected_H, what="the states of four rows with gaps")
     _expect_gradients(vjp(g.copy()), expected_vjp(g), "four rows with gaps")
+
+
+def _loop(P, h0, W_h, real):
+    states, inner, h = [], [], h0
+    for t in range(P.shape[1]):
+        inner.append(P[:, t] + h @ W_h.T)
+        h = np.where(real[:, t, None], np.tanh(inner[-1]), h)
+        states.append(h)
+    return np.stack(states, axis=1), np.stack(inner, axis=1)
+
+
+def _both(P, h0, W_h, real, **how):
+    """The right pair, or one that is wrong in the way that the options say."""
+    H, inner = _loop(P, h0, W_h, real)
+    slope = 1 - (inner if how.get("wrong_slope") else H) ** 2
+
+    def vjp(g):
+        P_grad, W_grad, h_grad = np.zeros_like(P), np.zeros_like(W_h), np.zeros_like(h0)
+        steps = range(P.shape[1])
+        for t in steps if how.get("forwards") else reversed(steps):
+            if t == P.shape[1] - 1 or not how.get("last_only"):
+                h_grad = h_grad + g[:, t]
+            read = real[:, t, None]
+            P_grad[:, t] = h_grad * slope[:, t] * read
+            before = h0 if t == 0 else H[:, t - 1]
+            if how.get("new_state"):
+                before = H[:, t]
+            if how.get("no_start") and t == 0:
+                before = np.zeros_like(h0)
+            part = P_grad[:, t].T @ before
+            W_grad = part if how.get("overwrites") else W_grad + part
+            through = P_grad[:, t] @ (W_h.T if how.get("transposed") else W_h)
+            if how.get("alone"):
+                h_grad = np.zeros_like(h0)
+            elif how.get("drops"):
+                h_grad = through
+            else:
+                h_grad = np.where(read, through, h_grad)
+        return P_grad, h_grad, W_grad
+
+    return H, vjp
+
+
+@through_time.mistake(
+    "Your gradient of W_h is that of one step: each step overwrites the one before. The weight was "
+    "used in all of them."
+)
+def overwrites_the_gradient(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, overwrites=True)
+
+
+@through_time.mistake(
+    "Your way back runs from the first step to the last. What does a state need before its "
+    "gradient is complete?"
+)
+def runs_forwards(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, forwards=True)
+
+
+@through_time.mistake(
+    "The slope of tanh, written with a square, needs the state, not what entered tanh."
+)
+def slope_of_the_wrong_number(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, wrong_slope=True)
+
+
+@through_time.mistake(
+    "Where nothing is read your way back drops the gradient. The state there is a copy: what "
+    "arrives belongs to the state it was copied from."
+)
+def drops_what_passes_a_gap(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, drops=True)
+
+
+@through_time.mistake(
+    "Each of your steps hears its own loss only. A state also acts through the steps after it."
+)
+def forgets_the_future(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, alone=True)
+
+
+@through_time.mistake(
+    "Only the gradient of the last state enters. g has one for every state, and two gradients meet "
+    "in each."
+)
+def last_state_only(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, last_only=True)
+
+
+@through_time.mistake("W_h multiplied the state before the step, not the one that the step made.")
+def uses_the_new_state(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, new_state=True)
+
+
+@through_time.mistake("W_h acts the wrong way round on your way back, with gradients as rows.")
+def transposes_on_the_way_back(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, transposed=True)
+
+
+@through_time.mistake("The first step multiplies h0 by W_h too. Its part is missing.")
+def forgets_the_start(P, h0, W_h, real):
+    return _both(P, h0, W_h, real, no_start=True)
+
+
+@through_time.mistake(
+    "Your states are zeros where nothing is read. Here a state stays as it was, and the loss may "
+    "ask for it."
+)
+def zeros_where_nothing_is_read(P, h0, W_h, real):
+    H, vjp = _both(P, h0, W_h, real)
+    return H * real[..., None], lambda g: vjp(g * real[..., None])
+
+
+@through_time.mistake("Your loop reads the padding: states change where real is false.")
+def reads_where_nothing_is(P, h0, W_h, real):
+    return _both(P, h0, W_h, np.ones_like(real))
 
 
 @exercise(
@@ -450,3 +876,109 @@ def in_few_rounds(answer, rng):
     back = _Counting.operations - there
     for name, count in (("forward", there), ("backward", back)):
         expect(count <= 300, f"{name}, 1,024 steps took {count:,} operations; 300 are allowed")
+
+
+def _scan(a, b):
+    """Joins ever wider neighbours: right, and in ten rounds for 1,024 steps."""
+    width = 1
+    while width < len(b):
+        joined, grown = b.copy(), a.copy()
+        joined[width:] = a[width:] * b[:-width] + b[width:]
+        grown[width:] = a[width:] * a[:-width]
+        a, b, width = grown, joined, 2 * width
+    return b
+
+
+def _step_by_step(a, b):
+    h, state = np.zeros_like(b), np.zeros_like(b[0])
+    for t in range(len(b)):
+        state = a[t] * state + b[t]
+        h[t] = state
+    return h
+
+
+def _pair(a, b, scan=_scan, following=True, old_state=True, backwards=True):
+    h = scan(a, b)
+
+    def vjp(g):
+        factor = a
+        if following:
+            factor = np.zeros_like(a)
+            factor[:-1] = a[1:]
+        b_grad = scan(factor[::-1], g[::-1])[::-1] if backwards else scan(a, g)
+        if not old_state:
+            return b_grad * h, b_grad
+        a_grad = np.zeros_like(a)
+        a_grad[1:] = b_grad[1:] * h[:-1]
+        return a_grad, b_grad
+
+    return h, vjp
+
+
+@linear_recurrence.mistake("Your numbers are right, but the steps still wait for each other.")
+def goes_step_by_step(a, b):
+    return _pair(a, b, scan=_step_by_step)
+
+
+@linear_recurrence.mistake(
+    "On the way back a state's gradient is multiplied by the factor of the step that it takes "
+    "part in: the following one."
+)
+def factor_of_its_own_step(a, b):
+    return _pair(a, b, following=False)
+
+
+@linear_recurrence.mistake("a_t multiplies the old state. So its gradient contains the old one.")
+def multiplies_the_new_state(a, b):
+    return _pair(a, b, old_state=False)
+
+
+@linear_recurrence.mistake(
+    "Your gradients run forwards in time. The last state knows nothing of later ones: begin there."
+)
+def gradients_run_forwards(a, b):
+    return _pair(a, b, backwards=False)
+
+
+@linear_recurrence.mistake(
+    "You join two steps the wrong way round: what the first one added is multiplied by the factor "
+    "of the second."
+)
+def joins_the_wrong_way_round(a, b):
+    def scan(a, b):
+        width = 1
+        while width < len(b):
+            joined, grown = b.copy(), a.copy()
+            joined[width:] = a[:-width] * b[width:] + b[:-width]
+            grown[width:] = a[width:] * a[:-width]
+            a, b, width = grown, joined, 2 * width
+        return b
+
+    return _pair(a, b, scan=scan)
+
+
+@linear_recurrence.mistake(
+    "g is the gradient of each state by itself. A state also acts through all later ones."
+)
+def forgets_later_states(a, b):
+    h = _scan(a, b)
+
+    def vjp(g):
+        a_grad = np.zeros_like(a)
+        a_grad[1:] = g[1:] * h[:-1]
+        return a_grad, g.copy()
+
+    return h, vjp
+
+
+@linear_recurrence.mistake(
+    "Your division by a running product is right on paper. After a thousand steps that product is "
+    "0 in floating point."
+)
+def divides_by_running_products(a, b):
+    def scan(a, b):
+        with np.errstate(all="ignore"):
+            products = np.cumprod(a, axis=0)
+            return products * np.cumsum(b / products, axis=0)
+
+    return _pair(a, b, scan=scan, following=True)
