@@ -463,12 +463,26 @@ class Scene {
     const height = Math.ceil(this.foot);
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.svg.style.height = `${height}px`;
+    this.pullIn();
     this.reading.replaceChildren(
       ...this.items.map(([label, value]) => {
         const name = html("span", { class: "name" }, `${label} `);
         return html("span", {}, name, html("strong", {}, value), " ");
       }),
     );
+  }
+
+  // Fonts differ between machines: a label that sticks out in part is pulled in.
+  pullIn() {
+    const texts = [...this.svg.querySelectorAll("text")];
+    const frame = this.svg.getBoundingClientRect();
+    const boxes = texts.map((text) => text.getBoundingClientRect());
+    texts.forEach((text, i) => {
+      const { left, right, width } = boxes[i];
+      const shift = Math.min(0, frame.right - right) || Math.max(0, frame.left - left);
+      if (!shift || Math.abs(shift) >= width) return;
+      text.setAttribute("x", Number(text.getAttribute("x")) + shift);
+    });
   }
 
   // A row of plots, side by side where there is room, and below the row before. Options of each:

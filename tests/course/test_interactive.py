@@ -713,7 +713,7 @@ def test_there_are_figures_to_handle():
     ("old", "new", "reported"),
     [
         ('scene.say("area", scene.number(area))', 'scene.say("area", 1 / 0)', "says Infinity"),
-        ("plot.handle(", 'plot.text([1.2, 0], "far too far"); plot.handle(', "outside the figure"),
+        ("plot.handle(", 'plot.text([3, 0], "far too far"); plot.handle(', "outside the figure"),
         (
             "const plot =",
             "if (state.size === 2) null.broken; const plot =",
