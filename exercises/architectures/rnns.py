@@ -85,7 +85,7 @@ def _table(train, test, alpha, windows, symbols=27, log=np.log, upper=True, lowe
             below = contexts[window[:-1]] + symbols * alpha * lower
             with np.errstate(all="ignore"):
                 surprise.append(-log(np.float64(above) / below))
-    return float(np.mean(surprise)) if surprise else 0.0
+    return float(np.mean(surprise)) if surprise else float("nan")
 
 
 def _windows(letters, front=True, end=True):

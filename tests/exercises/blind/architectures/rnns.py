@@ -28,12 +28,16 @@ def _windows(letters, before=".", after="."):
     return windows
 
 
-@wrong("table_loss", "The closing dot is not predicted.")
+@wrong("table_loss", "The closing dot is not predicted.", known="forgets_the_end")
 def _(train, test, letters, alpha):
     return _table(train, test, letters, alpha, _windows(letters, after=""))
 
 
-@wrong("table_loss", "There are no dots in front, so the first letters are not predicted.")
+@wrong(
+    "table_loss",
+    "There are no dots in front, so the first letters are not predicted.",
+    known="forgets_the_beginning",
+)
 def _(train, test, letters, alpha):
     def windows(name):
         text = name + "."
@@ -42,17 +46,17 @@ def _(train, test, letters, alpha):
     return _table(train, test, letters, alpha, windows)
 
 
-@wrong("table_loss", "Counts 26 symbols and forgets the dot.")
+@wrong("table_loss", "Counts 26 symbols and forgets the dot.", known="counts_the_letters_only")
 def _(train, test, letters, alpha):
     return _table(train, test, letters, alpha, _windows(letters), symbols=26)
 
 
-@wrong("table_loss", "Surprise in bits.")
+@wrong("table_loss", "Surprise in bits.", known="in_bits")
 def _(train, test, letters, alpha):
     return _table(train, test, letters, alpha, _windows(letters), log=np.log2)
 
 
-@wrong("table_loss", "Averages within each name first, then over names.")
+@wrong("table_loss", "Averages within each name first, then over names.", known="mean_of_means")
 def _(train, test, letters, alpha):
     return float(
         np.mean([_table(train, [name], letters, alpha, _windows(letters)) for name in test])
@@ -67,23 +71,29 @@ def _run(ids, W_x, W_h, b):
     return np.stack(states, axis=1)
 
 
-@wrong("last_states", "Returns the state after the padding.")
+@wrong("last_states", "Returns the state after the padding.", known="reads_the_padding")
 def _(ids, lengths, W_x, W_h, b):
     return _run(ids, W_x, W_h, b)[:, -1]
 
 
-@wrong("last_states", "Indexes with the length, so it is one step too late.")
+@wrong("last_states", "Indexes with the length, so it is one step too late.", known="one_step_late")
 def _(ids, lengths, W_x, W_h, b):
     H = _run(ids, W_x, W_h, b)
     return H[np.arange(len(ids)), np.minimum(lengths, ids.shape[1] - 1)]
 
 
-@wrong("last_states", "Multiplies the state by W_h, not by its transpose.")
+@wrong(
+    "last_states",
+    "Multiplies the state by W_h, not by its transpose.",
+    known="transposes_the_memory",
+)
 def _(ids, lengths, W_x, W_h, b):
     return _run(ids, W_x, W_h.T, b)[np.arange(len(ids)), np.asarray(lengths) - 1]
 
 
-@wrong("last_states", "Sets the padded inputs to symbol 0 and runs on.")
+@wrong(
+    "last_states", "Sets the padded inputs to symbol 0 and runs on.", known="padding_is_symbol_0"
+)
 def _(ids, lengths, W_x, W_h, b):
     real = np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
     return _run(np.where(real, ids, 0), W_x, W_h, b)[:, -1]
@@ -106,7 +116,11 @@ def _states(X, W_x, W_h, b):
     return np.array(states)
 
 
-@wrong("influence", "Multiplies the norms of the steps instead of taking the norm of the product.")
+@wrong(
+    "influence",
+    "Multiplies the norms of the steps instead of taking the norm of the product.",
+    known="multiplies_norms",
+)
 def _(X, W_x, W_h, b):
     norms, value = [], 1.0
     for h in _states(X, W_x, W_h, b)[::-1]:
@@ -115,7 +129,7 @@ def _(X, W_x, W_h, b):
     return np.array(norms)
 
 
-@wrong("influence", "Frobenius norm.")
+@wrong("influence", "Frobenius norm.", known="frobenius")
 def _(X, W_x, W_h, b):
     J, norms = np.eye(len(b)), []
     for h in _states(X, W_x, W_h, b)[::-1]:
@@ -124,7 +138,7 @@ def _(X, W_x, W_h, b):
     return np.array(norms)
 
 
-@wrong("influence", "In the order of time: the first state first.")
+@wrong("influence", "In the order of time: the first state first.", known="in_order_of_time")
 def _(X, W_x, W_h, b):
     J, norms = np.eye(len(b)), []
     for h in _states(X, W_x, W_h, b)[::-1]:
@@ -133,7 +147,11 @@ def _(X, W_x, W_h, b):
     return np.array(norms[::-1])
 
 
-@wrong("influence", "Leaves out the 1: begins with one step's Jacobian.")
+@wrong(
+    "influence",
+    "Leaves out the 1: begins with one step's Jacobian.",
+    known="leaves_out_the_identity",
+)
 def _(X, W_x, W_h, b):
     J, norms = np.eye(len(b)), []
     for h in _states(X, W_x, W_h, b)[::-1]:
@@ -142,7 +160,7 @@ def _(X, W_x, W_h, b):
     return np.array(norms)
 
 
-@wrong("influence", "Forgets the slopes of tanh.")
+@wrong("influence", "Forgets the slopes of tanh.", known="forgets_the_slopes")
 def _(X, W_x, W_h, b):
     return np.array([np.linalg.norm(np.linalg.matrix_power(W_h, s), 2) for s in range(len(X))])
 
@@ -164,27 +182,27 @@ def _pieces(P, G, W_h, k, reset=False, last_only=False):
     return gradient
 
 
-@wrong("in_pieces", "Every piece begins with a state of zeros.")
+@wrong("in_pieces", "Every piece begins with a state of zeros.", known="resets_the_state")
 def _(P, G, W_h, k):
     return _pieces(P, G, W_h, k, reset=True)
 
 
-@wrong("in_pieces", "The gradient of the last piece only: overwritten.")
+@wrong("in_pieces", "The gradient of the last piece only: overwritten.", known="last_piece_only")
 def _(P, G, W_h, k):
     return _pieces(P, G, W_h, k, last_only=True)
 
 
-@wrong("in_pieces", "The whole gradient: nothing is cut.")
+@wrong("in_pieces", "The whole gradient: nothing is cut.", known="never_detached")
 def _(P, G, W_h, k):
     return _pieces(P, G, W_h, len(P))
 
 
-@wrong("in_pieces", "The mean over the pieces.")
+@wrong("in_pieces", "The mean over the pieces.", known="mean_of_pieces")
 def _(P, G, W_h, k):
     return _pieces(P, G, W_h, k) / -(-len(P) // k)
 
 
-@wrong("in_pieces", "The slope is taken of what enters tanh.")
+@wrong("in_pieces", "The slope is taken of what enters tanh.", known="wrong_slope")
 def _(P, G, W_h, k):
     gradient, state = np.zeros_like(W_h), np.zeros(P.shape[1])
     for start in range(0, len(P), k):
@@ -209,7 +227,11 @@ def _loop(P, h0, W_h, real):
     return np.stack(states, axis=1)
 
 
-@wrong("through_time", "Behind the end the states are zeros, as in PyTorch's padded output.")
+@wrong(
+    "through_time",
+    "Behind the end the states are zeros, as in PyTorch's padded output.",
+    known="zeros_where_nothing_is_read",
+)
 def _(P, h0, W_h, real):
     H = _loop(P, h0, W_h, real)
 
@@ -226,7 +248,11 @@ def _(P, h0, W_h, real):
     return H * real[..., None], vjp
 
 
-@wrong("through_time", "The gradient of W_h is overwritten in each step.")
+@wrong(
+    "through_time",
+    "The gradient of W_h is overwritten in each step.",
+    known="overwrites_the_gradient",
+)
 def _(P, h0, W_h, real):
     H = _loop(P, h0, W_h, real)
 
@@ -242,7 +268,11 @@ def _(P, h0, W_h, real):
     return H, vjp
 
 
-@wrong("through_time", "On the way back the gradient of an unread step is dropped, not handed on.")
+@wrong(
+    "through_time",
+    "On the way back the gradient of an unread step is dropped, not handed on.",
+    known="drops_what_passes_a_gap",
+)
 def _(P, h0, W_h, real):
     H = _loop(P, h0, W_h, real)
 
@@ -258,7 +288,11 @@ def _(P, h0, W_h, real):
     return H, vjp
 
 
-@wrong("through_time", "Multiplies the gradient by the transpose of W_h on the way back.")
+@wrong(
+    "through_time",
+    "Multiplies the gradient by the transpose of W_h on the way back.",
+    known="transposes_on_the_way_back",
+)
 def _(P, h0, W_h, real):
     H = _loop(P, h0, W_h, real)
 
@@ -274,7 +308,7 @@ def _(P, h0, W_h, real):
     return H, vjp
 
 
-@wrong("through_time", "Only the gradient of the last state is used.")
+@wrong("through_time", "Only the gradient of the last state is used.", known="last_state_only")
 def _(P, h0, W_h, real):
     H = _loop(P, h0, W_h, real)
 
@@ -297,7 +331,7 @@ def _one_by_one(a, b):
     return h
 
 
-@wrong("linear_recurrence", "Right, but one step after the other.")
+@wrong("linear_recurrence", "Right, but one step after the other.", known="goes_step_by_step")
 def _(a, b):
     h = _one_by_one(a, b)
 
@@ -325,7 +359,11 @@ def _hillis(a, b):
     return b
 
 
-@wrong("linear_recurrence", "Backward with a_t in place of the next step's.")
+@wrong(
+    "linear_recurrence",
+    "Backward with a_t in place of the next step's.",
+    known="factor_of_its_own_step",
+)
 def _(a, b):
     h = _hillis(a, b)
 
@@ -338,7 +376,11 @@ def _(a, b):
     return h, vjp
 
 
-@wrong("linear_recurrence", "The gradient of a with the new state in place of the old one.")
+@wrong(
+    "linear_recurrence",
+    "The gradient of a with the new state in place of the old one.",
+    known="multiplies_the_new_state",
+)
 def _(a, b):
     h = _hillis(a, b)
 
@@ -350,7 +392,11 @@ def _(a, b):
     return h, vjp
 
 
-@wrong("linear_recurrence", "The gradient of b is g itself: later states are forgotten.")
+@wrong(
+    "linear_recurrence",
+    "The gradient of b is g itself: later states are forgotten.",
+    known="forgets_later_states",
+)
 def _(a, b):
     h = _hillis(a, b)
 
