@@ -403,3 +403,48 @@ def test_no_graph_under_no_grad(rng):
         logits, h = model(rng.integers(0, N, (B, T)))
     assert not logits.requires_grad
     assert not h.requires_grad
+
+
+def test_what_the_page_says_about_pytorch(rng):
+    rnn = torch.nn.RNN(27, 128, batch_first=True)
+    states, last = rnn(torch.zeros(3, 7, 27))
+    assert states.shape == (3, 7, 128)
+    assert last.shape == (1, 3, 128)
+    states, last = torch.nn.RNN(27, 128)(torch.zeros(7, 3, 27))
+    assert states.shape == (7, 3, 128)
+    assert last.shape == (1, 3, 128)
+    parameters = dict(rnn.named_parameters())
+    assert set(parameters) == {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}
+    for parameter in parameters.values():  # uniform in ±1/√128
+        assert float(parameter.detach().abs().max()) <= 128**-0.5
+        assert float(parameter.detach().abs().max()) > 0.9 * 128**-0.5
+    own = RNNCell(27, 128, rng=rng, dtype=float).weight_h.data
+    for weight in (parameters["weight_hh_l0"].detach().numpy(), own):
+        assert 0.5 < np.abs(np.linalg.eigvals(weight)).max() < 0.68
+
+
+def test_what_the_page_says_about_pytorchs_padding():
+    rnn = torch.nn.RNN(2, 3, batch_first=True)
+    x = torch.randn(2, 5, 2)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, [5, 2], True, enforce_sorted=False)
+    output, last = rnn(packed)
+    states, _ = torch.nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
+    torch.testing.assert_close(last[0, 1], rnn(x[1:, :2])[1][0, 0])
+    assert (states[1, 2:] == 0).all()
+
+
+def test_what_the_page_says_about_cutting_and_clipping_in_pytorch():
+    rnn = torch.nn.RNN(2, 3)
+    x, h = torch.randn(4, 1, 2), torch.zeros(1, 1, 3)
+    states, h = rnn(x, h)
+    states.sum().backward()
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in rnn.parameters()))
+    returned = torch.nn.utils.clip_grad_norm_(rnn.parameters(), 0.01)
+    torch.testing.assert_close(returned, norm)
+    clipped = torch.sqrt(sum((p.grad**2).sum() for p in rnn.parameters()))
+    assert float(clipped) == pytest.approx(0.01, rel=1e-3)
+    states, _ = rnn(x, h)
+    with pytest.raises(RuntimeError, match="Trying to backward through the graph a second time"):
+        states.sum().backward()
+    states, _ = rnn(x, h.detach())
+    states.sum().backward()

@@ -45,7 +45,7 @@ def linear_recurrence(a: Array, b: Array, *, by: str = "scan") -> Any:
 
     ``by`` is "scan" or "loop": the same numbers, in logarithmically many or in linearly many steps.
     The gradient is such a recurrence too, from the end to the beginning.
-    Equation: architectures/rnns.md#eq-linear-recurrence, architectures/rnns.md#eq-linear-vjp
+    Equation: architectures/rnns.md#eq-linear-recurrence
     """
     if by not in ("scan", "loop"):
         raise ValueError(f'by is "scan" or "loop", received {by!r}')
