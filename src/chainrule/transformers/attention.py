@@ -22,6 +22,7 @@ from chainrule.neural_networks.backpropagation import (
     primitive,
     sum_to,
 )
+from chainrule.neural_networks.backpropagation.promotion import wide
 from chainrule.shapes import Array, Float
 
 __all__ = [
@@ -89,9 +90,12 @@ def scaled_dot_product_attention(
     arXiv:1706.03762.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    narrow = q.dtype
+    if wide(narrow) != narrow:  # scores of 16 bits would overflow where weights fit
+        q, k, v = (x.to(wide(narrow)) for x in (q, k, v))
     scores = (q * scale) @ k.transpose(-1, -2)
     weights = masked_softmax(scores, mask)
-    return weights @ v, weights
+    return (weights @ v).to(narrow), weights.to(narrow)
 
 
 class AdditiveParameters(NamedTuple):
@@ -295,6 +299,11 @@ def flash_attention(
     skips the blocks above that diagonal. Equation: transformers/attention.md#eq-flash-backward.
     Source: Dao et al. 2022, arXiv:2205.14135.
     """
+    if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        raise ValueError(
+            f"flash_attention needs keys and values for each head of the queries, got leading axes "
+            f"{q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}: expand them"
+        )
     if causal and k.shape[-2] < q.shape[-2]:
         raise ValueError(
             f"causal attention needs a key for each of {q.shape[-2]} queries, got {k.shape[-2]}"
@@ -302,7 +311,7 @@ def flash_attention(
     if not k.shape[-2]:
         raise ValueError("flash_attention needs at least one key")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    lse = np.empty(q.shape[:-1], q.dtype)
+    lse = np.empty(q.shape[:-1], wide(q.dtype))
     return _flash_attention(q, k, v, lse=lse, scale=scale, block=block, causal=causal), lse
 
 

@@ -213,6 +213,8 @@ class MoE(Module):
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Send each token to its experts and add up what they return."""
+        if not x.size:
+            return x
         tokens = x.reshape(-1, x.shape[-1])
         shares = masked_softmax(self.router(tokens))
         chosen = self._choose(shares.data)
