@@ -574,6 +574,148 @@ def window_for_every_loss(P, G, W_h, k):
 
 
 @exercise(
+    "Write, and be quoted exactly",
+    difficulty=3,
+    minutes=20,
+    section="a-state-that-is-a-matrix",
+    counterpart="chainrule.architectures.rnns.linear:fast_weights",
+    idea="Write down what the memory says for a key after a step of some rate. How does it depend "
+    "on the length of the key? Choose the rate, pair by pair, so that the answer is the value.",
+)
+def written_exactly(S, keys, values):
+    """Return the memory after every value was written under its key, one pair after the other.
+
+    S has shape (d_k, d_v), keys (pairs, d_k) and values (pairs, d_v). To write a pair is one step
+    of gradient descent on ½‖Sᵀk − v‖² with respect to S. Keys may have any length, so each pair
+    takes the rate with which the memory, right after the step, says exactly v for k. A key of
+    zeros writes nothing. The arguments must not change.
+    """
+    S = S.copy()
+    for k, v in zip(keys, values, strict=True):
+        squared = k @ k
+        if squared:
+            S += np.outer(k, v - S.T @ k) / squared
+    return S
+
+
+@written_exactly.by_package
+def _(package, S, keys, values):
+    length = np.linalg.norm(keys, axis=1, keepdims=True)
+    length = np.where(length > 0, length, 1.0)
+    values = np.where(keys.any(axis=1, keepdims=True), values, 0.0)
+    return package(keys / length, values / length, S=S)
+
+
+@written_exactly.check
+def the_long_key_of_the_page(answer, rng):
+    keys, values = np.array([[2.0, 0.0], [2.0, 0.0], [1.0, 1.0]]), np.array([[10.0], [30.0], [7.0]])
+    received = answer(np.zeros((2, 1)), keys, values)
+    expect_shape(received, (2, 1), what="the memory")
+    what = "the memory after 10 and 30 under (2, 0), and 7 under (1, 1)"
+    expect_close(received, np.array([[11.0], [-4.0]]), what=what)
+
+
+@written_exactly.check
+def the_last_pair_is_quoted(answer, rng):
+    received, expected = [], []
+    for pairs, d_k, d_v in ((1, 5, 3), (4, 7, 2), (11, 3, 5)):
+        S, keys = rng.normal(size=(d_k, d_v)), 3 * rng.normal(size=(pairs, d_k))
+        values = rng.normal(size=(pairs, d_v))
+        received.append(answer(S.copy(), keys.copy(), values.copy()))
+        expected.append(written_exactly(S, keys, values))
+    expect_close(received, expected, what="the memories after 1, 4 and 11 pairs")
+
+
+@written_exactly.check
+def a_step_down_the_gradient(answer, rng):
+    S, k, v = rng.normal(size=(3, 2)), rng.normal(size=3), rng.normal(size=2)
+    gradient, eps = np.zeros_like(S), 1e-5
+    for i in np.ndindex(S.shape):
+        losses = []
+        for move in (eps, -eps):
+            moved = S.copy()
+            moved[i] += move
+            losses.append(0.5 * np.sum((moved.T @ k - v) ** 2))
+        gradient[i] = (losses[0] - losses[1]) / (2 * eps)
+    step = answer(S.copy(), k[None], v[None]) - S
+    expect_close(step * (k @ k), -gradient, rtol=1e-6, what="the step times the squared length")
+
+
+@written_exactly.check
+def a_key_of_zeros(answer, rng):
+    S, keys = rng.normal(size=(3, 2)), rng.normal(size=(3, 3))
+    keys[1] = 0
+    values = rng.normal(size=(3, 2))
+    what = "the memory after three pairs, the second with a key of zeros"
+    received = answer(S.copy(), keys.copy(), values.copy())
+    expect_close(received, written_exactly(S, keys, values), what=what)
+
+
+def _write(S, keys, values, rate, delta=True, old=False, sign=1):
+    first, S = S, S.copy()
+    for k, v in zip(keys, values, strict=True):
+        if k.any():
+            said = (first if old else S).T @ k
+            S = S + sign * rate(k) * np.outer(k, v - delta * said)
+    return S
+
+
+def _exact(k):
+    return 1 / (k @ k)
+
+
+@written_exactly.mistake(
+    "Your rate is 1 for every key. With a key of length 2 the memory says four times too much."
+)
+def rate_one(S, keys, values):
+    return _write(S, keys, values, lambda k: 1.0)
+
+
+@written_exactly.mistake(
+    "You divide by the length of the key. How often does the key act between writing and reading?"
+)
+def divides_by_the_length(S, keys, values):
+    return _write(S, keys, values, lambda k: 1 / np.sqrt(k @ k))
+
+
+@written_exactly.mistake(
+    "You add the value, whatever the memory says already. What is missing is less.", exact=(0, 1)
+)
+def hebb(S, keys, values, exact):
+    return _write(S, keys, values, _exact if exact else lambda k: 1.0, delta=False)
+
+
+@written_exactly.mistake(
+    "You ask the memory from before the first pair. Each pair finds what the pairs before it wrote."
+)
+def asks_the_first_memory(S, keys, values):
+    return _write(S, keys, values, _exact, old=True)
+
+
+@written_exactly.mistake("Your steps go up: after each, the memory is further from the value.")
+def climbs(S, keys, values):
+    return _write(S, keys, values, _exact, sign=-1)
+
+
+@written_exactly.mistake(
+    "You scale the keys to length 1 and leave the values. Asked with the key itself, the memory "
+    "says a multiple of the value."
+)
+def scales_the_keys_only(S, keys, values):
+    S = S.copy()
+    for k, v in zip(keys, values, strict=True):
+        if k.any():
+            unit = k / np.sqrt(k @ k)
+            S += np.outer(unit, v - S.T @ unit)
+    return S
+
+
+@written_exactly.mistake("You forget what the memory held before the first pair.")
+def begins_at_zeros(S, keys, values):
+    return _write(np.zeros_like(S), keys, values, _exact)
+
+
+@exercise(
     "Through time, both ways",
     difficulty=4,
     minutes=35,

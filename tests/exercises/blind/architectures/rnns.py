@@ -420,3 +420,57 @@ def _(a, b):
         return a_grad, b_grad
 
     return h, vjp
+
+
+@wrong("written_exactly", "Takes the rate 1 as for keys of length 1.", known="rate_one")
+def _(S, keys, values):
+    S = S.copy()
+    for k, v in zip(keys, values, strict=True):
+        S += np.outer(k, v - S.T @ k)
+    return S
+
+
+@wrong(
+    "written_exactly",
+    "Divides the step by the length of the key, not by its square.",
+    known="divides_by_the_length",
+)
+def _(S, keys, values):
+    S = S.copy()
+    for k, v in zip(keys, values, strict=True):
+        length = np.linalg.norm(k)
+        if length > 0:
+            S = S - np.outer(k, S.T @ k - v) / length
+    return S
+
+
+@wrong(
+    "written_exactly",
+    "Computes all errors at once, from the memory at the beginning.",
+    known="asks_the_first_memory",
+)
+def _(S, keys, values):
+    squared = (keys**2).sum(axis=1, keepdims=True)
+    rate = np.where(squared > 0, 1 / np.where(squared > 0, squared, 1), 0)
+    return S - (rate * keys).T @ (keys @ S - values)
+
+
+@wrong("written_exactly", "Scales keys to length 1 first.", known="scales_the_keys_only")
+def _(S, keys, values):
+    S = S.copy()
+    for k, v in zip(keys, values, strict=True):
+        length = np.linalg.norm(k)
+        if length == 0:
+            continue
+        k = k / length
+        S = S + np.outer(k, v - k @ S)
+    return S
+
+
+@wrong("written_exactly", "A sign is lost: the gradient is added.", known="climbs")
+def _(S, keys, values):
+    S = S.copy()
+    for k, v in zip(keys, values, strict=True):
+        if k @ k > 0:
+            S += np.outer(k, S.T @ k - v) / (k @ k)
+    return S
