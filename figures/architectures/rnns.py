@@ -402,34 +402,32 @@ def units(plt):
 @figure("curves")
 def curves(plt):
     found, tables = measured("names"), measured("tables")
-    decayed, plainly = np.array(found["with"]), np.array(found["without"])
-    steps = 100 * np.arange(decayed.shape[1])
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 3.5), sharey=True)
-    for ax, runs, title in (
-        (axes[0], decayed, f"weight decay {found['decay']:g}"),
-        (axes[1], plainly, "no weight decay"),
+    for ax, entry, title in (
+        (axes[0], "with", f"weight decay {found['decay']:g}"),
+        (axes[1], "without", "no weight decay, twice as long"),
     ):
-        for column, color, dash in ((0, "grey", "--"), (1, "blue", "-")):
+        runs = np.array(found[entry])
+        steps = 100 * np.arange(runs.shape[1])
+        for column, color, dash, words in (
+            (0, "grey", "--", "names trained on"),
+            (1, "blue", "-", "new names"),
+        ):
             part = runs[:, 1:, column]
-            ax.fill_between(
-                steps[1:], part.min(axis=0), part.max(axis=0), color=COLORS[color], alpha=0.25, lw=0
-            )
-            ax.plot(steps[1:], part.mean(axis=0), dash, color=COLORS[color])
-        for order, name in ((2, "one letter back"), (3, "two letters"), (4, "three letters")):
+            low, high, mean = part.min(axis=0), part.max(axis=0), part.mean(axis=0)
+            ax.fill_between(steps[1:], low, high, color=COLORS[color], alpha=0.25, lw=0)
+            ax.plot(steps[1:], mean, dash, color=COLORS[color])
+            ax.text(steps[-1], low[-1] - 0.02, words, ha="right", va="top", fontsize=9.5,
+                    color=COLORS["blue"] if column else "#555555")  # fmt: skip
+        for order, words in ((2, "table, 1 letter"), (3, "tables, 2 and 3 letters"), (4, "")):
             level = tables["validation"][order - 1]
             ax.axhline(level, color=COLORS["vermillion"], linewidth=0.9, linestyle=":")
-            if ax is axes[0]:
-                ax.text(steps[-1], level + 0.012, f"table, {name}", ha="right", fontsize=9,
-                        color=COLORS["vermillion"])  # fmt: skip
+            ax.text(steps[-1], level + 0.012, words, ha="right", fontsize=9,
+                    color=COLORS["vermillion"])  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel("steps of training")
     axes[0].set_ylabel("nats per letter")
     axes[0].set_ylim(1.35, 2.5)
-    right = axes[1]
-    right.text(steps[-1], plainly[:, -1, 1].mean() + 0.02, "new names", ha="right", va="bottom",
-               color=COLORS["blue"])  # fmt: skip
-    right.text(steps[-1] * 0.55, plainly[:, len(steps) // 2, 0].mean() - 0.13, "names trained on",
-               ha="right", color="#555555")  # fmt: skip
     return fig
 
 
