@@ -1,9 +1,14 @@
 """Names as arrays, count tables, sampling."""
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from chainrule.architectures.rnns import ALPHABET, CharRNN, CountTable, encode_names, sample_text
+from chainrule.data.names import load_names
 from chainrule.math_foundations.probability import softmax
 
 
@@ -81,3 +86,25 @@ def test_sampling_at_the_edges(rng):
     model.output.bias.data[:] = 0
     cold = sample_text(model, 50, rng, temperature=1e-6, longest=5)
     assert len(set(cold)) == 1
+
+
+def test_what_the_page_quotes_from_the_notebook():
+    root = Path(__file__).parents[2]
+    page = (root / "architectures/rnns.md").read_text(encoding="utf-8")
+    cells = json.loads((root / "notebooks/05-rnn-from-scratch.ipynb").read_text(encoding="utf-8"))
+    said = "".join(
+        line
+        for cell in cells["cells"]
+        for output in cell.get("outputs", [])
+        for line in output.get("text", [])
+    )
+    sentence = next(line for line in page.splitlines() if "draws: *" in line)
+    quoted = re.findall(r"\*([a-z]+)\*", sentence.split("draws: ")[1])
+    known = {*load_names().train}
+    assert len(quoted) >= 4
+    for name in quoted:
+        assert re.search(rf"\b{name}\b", said)
+        assert name not in known
+    found = re.search(r"after training: radius ([\d.]+), .* not within (\d+) steps", said)
+    assert f"the spectral radius {found[1]}, and more than a thousandth" in page
+    assert f"is left after {found[2]} steps" in page
