@@ -37,6 +37,34 @@ MORE = '    {{ id = "{}", because = "It is needed here." }},\n'
 # check, what is planted, file, what stands on the line, what the message says
 MANIFEST = [
     (
+        edit("course.toml", 'answer = "0.13"', 'answer = "0.14"'),
+        '"math-foundations/slopes"',
+        "the answer about math-foundations/slopes is 0.125, not 0.14",
+    ),
+    (
+        edit("course.toml", 'computed = "1 / 8"', 'computed = "1 / 0"'),
+        '"math-foundations/slopes"',
+        "the question about math-foundations/slopes cannot be computed: division by zero",
+    ),
+    (
+        edit(
+            "course.toml",
+            '[[ask]]\ndocument = "math-foundations/slopes"',
+            '[[ask]]\ndocument = "math-foundations/hills"',
+        ),
+        '"math-foundations/slopes"',
+        "math-foundations/slopes has no question for `chainrule path --ask`",
+    ),
+    (
+        edit(
+            "course.toml",
+            '[[ask]]\ndocument = "math-foundations/slopes"',
+            '[[ask]]\ndocument = "math-foundations/hills"',
+        ),
+        '"math-foundations/hills"',
+        "the question about math-foundations/hills asks about no document",
+    ),
+    (
         edit(
             "course.toml",
             "concepts =",
@@ -552,6 +580,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
 @pytest.mark.parametrize(
     ("check", "plant"),
     [
+        ("prose", edit(SLOPES, IMHOF, IMHOF.replace("Relief", "Relief relief"))),
         ("links", say("See [it](https://example.org/a?b#c) and <mailto:a@example.org>.")),
         ("links", say("See [it](../figures/math-foundations) and `[a](b)` and [3].")),
         ("links", say("## Rise over run\n\nSee [it](#rise-over-run-1).")),
