@@ -302,7 +302,7 @@ def measure_recall():
 LONGEST = (10, 20, 40)
 
 
-@measurement("recall-start", absolute=0.25, seconds=135)
+@measurement("recall-start", absolute=0.25, seconds=150)
 def measure_recall_start():
     """The linear recurrence after the longest wait, with shorter memories to begin with."""
     found = [tuned("linear", DELAYS[-1], longest=longest) for longest in LONGEST]
