@@ -240,6 +240,7 @@ def parts(plt):
     ax.set_xticks(range(len(PARTS)), [part.replace(" ", "\n") for part in PARTS])
     ax.set_xlabel("taken away")
     ax.set_ylabel("share of words right")
+    ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylim(0, 1.28)
     ax.legend(ncols=2, loc="upper right")
     return fig
