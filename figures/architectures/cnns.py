@@ -149,9 +149,7 @@ KINDS = {
 
 def deep(depth, residual, norm, weights, rng):
     """A stem, depth / 2 blocks of two convolutions with 8 channels, a mean, one linear layer."""
-    blocks = [
-        ResidualBlock(8, 8, residual=residual, norm=norm, rng=rng) for _ in range(depth // 2)
-    ]
+    blocks = [ResidualBlock(8, 8, residual=residual, norm=norm, rng=rng) for _ in range(depth // 2)]
     if weights == "small":  # PyTorch's default for a convolution
         for block in blocks:
             for layer in (block.conv1, block.conv2):
@@ -204,3 +202,217 @@ def measure_reach():
         row = gradient_reach(net, images, (19, 19)).sum(axis=0)
         found[str(layers)] = row / row.max()
     return found
+
+
+KERNELS = {
+    "vertical edges": [[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]],
+    "horizontal edges": [[-1, -1, -1], [0, 0, 0], [1, 1, 1]],
+    "blur": [[1, 1, 1], [1, 1, 1], [1, 1, 1]],
+    "points": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
+}
+
+
+def _pixels():
+    """The scan that the interactive figure shows: whole numbers from 0 to 16, 8 × 8."""
+    return load_digits().images[5].astype(int)
+
+
+def _map(pixels, kernel, stride=1, padding=0):
+    """The feature map as whole numbers."""
+    wide = np.pad(pixels, padding)
+    places = range(0, len(wide) - 2, stride)
+    return np.array([[(kernel * wide[i : i + 3, j : j + 3]).sum() for j in places] for i in places])
+
+
+@interactive(
+    "kernel",
+    states=[
+        {"kernel": "blur"},
+        {"kernel": "points", "row": 5, "column": 2},
+        {"kernel": "horizontal edges", "stride": 2, "padding": 1},
+        {"kernel": "vertical edges", "stride": 3, "row": 5, "column": 5},
+    ],
+)
+def kernel_model(state):
+    pixels, kernel = _pixels(), np.array(KERNELS[state["kernel"]])
+    stride, padding = state["stride"], state["padding"]
+    found = _map(pixels, kernel, stride, padding)
+    row, column = (min(state[name], len(found) - 1) for name in ("row", "column"))
+    wide = np.pad(pixels, padding)
+    window = wide[row * stride : row * stride + 3, column * stride : column * stride + 3]
+    return {
+        "pixels": wide,
+        "weights": kernel,
+        "map": found,
+        "row": row,
+        "column": column,
+        "products": window * kernel,
+        "sum": found[row, column],
+        "largest": max(abs(found).max(), 1),
+    }
+
+
+def _numbers(ax, values, title, low, high, cmap, size=8):
+    ax.imshow(values, cmap=cmap, vmin=low, vmax=high)
+    for (i, j), value in np.ndenumerate(np.asarray(values)):
+        share = (value - low) / (high - low)
+        dark = share > 0.6 if cmap == "Greys" else abs(share - 0.5) > 0.35
+        text = f"{value:.0f}".replace("-", "−")
+        ax.text(
+            j, i, text, ha="center", va="center", fontsize=size, color="white" if dark else "black"
+        )
+    ax.set_title(title)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(True)
+    ax.grid(visible=False)
+
+
+@figure("kernel")
+def kernel(plt):
+    pixels, weights = _pixels(), np.array(KERNELS["vertical edges"])
+    found = _map(pixels, weights)
+    fig, axes = plt.subplots(1, 3, figsize=(7, 2.9), width_ratios=[8, 4, 6])
+    _numbers(axes[0], pixels, "picture", 0, 16, "Greys")
+    _numbers(axes[1], weights, "kernel", -3, 3, "RdBu", size=10)
+    most = abs(found).max()
+    _numbers(axes[2], found, "feature map", -1.3 * most, 1.3 * most, "RdBu")
+    i, j = 2, 1
+    frame = {"fill": False, "edgecolor": COLORS["orange"], "linewidth": 2.5}
+    axes[0].add_patch(plt.Rectangle((j - 0.5, i - 0.5), 3, 3, **frame))
+    axes[1].add_patch(plt.Rectangle((-0.5, -0.5), 3, 3, **frame))
+    axes[2].add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, **frame))
+    return fig
+
+
+@figure("columns")
+def columns(plt):
+    picture = np.array([[1, 2, 0], [0, 1, 3], [2, 0, 1]])
+    weights = np.array([[1, -1, 0, 2]])
+    colours = [COLORS[name] for name in ("blue", "orange", "green", "vermillion")]
+    fig, axes = plt.subplots(1, 3, figsize=(7, 2.7), width_ratios=[3.4, 4.4, 4.6])
+
+    def cell(ax, i, j, value, colour="white", strength=0.25):
+        face = {"facecolor": colour, "alpha": strength} if colour != "white" else {"fill": False}
+        ax.add_patch(plt.Rectangle((j, -i - 1), 1, 1, edgecolor="none", **face))
+        ax.add_patch(
+            plt.Rectangle((j, -i - 1), 1, 1, fill=False, edgecolor=COLORS["grey"], linewidth=0.7)
+        )
+        text = str(value).replace("-", "−")
+        ax.text(j + 0.5, -i - 0.5, text, ha="center", va="center", fontsize=10)
+
+    for (i, j), value in np.ndenumerate(picture):
+        cell(axes[0], i, j, value)
+    places = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for number, ((i, j), colour) in enumerate(zip(places, colours, strict=True)):
+        gap = 0.07 + 0.06 * number
+        axes[0].add_patch(
+            plt.Rectangle(
+                (j + gap, -i - 2 + gap),
+                2 - 2 * gap,
+                2 - 2 * gap,
+                fill=False,
+                edgecolor=colour,
+                linewidth=2,
+            )
+        )
+        window = picture[i : i + 2, j : j + 2].ravel()
+        for k, value in enumerate(window):
+            cell(axes[1], k, number, value, colour)
+        cell(axes[2], 0, number, int(weights[0] @ window), colour)
+    for k, value in enumerate(weights[0]):
+        cell(axes[2], 2, k, value)
+    for ax, title, width in zip(
+        axes, ("picture, four windows", "windows as columns", "feature map"), (3, 4, 4), strict=True
+    ):
+        ax.set_title(title)
+        ax.set_xlim(-0.1, width + 0.1)
+        ax.set_ylim(-4.1, 0.1)
+        ax.set_aspect("equal")
+        ax.axis("off")
+    axes[2].text(2, -1.5, "= kernel · columns", ha="center", va="center", fontsize=10)
+    axes[2].text(2, -3.4, "kernel", ha="center", va="center", fontsize=10)
+    return fig
+
+
+@figure("matrix")
+def matrix(plt):
+    T = conv_as_matrix(np.arange(1.0, 10).reshape(1, 1, 3, 3), (8, 8))
+    fig, ax = plt.subplots(figsize=(6.4, 3.9))
+    ax.imshow(np.where(T == 0, np.nan, T), cmap="viridis", interpolation="nearest")
+    ax.set_xlabel("pixel, row by row")
+    ax.set_ylabel("place of the kernel")
+    ax.set_xticks(range(0, 64, 8))
+    ax.set_yticks(range(0, 36, 6))
+    ax.grid(visible=False)
+    return fig
+
+
+@figure("reach")
+def reach(plt):
+    found = measured("reach")
+    fig, ax = plt.subplots(figsize=(6.6, 3.4))
+    names = ("blue", "orange", "green", "vermillion", "black")
+    for layers, name in zip(LAYERS, names, strict=True):
+        row = np.array(found[str(layers)])
+        distance = np.arange(len(row)) - len(row) // 2
+        half = (receptive_field([(3, 1)] * layers).size - 1) / 2
+        inside = abs(distance) <= half
+        label = f"{layers} layer{'s' * (layers > 1)}: {2 * half + 1:.0f} pixels"
+        ax.plot(distance[inside], row[inside], color=COLORS[name], linewidth=1.8, label=label)
+        ax.plot([-half, half], [0, 0], "o", color=COLORS[name], markersize=5, clip_on=False)
+    ax.set_xlabel("pixels from the middle")
+    ax.set_ylabel("size of the gradient")
+    ax.set_ylim(0, 1.05)
+    ax.legend(loc="upper left", fontsize=8, title="receptive field", title_fontsize=8)
+    return fig
+
+
+@figure("shifts")
+def shifts(plt):
+    found = measured("shifts")["right"]
+    looks = {
+        "MLP": ("grey", "-"),
+        "CNN": ("blue", "-"),
+        "CNN, blurred pooling": ("green", "-"),
+        "CNN, mean over places": ("vermillion", "-"),
+        "MLP, moved scans": ("grey", "--"),
+        "CNN, moved scans": ("blue", "--"),
+        "CNN, mean, moved scans": ("vermillion", "--"),
+    }
+    fig, ax = plt.subplots(figsize=(6.8, 3.9))
+    for number, (name, (colour, line)) in enumerate(looks.items()):
+        runs = 100 * np.array(found[name])
+        places = np.arange(4) + 0.03 * (number - 3)
+        ax.plot(places, runs.mean(axis=0), line, color=COLORS[colour], linewidth=1.8, label=name)
+        ax.vlines(places, runs.min(axis=0), runs.max(axis=0), color=COLORS[colour], linewidth=1.8)
+    ax.axhline(10, color=COLORS["light"], linewidth=1, zorder=0)
+    ax.set_xticks(range(4))
+    ax.set_ylim(0, 102)
+    ax.set_xlabel("shift in pixels")
+    ax.set_ylabel("test scans right, percent")
+    ax.legend(loc="lower left", fontsize=8)
+    return fig
+
+
+@figure("depth")
+def depth(plt):
+    found = measured("depth")
+    looks = {
+        "plain, small weights": ("grey", "s"),
+        "plain, He": ("orange", "^"),
+        "plain, batch norm": ("blue", "D"),
+        "residual, batch norm": ("vermillion", "o"),
+    }
+    fig, ax = plt.subplots(figsize=(6.4, 3.5))
+    for number, (name, (colour, form)) in enumerate(looks.items()):
+        places = np.arange(len(DEPTHS)) + 0.06 * (number - 1.5)
+        runs = np.array([found[name][str(each)] for each in DEPTHS])
+        ax.vlines(places, runs.min(axis=1), runs.max(axis=1), color=COLORS[colour], linewidth=1.5)
+        ax.plot(places, runs.mean(axis=1), color=COLORS[colour], marker=form, label=name)
+    ax.axhline(np.log(10), color=COLORS["black"], linestyle="--", linewidth=1)
+    ax.set_xticks(range(len(DEPTHS)), [f"{each} layers" for each in DEPTHS])
+    ax.set_ylabel("training loss, nats")
+    ax.set_ylim(0, 2.6)
+    ax.legend(loc="center right", fontsize=8)
+    return fig
