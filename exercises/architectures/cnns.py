@@ -71,6 +71,39 @@ def several_sizes(answer, rng):
         )
 
 
+@feature_map.mistake(
+    "Your kernel is turned by 180 degrees, as in signal processing. Which weight lies on the top "
+    "left pixel of a window?"
+)
+def turned_kernel(picture, kernel, stride):
+    return feature_map(picture, kernel[::-1, ::-1], stride)
+
+
+@feature_map.mistake("Your kernel stops before the border. Where is the last place it can begin?")
+def last_place_missing(picture, kernel, stride):
+    return feature_map(picture[:-1, :-1], kernel, stride)
+
+
+@feature_map.mistake("Your kernel moves by the same step whatever the stride. Which places remain?")
+def ignores_the_stride(picture, kernel, stride):
+    return feature_map(picture, kernel, 1)
+
+
+@feature_map.mistake("Each place holds the mean of the products. What does the formula do to them?")
+def mean_of_products(picture, kernel, stride):
+    return feature_map(picture, kernel, stride) / kernel.size
+
+
+@feature_map.mistake("The stride holds for one axis only. Compare the map's rows and columns.")
+def strides_down_only(picture, kernel, stride):
+    return feature_map(picture, kernel, 1)[::stride]
+
+
+@feature_map.mistake("The stride holds for one axis only. Compare the map's rows and columns.")
+def strides_across_only(picture, kernel, stride):
+    return feature_map(picture, kernel, 1)[:, ::stride]
+
+
 @exercise(
     "Count to the last number",
     difficulty=2,
@@ -131,6 +164,65 @@ def four_networks(answer, rng):
     expect_equal(received[0], expected[0], what="AlexNet, two of its cards")
     expect_equal(received[1], expected[1], what="the start of a residual network")
     expect_equal(received[2], expected[2], what="depthwise and linear layers")
+
+
+def _counted(layers, conv=None, norm=2, linear=None):
+    """The counts with another rule for one kind of layer."""
+    found = count_numbers(layers)[:-1]
+    for place, (kind, *sizes) in enumerate(layers):
+        if kind == "conv" and conv:
+            found[place] = int(conv(*sizes))
+        if kind == "norm":
+            found[place] = norm * sizes[0]
+        if kind == "linear" and linear:
+            found[place] = int(linear(*sizes))
+    return [*found, sum(found)]
+
+
+@count_numbers.mistake(
+    "You count a bias everywhere. Some layers say that they have none: what follows them?"
+)
+def always_a_bias(layers):
+    return _counted(
+        layers,
+        conv=lambda c, m, k, groups, bias: m * (c // groups) * k * k + m,
+        linear=lambda n, m, bias: n * m + m,
+    )
+
+
+@count_numbers.mistake("You count no biases. One for each what?")
+def never_a_bias(layers):
+    return _counted(
+        layers,
+        conv=lambda c, m, k, groups, bias: m * (c // groups) * k * k,
+        linear=lambda n, m, bias: n * m,
+    )
+
+
+@count_numbers.mistake("How many channels does one kernel read when there are groups?")
+def without_groups(layers):
+    return _counted(layers, conv=lambda c, m, k, groups, bias: m * c * k * k + m * bias)
+
+
+@count_numbers.mistake("Groups divide what a kernel reads. Do they also divide how many there are?")
+def groups_twice(layers):
+    return _counted(
+        layers,
+        conv=lambda c, m, k, groups, bias: (m // groups) * (c // groups) * k * k + m * bias,
+    )
+
+
+@count_numbers.mistake(
+    "A batch norm keeps four numbers for each channel. Which of them does training learn by "
+    "gradient?"
+)
+def running_statistics_too(layers):
+    return _counted(layers, norm=4)
+
+
+@count_numbers.mistake("How many weights has a square of side k?")
+def side_for_area(layers):
+    return _counted(layers, conv=lambda c, m, k, groups, bias: m * (c // groups) * k + m * bias)
 
 
 @exercise(
@@ -213,6 +305,33 @@ def a_network_learns_from_them(answer, rng):
     )
 
 
+@moved_scans.mistake("What leaves your scan on one side comes in on the other. What should enter?")
+def comes_in_again(scans, amounts):
+    moved = [np.roll(s, tuple(a), axis=(0, 1)) for s, a in zip(scans, amounts, strict=True)]
+    return np.array(moved).reshape(scans.shape)
+
+
+@moved_scans.mistake("Your scans move the other way. Follow one bright pixel by hand.")
+def the_other_way(scans, amounts):
+    return moved_scans(scans, -amounts)
+
+
+@moved_scans.mistake("Which of the two numbers belongs to the rows?")
+def axes_exchanged(scans, amounts):
+    moved = [cnns.shift(s, *a[::-1]) for s, a in zip(scans, amounts, strict=True)]
+    return np.array(moved).reshape(scans.shape)
+
+
+@moved_scans.mistake("All of your scans move alike. Whose amount does each one have?")
+def all_by_the_first(scans, amounts):
+    return moved_scans(scans, np.broadcast_to(amounts[:1], amounts.shape))
+
+
+@moved_scans.mistake("Some of your scans stay where they are. What does a negative amount ask for?")
+def positive_only(scans, amounts):
+    return moved_scans(scans, np.maximum(amounts, 0))
+
+
 @exercise(
     "The matrix of a convolution",
     difficulty=3,
@@ -258,6 +377,37 @@ def equals_the_convolution(answer, rng):
             T, cnns.conv_as_matrix(kernel[None, None], size, stride), what=f"the matrix for {size}"
         )
         expect_close(T @ picture.ravel(), y.data.ravel(), what="T times the picture")
+
+
+@matrix_of.mistake("The kernel in your rows is turned. Write one row for a place by hand.")
+def turned_in_the_matrix(kernel, size, stride):
+    return matrix_of(kernel[::-1, ::-1], size, stride)
+
+
+@matrix_of.mistake("Places or pixels: which of them are the rows of T?")
+def transposed(kernel, size, stride):
+    return matrix_of(kernel, size, stride).T
+
+
+@matrix_of.mistake("In what order does flattening number the pixels?")
+def column_by_column(kernel, size, stride):
+    T = matrix_of(kernel, size, stride)
+    return T.reshape(-1, *size).swapaxes(1, 2).reshape(T.shape)
+
+
+@matrix_of.mistake("You have a row for every place of stride 1. Which rows does the stride leave?")
+def matrix_without_stride(kernel, size, stride):
+    return matrix_of(kernel, size, 1)
+
+
+@matrix_of.mistake(
+    "You have the right number of rows. By how much does the kernel move from one to the next?"
+)
+def one_pixel_a_row(kernel, size, stride):
+    rows, columns = ((n - k) // stride + 1 for n, k in zip(size, kernel.shape, strict=True))
+    every = matrix_of(kernel, size, 1)
+    across = size[1] - kernel.shape[1] + 1
+    return every.reshape(-1, across, every.shape[1])[:rows, :columns].reshape(rows * columns, -1)
 
 
 @exercise(
@@ -322,6 +472,83 @@ def several_sizes_and_ties(answer, rng):
             expected.backward(g)
             expect_close(y, expected.data, what=f"windows of {kernel}, {stride} apart")
             expect_close(vjp(g)[0], leaf.grad, what="the gradient for x")
+
+
+def _shared(x, kernel, stride, share):
+    """The right maps with another rule for the gradient of each window."""
+    y, _ = max_pool(x, kernel, stride)
+
+    def vjp(g):
+        x_grad = np.zeros(x.shape, g.dtype)
+        for i, j in np.ndindex(y.shape[2:]):
+            rows, columns = (slice(a * stride, a * stride + kernel) for a in (i, j))
+            window = x[:, :, rows, columns]
+            part = g[:, :, i, j][:, :, None, None]
+            share(x_grad[:, :, rows, columns], window, part)
+        return (x_grad,)
+
+    return y, vjp
+
+
+@max_pool.mistake("Two equal numbers of a window both get the whole gradient. Who should?")
+def every_winner(x, kernel, stride):
+    def share(place, window, g):
+        place += np.where(window == window.max(axis=(2, 3), keepdims=True), g, 0)
+
+    return _shared(x, kernel, stride, share)
+
+
+@max_pool.mistake("Equal numbers share the gradient in yours. What does the statement say of them?")
+def winners_share(x, kernel, stride):
+    def share(place, window, g):
+        most = window == window.max(axis=(2, 3), keepdims=True)
+        place += g * most / most.sum(axis=(2, 3), keepdims=True)
+
+    return _shared(x, kernel, stride, share)
+
+
+@max_pool.mistake("A pixel that wins in two windows keeps one gradient only. What does it need?")
+def overwrites(x, kernel, stride):
+    y, _ = max_pool(x, kernel, stride)
+
+    def vjp(g):
+        x_grad = np.zeros(x.shape, g.dtype)
+        for a, b, i, j in np.ndindex(y.shape):
+            u, v = i * stride, j * stride
+            where = divmod(int(x[a, b, u : u + kernel, v : v + kernel].argmax()), kernel)
+            x_grad[a, b, u + where[0], v + where[1]] = g[a, b, i, j]
+        return (x_grad,)
+
+    return y, vjp
+
+
+@max_pool.mistake("Every pixel of your window gets a share, as for a mean. Which ones changed y?")
+def as_for_a_mean(x, kernel, stride):
+    def share(place, window, g):
+        place += g / kernel**2
+
+    return _shared(x, kernel, stride, share)
+
+
+@max_pool.mistake("Your windows lie side by side. How far apart should they be?")
+def side_by_side(x, kernel, stride):
+    return max_pool(x, kernel, kernel)
+
+
+@max_pool.mistake("Of equal numbers the last one wins in yours. Which one should?")
+def last_winner(x, kernel, stride):
+    y, _ = max_pool(x, kernel, stride)
+
+    def vjp(g):
+        x_grad = np.zeros(x.shape, g.dtype)
+        for a, b, i, j in np.ndindex(y.shape):
+            u, v = i * stride, j * stride
+            turned = x[a, b, u : u + kernel, v : v + kernel].ravel()[::-1]
+            where = divmod(kernel**2 - 1 - int(turned.argmax()), kernel)
+            x_grad[a, b, u + where[0], v + where[1]] += g[a, b, i, j]
+        return (x_grad,)
+
+    return y, vjp
 
 
 @exercise(
@@ -413,3 +640,72 @@ def slopes(answer, rng):
         gradcheck(lambda *a: primitive(answer)(*a, stride=2, padding=1), leaves)
     except AssertionError as error:
         expect(False, f"against differences: {error}")
+
+
+def _changed(x, weight, bias, stride, padding, change):
+    """The right maps with the three gradients changed."""
+    y, vjp = convolution(x, weight, bias, stride, padding)
+    return y, lambda g: change(g, *vjp(g))
+
+
+@convolution.mistake("The bias was used at every place. Do gradients of copies add or average?")
+def mean_for_the_bias(x, weight, bias, stride, padding):
+    def change(g, by_x, by_weight, by_bias):
+        return by_x, by_weight, g.mean(axis=(0, 2, 3))
+
+    return _changed(x, weight, bias, stride, padding, change)
+
+
+@convolution.mistake("The gradient of the bias still has places in it. Where was the bias used?")
+def places_left_in_the_bias(x, weight, bias, stride, padding):
+    def change(g, by_x, by_weight, by_bias):
+        return by_x, by_weight, g.sum(axis=0)
+
+    return _changed(x, weight, bias, stride, padding, change)
+
+
+@convolution.mistake("The weight's gradient is a mean over pictures. Is the loss here a mean?")
+def mean_for_the_weight(x, weight, bias, stride, padding):
+    def change(g, by_x, by_weight, by_bias):
+        return by_x, by_weight / len(x), by_bias
+
+    return _changed(x, weight, bias, stride, padding, change)
+
+
+@convolution.mistake("Your maps lack something that does not depend on the picture.")
+def without_the_bias(x, weight, bias, stride, padding):
+    y, vjp = convolution(x, weight, bias, stride, padding)
+    return y - bias[:, None, None], vjp
+
+
+@convolution.mistake("Your kernels are turned by 180 degrees. Which weight meets the first pixel?")
+def turned_both_ways(x, weight, bias, stride, padding):
+    y, vjp = convolution(x, weight[:, :, ::-1, ::-1], bias, stride, padding)
+
+    def turned(g):
+        by_x, by_weight, by_bias = vjp(g)
+        return by_x, by_weight[:, :, ::-1, ::-1], by_bias
+
+    return y, turned
+
+
+@convolution.mistake("Forward is right. Backward, which weight of the kernel met the pixel?")
+def not_turned_backward(x, weight, bias, stride, padding):
+    _, other = convolution(x, weight[:, :, ::-1, ::-1], bias, stride, padding)
+
+    def change(g, by_x, by_weight, by_bias):
+        return other(g)[0], by_weight, by_bias
+
+    return _changed(x, weight, bias, stride, padding, change)
+
+
+@convolution.mistake("The border is on two sides only in yours. On how many sides is padding?")
+def border_on_two_sides(x, weight, bias, stride, padding):
+    wide = np.pad(x, ((0, 0), (0, 0), (padding, 0), (padding, 0)))
+    y, vjp = convolution(wide, weight, bias, stride, 0)
+
+    def cropped(g):
+        by_x, by_weight, by_bias = vjp(g)
+        return by_x[:, :, padding:, padding:], by_weight, by_bias
+
+    return y, cropped

@@ -16,27 +16,33 @@ def _slide(picture, kernel, stride, last=1):
     )
 
 
-@wrong("feature_map", "Turns the kernel by 180 degrees, as np.convolve does.")
+@wrong(
+    "feature_map", "Turns the kernel by 180 degrees, as np.convolve does.", known="turned_kernel"
+)
 def _(picture, kernel, stride):
     return _slide(picture, kernel[::-1, ::-1], stride)
 
 
-@wrong("feature_map", "Stops one place too early: range without the + 1.")
+@wrong(
+    "feature_map", "Stops one place too early: range without the + 1.", known="last_place_missing"
+)
 def _(picture, kernel, stride):
     return _slide(picture, kernel, stride, last=0)
 
 
-@wrong("feature_map", "Ignores the stride.")
+@wrong("feature_map", "Ignores the stride.", known="ignores_the_stride")
 def _(picture, kernel, stride):
     return _slide(picture, kernel, 1)
 
 
-@wrong("feature_map", "Takes the mean of the products in place of the sum.")
+@wrong(
+    "feature_map", "Takes the mean of the products in place of the sum.", known="mean_of_products"
+)
 def _(picture, kernel, stride):
     return _slide(picture, kernel, stride) / kernel.size
 
 
-@wrong("feature_map", "Strides down only.")
+@wrong("feature_map", "Strides down only.", known="strides_down_only")
 def _(picture, kernel, stride):
     return _slide(picture, kernel, 1)[::stride]
 
@@ -57,7 +63,11 @@ def _linear(n, m, bias):
     return n * m + m * bias
 
 
-@wrong("count_numbers", "Counts a bias for every layer, also where there is none.")
+@wrong(
+    "count_numbers",
+    "Counts a bias for every layer, also where there is none.",
+    known="always_a_bias",
+)
 def _(layers):
     return _count(
         layers, lambda c, m, k, g, b: _conv(c, m, k, g, 1), lambda c: 2 * c,
@@ -65,29 +75,35 @@ def _(layers):
     )  # fmt: skip
 
 
-@wrong("count_numbers", "Ignores the groups.")
+@wrong("count_numbers", "Ignores the groups.", known="without_groups")
 def _(layers):
     return _count(layers, lambda c, m, k, g, b: _conv(c, m, k, 1, b), lambda c: 2 * c, _linear)
 
 
-@wrong("count_numbers", "Counts the running mean and variance of a batch norm as learned.")
+@wrong(
+    "count_numbers",
+    "Counts the running mean and variance of a batch norm as learned.",
+    known="running_statistics_too",
+)
 def _(layers):
     return _count(layers, _conv, lambda c: 4 * c, _linear)
 
 
-@wrong("count_numbers", "Takes k for k squared.")
+@wrong("count_numbers", "Takes k for k squared.", known="side_for_area")
 def _(layers):
     return _count(layers, lambda c, m, k, g, b: m * (c // g) * k + m * b, lambda c: 2 * c, _linear)
 
 
-@wrong("count_numbers", "Divides by the groups twice: channels and kernels.")
+@wrong("count_numbers", "Divides by the groups twice: channels and kernels.", known="groups_twice")
 def _(layers):
     return _count(
         layers, lambda c, m, k, g, b: (m // g) * (c // g) * k * k + m * b, lambda c: 2 * c, _linear
     )
 
 
-@wrong("moved_scans", "np.roll: what leaves on one side comes in on the other.")
+@wrong(
+    "moved_scans", "np.roll: what leaves on one side comes in on the other.", known="comes_in_again"
+)
 def _(scans, amounts):
     moved = [np.roll(s, tuple(a), axis=(0, 1)) for s, a in zip(scans, amounts, strict=True)]
     return np.array(moved)
@@ -103,22 +119,32 @@ def _move(scan, down, right):
     return out
 
 
-@wrong("moved_scans", "Moves the other way: up and left for positive numbers.")
+@wrong(
+    "moved_scans", "Moves the other way: up and left for positive numbers.", known="the_other_way"
+)
 def _(scans, amounts):
     return np.array([_move(s, -a, -b) for s, (a, b) in zip(scans, amounts, strict=True)])
 
 
-@wrong("moved_scans", "Takes the first number for right and the second for down.")
+@wrong(
+    "moved_scans",
+    "Takes the first number for right and the second for down.",
+    known="axes_exchanged",
+)
 def _(scans, amounts):
     return np.array([_move(s, b, a) for s, (a, b) in zip(scans, amounts, strict=True)])
 
 
-@wrong("moved_scans", "Moves every scan by the first amount.")
+@wrong("moved_scans", "Moves every scan by the first amount.", known="all_by_the_first")
 def _(scans, amounts):
     return np.array([_move(s, *amounts[0]) for s in scans])
 
 
-@wrong("moved_scans", "Handles positive moves only; negative ones leave the scan where it is.")
+@wrong(
+    "moved_scans",
+    "Handles positive moves only; negative ones leave the scan where it is.",
+    known="positive_only",
+)
 def _(scans, amounts):
     moved = np.maximum(amounts, 0)
     return np.array([_move(s, *a) for s, a in zip(scans, moved, strict=True)])
@@ -136,27 +162,31 @@ def _matrix(kernel, size, stride, place):
     return T
 
 
-@wrong("matrix_of", "Turns the kernel.")
+@wrong("matrix_of", "Turns the kernel.", known="turned_in_the_matrix")
 def _(kernel, size, stride):
     return _matrix(kernel[::-1, ::-1], size, stride, lambda a, b: a * size[1] + b)
 
 
-@wrong("matrix_of", "Returns the transposed matrix.")
+@wrong("matrix_of", "Returns the transposed matrix.", known="transposed")
 def _(kernel, size, stride):
     return _matrix(kernel, size, stride, lambda a, b: a * size[1] + b).T
 
 
-@wrong("matrix_of", "Numbers the pixels column by column.")
+@wrong("matrix_of", "Numbers the pixels column by column.", known="column_by_column")
 def _(kernel, size, stride):
     return _matrix(kernel, size, stride, lambda a, b: b * size[0] + a)
 
 
-@wrong("matrix_of", "Ignores the stride: a row for every place.")
+@wrong("matrix_of", "Ignores the stride: a row for every place.", known="matrix_without_stride")
 def _(kernel, size, stride):
     return _matrix(kernel, size, 1, lambda a, b: a * size[1] + b)
 
 
-@wrong("matrix_of", "Moves by one pixel for every place, though there are fewer places.")
+@wrong(
+    "matrix_of",
+    "Moves by one pixel for every place, though there are fewer places.",
+    known="one_pixel_a_row",
+)
 def _(kernel, size, stride):
     (kh, kw), (h, w) = kernel.shape, size
     rows, columns = (h - kh) // stride + 1, (w - kw) // stride + 1
@@ -195,7 +225,7 @@ def _first(seen):
     return chosen.reshape(seen.shape)
 
 
-@wrong("max_pool", "All equal largest numbers get the whole gradient.")
+@wrong("max_pool", "All equal largest numbers get the whole gradient.", known="every_winner")
 def _(x, kernel, stride):
     def share(place, seen, g):
         place += g * (seen == seen.max(axis=(2, 3), keepdims=True))
@@ -203,7 +233,7 @@ def _(x, kernel, stride):
     return _pooled(x, kernel, stride, share)
 
 
-@wrong("max_pool", "Overwrites where windows overlap, in place of adding.")
+@wrong("max_pool", "Overwrites where windows overlap, in place of adding.", known="overwrites")
 def _(x, kernel, stride):
     def share(place, seen, g):
         chosen = _first(seen) > 0
@@ -212,7 +242,7 @@ def _(x, kernel, stride):
     return _pooled(x, kernel, stride, share)
 
 
-@wrong("max_pool", "Equal largest numbers share the gradient.")
+@wrong("max_pool", "Equal largest numbers share the gradient.", known="winners_share")
 def _(x, kernel, stride):
     def share(place, seen, g):
         most = seen == seen.max(axis=(2, 3), keepdims=True)
@@ -221,7 +251,11 @@ def _(x, kernel, stride):
     return _pooled(x, kernel, stride, share)
 
 
-@wrong("max_pool", "Hands the gradient to every pixel of the window, as for a mean.")
+@wrong(
+    "max_pool",
+    "Hands the gradient to every pixel of the window, as for a mean.",
+    known="as_for_a_mean",
+)
 def _(x, kernel, stride):
     def share(place, seen, g):
         place += g / kernel**2
@@ -229,7 +263,7 @@ def _(x, kernel, stride):
     return _pooled(x, kernel, stride, share)
 
 
-@wrong("max_pool", "Windows lie side by side, whatever the stride.")
+@wrong("max_pool", "Windows lie side by side, whatever the stride.", known="side_by_side")
 def _(x, kernel, stride):
     def share(place, seen, g):
         place += g * _first(seen)
@@ -238,7 +272,7 @@ def _(x, kernel, stride):
 
 
 def _conv_pair(x, weight, bias, stride, padding):
-    n, c, h, w = x.shape
+    n, _c, h, w = x.shape
     m, k = weight.shape[0], weight.shape[2]
     rows, columns = ((size + 2 * padding - k) // stride + 1 for size in (h, w))
     wide = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -263,24 +297,28 @@ def _conv_pair(x, weight, bias, stride, padding):
     return y, vjp
 
 
-@wrong("convolution", "Averages the bias's gradient over places and pictures.")
+@wrong(
+    "convolution",
+    "Averages the bias's gradient over places and pictures.",
+    known="mean_for_the_bias",
+)
 def _(x, weight, bias, stride, padding):
     y, vjp = _conv_pair(x, weight, bias, stride, padding)
 
     def averaged(g):
-        a, b, c = vjp(g)
+        a, b, _c = vjp(g)
         return a, b, g.mean(axis=(0, 2, 3))
 
     return y, averaged
 
 
-@wrong("convolution", "Forgets the bias in the forward pass.")
+@wrong("convolution", "Forgets the bias in the forward pass.", known="without_the_bias")
 def _(x, weight, bias, stride, padding):
     y, vjp = _conv_pair(x, weight, bias, stride, padding)
     return y - bias[:, None, None], vjp
 
 
-@wrong("convolution", "Turns the kernel, forward and backward.")
+@wrong("convolution", "Turns the kernel, forward and backward.", known="turned_both_ways")
 def _(x, weight, bias, stride, padding):
     y, vjp = _conv_pair(x, weight[:, :, ::-1, ::-1], bias, stride, padding)
 
@@ -291,7 +329,9 @@ def _(x, weight, bias, stride, padding):
     return y, turned
 
 
-@wrong("convolution", "Averages the weight's gradient over the pictures.")
+@wrong(
+    "convolution", "Averages the weight's gradient over the pictures.", known="mean_for_the_weight"
+)
 def _(x, weight, bias, stride, padding):
     y, vjp = _conv_pair(x, weight, bias, stride, padding)
 
@@ -302,12 +342,16 @@ def _(x, weight, bias, stride, padding):
     return y, averaged
 
 
-@wrong("convolution", "Sums the bias's gradient over the pictures but not over the places.")
+@wrong(
+    "convolution",
+    "Sums the bias's gradient over the pictures but not over the places.",
+    known="places_left_in_the_bias",
+)
 def _(x, weight, bias, stride, padding):
     y, vjp = _conv_pair(x, weight, bias, stride, padding)
 
     def kept(g):
-        a, b, c = vjp(g)
+        a, b, _c = vjp(g)
         return a, b, g.sum(axis=0)
 
     return y, kept
