@@ -94,12 +94,12 @@ def mean_of_products(picture, kernel, stride):
     return feature_map(picture, kernel, stride) / kernel.size
 
 
-@feature_map.mistake("The stride holds for one axis only. Compare the map's rows and columns.")
+@feature_map.mistake("Your map skips rows but no columns. For which axes is the stride?")
 def strides_down_only(picture, kernel, stride):
     return feature_map(picture, kernel, 1)[::stride]
 
 
-@feature_map.mistake("The stride holds for one axis only. Compare the map's rows and columns.")
+@feature_map.mistake("Your map skips columns but no rows. For which axes is the stride?")
 def strides_across_only(picture, kernel, stride):
     return feature_map(picture, kernel, 1)[:, ::stride]
 

@@ -537,3 +537,82 @@ def test_errors_name_what_came(call, message, rng):
     x = Tensor(rng.normal(size=(2, 3, 5, 5)))
     with pytest.raises(ValueError, match=message):
         call(x, lambda *shape: Tensor(rng.normal(size=shape)))
+
+
+# ---- what the page says of sizes and of PyTorch ----------------------------------------------
+
+
+@settings(max_examples=80)
+@given(
+    st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3)
+)
+def test_conv_output_size(size, kernel, stride, padding, dilation):
+    image, weight = torch.zeros(1, 1, size), torch.zeros(1, 1, kernel)
+    if dilation * (kernel - 1) + 1 > size + 2 * padding:
+        with pytest.raises(ValueError, match=f"does not fit into {size} with padding {padding}"):
+            cnns.conv_output_size(size, kernel, stride, padding, dilation)
+        return
+    expected = F.conv1d(image, weight, None, stride, padding, dilation).shape[2]
+    assert cnns.conv_output_size(size, kernel, stride, padding, dilation) == expected
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_spread_by_turned_kernels_and_by_adding_windows(groups, rng):
+    from chainrule.architectures.cnns.columns import add_windows, geometry, spread, turn
+
+    shape = geometry((3, 2), 1, 1, (1, 2))
+    g, weight = rng.normal(size=(2, 6, 7, 5)), rng.normal(size=(6, 2, 3, 2))
+    found = spread(g, weight, shape, groups, (7, 5))
+    rows = weight.reshape(groups, 6 // groups, 12)
+    columns = rows.swapaxes(-1, -2) @ g.reshape(2, groups, 6 // groups, 35)
+    expected = np.empty((2, 2 * groups, 7, 5))
+    add_windows(columns.reshape(2, 2 * groups, 3, 2, 7, 5), shape, expected)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert turn(weight, groups).shape == (2 * groups, 6 // groups, 3, 2)
+
+
+def test_what_the_page_says_of_convolutions_in_torch():
+    layer = torch.nn.Conv2d(3, 96, 11, stride=4)
+    assert layer.weight.shape == (96, 3, 11, 11)
+    for values in (layer.weight, layer.bias):
+        most = values.abs().max().item()
+        assert 0.95 / 363**0.5 < most <= 1 / 363**0.5 + 1e-9
+    assert torch.nn.Linear(363, 96).weight.abs().max().item() <= 1 / 363**0.5 + 1e-9
+    assert torch.nn.ConvTranspose2d(3, 5, 2).weight.shape == (3, 5, 2, 2)
+
+
+def test_what_the_page_says_of_pooling_in_torch(rng):
+    assert torch.nn.MaxPool2d(2).stride == 2
+    assert torch.nn.AvgPool2d(2).count_include_pad
+    assert not torch.nn.MaxPool2d(2).ceil_mode
+    negative = -torch.ones(1, 1, 2, 2)
+    assert F.max_pool2d(negative, 2, 1, 1)[0, 0, 0, 0] == -1  # padded zeros would give 0
+    assert F.avg_pool2d(negative, 2, 1, 1)[0, 0, 0, 0] == -0.25
+    layer = torch.nn.BatchNorm2d(16).double()
+    x = rng.normal(size=(2, 16, 3, 5))
+    layer(torch.tensor(x))
+    expected = 0.9 + 0.1 * x.var(axis=(0, 2, 3), ddof=1)
+    np.testing.assert_allclose(layer.running_var.numpy(), expected)
+    with pytest.raises(ValueError, match="padding='same'"):
+        torch.nn.Conv2d(1, 1, 3, stride=2, padding="same")
+
+
+def test_what_the_page_says_of_residual_networks_in_torch(rng):
+    x = torch.tensor(rng.normal(size=(5, 3, 4, 7)))
+    norm, conv = torch.nn.BatchNorm2d(6).double(), torch.nn.Conv2d(3, 6, 3).double()
+    with_bias = norm(conv(x)).detach().numpy()
+    without = norm(F.conv2d(x, conv.weight)).detach().numpy()
+    np.testing.assert_allclose(with_bias, without, atol=1e-9)  # the norm subtracts a constant
+    assert not np.allclose(
+        norm(x.repeat(1, 2, 1, 1))[:2].detach(), norm(x[:2].repeat(1, 2, 1, 1)).detach()
+    )
+    norm.eval()
+    twice = x.repeat(1, 2, 1, 1)
+    np.testing.assert_allclose(norm(twice)[:2].detach(), norm(twice[:2]).detach())
+    torch.manual_seed(0)
+    kernels = torch.empty(64, 16, 3, 3)
+    for mode, fan in (("fan_in", 16 * 9), ("fan_out", 64 * 9)):
+        torch.nn.init.kaiming_normal_(kernels, mode=mode, nonlinearity="relu")
+        assert kernels.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.05)
+    ours = cnns.ResidualBlock(16, 64, rng=rng).conv1.weight.data
+    assert ours.std() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.05)

@@ -40,7 +40,7 @@ class _Kernels(Module):
 class Conv2d(_Kernels):
     """``out_channels`` kernels of shape (in_channels/groups, kh, kw), slid over images.
 
-    Equation: architectures/cnns.md#eq-cross-correlation
+    Equation: architectures/cnns.md#eq-conv-count
     """
 
     def __init__(

@@ -55,7 +55,10 @@ def gradient_reach(
 def shift(
     images: Float[Array, "*batch h w"], down: int, right: int, fill: float = 0.0
 ) -> Float[Array, "*batch h w"]:
-    """Move images down and right (up and left where negative); what enters is ``fill``."""
+    """Move images down and right (up and left where negative); what enters is ``fill``.
+
+    Equation: architectures/cnns.md#eq-equivariance
+    """
     moved = np.full_like(images, fill)
     h, w = images.shape[-2:]
     if abs(down) >= h or abs(right) >= w:
