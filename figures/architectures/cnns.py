@@ -415,5 +415,5 @@ def depth(plt):
     ax.set_xticks(range(len(DEPTHS)), [f"{each} layers" for each in DEPTHS])
     ax.set_ylabel("training loss, nats")
     ax.set_ylim(0, 2.6)
-    ax.legend(loc="center right", fontsize=8)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.06), fontsize=8)
     return fig

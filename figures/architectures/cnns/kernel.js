@@ -59,18 +59,21 @@ export function compute({ kernel, row, column, stride, padding }) {
 
 // A grid of whole numbers; dark for large, in two colours where there are signs.
 function grid(plot, values, largest, signed) {
+  const top = values.length; // rows are counted from above
   values.forEach((line, i) => line.forEach((value, j) => {
     const color = signed ? (value < 0 ? "vermillion" : "blue") : "grey";
     const opacity = 0.75 * Math.abs(value) / largest;
-    plot.rect([j, i], [j + 1, i + 1], { color: "light", hollow: true, width: 1 });
-    plot.rect([j, i], [j + 1, i + 1], { color, opacity, width: 0 });
+    const corners = [[j, top - i - 1], [j + 1, top - i]];
+    plot.rect(...corners, { color: "light", hollow: true, width: 1 });
+    plot.rect(...corners, { color, opacity, width: 0 });
     const text = String(value).replace("-", "−");
-    plot.text([j + 0.5, i + 0.5], text, { anchor: "middle", tick: true });
+    plot.text([j + 0.5, top - i - 0.5], text, { anchor: "middle", tick: true });
   }));
 }
 
-function frame(plot, [i, j], size) {
-  const corners = [[j, i], [j + size, i], [j + size, i + size], [j, i + size], [j, i]];
+function frame(plot, top, [i, j], size) {
+  const [high, low] = [top - i, top - i - size];
+  const corners = [[j, high], [j + size, high], [j + size, low], [j, low], [j, high]];
   plot.line(corners, { color: "black", width: 3 });
 }
 
@@ -78,15 +81,15 @@ export function draw(scene, state, result) {
   const { pixels, weights, map, row, column, products, sum, largest } = result;
   const side = pixels.length;
   const square = (length, title) => (
-    { x: [0, length], y: [length, 0], bare: true, equal: true, title, height: 330 });
+    { x: [0, length], y: [0, length], bare: true, equal: true, title, height: 330 });
   const [picture, features] = scene.plots(
     square(side, state.padding ? "picture with its border" : "picture"),
     square(map.length, `feature map, ${map.length} × ${map.length}`),
   );
   grid(picture, pixels, 16, false);
-  frame(picture, [row * state.stride, column * state.stride], 3);
+  frame(picture, side, [row * state.stride, column * state.stride], 3);
   grid(features, map, largest, true);
-  frame(features, [row, column], 1);
+  frame(features, map.length, [row, column], 1);
   const [kernel, under] = scene.plots(
     { ...square(3, "kernel"), height: 150 },
     { ...square(3, "products under the frame"), height: 150 },
