@@ -133,7 +133,7 @@ def _shifted(name):
     return best, list(scores.values()), results
 
 
-@measurement("shifts", absolute={"right": 0.15, "validation": 0.05, "rates": 0.03}, seconds=120)
+@measurement("shifts", absolute={"right": 0.15, "validation": 0.05, "rates": 0.03}, seconds=80)
 def measure_shifts():
     """Seven networks on test scans that have moved, each at the best of three rates."""
     found = {"rates": {}, "validation": {}, "right": {}}
@@ -178,7 +178,7 @@ def _final_losses(name, depth):
     return [tried[best], *(final(best, seed) for seed in range(1, 5))]
 
 
-@measurement("depth", absolute=0.3, relative=0.2, seconds=100)
+@measurement("depth", absolute=0.3, relative=0.2, seconds=150)
 def measure_depth():
     """Training losses of four kinds and three depths, each at its best rate."""
     return {name: {str(depth): _final_losses(name, depth) for depth in DEPTHS} for name in KINDS}
@@ -373,26 +373,26 @@ def reach(plt):
 def shifts(plt):
     found = measured("shifts")["right"]
     looks = {
-        "MLP": ("grey", "-"),
-        "CNN": ("blue", "-"),
-        "CNN, blurred pooling": ("green", "-"),
-        "CNN, mean over places": ("vermillion", "-"),
-        "MLP, moved scans": ("grey", "--"),
-        "CNN, moved scans": ("blue", "--"),
-        "CNN, mean, moved scans": ("vermillion", "--"),
+        "MLP": ("grey", "-", "one hidden layer"),
+        "CNN": ("blue", "-", "convolutional"),
+        "CNN, blurred pooling": ("green", "-", "convolutional, blurred pooling"),
+        "CNN, mean over places": ("vermillion", "-", "convolutional, mean over places"),
+        "MLP, moved scans": ("grey", "--", "one hidden layer, moved scans"),
+        "CNN, moved scans": ("blue", "--", "convolutional, moved scans"),
+        "CNN, mean, moved scans": ("vermillion", "--", "convolutional, mean, moved scans"),
     }
-    fig, ax = plt.subplots(figsize=(6.8, 3.9))
-    for number, (name, (colour, line)) in enumerate(looks.items()):
+    fig, ax = plt.subplots(figsize=(6.8, 4.2))
+    for number, (name, (colour, line, label)) in enumerate(looks.items()):
         runs = 100 * np.array(found[name])
         places = np.arange(4) + 0.03 * (number - 3)
-        ax.plot(places, runs.mean(axis=0), line, color=COLORS[colour], linewidth=1.8, label=name)
+        ax.plot(places, runs.mean(axis=0), line, color=COLORS[colour], linewidth=1.8, label=label)
         ax.vlines(places, runs.min(axis=0), runs.max(axis=0), color=COLORS[colour], linewidth=1.8)
     ax.axhline(10, color=COLORS["light"], linewidth=1, zorder=0)
     ax.set_xticks(range(4))
     ax.set_ylim(0, 102)
     ax.set_xlabel("shift in pixels")
     ax.set_ylabel("test scans right, percent")
-    ax.legend(loc="lower left", fontsize=8)
+    ax.legend(loc="lower left", fontsize=7.5)
     return fig
 
 

@@ -385,6 +385,16 @@ def test_published_counts(rng):
     assert count(cnns.PatchEmbedding(3, 768, 16, rng=rng)) == 590_592
 
 
+def test_a_small_residual_network(rng):
+    net = cnns.ResNet((1, 1), (5, 7), classes=3, in_channels=1, small=True, rng=rng, dtype=float)
+    blocks = (5 * 5 * 9 * 2 + 4 * 5) + (5 * 7 * 9 + 7 * 7 * 9 + 5 * 7 + 6 * 7)
+    assert count(net) == (1 * 5 * 9 + 2 * 5) + blocks + (7 * 3 + 3)
+    x = Tensor(rng.normal(size=(2, 1, 8, 6)), requires_grad=True)
+    net(x).backward(rng.normal(size=(2, 3)))
+    assert x.grad.shape == x.shape
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
 def test_convnext_block_is_that_of_transformers(rng):
     from transformers import ConvNextConfig
     from transformers.models.convnext.modeling_convnext import ConvNextLayer
