@@ -281,6 +281,9 @@ def a_network_learns_from_them(answer, rng):
     scans = (scans.reshape(-1, 8, 8) / 16).astype(np.float32)
     order = np.random.default_rng(0).permutation(len(scans))
     known, fresh = order[:1000], order[1000:]
+    some, amounts = scans[known[:50]], rng.integers(-1, 2, size=(50, 2))
+    expected = [cnns.shift(scan, *amount) for scan, amount in zip(some, amounts, strict=True)]
+    expect_close(answer(some.copy(), amounts), np.array(expected), what="50 digits, moved")
     net = Sequential(
         cnns.Conv2d(1, 16, 3, padding=1, rng=rng), cnns.ReLU(), cnns.MaxPool2d(2),
         cnns.Conv2d(16, 32, 3, padding=1, rng=rng), cnns.ReLU(), cnns.MaxPool2d(2),
