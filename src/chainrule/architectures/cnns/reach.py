@@ -53,7 +53,10 @@ def gradient_reach(
 
 
 def shift(
-    images: Float[Array, "*batch h w"], down: int, right: int, fill: float = 0.0
+    images: Float[Array, "*batch h w"],
+    down: int | np.integer,
+    right: int | np.integer,
+    fill: float = 0.0,
 ) -> Float[Array, "*batch h w"]:
     """Move images down and right (up and left where negative); what enters is ``fill``.
 
