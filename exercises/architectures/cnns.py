@@ -161,7 +161,7 @@ def four_networks(answer, rng):
     expect_equal(list(answer(LENET)), expected, what="the counts of LeNet-5")
     received = [list(answer(layers)) for layers in (ALEXNET, BLOCKS, SEPARABLE)]
     expected = [count_numbers(layers) for layers in (ALEXNET, BLOCKS, SEPARABLE)]
-    expect_equal(received[0], expected[0], what="AlexNet, two of its cards")
+    expect_equal(received[0], expected[0], what="AlexNet, as it ran on two cards")
     expect_equal(received[1], expected[1], what="the start of a residual network")
     expect_equal(received[2], expected[2], what="depthwise and linear layers")
 

@@ -134,7 +134,8 @@ def avg_pool2d_composed(
 def blur_pool(x: Float[Tensor, "n c h w"], stride: int = 2) -> Float[Tensor, "n c hh ww"]:
     """Average each 3 × 3 neighbourhood with the weights 1, 2, 1 both ways, then keep every second.
 
-    Each channel for itself; beyond the border stand zeros.
+    Each channel for itself; beyond the border stand zeros. After ``max_pool2d(x, 2, 1)`` it takes
+    the place of a max pooling with stride 2.
     Equation: architectures/cnns.md#eq-blur-pool
     Source: Zhang, Making Convolutional Networks Shift-Invariant Again, 2019, arXiv:1904.11486.
     """
