@@ -55,6 +55,62 @@ def several_units(answer, rng):
             expect_close(a, b, what=f"{name} of {h} units")
 
 
+def _onnx(W, R, B, order=(0, 2, 3, 1), bias="sum", bias_order=None):
+    def blocks(array, order):
+        return np.concatenate([np.split(array, 4)[k] for k in order])
+
+    first, second = np.split(B, 2)
+    b = {
+        "sum": first + second,
+        "first": first,
+        "second": second,
+        "mean": (first + second) / 2,
+        "pairs": B.reshape(4, 2, -1).sum(axis=1).ravel(),
+    }[bias]
+    return blocks(W, order), blocks(R, order), blocks(b, bias_order or order)
+
+
+@from_onnx.mistake(
+    "Your blocks still stand in ONNX's order. Nothing complains, and the gates do "
+    "each other's work."
+)
+def leaves_the_order(W, R, B):
+    return _onnx(W, R, B, order=(0, 1, 2, 3))
+
+
+@from_onnx.mistake(
+    "You moved the blocks the wrong way round: your list says where a block goes, not where it "
+    "comes from."
+)
+def inverse_order(W, R, B):
+    return _onnx(W, R, B, order=(0, 3, 1, 2))
+
+
+@from_onnx.mistake(
+    "One of the two biases is missing from yours. Both are added to the same thing.",
+    bias=("first", "second"),
+)
+def one_bias(W, R, B, bias):
+    return _onnx(W, R, B, bias=bias)
+
+
+@from_onnx.mistake("The two biases are added in each step, so their mean is half of what acts.")
+def mean_of_the_biases(W, R, B):
+    return _onnx(W, R, B, bias="mean")
+
+
+@from_onnx.mistake("Your weights are in order, and your bias is not: it has blocks as well.")
+def bias_in_the_old_order(W, R, B):
+    return _onnx(W, R, B, bias_order=(0, 1, 2, 3))
+
+
+@from_onnx.mistake(
+    "In B all four blocks of the first bias come before those of the second. You paired neighbours."
+)
+def pairs_neighbours(W, R, B):
+    return _onnx(W, R, B, bias="pairs")
+
+
 @exercise(
     "A bias for a purpose",
     difficulty=2,
@@ -98,6 +154,51 @@ def a_billion_steps(answer, rng):
     share, steps = np.array([0.5, 0.9, 0.1]), np.array([1e9, 3e9, 2e12])
     received = answer(share.copy(), steps.copy())
     expect_close(received, bias_for(share, steps), rtol=1e-7, what="biases for a billion steps")
+
+
+@bias_for.mistake("That is where the gate stands. Which bias makes the sigmoid stand there?")
+def returns_the_gate(share, steps):
+    return np.asarray(share) ** (1 / np.asarray(steps))
+
+
+@bias_for.mistake("Your sign is wrong: a gate that keeps nearly everything needs a large bias.")
+def wrong_sign(share, steps):
+    return np.log(np.expm1(-np.log(share) / steps))
+
+
+@bias_for.mistake("Your bias leaves one half, whatever the share is.", exact=(True, False))
+def always_one_half(share, steps, exact):
+    each = np.log(2) / np.asarray(steps)
+    return -np.log(np.expm1(each) if exact else np.exp(each) - 1) + 0 * np.asarray(share)
+
+
+@bias_for.mistake("Your share is what is lost. It should be what is left.")
+def share_that_is_lost(share, steps):
+    return -np.log(np.expm1(-np.log(1 - np.asarray(share)) / steps))
+
+
+@bias_for.mistake(
+    "Right for short memories. For a billion steps your gate is so near 1 that the difference has "
+    "lost its digits."
+)
+def loses_digits(share, steps):
+    f = np.asarray(share) ** (1 / np.asarray(steps))
+    return np.log(f / (1 - f))
+
+
+@bias_for.mistake(
+    "You used the share of a single step. After all steps together it should be left."
+)
+def forgets_the_steps(share, steps):
+    return -np.log(1 / np.asarray(share) - 1) + 0 * np.asarray(steps)
+
+
+@bias_for.mistake(
+    "You divided the loss evenly: each step would lose the same amount. It loses the same share."
+)
+def linear_loss(share, steps):
+    f = 1 - (1 - np.asarray(share)) / np.asarray(steps)
+    return np.log(f) - np.log1p(-f)
 
 
 @exercise(
@@ -174,6 +275,86 @@ def after_the_matrix(answer, rng):
     expect_shape(received, (2, 4, 5), what="the states")
     what = "the states with the reset gate after the matrix"
     expect_close(received, gru_states(*inputs, True), what=what)
+
+
+def _gru_variant(X, h0, W_x, W_h, b, b_n, after, **how):
+    def sigmoid(z):
+        return 1 / (1 + np.exp(-z))
+
+    W_r, W_z, W_n = np.split(W_h, 3)
+    places = (1, 0, 2) if how.get("exchanged") else (0, 1, 2)
+    W_r, W_z, W_n = (np.split(W_h, 3)[k] for k in places)
+    after = how.get("kind", after)
+    h, states = h0, []
+    for t in range(X.shape[1]):
+        parts = np.split(X[:, t] @ W_x.T + b, 3, axis=1)
+        x_r, x_z, x_n = (parts[k] for k in places)
+        r, z = sigmoid(x_r + h @ W_r.T), sigmoid(x_z + h @ W_z.T)
+        if how.get("bias_outside"):
+            told = r * (h @ W_n.T) + b_n if after else (r * h) @ W_n.T
+        elif how.get("no_bias"):
+            told = r * (h @ W_n.T) if after else (r * h) @ W_n.T
+        elif how.get("bias_always"):
+            told = r * (h @ W_n.T + b_n) if after else (r * h) @ W_n.T + b_n
+        else:
+            told = r * (h @ W_n.T + b_n) if after else (r * h) @ W_n.T
+        if how.get("all"):
+            candidate = np.tanh(r * (x_n + told))
+        elif how.get("no_tanh"):
+            candidate = x_n + told
+        else:
+            candidate = np.tanh(x_n + told)
+        h = z * candidate + (1 - z) * h if how.get("writes") else (1 - z) * candidate + z * h
+        states.append(h)
+    return states[-1] if how.get("last") else np.stack(states, axis=1)
+
+
+@gru_states.mistake("Your update gate writes. Here it keeps: at 1 the state must stay as it was.")
+def update_gate_writes(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, writes=True)
+
+
+@gru_states.mistake("Your b_n stands outside of the reset gate, which should multiply it too.")
+def bias_outside(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, bias_outside=True)
+
+
+@gru_states.mistake("Your b_n is not used at all where the reset gate stands after the matrix.")
+def forgets_b_n(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, no_bias=True)
+
+
+@gru_states.mistake("Your b_n also acts where the reset gate stands before the matrix.")
+def b_n_in_both(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, bias_always=True)
+
+
+@gru_states.mistake(
+    "Both of your kinds are the same one. Where does the reset gate stand in the other?",
+    kind=(True, False),
+)
+def one_kind_only(X, h0, W_x, W_h, b, b_n, after, kind):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, kind=kind)
+
+
+@gru_states.mistake("Your two kinds are exchanged: after the matrix, or before it?")
+def kinds_exchanged(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, kind=not after)
+
+
+@gru_states.mistake("Your reset and update gates have each other's weights.")
+def gates_exchanged(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, exchanged=True)
+
+
+@gru_states.mistake("Your candidate is not squeezed.")
+def candidate_without_tanh(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, no_tanh=True)
+
+
+@gru_states.mistake("Your reset gate multiplies the input's part as well. It resets the memory.")
+def resets_the_input(X, h0, W_x, W_h, b, b_n, after):
+    return _gru_variant(X, h0, W_x, W_h, b, b_n, after, all=True)
 
 
 @exercise(
@@ -260,6 +441,124 @@ def backward(answer, rng):
             expect_close(a, b, what=f"the gradient of {name} for {h} units")
 
 
+def _lstm_variant(x, h, c, W_x, W_h, b, **how):
+    def sigmoid(z):
+        return 1 / (1 + np.exp(-z))
+
+    blocks = np.split(x @ W_x.T + h @ W_h.T + b, 4, axis=1)
+    order = how.get("order", (0, 1, 2, 3))
+    i, f, g, o = (blocks[k] for k in order)
+    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    new = f * c + i * g
+    shown = np.tanh(new)
+
+    def vjp(h_grad, c_grad):
+        total = c_grad + h_grad * o * (1 - shown**2)
+        if how.get("h_only"):
+            total = h_grad * o * (1 - shown**2)
+        if how.get("c_only"):
+            total = c_grad
+        if how.get("no_slope"):
+            total = c_grad + h_grad * o
+        if how.get("no_gate"):
+            total = c_grad + h_grad * (1 - shown**2)
+        parts = [
+            total * g * i * (1 - i),
+            total * (new if how.get("new_cell") else c) * f * (1 - f),
+            total * i * (1 - g**2),
+            h_grad * (new if how.get("not_squeezed") else shown) * o * (1 - o),
+        ]
+        if how.get("tanh_slope"):
+            parts[2] = total * i * g * (1 - g)
+        if how.get("no_gate_slopes"):
+            parts = [total * g, total * c, total * i, h_grad * shown]
+        z = np.concatenate([parts[order.index(k)] for k in range(4)], axis=1)
+        old = c_grad * f if how.get("highway_only") else total * f
+        old = total if how.get("no_forget") else old
+        return z @ W_x, z @ W_h, old, z.T @ x, z.T @ h, z.sum(axis=0)
+
+    if how.get("exchanged"):
+        return new, o * shown, vjp
+    return (o * new if how.get("plain") else o * shown), new, vjp
+
+
+@lstm_step.mistake(
+    "Your blocks stand in another order than the page's. Which gate comes first?",
+    order=((1, 0, 2, 3), (0, 1, 3, 2), (0, 2, 3, 1), (1, 0, 3, 2)),
+)
+def another_order(x, h, c, W_x, W_h, b, order):
+    return _lstm_variant(x, h, c, W_x, W_h, b, order=order)
+
+
+@lstm_step.mistake("Your hidden state shows the cell state as it is. What keeps it in bounds?")
+def shows_it_plainly(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, plain=True)
+
+
+@lstm_step.mistake("Your two states are exchanged: the hidden state comes first.")
+def states_exchanged(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, exchanged=True)
+
+
+@lstm_step.mistake(
+    "On your way back the gradient of the new cell state itself is lost. It arrives from the next "
+    "step, and it is the highway."
+)
+def loses_the_highway(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, h_only=True)
+
+
+@lstm_step.mistake(
+    "The hidden state was made of the cell state. On your way back its gradient does not reach it."
+)
+def hidden_does_not_reach_the_cell(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, c_only=True)
+
+
+@lstm_step.mistake("The slope of the tanh on the way out is missing on your way back.")
+def no_outer_slope(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, no_slope=True)
+
+
+@lstm_step.mistake("On its way into the cell state the hidden gradient passes the output gate.")
+def no_output_gate(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, no_gate=True)
+
+
+@lstm_step.mistake("The forget gate multiplied the old cell state, not the new one.")
+def forget_gate_meets_the_new_cell(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, new_cell=True)
+
+
+@lstm_step.mistake("The output gate multiplied the squeezed cell state.")
+def output_gate_meets_the_plain_cell(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, not_squeezed=True)
+
+
+@lstm_step.mistake("Your candidate has the slope of a sigmoid. It is a tanh.")
+def candidate_with_a_sigmoids_slope(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, tanh_slope=True)
+
+
+@lstm_step.mistake(
+    "The slopes of the four layers are missing: your gradients are those of the gates."
+)
+def no_slopes(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, no_gate_slopes=True)
+
+
+@lstm_step.mistake(
+    "The old cell state also hears what the hidden state wants, through the new cell state."
+)
+def old_cell_hears_the_cell_only(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, highway_only=True)
+
+
+@lstm_step.mistake("On its way to the old cell state your gradient does not pass the forget gate.")
+def passes_no_forget_gate(x, h, c, W_x, W_h, b):
+    return _lstm_variant(x, h, c, W_x, W_h, b, no_forget=True)
+
+
 @exercise(
     "All steps at once",
     difficulty=4,
@@ -323,6 +622,12 @@ def every_length(answer, rng):
         expect_close(received, minlstm_states(*inputs), what=f"the states of {time} steps")
 
 
+@minlstm_states.check
+def a_long_sequence(answer, rng):
+    inputs = _minlstm_inputs(rng, 3000, 2, 3)
+    expect_close(answer(*inputs), minlstm_states(*inputs), what="the states of 3,000 steps")
+
+
 class _Counting(np.ndarray):
     """An array that counts the operations done with it and with what comes of it."""
 
@@ -347,6 +652,85 @@ def in_few_rounds(answer, rng):
     answer(*inputs)
     count = _Counting.operations
     expect(count <= 300, f"1,024 steps took {count:,} operations; 300 are allowed")
+
+
+def _gates(X, W_f, b_f, W_i, b_i, W, b):
+    f, i = (1 / (1 + np.exp(-(X @ A.T + a))) for A, a in ((W_f, b_f), (W_i, b_i)))
+    return f, i, X @ W.T + b
+
+
+def _rounds(keep, states):
+    width = 1
+    while width < len(states):
+        joined, grown = states.copy(), keep.copy()
+        joined[width:] = keep[width:] * states[:-width] + states[width:]
+        grown[width:] = keep[width:] * keep[:-width]
+        states, keep, width = joined, grown, 2 * width
+    return states
+
+
+@minlstm_states.mistake("Your numbers are right, but the steps still wait for each other.")
+def goes_step_by_step(*inputs):
+    f, i, new = _gates(*inputs)
+    state, states = np.zeros_like(new[0]), np.zeros_like(new)
+    for t in range(len(new)):
+        state = f[t] / (f[t] + i[t]) * state + i[t] / (f[t] + i[t]) * new[t]
+        states[t] = state
+    return states
+
+
+@minlstm_states.mistake("Your two gates do not add up to 1.")
+def gates_as_they_are(*inputs):
+    f, i, new = _gates(*inputs)
+    return _rounds(f, i * new)
+
+
+@minlstm_states.mistake("Your candidate passes a tanh. On the page it is plain.")
+def squeezes_the_candidate(*inputs):
+    f, i, new = _gates(*inputs)
+    return _rounds(f / (f + i), i / (f + i) * np.tanh(new))
+
+
+@minlstm_states.mistake(
+    "Your division by a running product is right on paper. After many steps that product is 0 in "
+    "floating point."
+)
+def divides_by_running_products(*inputs):
+    f, i, new = _gates(*inputs)
+    products = np.cumprod(f / (f + i), axis=0)
+    with np.errstate(all="ignore"):
+        return products * np.cumsum(i / (f + i) * new / products, axis=0)
+
+
+@minlstm_states.mistake(
+    "Your first state is the first candidate as it is. The 0 before it has its share as well."
+)
+def first_step_writes_all(*inputs):
+    f, i, new = _gates(*inputs)
+    written = i / (f + i) * new
+    written[0] = new[0]
+    return _rounds(f / (f + i), written)
+
+
+@minlstm_states.mistake("Your forget and input gates have exchanged their roles.")
+def gates_exchanged_roles(*inputs):
+    f, i, new = _gates(*inputs)
+    return _rounds(i / (f + i), f / (f + i) * new)
+
+
+@minlstm_states.mistake(
+    "You join two steps the wrong way round: what the first one wrote is multiplied by what the "
+    "second one keeps."
+)
+def joins_the_wrong_way_round(*inputs):
+    f, i, new = _gates(*inputs)
+    keep, states, width = f / (f + i), i / (f + i) * new, 1
+    while width < len(states):
+        joined, grown = states.copy(), keep.copy()
+        joined[width:] = keep[:-width] * states[width:] + states[:-width]
+        grown[width:] = keep[width:] * keep[:-width]
+        states, keep, width = joined, grown, 2 * width
+    return states
 
 
 @exercise(
@@ -452,3 +836,106 @@ def gradients(answer, rng):
         expect(len(received) == 5, f"vjp must return five gradients, not {len(received)}")
         for name, a, b in zip(_FIVE, received, gated_memory(*inputs)[1](g), strict=True):
             expect_close(a, b, what=f"the gradient of {name} for {time} steps")
+
+
+def _memory_variant(q, k, v, alpha, beta, **how):
+    S = np.zeros((k.shape[1], v.shape[1]))
+    memories, out = [S], []
+    for t in range(len(k)):
+        if how.get("reads_first"):
+            out.append(q[t] @ S)
+        said = (1.0 if how.get("unfaded") else alpha[t]) * k[t] @ S
+        if how.get("hebb"):
+            said = 0.0
+        S = alpha[t] * S + beta[t] * np.outer(k[t], v[t] - said)
+        if how.get("fades_all"):
+            S = alpha[t] * (memories[-1] + beta[t] * np.outer(k[t], v[t] - k[t] @ memories[-1]))
+        memories.append(S)
+        if not how.get("reads_first"):
+            out.append(q[t] @ S)
+
+    def vjp(g):
+        grads = [np.zeros_like(a) for a in (q, k, v, alpha, beta)]
+        q_grad, k_grad, v_grad, alpha_grad, beta_grad = grads
+        S_grad = np.zeros_like(S)
+        for t in reversed(range(len(k))):
+            before, said = memories[t], k[t] @ memories[t]
+            missing = v[t] - alpha[t] * said
+            q_grad[t] = (before if how.get("old_query") else memories[t + 1]) @ g[t]
+            S_grad = S_grad + np.outer(q[t], g[t])
+            m_grad = beta[t] * k[t] @ S_grad
+            v_grad[t], beta_grad[t] = m_grad, k[t] @ S_grad @ missing
+            alpha_grad[t] = (S_grad * before).sum()
+            if not how.get("alpha_once"):
+                alpha_grad[t] -= m_grad @ said
+            k_grad[t] = beta[t] * S_grad @ missing
+            if not how.get("key_writes_only"):
+                k_grad[t] -= alpha[t] * before @ m_grad
+            S_grad = alpha[t] * S_grad
+            if not how.get("decay_only"):
+                S_grad -= alpha[t] * np.outer(k[t], m_grad)
+            if how.get("forgets_later"):
+                S_grad = np.zeros_like(S)
+        return q_grad, k_grad, v_grad, alpha_grad, beta_grad
+
+    return np.array(out), vjp
+
+
+@gated_memory.mistake("You read before you write. A step first updates the memory.")
+def reads_first(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, reads_first=True)
+
+
+@gated_memory.mistake("You add without asking what the memory already says for this key.")
+def adds_blindly(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, hebb=True)
+
+
+@gated_memory.mistake(
+    "You take away what the memory said before it faded. It has forgotten a part of that already."
+)
+def takes_away_too_much(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, unfaded=True)
+
+
+@gated_memory.mistake("Your alpha also fades what is written in the same step.")
+def fades_what_is_new(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, fades_all=True)
+
+
+@gated_memory.mistake(
+    "The key does two things: it asks what is there, and it writes. Your gradient knows one "
+    "of them."
+)
+def key_writes_only(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, key_writes_only=True)
+
+
+@gated_memory.mistake(
+    "Alpha acts twice: on the memory, and on what the memory is found to say. Your gradient knows "
+    "the first."
+)
+def alpha_once(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, alpha_once=True)
+
+
+@gated_memory.mistake(
+    "The memory before a step also decided what was missing. That part of its gradient is lost on "
+    "your way back."
+)
+def memory_only_fades(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, decay_only=True)
+
+
+@gated_memory.mistake(
+    "Each of your steps hears its own reading only. A memory is read later as well."
+)
+def forgets_later_readings(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, forgets_later=True)
+
+
+@gated_memory.mistake(
+    "A query reads the memory after its step. Your gradient of q takes the old one."
+)
+def query_of_the_old_memory(q, k, v, alpha, beta):
+    return _memory_variant(q, k, v, alpha, beta, old_query=True)

@@ -15,58 +15,70 @@ def _blocks(array, order):
     return np.concatenate([np.split(array, 4)[k] for k in order])
 
 
-@wrong("from_onnx", "Leaves the blocks in ONNX's order.")
+@wrong("from_onnx", "Leaves the blocks in ONNX's order.", known="leaves_the_order")
 def _(W, R, B):
     return W.copy(), R.copy(), B[: len(W)] + B[len(W) :]
 
 
-@wrong("from_onnx", "Takes the first bias only.")
+@wrong("from_onnx", "Takes the first bias only.", known="one_bias")
 def _(W, R, B):
     order = (0, 2, 3, 1)
     return _blocks(W, order), _blocks(R, order), _blocks(B[: len(W)], order)
 
 
-@wrong("from_onnx", "Applies the order the wrong way round.")
+@wrong("from_onnx", "Applies the order the wrong way round.", known="inverse_order")
 def _(W, R, B):
     order = (0, 3, 1, 2)
     return _blocks(W, order), _blocks(R, order), _blocks(B[: len(W)] + B[len(W) :], order)
 
 
-@wrong("from_onnx", "Takes the bias's blocks as pairs, input's and recurrent's in turn.")
+@wrong(
+    "from_onnx",
+    "Takes the bias's blocks as pairs, input's and recurrent's in turn.",
+    known="pairs_neighbours",
+)
 def _(W, R, B):
     order = (0, 2, 3, 1)
     pairs = B.reshape(4, 2, -1).sum(axis=1).ravel()
     return _blocks(W, order), _blocks(R, order), _blocks(pairs, order)
 
 
-@wrong("from_onnx", "Reorders the weights, and forgets to reorder the bias.")
+@wrong(
+    "from_onnx",
+    "Reorders the weights, and forgets to reorder the bias.",
+    known="bias_in_the_old_order",
+)
 def _(W, R, B):
     order = (0, 2, 3, 1)
     return _blocks(W, order), _blocks(R, order), B[: len(W)] + B[len(W) :]
 
 
-@wrong("bias_for", "Returns the gate, not its bias.")
+@wrong("bias_for", "Returns the gate, not its bias.", known="returns_the_gate")
 def _(share, steps):
     return share ** (1 / np.asarray(steps))
 
 
-@wrong("bias_for", "Uses the half-life formula whatever the share is.")
+@wrong("bias_for", "Uses the half-life formula whatever the share is.", known="always_one_half")
 def _(share, steps):
     return -np.log(2 ** (1 / np.asarray(steps)) - 1) + 0 * np.asarray(share)
 
 
-@wrong("bias_for", "Has the sign of the sigmoid's inverse wrong.")
+@wrong("bias_for", "Has the sign of the sigmoid's inverse wrong.", known="wrong_sign")
 def _(share, steps):
     return np.log(np.expm1(-np.log(share) / steps))
 
 
-@wrong("bias_for", "Undoes the sigmoid as log f − log(1 − f), which loses digits near 1.")
+@wrong(
+    "bias_for",
+    "Undoes the sigmoid as log f − log(1 − f), which loses digits near 1.",
+    known="loses_digits",
+)
 def _(share, steps):
     f = share ** (1 / np.asarray(steps))
     return np.log(f / (1 - f))
 
 
-@wrong("bias_for", "Lets the share be what is lost.")
+@wrong("bias_for", "Lets the share be what is lost.", known="share_that_is_lost")
 def _(share, steps):
     return -np.log(np.expm1(-np.log(1 - np.asarray(share)) / steps))
 
@@ -93,27 +105,31 @@ def _gru(X, h0, W_x, W_h, b, b_n, after, **how):
     return np.stack(states, axis=1)
 
 
-@wrong("gru_states", "The update gate writes instead of keeping.")
+@wrong("gru_states", "The update gate writes instead of keeping.", known="update_gate_writes")
 def _(X, h0, W_x, W_h, b, b_n, after):
     return _gru(X, h0, W_x, W_h, b, b_n, after, writes=True)
 
 
-@wrong("gru_states", "Adds b_n outside of the reset gate.")
+@wrong("gru_states", "Adds b_n outside of the reset gate.", known="bias_outside")
 def _(X, h0, W_x, W_h, b, b_n, after):
     return _gru(X, h0, W_x, W_h, b, b_n, after, bias_outside=True)
 
 
-@wrong("gru_states", "Puts the reset gate after the matrix in both kinds.")
+@wrong("gru_states", "Puts the reset gate after the matrix in both kinds.", known="one_kind_only")
 def _(X, h0, W_x, W_h, b, b_n, after):
     return _gru(X, h0, W_x, W_h, b, b_n, after, always_after=True)
 
 
-@wrong("gru_states", "Takes the first block for the update gate and the second for the reset gate.")
+@wrong(
+    "gru_states",
+    "Takes the first block for the update gate and the second for the reset gate.",
+    known="gates_exchanged",
+)
 def _(X, h0, W_x, W_h, b, b_n, after):
     return _gru(X, h0, W_x, W_h, b, b_n, after, exchanged=True)
 
 
-@wrong("gru_states", "The candidate has no tanh.")
+@wrong("gru_states", "The candidate has no tanh.", known="candidate_without_tanh")
 def _(X, h0, W_x, W_h, b, b_n, after):
     return _gru(X, h0, W_x, W_h, b, b_n, after, no_tanh=True)
 
@@ -145,27 +161,35 @@ def _step(x, h, c, W_x, W_h, b, **how):
     return (o * new if how.get("plain") else o * shown), new, vjp
 
 
-@wrong("lstm_step", "Takes the first block for the forget gate.")
+@wrong("lstm_step", "Takes the first block for the forget gate.", known="another_order")
 def _(x, h, c, W_x, W_h, b):
     return _step(x, h, c, W_x, W_h, b, order=True)
 
 
-@wrong("lstm_step", "Shows the cell state without tanh.")
+@wrong("lstm_step", "Shows the cell state without tanh.", known="shows_it_plainly")
 def _(x, h, c, W_x, W_h, b):
     return _step(x, h, c, W_x, W_h, b, plain=True)
 
 
-@wrong("lstm_step", "Backward, forgets the gradient that arrives at the cell state itself.")
+@wrong(
+    "lstm_step",
+    "Backward, forgets the gradient that arrives at the cell state itself.",
+    known="loses_the_highway",
+)
 def _(x, h, c, W_x, W_h, b):
     return _step(x, h, c, W_x, W_h, b, alone=True)
 
 
-@wrong("lstm_step", "Backward, the forget gate is multiplied by the new cell state.")
+@wrong(
+    "lstm_step",
+    "Backward, the forget gate is multiplied by the new cell state.",
+    known="forget_gate_meets_the_new_cell",
+)
 def _(x, h, c, W_x, W_h, b):
     return _step(x, h, c, W_x, W_h, b, new_cell=True)
 
 
-@wrong("lstm_step", "Backward, the slope of the outer tanh is missing.")
+@wrong("lstm_step", "Backward, the slope of the outer tanh is missing.", known="no_outer_slope")
 def _(x, h, c, W_x, W_h, b):
     return _step(x, h, c, W_x, W_h, b, no_slope=True)
 
@@ -180,7 +204,7 @@ def _scan(keep, states):
     return states
 
 
-@wrong("minlstm_states", "A plain loop over time.")
+@wrong("minlstm_states", "A plain loop over time.", known="goes_step_by_step")
 def _(X, W_f, b_f, W_i, b_i, W, b):
     f, i, v = _sigmoid(X @ W_f.T + b_f), _sigmoid(X @ W_i.T + b_i), X @ W.T + b
     h, states = np.zeros(len(b)), []
@@ -190,19 +214,25 @@ def _(X, W_f, b_f, W_i, b_i, W, b):
     return np.array(states)
 
 
-@wrong("minlstm_states", "The gates are not divided by their sum.")
+@wrong("minlstm_states", "The gates are not divided by their sum.", known="gates_as_they_are")
 def _(X, W_f, b_f, W_i, b_i, W, b):
     f, i = _sigmoid(X @ W_f.T + b_f), _sigmoid(X @ W_i.T + b_i)
     return _scan(f, i * (X @ W.T + b))
 
 
-@wrong("minlstm_states", "The candidate passes a tanh, as in an LSTM.")
+@wrong(
+    "minlstm_states", "The candidate passes a tanh, as in an LSTM.", known="squeezes_the_candidate"
+)
 def _(X, W_f, b_f, W_i, b_i, W, b):
     f, i = _sigmoid(X @ W_f.T + b_f), _sigmoid(X @ W_i.T + b_i)
     return _scan(f / (f + i), i / (f + i) * np.tanh(X @ W.T + b))
 
 
-@wrong("minlstm_states", "Divides by running products, which become 0.")
+@wrong(
+    "minlstm_states",
+    "Divides by running products, which become 0.",
+    known="divides_by_running_products",
+)
 def _(X, W_f, b_f, W_i, b_i, W, b):
     f, i = _sigmoid(X @ W_f.T + b_f), _sigmoid(X @ W_i.T + b_i)
     products = np.cumprod(f / (f + i), axis=0)
@@ -210,7 +240,11 @@ def _(X, W_f, b_f, W_i, b_i, W, b):
         return products * np.cumsum(i / (f + i) * (X @ W.T + b) / products, axis=0)
 
 
-@wrong("minlstm_states", "The first state is the first candidate, with no share for the 0.")
+@wrong(
+    "minlstm_states",
+    "The first state is the first candidate, with no share for the 0.",
+    known="first_step_writes_all",
+)
 def _(X, W_f, b_f, W_i, b_i, W, b):
     f, i, v = _sigmoid(X @ W_f.T + b_f), _sigmoid(X @ W_i.T + b_i), X @ W.T + b
     written = i / (f + i) * v
@@ -251,26 +285,34 @@ def _memory(q, k, v, alpha, beta, **how):
     return np.array(out), vjp
 
 
-@wrong("gated_memory", "Reads before it writes.")
+@wrong("gated_memory", "Reads before it writes.", known="reads_first")
 def _(q, k, v, alpha, beta):
     return _memory(q, k, v, alpha, beta, reads_first=True)
 
 
-@wrong("gated_memory", "Adds without asking what is there.")
+@wrong("gated_memory", "Adds without asking what is there.", known="adds_blindly")
 def _(q, k, v, alpha, beta):
     return _memory(q, k, v, alpha, beta, hebb=True)
 
 
-@wrong("gated_memory", "Takes away what the memory said before it faded.")
+@wrong(
+    "gated_memory", "Takes away what the memory said before it faded.", known="takes_away_too_much"
+)
 def _(q, k, v, alpha, beta):
     return _memory(q, k, v, alpha, beta, unfaded=True)
 
 
-@wrong("gated_memory", "Backward, the key is only known as the one that writes.")
+@wrong(
+    "gated_memory",
+    "Backward, the key is only known as the one that writes.",
+    known="key_writes_only",
+)
 def _(q, k, v, alpha, beta):
     return _memory(q, k, v, alpha, beta, key_writes_only=True)
 
 
-@wrong("gated_memory", "Backward, alpha is only known as the factor of the memory.")
+@wrong(
+    "gated_memory", "Backward, alpha is only known as the factor of the memory.", known="alpha_once"
+)
 def _(q, k, v, alpha, beta):
     return _memory(q, k, v, alpha, beta, alpha_once=True)
