@@ -200,13 +200,14 @@ REACH = 100
 
 @measurement("reach", relative=1e-3, seconds=3)
 def measure_reach():
-    """Size of the gradient on its way back through a recall sequence."""
-    return {kind: arrives(kind) for kind in ("rnn", "one", "chrono")}
+    """Size of the gradient on its way back through recall sequences; five fresh networks."""
+    kinds = ("rnn", "one", "chrono")
+    return {k: np.exp(np.mean([np.log(arrives(k, s)) for s in range(SEEDS)], 0)) for k in kinds}
 
 
-def arrives(kind):
+def arrives(kind, seed):
     """Root mean square of the gradient of c, or of an RNN's h, as it goes back, 1 at the end."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     model = model_of(kind, REACH, rng).to(float)
     ids, _ = recall_task(rng, 64, REACH)
     if kind == "rnn":
@@ -370,15 +371,15 @@ def reach(plt):
     found = measured("reach")
     fig, ax = plt.subplots(figsize=(6.8, 3.5))
     for kind, color, text, place in (
-        ("chrono", "blue", "LSTM, spread biases", (60, 0.6)),
-        ("rnn", "green", "recurrent network, a rotation", (34, 0.006)),
-        ("one", "vermillion", "LSTM, forget bias 1", (52, 3e-6)),
+        ("chrono", "blue", "LSTM, spread biases", (58, 0.6)),
+        ("rnn", "green", "recurrent network, a rotation", (56, 0.03)),
+        ("one", "vermillion", "LSTM, forget bias 1", (60, 2e-5)),
     ):
         ax.semilogy(found[kind], color=COLORS[color])
         ax.text(*place, text, color=COLORS[color])
     highway = (1 / (1 + math.exp(-1))) ** np.arange(len(found["one"]))
     ax.semilogy(highway, "--", color=COLORS["vermillion"], linewidth=1.2)
-    ax.text(15, 3e-6, "its highway alone", color=COLORS["vermillion"], ha="right", fontsize=9.5)
+    ax.text(45, 3e-8, "its highway alone", color=COLORS["vermillion"], ha="right", fontsize=9.5)
     ax.set_xlabel("steps back")
     ax.set_ylabel("size of the gradient")
     ax.set_ylim(1e-9, 3)
