@@ -410,6 +410,9 @@ def test_facts_in_the_boxes():
     for p in lstm.parameters():  # no forget bias of 1 at the start
         assert p.abs().max() <= bound
     assert not torch.nn.LSTM(5, 7).batch_first
+    zeros = torch.zeros(2, 2, 7)
+    x = torch.randn(2, 3, 5)
+    torch.testing.assert_close(lstm(x)[0], lstm(x, (zeros, zeros))[0])
 
 
 def test_pytorchs_update_gate_keeps(rng):
