@@ -434,27 +434,26 @@ def curves(plt):
 @figure("recall")
 def recall(plt):
     found = measured("recall")
-    places = np.log2(found["delays"])
+    places = np.arange(len(found["delays"]))
     fig, ax = plt.subplots(figsize=(6.8, 3.5))
     looks = {
         "default": ("vermillion", "s", "tanh, PyTorch's start"),
         "rotation": ("blue", "o", "tanh, started as a rotation"),
         "linear": ("green", "^", "linear recurrence (last section)"),
     }
-    for shift, (kind, (color, marker, label)) in enumerate(looks.items()):
+    for shift, (kind, (color, marker, label)) in zip((-1, 0, 1), looks.items(), strict=True):
         mean, low, high, _ = np.array(found[kind]).T
-        spread = np.array([mean - low, high - mean])
-        ax.errorbar(
-            places + 0.04 * (shift - 1), mean, spread, color=COLORS[color], marker=marker,
-            capsize=4, label=label,
-        )  # fmt: skip
+        at = places + 0.2 * shift
+        ax.vlines(at, low, high, color=COLORS[color], linewidth=7, alpha=0.3)
+        ax.plot(at, mean, marker, color=COLORS[color], markersize=8, label=label)
     ax.axhline(1 / 8, linestyle="--", color=COLORS["grey"], linewidth=1.2)
-    ax.text(places[-1], 0.07, "guessing", ha="right", va="top", color="#555555")
+    ax.text(-0.4, 0.055, "guessing", va="center", color="#555555")
     ax.set_xticks(places, found["delays"])
+    ax.set_xlim(-0.5, len(places) - 0.5)
     ax.set_xlabel("symbols between the one to remember and the question")
     ax.set_ylabel("share of right answers")
     ax.set_ylim(0, 1.05)
-    ax.legend(loc="center right", bbox_to_anchor=(1, 0.6))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9)
     return fig
 
 
