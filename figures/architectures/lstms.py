@@ -66,7 +66,7 @@ def model_of(kind, delay, rng):
         cell.weight_h.data[...] = orthogonal_((UNITS, UNITS), rng)
         cell.bias.data[...] = 0
         return model
-    model = CharLSTM(17, UNITS, 1.0 if kind == "one" else None, rng=rng)
+    model = CharLSTM(17, UNITS, 4.0 if kind == "four" else 1.0, rng=rng)
     cell = model.rnn.cells[0]
     cell.weight_x.data *= np.sqrt(UNITS, dtype=np.float32)  # ±1: a one-hot vector has length 1
     if kind == "chrono":
@@ -130,6 +130,12 @@ def measure_one():
 def measure_rnn():
     """Recurrent networks started as rotations."""
     return {"delays": DELAYS, "found": [tuned("rnn", delay) for delay in DELAYS]}
+
+
+@measurement("recall-four", **BAND, seconds=40)
+def measure_four():
+    """LSTMs with the forget bias 4 and nothing else."""
+    return {"delay": 60, "found": tuned("four", 60)}
 
 
 @measurement("descendants", **BAND, seconds=200)
