@@ -292,7 +292,7 @@ def memory(bias, write, show, later):
 
 
 @interactive(
-    "cell",
+    "lifetime",
     states=[
         {"bias": 4},
         {"bias": -2, "write": 0.3, "later": 0.2},
@@ -300,8 +300,29 @@ def memory(bias, write, show, later):
         {"bias": 0, "write": 0, "show": 0, "later": 0},
     ],
 )
-def cell_model(state):
+def lifetime_model(state):
     return memory(*(state[name] for name in ("bias", "write", "show", "later")))
+
+
+@figure("lifetime")
+def lifetime(plt):
+    fig, ax = plt.subplots(figsize=(6.8, 3.3))
+    for bias, color, place in (
+        (1.0, "vermillion", (8.5, 0.13)),
+        (2.5, "green", (13, 0.42)),
+        (4.0, "blue", (31, 0.62)),
+    ):
+        found = memory(bias, 1.0, 0.5, 0.0)
+        ax.plot(found["cells"], color=COLORS[color])
+        ax.plot(found["half"], 0.5, "o", color=COLORS[color])
+        text = f"bias {bias:g}, half-life {found['half']:.1f}"
+        ax.text(*place, text, color=COLORS[color])
+    ax.axhline(0.5, color=COLORS["grey"], linestyle=":", linewidth=1)
+    ax.set_xlabel("steps after a 1 was written")
+    ax.set_ylabel("left in the cell state")
+    ax.set_xlim(0, SPAN)
+    ax.set_ylim(0, 1.03)
+    return fig
 
 
 @figure("cell")
