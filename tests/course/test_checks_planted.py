@@ -552,6 +552,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
 @pytest.mark.parametrize(
     ("check", "plant"),
     [
+        ("prose", edit(SLOPES, IMHOF, IMHOF.replace("Relief", "Relief relief"))),
         ("links", say("See [it](https://example.org/a?b#c) and <mailto:a@example.org>.")),
         ("links", say("See [it](../figures/math-foundations) and `[a](b)` and [3].")),
         ("links", say("## Rise over run\n\nSee [it](#rise-over-run-1).")),

@@ -1,8 +1,7 @@
-"""Attention against PyTorch and SciPy, streaming against dense, and the numbers of the text."""
+"""Attention against PyTorch, SciPy, Hugging Face and differences, and the numbers of the page."""
 
 import inspect
-import math
-import tracemalloc
+import types
 import weakref
 
 import numpy as np
@@ -13,19 +12,18 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chainrule.data.sentence import W_K, W_Q, W_V, embed
+from chainrule.math_foundations.probability import softmax
 from chainrule.neural_networks.backpropagation import Tensor, gradcheck
+from chainrule.training.loss_functions import log_softmax
 from chainrule.transformers.attention import (
     AdditiveParameters,
     additive_attention,
-    attention_io_bytes,
     flash_attention,
     masked_softmax,
-    merge_states,
     nadaraya_watson,
-    online_softmax,
     packed_attention,
     scaled_dot_product_attention,
-    softmax_state,
 )
 
 B, H, T, S, D, V = 2, 3, 5, 7, 4, 6
@@ -40,13 +38,13 @@ def both(tensors):
     return [torch.tensor(t.data, requires_grad=True) for t in tensors]
 
 
-def same_gradients(ours, theirs, y, z, rng, rtol=1e-9):
-    np.testing.assert_allclose(y.data, z.detach(), rtol=rtol, atol=1e-12)
-    weights = rng.standard_normal(y.shape)
+def same_gradients(ours, theirs, y, z, rng, rtol=1e-9, atol=1e-11):
+    np.testing.assert_allclose(y.data, z.detach(), rtol=rtol, atol=atol)
+    weights = rng.standard_normal(y.shape).astype(y.dtype)
     y.backward(weights)
     z.backward(torch.tensor(weights))
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a.grad, b.grad, rtol=rtol, atol=1e-11)
+        np.testing.assert_allclose(a.grad, b.grad, rtol=rtol, atol=atol)
 
 
 def test_the_example_worked_by_hand():
@@ -105,111 +103,6 @@ def test_dense_attention_against_pytorch(kind, rng):
     same_gradients(ours, theirs, y, z, rng)
 
 
-@settings(max_examples=60)
-@given(data=st.data())
-def test_flash_attention_equals_dense_for_any_block(data):
-    rng = np.random.default_rng(data.draw(seeds))
-    causal = data.draw(st.booleans())
-    queries = data.draw(st.integers(1, 9))
-    keys = data.draw(st.integers(queries if causal else 1, 11))
-    block = data.draw(st.integers(1, 12))
-    scale = data.draw(st.sampled_from([None, 0.7]))
-    ours = [leaf(rng, B, queries, D), leaf(rng, B, keys, D), leaf(rng, B, keys, V)]
-    dense = [Tensor(t.data, requires_grad=True) for t in ours]
-    y, lse = flash_attention(*ours, block=block, causal=causal, scale=scale)
-    mask = np.tri(queries, keys, keys - queries, dtype=bool) if causal else None
-    z, _ = scaled_dot_product_attention(*dense, mask, scale)
-    np.testing.assert_allclose(y.data, z.data, rtol=1e-10, atol=1e-12)
-    scores = ours[0].data @ ours[1].data.swapaxes(-1, -2) * (scale or 1 / math.sqrt(D))
-    expected = scipy.special.logsumexp(
-        np.where(True if mask is None else mask, scores, -np.inf), -1
-    )
-    np.testing.assert_allclose(lse, expected, rtol=1e-10, atol=1e-12)
-    weights = rng.standard_normal(y.shape)
-    y.backward(weights)
-    z.backward(weights)
-    for a, b in zip(ours, dense, strict=True):
-        np.testing.assert_allclose(a.grad, b.grad, rtol=1e-9, atol=1e-11)
-
-
-def test_flash_attention_against_pytorch_and_differences(rng):
-    for causal in (False, True):
-        ours = [leaf(rng, B, H, S, D), leaf(rng, B, H, S, D), leaf(rng, B, H, S, V)]
-        theirs = both(ours)
-        y, _ = flash_attention(*ours, block=3, causal=causal)
-        z = F.scaled_dot_product_attention(*theirs, is_causal=causal)
-        same_gradients(ours, theirs, y, z, rng)
-    small = [leaf(rng, 3, 2), leaf(rng, 4, 2), leaf(rng, 4, 3)]
-    gradcheck(lambda q, k, v: flash_attention(q, k, v, block=2)[0], small)
-    gradcheck(lambda q, k, v: flash_attention(q, k, v, block=2, causal=True)[0], small)
-    with pytest.raises(ValueError, match="a key for each of 7 queries, got 5"):
-        flash_attention(leaf(rng, S, D), leaf(rng, T, D), leaf(rng, T, V), causal=True)
-    with pytest.raises(ValueError, match="at least one key"):
-        flash_attention(leaf(rng, S, D), leaf(rng, 0, D), leaf(rng, 0, V))
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("block", [2, 64])
-def test_packed_attention_is_attention_by_head(causal, block, rng):
-    packed = leaf(rng, B, T, 3 * H * D)
-    y = packed_attention(packed, H, causal, block)
-    apart = Tensor(packed.data, requires_grad=True)
-    q, k, v = (apart[..., i * H * D : (i + 1) * H * D].reshape(B, T, H, D).transpose(1, 2)
-               for i in range(3))  # fmt: skip
-    z, _ = scaled_dot_product_attention(q, k, v, np.tri(T, dtype=bool) if causal else None)
-    z = z.transpose(1, 2).reshape(B, T, H * D)
-    np.testing.assert_allclose(y.data, z.data, rtol=1e-10)
-    weights = rng.standard_normal(y.shape)
-    y.backward(weights)
-    z.backward(weights)
-    np.testing.assert_allclose(packed.grad, apart.grad, rtol=1e-9, atol=1e-12)
-
-
-def test_streaming_never_holds_the_whole_matrix(rng):
-    n = 1024
-    q, k, v = (Tensor(rng.standard_normal((n, 8)), requires_grad=True) for _ in range(3))
-
-    def peak(attend):
-        tracemalloc.start()
-        attend(q, k, v)[0].backward(np.ones((n, 8)))
-        size = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return size
-
-    assert peak(lambda *t: flash_attention(*t, block=64)) < n * n  # bytes: an eighth of one matrix
-    assert peak(scaled_dot_product_attention) > 3 * 8 * n * n
-
-
-@settings(max_examples=40)
-@given(seed=seeds, sizes=st.lists(st.integers(1, 5), min_size=3, max_size=3))
-def test_merging_states_is_associative(seed, sizes):
-    rng = np.random.default_rng(seed)
-    scores = [rng.standard_normal((T, n)) * 20 for n in sizes]
-    scores[0][0] = -np.inf
-    values = [rng.standard_normal((n, V)) for n in sizes]
-    a, b, c = map(softmax_state, scores, values)
-    for one, two in zip(merge_states(merge_states(a, b), c), merge_states(a, merge_states(b, c)),
-                        strict=True):  # fmt: skip
-        np.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-12)
-    mean, lse = online_softmax(zip(scores, values, strict=True))
-    together = np.concatenate(scores, axis=1)
-    np.testing.assert_allclose(
-        mean,
-        scipy.special.softmax(together, axis=1) @ np.concatenate(values),
-        rtol=1e-10,
-        atol=1e-12,
-    )
-    np.testing.assert_allclose(lse, scipy.special.logsumexp(together, axis=1), rtol=1e-12)
-
-
-def test_online_softmax_without_keys():
-    mean, lse = online_softmax([(np.full((1, 2), -np.inf), np.ones((2, 1)))])
-    assert mean == 0
-    assert lse == -np.inf
-    with pytest.raises(ValueError, match="at least one block"):
-        online_softmax([])
-
-
 def test_additive_attention(rng):
     params = AdditiveParameters(leaf(rng, 8, D), leaf(rng, 8, V), leaf(rng, 8))
     inputs = [leaf(rng, B, T, D), leaf(rng, B, S, V), leaf(rng, B, S, V)]
@@ -236,31 +129,6 @@ def test_nadaraya_watson(rng):
     np.testing.assert_allclose(nadaraya_watson(x, x, y, 1e-3), y)  # a narrow kernel looks up
     assert (found <= y.max(0) + 1e-12).all()  # inside the hull of the values
     assert (found >= y.min(0) - 1e-12).all()
-
-
-def test_bytes_moved():
-    n, d, sram = 1024, 64, 100_000
-    block = max(b for b in range(1, 200) if 4 * b * d + b * b <= sram // 4)
-    assert attention_io_bytes(n, d, sram) == (
-        4 * (4 * n * d + 4 * n * n),
-        4 * (2 * n * d + n + -(-n // block) * 2 * n * d),
-    )
-    assert attention_io_bytes(n, d, sram).flash < attention_io_bytes(n, d, sram).dense
-    tiny = attention_io_bytes(n, d, 4 * (4 * d + 1))  # blocks of one query: worse than dense
-    assert tiny.flash > tiny.dense
-    with pytest.raises(ValueError, match="needs 1028"):
-        attention_io_bytes(n, d, 1000)
-
-
-def test_packed_attention_can_be_walked_twice(rng):
-    packed = leaf(rng, B, T, 3 * H * D)
-    y = packed_attention(packed, H, True, 2)
-    weights = rng.standard_normal(y.shape)
-    y.backward(weights, retain_graph=True)
-    once = packed.grad.copy()
-    y.backward(weights)
-    np.testing.assert_allclose(packed.grad, 2 * once)
-    gradcheck(lambda x: packed_attention(x, 2, True, 2), [leaf(rng, 1, 3, 12)])
 
 
 def test_masks_and_widths_that_would_be_misread_are_refused(rng):
@@ -300,3 +168,164 @@ def test_softmax_does_not_keep_the_scores(rng):
     del scores
     assert alive() is None
     assert weights.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["bool", "float", "causal"])
+def test_a_sink_against_hugging_face(kind, dtype, rng):
+    eager = pytest.importorskip("transformers.models.gpt_oss.modeling_gpt_oss")
+    shapes = ((B, H, T, D), (B, H, S, D), (B, H, S, V), (H, 1, 1))
+    ours = [Tensor(rng.standard_normal(s).astype(dtype), requires_grad=True) for s in shapes]
+    theirs = both(ours)
+    mask = {"bool": rng.random((B, 1, T, S)) < 0.7, "causal": np.tri(T, S, dtype=bool)}.get(kind)
+    if kind == "bool":
+        mask[0, 0, 0] = False  # a query that may look nowhere but into the sink
+    added = rng.standard_normal((B, 1, T, S)) if mask is None else np.where(mask, 0.0, -np.inf)
+    module = types.SimpleNamespace(num_key_value_groups=1, sinks=theirs[3].ravel(), training=False)
+    z, p = eager.eager_attention_forward(
+        module, *theirs[:3], torch.tensor(added.astype(dtype)), D**-0.5
+    )
+    mask = added.astype(dtype) if mask is None else mask
+    y, weights = scaled_dot_product_attention(*ours[:3], mask, sink=ours[3])
+    exact = dtype is np.float64
+    np.testing.assert_allclose(weights.data, p.detach(), rtol=1e-10 if exact else 1e-4, atol=1e-7)
+    assert weights.dtype == y.dtype == dtype
+    z = z.transpose(1, 2)
+    same_gradients(ours, theirs, y, z, rng, 1e-9 if exact else 1e-4, 1e-11 if exact else 1e-5)
+
+
+def test_a_sink_of_any_shape(rng):
+    scores, mask = leaf(rng, B, T, S), rng.random((T, S)) < 0.7
+    for shape in ((), (1,), (T, 1), (B, 1, 1), (B, T, 1)):
+        gradcheck(lambda x, s: masked_softmax(x, mask, s), [scores, leaf(rng, *shape)], rng=rng)
+    wider = masked_softmax(leaf(rng, T, S), None, leaf(rng, B, T, 1))
+    assert wider.shape == (B, T, S)
+    gradcheck(lambda x, s: masked_softmax(x, None, s), [leaf(rng, T, S), leaf(rng, B, T, 1)])
+    np.testing.assert_array_equal(
+        masked_softmax(scores, mask, -np.inf).data, masked_softmax(scores, mask).data
+    )
+    none = masked_softmax(scores, np.zeros((T, S), bool), 0.0)
+    np.testing.assert_array_equal(none.data, 0)
+    assert masked_softmax(Tensor(np.ones((T, S), np.float32)), sink=1.0).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("scores", "weights"),
+    [((0, 0), (1 / 3, 1 / 3)), ((-5, -5), (0.0066, 0.0066)), ((5, 0), (0.9867, 0.0066))],
+)
+def test_the_sinks_of_the_page(scores, weights):
+    found = masked_softmax(Tensor(np.array(scores, float)), sink=0.0)
+    np.testing.assert_allclose(found.data, weights, atol=5e-5)
+
+
+def test_three_softmaxes_agree(rng):
+    x = rng.standard_normal((T, S)) * 30
+    ours = masked_softmax(Tensor(x)).data
+    np.testing.assert_allclose(ours, softmax(x), rtol=1e-13)
+    np.testing.assert_allclose(ours, np.exp(log_softmax(Tensor(x)).data), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        np.zeros((0, 3)),
+        np.zeros((2, 0)),
+        np.array([[7.0]]),
+        np.array([[1e200, -1e200, 1e200]]),
+        np.array([[1e-200, -1e-200]]),
+        np.array([[88.0, 89.0, 100.0]], np.float32),
+        np.array([[1.0, -np.inf, 2.0]]),
+        np.full((2, 3), -np.inf),
+        np.array([[np.nan, 1.0], [2.0, 3.0]]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sink", [None, 0.0])
+def test_softmax_on_the_nasty_list(scores, sink):
+    x = Tensor(scores, requires_grad=True)
+    p = masked_softmax(x, sink=sink)
+    p.backward(np.ones(p.shape, scores.dtype))
+    assert p.dtype == x.grad.dtype == scores.dtype
+    assert p.shape == x.grad.shape == scores.shape
+    broken = np.isnan(scores).any(axis=-1)
+    assert np.isnan(p.data[broken]).all()  # NaN stays in its row, and is not hidden
+    rest = p.data[~broken]
+    assert np.isfinite(rest).all()
+    assert np.isfinite(x.grad[~broken]).all()
+    full = np.isfinite(scores[~broken]).any(axis=-1)
+    total = rest.sum(axis=-1)
+    assert (np.abs(total - full) < 1e-6).all() if sink is None else (total <= full + 1e-6).all()
+
+
+def test_whole_numbers_are_no_scores():
+    for kind in (np.uint8, np.int64, np.bool_):
+        with pytest.raises(TypeError, match="masked_softmax"):
+            masked_softmax(Tensor(np.ones((2, 3), kind)))
+
+
+def test_the_sentence():
+    words = embed()
+    q, k, v = (Tensor(words @ W.T) for W in (W_Q, W_K, W_V))
+    out, weights = scaled_dot_product_attention(q, k, v)
+    expected = F.scaled_dot_product_attention(*(torch.tensor(x.data)[None] for x in (q, k, v)))
+    np.testing.assert_allclose(out.data, expected[0], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(weights.data[2], [0.039, 0.778, 0.039, 0.039, 0.105], atol=5e-4)
+    np.testing.assert_allclose(out.data[2], [0.884, 0.039, 0.078, 1.346], atol=5e-4)
+
+
+def test_the_gradients_worked_by_hand():
+    values = (np.array([[1.0, 0.0]]), np.eye(2), np.array([[10.0], [20.0]]))
+    q, k, v = (Tensor(x, requires_grad=True) for x in values)
+    scaled_dot_product_attention(q, k, v)[0].backward(np.ones((1, 1)))
+    np.testing.assert_allclose(q.grad, [[-1.56, 1.56]], atol=5e-3)
+    np.testing.assert_allclose(k.grad, [[-1.56, 0], [1.56, 0]], atol=5e-3)
+    np.testing.assert_allclose(v.grad, [[0.67], [0.33]], atol=5e-3)
+
+
+def test_what_the_page_says_of_pytorch(rng):
+    """Each fact of the box "In PyTorch 2.13"."""
+    q, k, v = (torch.tensor(rng.standard_normal((1, n, D))) for n in (T, S, S))
+    attend = F.scaled_dot_product_attention
+    doubled = attend(q * 2, k, v, scale=D**-0.5 / 2)
+    assert torch.allclose(doubled, attend(q, k, v))
+    assert isinstance(attend(q, k, v), torch.Tensor)  # the output alone
+    mask = torch.ones(T, S, dtype=torch.bool)
+    mask[:, 0] = False
+    changed = v.clone()
+    changed[:, 0] += 100
+    assert torch.equal(attend(q, k, v, attn_mask=mask), attend(q, k, changed, attn_mask=mask))
+    layer = torch.nn.MultiheadAttention(D, 1, batch_first=True, dtype=torch.float64)
+    hidden = torch.zeros(1, S, dtype=torch.bool)
+    hidden[:, 0] = True
+    weights = layer(q, k, k, key_padding_mask=hidden)[1]
+    assert (weights[..., 0] == 0).all()
+    assert (weights[..., 1:] > 0).all()
+    mask[2] = False
+    assert (attend(q, k, v, attn_mask=mask)[0, 2] == 0).all()
+    assert torch.softmax(torch.full((3,), -torch.inf), 0).isnan().all()
+    causal = attend(q, k, v, is_causal=True)
+    first = torch.ones(T, S, dtype=torch.bool).tril()
+    last = torch.ones(T, S, dtype=torch.bool).tril(S - T)
+    assert torch.allclose(causal, attend(q, k, v, attn_mask=first))
+    assert not torch.allclose(causal, attend(q, k, v, attn_mask=last))
+    torch.manual_seed(0)
+    assert not torch.allclose(attend(q, k, v, dropout_p=0.5), attend(q, k, v))
+
+
+@pytest.mark.parametrize("h", [1e-200, 1e-3, 1e200])
+def test_kernel_regression_at_the_ends(h, rng):
+    x, y, xq = rng.standard_normal((S, D)), rng.standard_normal((S, V)), rng.standard_normal((T, D))
+    found = nadaraya_watson(xq, x, y, h)
+    nearest = ((xq[:, None] - x) ** 2).sum(-1).argmin(1)
+    expected = np.broadcast_to(y.mean(0), (T, V)) if h > 1 else y[nearest]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="positive, got 0"):
+        nadaraya_watson(xq, x, y, 0.0)
+    assert nadaraya_watson(xq[:0], x, y, h).shape == (0, V)
+
+
+def test_the_three_flats_of_the_page():
+    sizes, prices = np.array([[40.0], [60.0], [80.0]]), np.array([[200.0], [260.0], [400.0]])
+    found = [nadaraya_watson(np.array([[55.0]]), sizes, prices, h).item() for h in (100, 10, 1)]
+    np.testing.assert_allclose(found, [286, 249, 260], atol=0.5)
+    assert abs(nadaraya_watson(np.array([[50.0]]), sizes, prices, 10.0).item() - 231.5) < 0.05

@@ -1,207 +1,364 @@
-"""Order in attention: positions against transformers, masks as an algebra, leaks found."""
+"""The layer, its masks and its leaks: against PyTorch, and against what the document says."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from transformers import LlamaConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from torch import nn
+from torch.nn.attention.bias import causal_lower_right
 
+from chainrule.data.sentence import W_K, W_O, W_Q, W_V, embed
 from chainrule.neural_networks.backpropagation import Tensor, gradcheck
 from chainrule.transformers.self_attention import (
-    LearnedPositions,
     SelfAttention,
-    alibi_bias,
     causal_mask,
     combine,
     document_mask,
     has_leak,
     padding_mask,
     prefix_mask,
-    rope,
-    rope_frequencies,
-    sinusoidal_encoding,
     sliding_window_mask,
+    top_k_mask,
 )
 
-B, T, D, H = 2, 5, 6, 4
-distances = st.integers(0, 500)
+B, T, D, H = 2, 5, 7, 3
+DTYPES = ((np.float64, 1e-10), (np.float32, 1e-4))
 
 
-def test_against_pytorch(rng):
+def rows(mask):
+    return ["".join(".x"[int(cell)] for cell in row) for row in mask]
+
+
+# ---- the layer ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_output_and_gradients_against_pytorch(rng, dtype, tolerance, causal, bias):
+    layer = SelfAttention(D, H, causal, bias=bias, rng=rng, dtype=dtype)
+    x, g = rng.standard_normal((B, T, D)).astype(dtype), rng.standard_normal((B, T, H))
+    ours = Tensor(x, requires_grad=True)
+    y, weights = layer.attend(ours)
+    y.backward(g.astype(dtype))
+
+    theirs = torch.tensor(x, requires_grad=True)
+    parts = {name: getattr(layer, name) for name in ("query", "key", "value")}
+    copies = {
+        name: [torch.tensor(p.data, requires_grad=True) for p in part.parameters()]
+        for name, part in parts.items()
+    }
+    q, k, v = (F.linear(theirs, *copies[name]) for name in parts)
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    expected.backward(torch.tensor(g, dtype=expected.dtype))
+
+    assert y.dtype == dtype
+    close = {"rtol": tolerance, "atol": tolerance}
+    np.testing.assert_allclose(y.data, expected.detach(), **close)
+    np.testing.assert_allclose(ours.grad, theirs.grad, **close)
+    for name, part in parts.items():
+        for ours_, theirs_ in zip(part.parameters(), copies[name], strict=True):
+            np.testing.assert_allclose(ours_.grad, theirs_.grad, **close)
+    assert weights.shape == (B, T, T)
+    np.testing.assert_allclose(weights.data.sum(-1), 1, rtol=1e-5)
+    assert (np.triu(weights.data, 1).max() == 0) == causal
+
+
+def test_gradients_against_finite_differences(rng):
+    layer = SelfAttention(D, H, True, rng=rng, dtype=float)
+    mask = padding_mask(np.array([4, 2]), T)[:, 0]
+    gradcheck(
+        lambda x: layer(x, mask), [Tensor(rng.standard_normal((B, T, D)), requires_grad=True)]
+    )
+
+
+def test_the_sentence(rng):
+    layer = SelfAttention(4, 4, rng=rng, dtype=float)
+    for part, weight in ((layer.query, W_Q), (layer.key, W_K), (layer.value, W_V)):
+        part.weight.data = weight.copy()
+    for words in ("the dog bites the man", "the man bites the dog"):
+        bites = layer(Tensor(embed(words.split()))).data[2]
+        np.testing.assert_allclose(bites, [0.884, 0.039, 0.078, 1.346], atol=5e-4)
+    layer.causal = True
+    signs = [
+        layer(Tensor(embed(words.split()))).data[2, 3]
+        for words in ("the dog bites the man", "the man bites the dog")
+    ]
+    np.testing.assert_allclose(signs, [1.819, -1.152], atol=5e-4)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_order_gets_through_a_causal_mask_by_depth_alone(rng, depth):
+    """The last of causal rows ignores the order of its prefix after one layer, not after two."""
+    x = rng.standard_normal((T, D))
+    shuffled = np.concatenate([x[:-1][[2, 0, 3, 1]], x[-1:]])
     for causal in (False, True):
-        layer = SelfAttention(D, H, causal, bias=True, rng=rng, dtype=float)
-        x = rng.standard_normal((B, T, D))
-        t = torch.tensor(x)
-        q, k, v = (
-            t @ torch.tensor(p.weight.data).T + torch.tensor(p.bias.data)
-            for p in (layer.query, layer.key, layer.value)
-        )
-        expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        np.testing.assert_allclose(layer(Tensor(x)).data, expected, rtol=1e-10)
-        _, weights = layer.attend(Tensor(x))
-        assert weights.shape == (B, T, T)
-        assert (np.triu(weights.data, 1).max() == 0) == causal
-        gradcheck(layer, [Tensor(x, requires_grad=True)])
+        layers = [SelfAttention(D, D, causal, rng=rng, dtype=float) for _ in range(depth)]
+        outputs = []
+        for rows_ in (x, shuffled):
+            y = Tensor(rows_)
+            for layer in layers:
+                y = layer(y)
+            outputs.append(y.data)
+        same_last = np.allclose(outputs[0][-1], outputs[1][-1], rtol=1e-9, atol=1e-12)
+        assert same_last == (depth == 1 or not causal)
+        if not causal:
+            np.testing.assert_allclose(outputs[1][:-1], outputs[0][:-1][[2, 0, 3, 1]], rtol=1e-9)
 
 
-def test_without_positions_attention_is_equivariant(rng):
-    x, order = rng.standard_normal((T, D)), rng.permutation(T)
-    free, causal = (
-        SelfAttention(D, H, rng=rng, dtype=float),
-        SelfAttention(D, H, True, rng=rng, dtype=float),
-    )
-    np.testing.assert_allclose(free(Tensor(x[order])).data, free(Tensor(x)).data[order], rtol=1e-10)
-    shuffled, straight = causal(Tensor(x[order])).data, causal(Tensor(x)).data[order]
-    assert not np.allclose(shuffled, straight)  # a causal mask lets order in
+def test_orders_of_the_sentence_that_two_causal_layers_tell_apart():
+    from itertools import permutations
+
+    def attend(X):
+        scores = (X @ W_Q.T) @ (X @ W_K.T).T / 2
+        e = np.exp(np.where(causal_mask(5), scores, -np.inf))
+        return e / e.sum(1, keepdims=True) @ X @ W_V.T @ W_O.T
+
+    found: dict[int, set] = {1: set(), 2: set()}
+    for first in permutations(["the", "dog", "bites", "the"]):
+        X = embed([*first, "man"])
+        for depth in (1, 2):
+            X = attend(X)
+            found[depth].add(tuple(X[-1].round(9)))
+    assert [len(found[depth]) for depth in (1, 2)] == [1, 12]
 
 
-def test_leaks(rng):
-    x = rng.standard_normal((T, D)).astype(np.float32)
-    assert not has_leak(
-        lambda x: SelfAttention(D, H, True, rng=np.random.default_rng(0))(Tensor(x)), x
-    )
-    assert has_leak(lambda x: SelfAttention(D, H, rng=np.random.default_rng(0))(Tensor(x)), x)
-    layer = SelfAttention(D, H, rng=rng)
-    off_by_one = np.tri(T, k=1, dtype=bool)
-    assert has_leak(lambda x: layer(Tensor(x)), x)
-    assert has_leak(lambda x: layer(Tensor(x), off_by_one), x)
-    assert has_leak(lambda x: x[::-1], x)
-    assert not has_leak(np.cumsum, x[:, :1])
-
-
-def test_sinusoids_rotate_with_the_position():
-    table = sinusoidal_encoding(50, 8).astype(float)
-    np.testing.assert_allclose(table[0], [0, 1] * 4)
-    np.testing.assert_allclose(table[7, :2], [np.sin(7), np.cos(7)], rtol=1e-6)
-    np.testing.assert_allclose(table[7, 6:], [np.sin(7e-3), np.cos(7e-3)], rtol=1e-6)
-    for pair, w in enumerate(10_000.0 ** (-np.arange(4) / 4)):
-        turn = np.array([[np.cos(3 * w), np.sin(3 * w)], [-np.sin(3 * w), np.cos(3 * w)]])
-        columns = slice(2 * pair, 2 * pair + 2)
-        np.testing.assert_allclose(table[3:, columns], table[:-3, columns] @ turn.T, atol=1e-6)
-    with pytest.raises(ValueError, match="even width"):
-        sinusoidal_encoding(3, 5)
-
-
-def test_learned_positions(rng):
-    positions = LearnedPositions(T, D, rng=rng, dtype=float)
-    x = Tensor(rng.standard_normal((B, 3, D)), requires_grad=True)
-    np.testing.assert_allclose(positions(x, 2).data, x.data + positions.weight.data[2:5])
-    positions(x, 2).backward(np.ones(x.shape))
-    np.testing.assert_array_equal(positions.weight.grad[:, 0], [0, 0, B, B, B])
-    with pytest.raises(ValueError, match="learned up to 5, the sequence needs 6"):
-        positions(x, 3)
-
-
-def test_rope_against_llama(rng):
-    q, k = (rng.standard_normal((B, 3, T, 8)) for _ in range(2))
-    pos = np.array([0, 1, 5, 7, 40])
-    angles = torch.tensor(pos[:, None] * rope_frequencies(8))
-    tq, tk = torch.tensor(q), torch.tensor(k)
-    cos, sin = (torch.cat([f(angles)] * 2, -1)[None] for f in (torch.cos, torch.sin))
-    for ours, theirs in zip((q, k), apply_rotary_pos_emb(tq, tk, cos, sin), strict=True):
-        np.testing.assert_allclose(rope(Tensor(ours), pos).data, theirs, rtol=1e-10)
-    for layout in ("half", "interleaved"):
-        gradcheck(lambda x, layout=layout: rope(x, pos, layout=layout),
-                  [Tensor(q[0], requires_grad=True)])  # fmt: skip
-    with pytest.raises(ValueError, match="not 'quarter'"):
-        rope(Tensor(q), pos, layout="quarter")
-    with pytest.raises(ValueError, match="even size"):
-        rope_frequencies(7)
-
-
-@settings(max_examples=30)
-@given(
-    m=st.integers(0, 500), n=st.integers(0, 500), shift=st.integers(0, 500), seed=st.integers(0, 99)
-)
-def test_rope_depends_on_distance_alone(m, n, shift, seed):
-    rng = np.random.default_rng(seed)
-    q, k = rng.standard_normal((2, 1, 8))
-    order = np.arange(8).reshape(4, 2).T.ravel()  # interleaved to half
-
-    def score(m, n, layout):
-        a, b = (
-            rope(Tensor(q), np.array([m]), layout=layout),
-            rope(Tensor(k), np.array([n]), layout=layout),
-        )
-        return float(a.data[0] @ b.data[0])
-
-    for layout in ("half", "interleaved"):
-        assert score(m, n, layout) == pytest.approx(score(m + shift, n + shift, layout), abs=1e-9)
-    apart = rope(Tensor(q), np.array([m]), layout="interleaved").data[:, order]
-    np.testing.assert_allclose(rope(Tensor(q[:, order]), np.array([m])).data, apart, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (None, {"rope_type": "default"}),
-        ({"type": "linear", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),
-        ({"type": "yarn", "factor": 8.0, "original": 512},
-         {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512}),
-        ({"type": "llama3", "factor": 8.0, "original": 512},
-         {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 512,
-          "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
-    ],
-)  # fmt: skip
-def test_context_extension_against_transformers(ours, theirs):
-    config = LlamaConfig(
-        hidden_size=64, num_attention_heads=2, max_position_embeddings=4096,
-        rope_parameters={"rope_theta": 10_000.0, **theirs},
-    )  # fmt: skip
-    if ours is None:
-        expected = 10_000.0 ** (-np.arange(0, 32, 2) / 32)
-    else:
-        expected = ROPE_INIT_FUNCTIONS[theirs["rope_type"]](config, device="cpu")[0].numpy()
-    np.testing.assert_allclose(rope_frequencies(32, scaling=ours), expected, rtol=1e-5)
-
-
-def test_ntk_scaling_keeps_fast_and_stretches_slow():
-    plain, scaled = (
-        rope_frequencies(32),
-        rope_frequencies(32, scaling={"type": "ntk", "factor": 4.0}),
-    )
-    assert scaled[0] == plain[0]
-    assert scaled[-1] == pytest.approx(plain[-1] / 4)
-    with pytest.raises(ValueError, match="not 'magic'"):
-        rope_frequencies(32, scaling={"type": "magic", "factor": 4.0})
-
-
-def test_alibi_slopes():
-    bias = alibi_bias(8, T)
-    np.testing.assert_array_equal(-bias[:, 1, 0], 2.0 ** -np.arange(1, 9))
-    assert bias[0, 4, 1] == -1.5
-    assert bias[3, 0, 4] == 0
-    twelve = -alibi_bias(12, 2)[:, 1, 0]
-    np.testing.assert_allclose(twelve[:8], 2.0 ** -np.arange(1, 9))
-    np.testing.assert_allclose(twelve[8:], 2.0 ** -(np.arange(4) + 0.5))
+# ---- masks -------------------------------------------------------------------------------------
 
 
 def test_masks():
-    allowed = lambda m: ["".join(".x"[int(c)] for c in row) for row in m]  # noqa: E731
-    assert allowed(causal_mask(3)) == ["x..", "xx.", "xxx"]
-    assert allowed(causal_mask(2, 4)) == ["xxx.", "xxxx"]
-    assert allowed(prefix_mask(4, 2)) == ["xx..", "xx..", "xxx.", "xxxx"]
-    assert allowed(sliding_window_mask(4, 2)) == ["x...", "xx..", ".xx.", "..xx"]
-    assert allowed(document_mask(np.array([7, 7, 8]))) == ["xx.", "xx.", "..x"]
-    assert allowed(padding_mask(np.array([1, 3]), 3)[:, 0, 0]) == ["x..", "xxx"]
+    assert rows(causal_mask(3)) == ["x..", "xx.", "xxx"]
+    assert rows(causal_mask(2, 4)) == ["xxx.", "xxxx"]
+    assert rows(prefix_mask(4, 2)) == ["xx..", "xx..", "xxx.", "xxxx"]
+    assert rows(sliding_window_mask(4, 2)) == ["x...", "xx..", ".xx.", "..xx"]
+    assert rows(sliding_window_mask(5, 2, sinks=1)) == ["x....", "xx...", "xxx..", "x.xx.", "x..xx"]
+    assert rows(document_mask(np.array([7, 7, 8]))) == ["xx.", "xx.", "..x"]
+    assert rows(padding_mask(np.array([1, 3]), 3)[:, 0, 0]) == ["x..", "xxx"]
     assert combine(None, None) is None
     both = combine(causal_mask(3), None, document_mask(np.array([7, 7, 8])))
-    assert allowed(both) == ["x..", "xx.", "..x"]
+    assert rows(both) == ["x..", "xx.", "..x"]
     np.testing.assert_array_equal(sliding_window_mask(5, 5), causal_mask(5))
-    with pytest.raises(ValueError, match="at least the query itself"):
+    np.testing.assert_array_equal(sliding_window_mask(5, 1, sinks=5), causal_mask(5))
+    np.testing.assert_array_equal(prefix_mask(5, 0), causal_mask(5))
+    assert prefix_mask(5, 9).all()
+
+
+def test_masks_of_nothing_and_of_one():
+    for mask in (causal_mask(0), sliding_window_mask(0, 3), prefix_mask(0, 2)):
+        assert mask.shape == (0, 0)
+    assert causal_mask(1).tolist() == [[True]]
+    assert padding_mask(np.zeros(0, int), 3).shape == (0, 1, 1, 3)
+    assert not padding_mask(np.array([0], np.int8), 3).any()
+    assert document_mask(np.zeros((2, 0), int)).shape == (2, 0, 0)
+
+
+def test_masks_refuse_what_cannot_be_meant():
+    with pytest.raises(ValueError, match="4 queries need at least 4 keys, got 2"):
+        causal_mask(4, 2)
+    with pytest.raises(ValueError, match=r"between 0 and 3, got \[1, 4\]"):
+        padding_mask(np.array([1, 4]), 3)
+    with pytest.raises(ValueError, match="at least the query itself; got 0"):
         sliding_window_mask(3, 0)
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"at least one key, got {k}"):
+            top_k_mask(np.zeros((2, 3)), k)
+
+
+def test_a_mask_for_heads_is_refused_by_one_head(rng):
+    """Broadcast, it would give the output an axis more, without an error."""
+    layer = SelfAttention(D, H, rng=rng, dtype=float)
+    x, mask = rng.standard_normal((B, T, D)), padding_mask(np.array([3, 5]), T)
+    assert layer(Tensor(x), mask[:, 0]).shape == (B, T, H)
+    words = r"mask of shape \(2, 1, 1, 5\) has more axes than the scores, \(2, 5, 5\)"
+    with pytest.raises(ValueError, match=words):
+        layer(Tensor(x), mask)
+    with pytest.raises(ValueError, match="more axes"):
+        SelfAttention(D, H, True, rng=rng, dtype=float)(Tensor(x), mask)
+
+
+def test_padding_hides_keys_from_all_queries(rng):
+    layer = SelfAttention(D, H, True, rng=rng, dtype=float)
+    x, lengths = rng.standard_normal((B, T, D)), np.array([3, 5])
+    mask = padding_mask(lengths, T)[:, 0]
+    other = x.copy()
+    other[0, 3:] = 100
+    free = layer(Tensor(x), mask).data, layer(Tensor(other), mask).data
+    np.testing.assert_array_equal(free[0][:, :3], free[1][:, :3])
+    assert layer.attend(Tensor(x), mask)[1].data[0, :, 3:].max() == 0
+
+
+def test_documents_in_one_row_equal_documents_apart(rng):
+    layer = SelfAttention(D, H, True, rng=rng, dtype=float)
+    x = rng.standard_normal((T + 3, D))
+    together = layer(Tensor(x), document_mask(np.repeat([4, 9], [T, 3]))).data
+    np.testing.assert_allclose(together[:T], layer(Tensor(x[:T])).data, rtol=1e-10)
+    np.testing.assert_allclose(together[T:], layer(Tensor(x[T:])).data, rtol=1e-10)
 
 
 def test_windows_add_up_over_layers(rng):
-    # w = 3, L = 2: position 8 sees L(w − 1) + 1 = 5 positions, by the support of its gradient
-    layers = [SelfAttention(D, D, rng=rng, dtype=float) for _ in range(2)]
-    x = Tensor(rng.standard_normal((9, D)), requires_grad=True)
-    y = x
-    for layer in layers:
-        y = layer(y, sliding_window_mask(9, 3))
-    y[8].sum().backward()
-    assert np.flatnonzero(np.abs(x.grad).sum(1)).tolist() == [4, 5, 6, 7, 8]
+    for window, depth in ((3, 2), (2, 4), (4, 1)):
+        layers = [SelfAttention(D, D, rng=rng, dtype=float) for _ in range(depth)]
+        x = Tensor(rng.standard_normal((11, D)), requires_grad=True)
+        y = x
+        for layer in layers:
+            y = layer(y, sliding_window_mask(11, window))
+        y[10].sum().backward()
+        field = depth * (window - 1) + 1
+        assert np.flatnonzero(np.abs(x.grad).sum(1)).tolist() == list(range(11 - field, 11))
+
+
+def test_choosing_keys_by_their_scores(rng):
+    scores = rng.standard_normal((B, T, T))
+    np.testing.assert_array_equal(top_k_mask(scores, T), np.ones_like(scores, bool))
+    np.testing.assert_array_equal(
+        top_k_mask(scores, T, causal_mask(T)), np.broadcast_to(causal_mask(T), scores.shape)
+    )
+    for k in (1, 2, 3):
+        chosen = top_k_mask(scores, k)
+        assert (chosen.sum(-1) == k).all()
+        expected = torch.zeros(scores.shape, dtype=torch.bool)
+        expected.scatter_(-1, torch.tensor(scores).topk(k).indices, True)
+        np.testing.assert_array_equal(chosen, expected)
+        causal = top_k_mask(scores, k, causal_mask(T))
+        assert not (causal & ~causal_mask(T)).any()
+        assert (causal.sum(-1) == np.minimum(np.arange(T) + 1, k)).all()
+    ties = top_k_mask(np.zeros((1, 4)), 2)
+    assert rows(ties) == ["xx.."]
+    many = top_k_mask((np.arange(300) % 2)[None] * 1.0, 20)
+    assert np.flatnonzero(many[0]).tolist() == list(range(1, 41, 2))
+    assert not top_k_mask(np.full((1, 3), np.nan), 2, np.zeros((1, 3), bool)).any()
+
+
+# ---- leaks -------------------------------------------------------------------------------------
+
+
+def averaging(mask):
+    """A function of rows that looks exactly where the mask says."""
+    weights = mask / mask.sum(1, keepdims=True)
+    return lambda x: weights @ x
+
+
+OFF_BY_ONE = np.tri(T, k=1, dtype=bool)
+LEAKS = {
+    "off by one": averaging(OFF_BY_ONE),
+    "one single pair": averaging(causal_mask(T) | (np.arange(T * T).reshape(T, T) == 4)),
+    "all": averaging(np.ones((T, T))),
+    "reversed": lambda x: x[::-1],
+    "mean taken away": lambda x: (x - x.mean(0)) * 1.0,
+    "the next row after its mean is gone": lambda x: np.roll(
+        x - x.mean(1, keepdims=True), -1, axis=0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ones", [False, True])
+def test_leaks_are_found(rng, name, scale, dtype, ones):
+    if scale != 1 and dtype == np.float32:
+        scale = float(np.float32(scale) or np.float32(1e-30)) if scale < 1 else 1e30
+    x = np.ones((T, 3)) if ones else rng.standard_normal((T, 3))
+    assert has_leak(LEAKS[name], (x * scale).astype(dtype))
+    assert has_leak(lambda x: LEAKS[name](x) * dtype(1e-30), x.astype(dtype))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("feature", [0, 1])
+def test_a_leak_behind_a_rectifier_is_found(sign, feature):
+    """One of the two moves leaves it at 0."""
+
+    def leaks(x):
+        return np.roll(np.maximum(sign * x[:, feature : feature + 1], 0), -1, axis=0)[:-1]
+
+    assert has_leak(lambda x: np.vstack([leaks(x), x[-1:, :1]]), np.full((T, 3), -1.0 * sign))
+
+
+def test_no_leak_where_there_is_none(rng):
+    for x in (rng.standard_normal((T, D)), np.ones((T, D)), np.ones((T, D), np.float32)):
+        for fn in (
+            averaging(causal_mask(T)),
+            averaging(sliding_window_mask(T, 2)),
+            lambda x: np.cumsum(x, 0),
+            lambda x: 0 * x,
+        ):
+            assert not has_leak(fn, x)
+    assert not has_leak(lambda x: x[::-1], rng.standard_normal((1, 3)))
+    assert not has_leak(lambda x: x, np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="finite"):
+        has_leak(lambda x: x * np.nan, np.ones((T, D)))
+
+
+def test_leaks_of_layers(rng):
+    x = rng.standard_normal((T, D)).astype(np.float32)
+    layer = SelfAttention(D, H, rng=rng)
+    assert has_leak(lambda x: layer(Tensor(x)), x)
+    assert has_leak(lambda x: layer(Tensor(x), OFF_BY_ONE), x)
+    assert not has_leak(lambda x: layer(Tensor(x), causal_mask(T)), x)
+    causal = SelfAttention(D, H, True, rng=rng)
+    assert not has_leak(lambda x: causal(Tensor(x)), x)
+
+    def zeros_afterwards(x):
+        weights = layer.attend(Tensor(x))[1].data
+        return np.tril(weights) @ layer.value(Tensor(x)).data
+
+    assert has_leak(zeros_afterwards, x)
+
+
+def test_a_leak_test_leaves_its_input_alone(rng):
+    def overwrites(x):
+        x[:] = np.cumsum(x, 0)
+        return x
+
+    x = rng.standard_normal((T, D))
+    before = x.copy()
+    assert not has_leak(overwrites, x)
+    np.testing.assert_array_equal(x, before)
+
+
+# ---- In PyTorch --------------------------------------------------------------------------------
+
+
+def test_pytorch_adds_no_positions(rng):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True, dtype=torch.double)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    x, order = torch.tensor(rng.standard_normal((1, T, 8))), torch.tensor([3, 0, 4, 1, 2])
+    with torch.no_grad():
+        np.testing.assert_allclose(encoder(x[:, order]), encoder(x)[:, order], atol=1e-12)
+    names = [name.lower() for name in (*dir(nn), *dir(F))]
+    assert not [name for name in names if "sinus" in name or "position" in name]
+    assert nn.Embedding(1024, 8).weight.shape == (1024, 8)
+
+
+def test_pytorch_masks(rng):
+    q, k, v = (torch.tensor(rng.standard_normal((1, 1, n, 4))) for n in (2, 5, 5))
+    attention = F.scaled_dot_product_attention
+    seen = torch.tensor(np.array([1, 0, 1, 1, 0], bool)) | torch.eye(5, dtype=torch.bool)
+    with pytest.raises(RuntimeError, match="attn_mask should not be set when is_causal"):
+        attention(k[0], k[0], v[0], attn_mask=seen, is_causal=True)
+    np.testing.assert_allclose(  # with four axes, on a CPU, both apply
+        attention(k, k, v, attn_mask=seen, is_causal=True),
+        attention(k, k, v, attn_mask=seen & torch.tensor(causal_mask(5))),
+    )
+    np.testing.assert_allclose(  # true: may look
+        attention(k, k, v, attn_mask=torch.tensor(causal_mask(5))),
+        attention(k, k, v, is_causal=True),
+    )
+    np.testing.assert_allclose(  # aligned at the top left
+        attention(q, k, v, is_causal=True)[0, 0, 0], v[0, 0, 0]
+    )
+    np.testing.assert_allclose(
+        attention(q, k, v, attn_mask=torch.tensor(causal_mask(2, 5))),
+        attention(q, k, v, attn_mask=causal_lower_right(2, 5)),
+    )
+    many = nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.double)
+    hidden = torch.tensor(~causal_mask(5))  # true: may not look
+    _, weights = many(k[0], k[0], v[0], attn_mask=hidden)
+    assert weights.detach().triu(1).abs().max() == 0
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0, batch_first=True, dtype=torch.double)
+    layer.eval()
+    with torch.no_grad():
+        whole = layer(k[0], src_mask=hidden)
+        np.testing.assert_allclose(
+            layer(k[0, :, :3], src_mask=hidden[:3, :3]), whole[:, :3], atol=1e-12
+        )

@@ -85,7 +85,7 @@ def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
                 words = " ".join(found[0].split())
                 fix = "Oxford spelling: -ize, otherwise British" if pattern is SPELLING else ""
                 yield paragraph.line_at(found.start()), message.format(words), fix
-        for found in REPEATED.finditer(text):
+        for found in () if quoted else REPEATED.finditer(text):
             if found[1].lower() not in DOUBLED:
                 yield paragraph.line_at(found.start(1)), f"{found[1]!r} stands twice", ""
         for found in EXCLAMATION.finditer(text) if "!" in text else ():
