@@ -400,7 +400,7 @@ def recall(plt):
     ax.set_xlabel("symbols between the one to remember and the question")
     ax.set_ylabel("share of right answers")
     ax.set_ylim(0, 1.05)
-    ax.legend(loc="center left", bbox_to_anchor=(0.02, 0.45))
+    ax.legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
     return fig
 
 
