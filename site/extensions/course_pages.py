@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from sphinx.transforms import SphinxTransform
 
 from chainrule.course.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
 from chainrule.course.manifest import Course, load_course
+from chainrule.course.paths import normal
 from chainrule.course.site import neighbours
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
@@ -77,6 +79,8 @@ class KnowAnchors(SphinxTransform):
 
 def tidy(app, doctree: nodes.document) -> None:
     """Wrap generated regions, drop comments, link source files to pages that show them."""
+    if app.env.doc2path(app.env.docname).suffix == ".ipynb":
+        _say_how_to_open(doctree, app.env.docname)
     for raw in list(doctree.findall(nodes.raw)):
         region = REGION.fullmatch(raw.astext().strip())
         if region:
@@ -96,6 +100,22 @@ def tidy(app, doctree: nodes.document) -> None:
         folder = posixpath.join(posixpath.dirname(app.env.docname), link.get("reftarget", ""))
         if link.get("reftype") == "myst" and (Path(app.srcdir) / folder).is_dir():
             link.replace_self(link.children)
+
+
+def _say_how_to_open(doctree: nodes.document, docname: str) -> None:
+    """Under a notebook's title: what to type, and the file."""
+    title = next(doctree.findall(nodes.title), None)
+    if title is None:
+        return
+    command = f".venv/bin/jupyter lab {docname}.ipynb"
+    file = addnodes.download_reference(
+        "", "", nodes.Text("download the file"), reftarget=f"/{docname}.ipynb"
+    )
+    line = nodes.paragraph("", "", nodes.Text("To run it: "), nodes.literal("", command))
+    line += [nodes.Text("; or "), file, nodes.Text(".")]
+    title.parent.insert(
+        title.parent.index(title) + 1, nodes.container("", line, classes=["generated-header"])
+    )
 
 
 def _wrap(start: nodes.raw, name: str) -> None:
@@ -143,9 +163,26 @@ def add_context(app, pagename: str, templatename: str, context: dict, doctree) -
             "title": app.env.titles[page].astext(),
             "link": app.builder.get_relative_uri(pagename, page),
         }
+    if pagename == "search":
+        app.add_js_file(None, body=f"const TAUGHT = {json.dumps(taught(app.course))};")
     script = {"index": "graph.js", "search": "search.js"}.get(pagename)
     if script:
         app.add_js_file(script, loading_method="defer")
+
+
+def taught(course: Course) -> dict[str, list[str]]:
+    """By page, the names of what it teaches, as the search compares them."""
+    return {
+        document.id: [
+            normal(name)
+            for name in (
+                document.title,
+                *document.concepts,
+                *(item.text for item in document.outline),
+            )
+        ]
+        for document in course.written()
+    }
 
 
 def extra_pages(app):
@@ -164,6 +201,9 @@ def home(app) -> dict:
     course: Course = app.course
     readme = app.env.get_and_resolve_doctree(app.config.root_doc, app.builder)
     opening = next(readme.findall(nodes.paragraph), None)
+    picture = next(readme.findall(nodes.image), None)
+    app.builder.imgpath = "_images"
+    shown = picture and [picture.parent, picture.parent.next_node(siblings=True, descend=False)]
     written = {document.id for document in course.written()}
     return {
         "title": course.about.name,
@@ -172,6 +212,7 @@ def home(app) -> dict:
         "box": (NODE_WIDTH, NODE_HEIGHT),
         "written": written,
         "opening": app.builder.render_partial(opening)["fragment"] if opening else "",
+        "picture": "".join(app.builder.render_partial(node)["fragment"] for node in shown or ()),
         "tracks": [(track, course.path_to(track.goals)) for track in course.tracks],
         "notebooks": [entry for entry in course.notebooks if course.exists(entry)],
         "minutes": lambda documents: duration(sum(each.minutes for each in documents)),
