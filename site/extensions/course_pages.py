@@ -98,7 +98,13 @@ def tidy(app, doctree: nodes.document) -> None:
             _relink(app, link, _page_showing(path))
     for link in list(doctree.findall(addnodes.pending_xref)):
         folder = posixpath.join(posixpath.dirname(app.env.docname), link.get("reftarget", ""))
-        if link.get("reftype") == "myst" and (Path(app.srcdir) / folder).is_dir():
+        if link.get("reftype") != "myst" or not (Path(app.srcdir) / folder).is_dir():
+            continue
+        package = posixpath.normpath(folder)
+        if (Path(app.srcdir) / package / "__init__.py").is_file():
+            shown.add(package)
+            _relink(app, link, _page_showing(package))
+        else:
             link.replace_self(link.children)
 
 
@@ -186,14 +192,18 @@ def taught(course: Course) -> dict[str, list[str]]:
 
 
 def extra_pages(app):
-    """The home page, and one page a source file that a document links to."""
+    """The home page, and one page a source file or package that a document links to."""
     yield "index", home(app), "home.html"
     for path in sorted(set().union(*app.env.course_shown.values())):
-        text = (Path(app.srcdir) / path).read_text(encoding="utf-8")
-        language = {".py": "python", ".toml": "toml"}.get(Path(path).suffix, "text")
-        code = app.builder.highlighter.highlight_block(text, language, linenos="inline")
-        body = f"<h1><code>{path}</code></h1>\n{code}"
-        yield _page_showing(path), {"title": path, "body": body}, "page.html"
+        place = Path(app.srcdir) / path
+        files = sorted(place.glob("*.py")) if place.is_dir() else []
+        parts = [f"<h1><code>{path}</code></h1>"]
+        for file in files or [place]:
+            parts += [f"<h2><code>{file.name}</code></h2>"] * bool(files)
+            language = {".py": "python", ".toml": "toml"}.get(file.suffix, "text")
+            text = file.read_text(encoding="utf-8")
+            parts.append(app.builder.highlighter.highlight_block(text, language, linenos="inline"))
+        yield _page_showing(path), {"title": path, "body": "\n".join(parts)}, "page.html"
 
 
 def home(app) -> dict:

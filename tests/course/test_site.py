@@ -168,6 +168,15 @@ def test_source_files_are_shown_as_pages(pages):
     assert {path.suffix for path in (pages / "_downloads").rglob("*.*")} == {".ipynb"}
 
 
+def test_a_package_is_shown_as_one_page_file_by_file(pages):
+    links = soup(pages, "math-foundations/calculus").article.select("a")
+    target = next(link["href"] for link in links if link.get_text() == "calculus")
+    shown = (pages / "math-foundations" / target).resolve().read_text()
+    page = BeautifulSoup(shown, "html.parser").article
+    assert [title.get_text() for title in page.select("h2")] == ["__init__.py", "limits.py"]
+    assert "y = 2" in page.get_text().replace("  ", " ")
+
+
 def test_a_folder_that_is_linked_to_becomes_plain_text(pages):
     page = soup(pages, "README")
     assert "and the source" in page.article.get_text().replace("\n", " ")
