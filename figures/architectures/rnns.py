@@ -250,10 +250,10 @@ class LinearModel(Module):
         return self.output(relu(self.hidden(H))), h
 
 
-def model_of(kind, delay, rng):
-    """One of the three contenders."""
+def model_of(kind, delay, rng, longest=None):
+    """One of the three contenders; the memories of the linear one begin at no more than longest."""
     if kind == "linear":
-        return LinearModel(2 * delay, rng)
+        return LinearModel(longest or 2 * delay, rng)
     model = CharRNN(17, UNITS, rng=rng, dtype=np.float32)
     if kind == "rotation":
         cell = model.rnn.cell
@@ -262,10 +262,10 @@ def model_of(kind, delay, rng):
     return model
 
 
-def recalled(kind, delay, rate, seed, k=None):
+def recalled(kind, delay, rate, seed, k=None, longest=None):
     """The share of right answers after training, on fresh sequences."""
     rng = np.random.default_rng(seed)
-    model = model_of(kind, delay, rng)
+    model = model_of(kind, delay, rng, longest)
     optimizer = AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     for step in range(STEPS):
         for group in optimizer.param_groups:
@@ -284,11 +284,11 @@ def recalled(kind, delay, rate, seed, k=None):
     return float((answers == targets[:, -1]).mean())
 
 
-def tuned(kind, delay, k=None):
+def tuned(kind, delay, k=None, longest=None):
     """The best rate by a seed of its own, then mean, lowest and highest of five others."""
-    tried = [recalled(kind, delay, rate, seed=99, k=k) for rate in RATES]
+    tried = [recalled(kind, delay, rate, 99, k, longest) for rate in RATES]
     rate = RATES[int(np.argmax(tried))]
-    right = [recalled(kind, delay, rate, seed, k) for seed in range(SEEDS)]
+    right = [recalled(kind, delay, rate, seed, k, longest) for seed in range(SEEDS)]
     return [float(np.mean(right)), min(right), max(right), rate]
 
 
@@ -297,6 +297,16 @@ def measure_recall():
     """Tanh with PyTorch's start, tanh started as a rotation, and a linear recurrence."""
     kinds = ("default", "rotation", "linear")
     return {"delays": DELAYS, **{kind: [tuned(kind, delay) for delay in DELAYS] for kind in kinds}}
+
+
+LONGEST = (10, 20, 40)
+
+
+@measurement("recall-start", absolute=0.25, seconds=150)
+def measure_recall_start():
+    """The linear recurrence after the longest wait, with shorter memories to begin with."""
+    found = [tuned("linear", DELAYS[-1], longest=longest) for longest in LONGEST]
+    return {"longest": LONGEST, "right": found}
 
 
 PIECE = 4

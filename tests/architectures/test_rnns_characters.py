@@ -105,6 +105,8 @@ def test_what_the_page_quotes_from_the_notebook():
     for name in quoted:
         assert re.search(rf"\b{name}\b", said)
         assert name not in known
-    found = re.search(r"after training: radius ([\d.]+), .* not within (\d+) steps", said)
-    assert f"the spectral radius {found[1]}, and more than a thousandth" in page
-    assert f"is left after {found[2]} steps" in page
+    pattern = r"after training: radius ([\d.]+), .*tanh ([\d.]+), .* not within (\d+) steps"
+    radius, slope, steps = re.search(pattern, said).groups()
+    assert f"ends with the spectral radius {radius}." in page
+    assert f"the mean slope is {slope}, and ${radius}\\cdot{slope} = 1$" in page
+    assert f"After {steps} steps more than a thousandth is left." in page
