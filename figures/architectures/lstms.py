@@ -35,6 +35,10 @@ RATES = (0.003, 0.01, 0.02)
 UNITS, STEPS, EVERY = 32, 400, 25
 
 
+# What spread biases are told, in waits.
+TOLD = {"chrono": 1, "short": 1 / 4, "long": 4}
+
+
 class Descendant(Module):
     """Embedding, a layer whose gates do not see the state, and a hidden layer that reads it."""
 
@@ -69,8 +73,8 @@ def model_of(kind, delay, rng):
     model = CharLSTM(17, UNITS, 4.0 if kind == "four" else 1.0, rng=rng)
     cell = model.rnn.cells[0]
     cell.weight_x.data *= np.sqrt(UNITS, dtype=np.float32)  # ±1: a one-hot vector has length 1
-    if kind == "chrono":
-        chrono_init_(cell, delay + 2, rng)
+    if kind in TOLD:
+        chrono_init_(cell, TOLD[kind] * delay + 2, rng)
     return model
 
 
@@ -136,6 +140,12 @@ def measure_rnn():
 def measure_four():
     """LSTMs with the forget bias 4 and nothing else."""
     return {"delay": 60, "found": tuned("four", 60)}
+
+
+@measurement("recall-told", **BAND, seconds=50)
+def measure_told():
+    """LSTMs whose biases are spread for a quarter of the wait, and for four times the wait."""
+    return {"delay": 60, **{kind: tuned(kind, 60) for kind in ("short", "long")}}
 
 
 @measurement("descendants", **BAND, seconds=200)
