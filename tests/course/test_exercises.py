@@ -86,10 +86,18 @@ def problems(tmp_path, *parts):
         ([DOUBLE], "has no checks"),
         ([DOUBLE.replace("2 * x", "3 * x"), CHECK], "its own solution fails the check 'three'"),
         ([DOUBLE, CHECK.replace("answer(2.7), 5.4", "0, 0")], "'three' never calls the answer"),
-        ([DOUBLE, CHECK.replace("expect_equal(answer(2.7), 5.4)", "answer(2.7)")], "empty stub passes"),
+        (
+            [DOUBLE, CHECK.replace("expect_equal(answer(2.7), 5.4)", "answer(2.7)")],
+            "empty stub passes",
+        ),
         ([DOUBLE, CHECK, SQUARED.replace("x * x", "x + x")], "squares passes every check"),
         (
-            [DOUBLE, CHECK, SQUARED, SQUARED.replace("squares", "nine").replace("x * x", "2.7 * x")],
+            [
+                DOUBLE,
+                CHECK,
+                SQUARED,
+                SQUARED.replace("squares", "nine").replace("x * x", "2.7 * x"),
+            ],
             "nine cannot be told from squares",
         ),
         (

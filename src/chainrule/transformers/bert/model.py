@@ -164,7 +164,8 @@ def load_bert_state(state: Mapping[str, Any], heads: int | None = None) -> Bert:
     """Return a Bert with the weights of a ``state_dict`` in the layout of `transformers`.
 
     Sizes are read off the arrays; ``heads`` is width / 64, as in BERT base and large, unless
-    given. Queries, keys and values, three matrices there, become the rows of one.
+    given. Queries, keys and values, three matrices there, become the rows of one; heads, if
+    there are any, are left out.
 
     Raises:
         ValueError: an array is missing.
@@ -172,7 +173,9 @@ def load_bert_state(state: Mapping[str, Any], heads: int | None = None) -> Bert:
     arrays = {name.removeprefix("bert."): np.asarray(array) for name, array in state.items()}
     renamed: dict[str, Array] = {}
     for name, array in arrays.items():
-        if name.startswith("cls.") or name.endswith("position_ids"):
+        if not name.startswith(("embeddings.", "encoder.", "pooler.")):
+            continue  # heads
+        if name.endswith("position_ids"):
             continue
         for theirs, ours in _NAMES:
             name = name.replace(theirs, ours)
