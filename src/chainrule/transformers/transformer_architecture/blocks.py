@@ -35,8 +35,10 @@ def residual(
 ) -> Float[Tensor, "*batch d_model"]:
     """Return x + branch(norm(x)) (pre), norm(x + branch(x)) (post), or x + branch(x) (no norm).
 
-    Equations: transformers/transformer-architecture.md#eq-pre-norm,
-    transformers/transformer-architecture.md#eq-post-norm.
+    Equation: transformers/transformer-architecture.md#eq-residual
+    Equation: transformers/transformer-architecture.md#eq-straight
+    Equation: transformers/transformer-architecture.md#eq-pre-norm
+    Equation: transformers/transformer-architecture.md#eq-post-norm
     """
     if norm is None:
         return x + branch(x)
@@ -115,7 +117,7 @@ class DecoderBlock(_Block):
     """Every position looks back, then (``cross``) at the encoder's output, then thinks.
 
     ``layer`` is its number in the stack, from 0, for what differs from layer to layer.
-    Equation of the look at the encoder: transformers/transformer-architecture.md#eq-cross
+    Equation: transformers/transformer-architecture.md#eq-cross
     """
 
     def __init__(

@@ -12,8 +12,7 @@ def parameter_table(cfg: TransformerConfig, active: bool = False) -> dict[str, i
     """Return the number of parameters of each kind of component, for the whole model.
 
     ``active`` counts, of a mixture of experts, only those that one token uses.
-    Equations: transformers/transformer-architecture.md#eq-parameter-count,
-    transformers/transformer-architecture.md#eq-block-count.
+    Equation: transformers/transformer-architecture.md#eq-block-count
     """
     d, layers, crossing = cfg.width, *_layers(cfg)
     biases = int(cfg.bias)

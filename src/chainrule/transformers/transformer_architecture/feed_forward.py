@@ -39,9 +39,9 @@ class FeedForward(Module):
 
     ``kind`` names the bend: relu, relu2, gelu, gelu_tanh, or a gate (swiglu, geglu_tanh), which
     multiplies a second projection by the bend of the first. ``hidden`` is 4 · d unless given.
-    Equations: transformers/transformer-architecture.md#eq-feed-forward,
-    transformers/transformer-architecture.md#eq-swiglu. Source of the gates: Shazeer 2020,
-    arXiv:2002.05202.
+    Equation: transformers/transformer-architecture.md#eq-feed-forward
+    Equation: transformers/transformer-architecture.md#eq-swiglu
+    Source of the gates: Shazeer 2020, arXiv:2002.05202.
 
     Raises:
         ValueError: the kind is not offered.

@@ -37,8 +37,7 @@ class MoE(Module):
     choice alone, a bias that `update_bias` moves against the load (Wang et al. 2024,
     arXiv:2408.15664). With ``capacity`` an expert takes at most capacity · k · tokens /
     n_experts tokens, the earlier ones first. ``load`` holds each expert's part of the choices.
-    Equations: transformers/transformer-architecture.md#eq-moe,
-    transformers/transformer-architecture.md#eq-balance-loss.
+    Equation: transformers/transformer-architecture.md#eq-moe
 
     Raises:
         ValueError: more experts a token than there are, or another kind of balance.

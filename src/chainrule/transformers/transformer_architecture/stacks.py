@@ -76,8 +76,8 @@ class Decoder(Module):
 class TokenModel(Module):
     """From ids to the residual stream, and from the stream to a score for every symbol.
 
-    Equations: transformers/transformer-architecture.md#eq-embed,
-    transformers/transformer-architecture.md#eq-scores.
+    Equation: transformers/transformer-architecture.md#eq-embed
+    Equation: transformers/transformer-architecture.md#eq-scores
     """
 
     def __init__(self, cfg: TransformerConfig, rng: np.random.Generator) -> None:
