@@ -12,35 +12,35 @@ def _softmax(z):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-@wrong("count_shared", "Counts the shared block once for each layer.")
+@wrong("count_shared", "Counts the shared block once for each layer.", known="counts_every_layer")
 def _(vocab, context, narrow, width, hidden, layers):
     tables = (vocab + context + 2) * narrow + 2 * narrow
     block = 4 * (width**2 + width) + 2 * width * hidden + hidden + width + 4 * width
     return tables + narrow * width + width + layers * block + width**2 + width
 
 
-@wrong("count_shared", "Leaves out the bias of the layer that widens.")
+@wrong("count_shared", "Leaves out the bias of the layer that widens.", known="widens_without_bias")
 def _(vocab, context, narrow, width, hidden, layers):
     tables = (vocab + context + 2) * narrow + 2 * narrow
     block = 4 * (width**2 + width) + 2 * width * hidden + hidden + width + 4 * width
     return tables + narrow * width + block + width**2 + width
 
 
-@wrong("count_shared", "Makes places and segments as wide as the blocks.")
+@wrong("count_shared", "Makes places and segments as wide as the blocks.", known="wide_places")
 def _(vocab, context, narrow, width, hidden, layers):
     tables = vocab * narrow + (context + 2) * width + 2 * narrow
     block = 4 * (width**2 + width) + 2 * width * hidden + hidden + width + 4 * width
     return tables + narrow * width + width + block + width**2 + width
 
 
-@wrong("count_shared", "Forgets the pooler.")
+@wrong("count_shared", "Forgets the pooler.", known="without_pooler")
 def _(vocab, context, narrow, width, hidden, layers):
     tables = (vocab + context + 2) * narrow + 2 * narrow
     block = 4 * (width**2 + width) + 2 * width * hidden + hidden + width + 4 * width
     return tables + narrow * width + width + block
 
 
-@wrong("count_shared", "Forgets the layer norms of the block.")
+@wrong("count_shared", "Forgets the layer norms of the block.", known="fewer_norms")
 def _(vocab, context, narrow, width, hidden, layers):
     tables = (vocab + context + 2) * narrow + 2 * narrow
     block = 4 * (width**2 + width) + 2 * width * hidden + hidden + width
@@ -61,14 +61,14 @@ def _longest_first(a, b, room):
     return a, b
 
 
-@wrong("pack", "Shortens the second text only.")
+@wrong("pack", "Shortens the second text only.", known="cuts_the_second")
 def _(a, b, length, *, cls, sep, pad):
     room = length - 3
     a = a[:room]
     return _row(a, b[: room - len(a)], length, cls, sep, pad)
 
 
-@wrong("pack", "Builds the row first and cuts it off at the end.")
+@wrong("pack", "Builds the row first and cuts it off at the end.", known="cuts_the_row")
 def _(a, b, length, *, cls, sep, pad):
     ids = [cls, *a, sep, *b, sep]
     segments = [0] * (len(a) + 2) + [1] * (len(b) + 1)
@@ -81,7 +81,7 @@ def _(a, b, length, *, cls, sep, pad):
     )
 
 
-@wrong("pack", "Gives the first sep to the second text.")
+@wrong("pack", "Gives the first sep to the second text.", known="first_sep_in_the_second")
 def _(a, b, length, *, cls, sep, pad):
     a, b = _longest_first(a, b, length - 3)
     ids, segments, real = _row(a, b, length, cls, sep, pad)
@@ -89,7 +89,11 @@ def _(a, b, length, *, cls, sep, pad):
     return ids, segments, real
 
 
-@wrong("pack", "Lets the segment of the second text run through the filling.")
+@wrong(
+    "pack",
+    "Lets the segment of the second text run through the filling.",
+    known="filling_in_the_second",
+)
 def _(a, b, length, *, cls, sep, pad):
     a, b = _longest_first(a, b, length - 3)
     ids, segments, real = _row(a, b, length, cls, sep, pad)
@@ -97,7 +101,7 @@ def _(a, b, length, *, cls, sep, pad):
     return ids, segments, real
 
 
-@wrong("pack", "Where both are equally long, shortens the first.")
+@wrong("pack", "Where both are equally long, shortens the first.", known="first_loses_a_tie")
 def _(a, b, length, *, cls, sep, pad):
     a, b = list(a), list(b)
     while len(a) + len(b) > length - 3:
@@ -117,13 +121,13 @@ def _inputs(ids, chosen, kind, others, mask_id):
     return x
 
 
-@wrong("hide", "Labels at every place.")
+@wrong("hide", "Labels at every place.", known="labels_everywhere")
 def _(ids, choice, kind, others, *, mask_id, special=(), p=0.15):
     chosen = _chosen(ids, choice, special, p)
     return _inputs(ids, chosen, kind, others, mask_id), ids.copy()
 
 
-@wrong("hide", "Labels only where [MASK] stands.")
+@wrong("hide", "Labels only where [MASK] stands.", known="labels_at_masks_alone")
 def _(ids, choice, kind, others, *, mask_id, special=(), p=0.15):
     chosen = _chosen(ids, choice, special, p)
     return (
@@ -132,53 +136,55 @@ def _(ids, choice, kind, others, *, mask_id, special=(), p=0.15):
     )
 
 
-@wrong("hide", "Chooses marks and filling too.")
+@wrong("hide", "Chooses marks and filling too.", known="hides_marks")
 def _(ids, choice, kind, others, *, mask_id, special=(), p=0.15):
     chosen = choice < p
     return _inputs(ids, chosen, kind, others, mask_id), np.where(chosen, ids, -100)
 
 
-@wrong("hide", "Makes the labels from the input that has been changed.")
+@wrong(
+    "hide", "Makes the labels from the input that has been changed.", known="labels_of_the_input"
+)
 def _(ids, choice, kind, others, *, mask_id, special=(), p=0.15):
     chosen = _chosen(ids, choice, special, p)
     x = _inputs(ids, chosen, kind, others, mask_id)
     return x, np.where(chosen, x, -100)
 
 
-@wrong("hide", "Every chosen token becomes [MASK].")
+@wrong("hide", "Every chosen token becomes [MASK].", known="masks_all")
 def _(ids, choice, kind, others, *, mask_id, special=(), p=0.15):
     chosen = _chosen(ids, choice, special, p)
     return np.where(chosen, mask_id, ids), np.where(chosen, ids, -100)
 
 
-@wrong("mean_pool", "Divides by the number of places.")
+@wrong("mean_pool", "Divides by the number of places.", known="divides_by_places")
 def _(h, real):
     m = real[:, :, None]
     out = np.where(m, h, 0).sum(axis=1) / h.shape[1]
     return out, lambda g: (np.where(m, g[:, None, :] / h.shape[1], 0),)
 
 
-@wrong("mean_pool", "Averages over the filling too.")
+@wrong("mean_pool", "Averages over the filling too.", known="counts_the_filling")
 def _(h, real):
     t = h.shape[1]
     return h.mean(axis=1), lambda g: (np.repeat(g[:, None, :], t, axis=1) / t,)
 
 
-@wrong("mean_pool", "Lets the gradient reach the filling.")
+@wrong("mean_pool", "Lets the gradient reach the filling.", known="gradient_at_the_filling")
 def _(h, real):
     m, n = real[:, :, None], real.sum(axis=1)[:, None]
     out = np.where(m, h, 0).sum(axis=1) / n
     return out, lambda g: (np.repeat((g / n)[:, None, :], h.shape[1], axis=1),)
 
 
-@wrong("mean_pool", "Forgets to divide on the way back.")
+@wrong("mean_pool", "Forgets to divide on the way back.", known="does_not_divide_on_the_way_back")
 def _(h, real):
     m, n = real[:, :, None], real.sum(axis=1)[:, None]
     out = np.where(m, h, 0).sum(axis=1) / n
     return out, lambda g: (np.where(m, g[:, None, :], 0),)
 
 
-@wrong("mean_pool", "Multiplies by the mask, and NaN stays NaN.")
+@wrong("mean_pool", "Multiplies by the mask, and NaN stays NaN.", known="multiplies_with_the_mask")
 def _(h, real):
     m, n = real[:, :, None], real.sum(axis=1)[:, None]
     return (h * m).sum(axis=1) / n, lambda g: (g[:, None, :] * m / n[:, None],)
@@ -194,46 +200,56 @@ def _length(n):
     return np.arange(n)[None, :] - np.arange(n)[:, None] + 1
 
 
-@wrong("best_answer", "Takes the best beginning and the best end by themselves.")
+@wrong(
+    "best_answer",
+    "Takes the best beginning and the best end by themselves.",
+    known="each_by_itself",
+)
 def _(start, end, longest):
     i, j = 1 + int(start[1:].argmax()), 1 + int(end[1:].argmax())
     return i, j, float(start[i] + end[j] - start[0] - end[0])
 
 
-@wrong("best_answer", "Lets an answer begin at [CLS].")
+@wrong("best_answer", "Lets an answer begin at [CLS].", known="begins_at_the_mark")
 def _(start, end, longest):
     n = _length(len(start))
     return _best(start, end, (n >= 1) & (n <= longest))
 
 
-@wrong("best_answer", "Lets an answer be one token too long.")
+@wrong("best_answer", "Lets an answer be one token too long.", known="one_too_long")
 def _(start, end, longest):
     n = _length(len(start))
     return _best(start, end, (n >= 1) & (n <= longest + 1) & (np.arange(len(n)) > 0)[:, None])
 
 
-@wrong("best_answer", "Fixes the best beginning first, then looks for the end behind it.")
+@wrong(
+    "best_answer",
+    "Fixes the best beginning first, then looks for the end behind it.",
+    known="greedy",
+)
 def _(start, end, longest):
     i = 1 + int(start[1:].argmax())
     j = i + int(end[i : i + longest].argmax())
     return i, j, float(start[i] + end[j] - start[0] - end[0])
 
 
-@wrong("best_answer", "Returns the score itself and not the gain.")
+@wrong(
+    "best_answer", "Returns the score itself and not the gain.", known="score_without_comparison"
+)
 def _(start, end, longest):
     n = _length(len(start))
     i, j, gain = _best(start, end, (n >= 1) & (n <= longest) & (np.arange(len(n)) > 0)[:, None])
     return i, j, gain + float(start[0] + end[0])
 
 
-@wrong("distil", "Forgets the square of the temperature.")
+@wrong("distil", "Forgets the square of the temperature.", known="without_the_square")
 def _(student, teacher, temperature):
     p, q = _softmax(teacher / temperature), _softmax(student / temperature)
     loss = (p * np.log(p / q)).sum(axis=1).mean()
     return loss, (q - p) / temperature / len(student)
 
 
-@wrong("distil", "Takes the divergence the other way round.")
+@wrong("distil", "Takes the divergence the other way round.", known="the_other_divergence")
 def _(student, teacher, temperature):
     p, q = _softmax(teacher / temperature), _softmax(student / temperature)
     log = np.log(q / p)
@@ -241,21 +257,21 @@ def _(student, teacher, temperature):
     return temperature**2 * each.mean(), temperature * q * (log - each) / len(student)
 
 
-@wrong("distil", "Gradient without the temperature.")
+@wrong("distil", "Gradient without the temperature.", known="other_powers")
 def _(student, teacher, temperature):
     p, q = _softmax(teacher / temperature), _softmax(student / temperature)
     loss = temperature**2 * (p * np.log(p / q)).sum(axis=1).mean()
     return loss, (q - p) / len(student)
 
 
-@wrong("distil", "Does not soften the teacher.")
+@wrong("distil", "Does not soften the teacher.", known="hard_teacher")
 def _(student, teacher, temperature):
     p, q = _softmax(teacher), _softmax(student / temperature)
     loss = temperature**2 * (p * np.log(p / q)).sum(axis=1).mean()
     return loss, temperature * (q - p) / len(student)
 
 
-@wrong("distil", "Averages over the classes as well.")
+@wrong("distil", "Averages over the classes as well.", known="averages_the_classes")
 def _(student, teacher, temperature):
     p, q = _softmax(teacher / temperature), _softmax(student / temperature)
     loss = temperature**2 * (p * np.log(p / q)).mean()
