@@ -125,8 +125,20 @@ class Bert(Module):
         return self.pooler(h[:, 0]).tanh()
 
 
+class _Blank(np.random.Generator):
+    """Draws zeros, for weights that will be replaced at once."""
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        return np.zeros(size, np.float32)
+
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        return np.zeros(size, np.float32)
+
+
 def start(model: Module, rng: np.random.Generator) -> None:
     """Draw every first weight of a model as BERT does: normal, deviation 0.02, biases 0."""
+    if isinstance(rng, _Blank):
+        return
     named = dict(model.named_parameters())
     shapes = {name: parameter.shape for name, parameter in named.items()}
     for name, array in initial_weights(shapes, 1, rng).items():
@@ -148,16 +160,6 @@ _NAMES = (
     ("output.LayerNorm", "feed_forward_norm"),
     ("pooler.dense", "pooler"),
 )
-
-
-class _Blank(np.random.Generator):
-    """Draws zeros, for weights that will be replaced at once."""
-
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        return np.zeros(size, np.float32)
-
-    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return np.zeros(size, np.float32)
 
 
 def load_bert_state(state: Mapping[str, Any], heads: int | None = None) -> Bert:
