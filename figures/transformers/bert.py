@@ -226,7 +226,7 @@ def fine_tuned(start, rate, seed, labelled=100, steps=150):
 @measurement("fine-tuning", absolute=0.05, seconds=170)
 def measure_fine_tuning():
     """Ten seeds for each of four rates, from pretrained weights and from fresh ones."""
-    start = encoder(0.006, 0, 2 * STEPS, p=0.3).bert.state_dict()
+    start = encoder(0.006, 0, 2000, p=0.3).bert.state_dict()
     rates = (0.0003, 0.001, 0.003, 0.01)
     return {
         "rates": rates,
@@ -238,7 +238,7 @@ def measure_fine_tuning():
 # ---- masked diffusion: words from nothing but gaps ---------------------------------------------
 
 
-def gap_writer(seed, steps=2 * STEPS):
+def gap_writer(seed, steps=3000):
     """A small BERT that was trained with every share of hidden letters."""
     model = MaskedLM(SMALL, np.random.default_rng(seed))
 
