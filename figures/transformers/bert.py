@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
+from chainrule.data.sentence import SENTENCE, W_K, W_Q, embed
 from chainrule.data.text import shakespeare_plays
 from chainrule.math_foundations.probability import softmax
 from chainrule.neural_networks.backpropagation import no_grad
@@ -20,7 +25,6 @@ from chainrule.transformers.bert import (
     Head,
     MaskedLM,
     mask_tokens,
-    masked_diffusion_loss,
     unmask_sample,
 )
 from chainrule.transformers.transformer_architecture import Transformer, TransformerConfig
@@ -29,8 +33,8 @@ from chainrule.transformers.transformer_architecture import Transformer, Transfo
 
 PAD, MASK, CLS, SEP, LETTERS = 0, 1, 2, 3, 4
 SPECIAL, VOCABULARY, TIME = (PAD, MASK, CLS, SEP), 30, 12
-SMALL = BertConfig(VOCABULARY, 48, 2, 4, 96, context=TIME, segments=1, dropout=0.0)
-STEPS, RATES, SEEDS = 1500, (0.002, 0.006), 5
+SMALL = BertConfig(VOCABULARY, 64, 1, 4, 128, context=TIME, segments=1, dropout=0.0)
+STEPS, RATES, SEEDS, SHARE = 1500, (0.003, 0.006), 5, 0.3
 
 
 @cache
@@ -71,9 +75,17 @@ def trained(model, loss, rate, seed, steps, batch=64, parameters=None):
     return model
 
 
-def encoder(rate, seed, steps=STEPS, p=0.15):
+def larger(model):
+    """First weights four times as large: 0.02 is made for wide models, and this one is narrow."""
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.data *= np.float32(4)
+    return model
+
+
+def encoder(rate, seed, steps=STEPS, p=SHARE):
     """A small BERT that fills gaps, with a share p of the letters chosen."""
-    model = MaskedLM(SMALL, np.random.default_rng(seed))
+    model = larger(MaskedLM(SMALL, np.random.default_rng(seed)))
 
     def loss(ids, rng):
         while True:
@@ -86,9 +98,9 @@ def encoder(rate, seed, steps=STEPS, p=0.15):
 
 def decoder(rate, seed, steps=STEPS):
     """A causal model of the same size that predicts the next letter."""
-    config = TransformerConfig(VOCABULARY, 48, 4, decoder_layers=2, hidden=96, norm_place="post",
+    config = TransformerConfig(VOCABULARY, 64, 4, decoder_layers=1, hidden=128, norm_place="post",
                                final_norm=False, context=TIME, eps=1e-12)  # fmt: skip
-    model = Transformer(config, np.random.default_rng(seed))
+    model = larger(Transformer(config, np.random.default_rng(seed)))
 
     def loss(ids, rng):
         targets = np.where(ids[:, 1:] == PAD, -100, ids[:, 1:])
@@ -148,7 +160,7 @@ def tuned(make, score):
 
 @measurement("gaps", absolute=0.03, seconds=300)
 def measure_gaps():
-    """Both sides, the left side, and the left side with every letter tried: right middle letters."""
+    """Right middle letters: from both sides, from the left, and with all 26 letters tried."""
     test = words()[1][1::2]
     rates = tuned(encoder, fills_both), tuned(decoder, fills_by_trying)
     both = [fills_both(encoder(rates[0], seed), test) for seed in range(SEEDS)]
@@ -166,7 +178,7 @@ def measure_gaps():
 def measure_mask_rate():
     """Right middle letters after training with other shares of hidden letters."""
     test = words()[1][1::2]
-    shares, chosen, right = (0.05, 0.15, 0.3, 0.5, 0.8), [], []
+    shares, chosen, right = (0.15, 0.3, 0.5, 0.8), [], []
     for p in shares:
 
         def make(rate, seed, p=p):
@@ -201,7 +213,7 @@ def spelling(ids, rng):
 def fine_tuned(start, rate, seed, labelled=100, steps=150):
     """Right answers on held-out words after training on a few labelled ones."""
     rng = np.random.default_rng(5000 + seed)
-    bert = Bert(SMALL, rng)
+    bert = larger(Bert(SMALL, rng))
     if start is not None:
         bert.load_state_dict(start)
     head = Head(SMALL.width, 2, rng=rng)
@@ -226,7 +238,7 @@ def fine_tuned(start, rate, seed, labelled=100, steps=150):
 @measurement("fine-tuning", absolute=0.05, seconds=170)
 def measure_fine_tuning():
     """Ten seeds for each of four rates, from pretrained weights and from fresh ones."""
-    start = encoder(0.006, 0, 2000, p=0.3).bert.state_dict()
+    start = encoder(0.003, 0).bert.state_dict()
     rates = (0.0003, 0.001, 0.003, 0.01)
     return {
         "rates": rates,
@@ -238,12 +250,11 @@ def measure_fine_tuning():
 # ---- masked diffusion: words from nothing but gaps ---------------------------------------------
 
 
-def gap_writer(seed, steps=3000):
+def gap_writer(seed, steps=2500):
     """A small BERT that was trained with every share of hidden letters."""
-    model = MaskedLM(SMALL, np.random.default_rng(seed))
+    model = larger(MaskedLM(SMALL, np.random.default_rng(seed)))
 
     def loss(ids, rng):
-        ids = ids[:32]
         t = (rng.random() + rng.permutation(len(ids))) / len(ids)
         letters = ids >= LETTERS
         hidden = (rng.random(ids.shape) < t[:, None]) & letters
@@ -251,7 +262,7 @@ def gap_writer(seed, steps=3000):
         z = model(np.where(hidden, MASK, ids), mask=ids != PAD)
         return cross_entropy(z[hidden], ids[hidden])
 
-    return trained(model, loss, 0.006, seed, steps)
+    return trained(model, loss, 0.003, seed, steps)
 
 
 def written(model, length, count, steps, seed):
@@ -326,3 +337,213 @@ def measure_next():
         return float(np.mean([(y > cut, n <= cut) for y, n in pairs]))
 
     return {"next": share(scores[half:]), "order": share(swapped[half:])}
+
+
+# ---- the page's pictures -----------------------------------------------------------------------
+
+
+@figure("both-sides")
+def both_sides(plt):
+    X = embed()
+    scores = X @ W_Q.T @ (X @ W_K.T).T / 2
+    causal = softmax(np.where(np.tri(5, dtype=bool), scores, -np.inf))
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.5))
+    for ax, weights, title in zip(axes, (causal, softmax(scores)), ("decoder", "encoder"),
+                                  strict=True):  # fmt: skip
+        ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+        for i, j in np.ndindex(5, 5):
+            if title == "encoder" or j <= i:
+                color = "white" if weights[i, j] > 0.6 else "#1a1a1a"
+                ax.text(j, i, f"{weights[i, j]:.2f}", ha="center", va="center", color=color,
+                        fontsize=9)  # fmt: skip
+        ax.add_patch(plt.Rectangle((-0.5, 0.5), 5, 1, fill=False, edgecolor=COLORS["vermillion"],
+                                   lw=2.2))  # fmt: skip
+        ax.set_xticks(range(5), SENTENCE, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(5), SENTENCE)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(title)
+        ax.set_xlabel("looks at")
+    return fig
+
+
+def dots(ax, place, values, color, marker="o"):
+    """One dot for each seed, and a bar at their mean."""
+    shift = np.linspace(-0.09, 0.09, len(values))
+    ax.plot(place + shift, values, marker, color=COLORS[color], ms=5, alpha=0.75)
+    ax.plot([place - 0.18, place + 0.18], [np.mean(values)] * 2, color="black", lw=1.6)
+
+
+@figure("gaps")
+def gaps(plt):
+    found = measured("gaps")
+    fig, ax = plt.subplots(figsize=(6.6, 3.2))
+    names = ("decoder,\nfrom the left", "encoder,\nboth sides", "decoder,\n26 letters tried")
+    for place, (kind, color) in enumerate(
+        (("left", "blue"), ("both", "vermillion"), ("trying", "green"))
+    ):
+        dots(ax, place, found[kind], color, "osD"[place])
+        ax.text(place + 0.24, np.mean(found[kind]), f"{100 * np.mean(found[kind]):.0f} %",
+                va="center")  # fmt: skip
+    ax.set_xticks(range(3), names)
+    ax.set_xlim(-0.5, 2.6)
+    ax.set_ylim(0, 0.8)
+    ax.set_ylabel("right middle letters")
+    return fig
+
+
+@figure("mask-rate")
+def mask_rate(plt):
+    found = measured("mask-rate")
+    fig, ax = plt.subplots(figsize=(6.6, 3.2))
+    for place, right in enumerate(found["right"]):
+        dots(ax, place, right, "vermillion")
+    ax.plot(range(len(found["shares"])), np.mean(found["right"], axis=1), color="#999999", lw=1,
+            zorder=0)  # fmt: skip
+    ax.set_xticks(range(len(found["shares"])), [f"{100 * p:.0f} %" for p in found["shares"]])
+    ax.set_xlabel("letters chosen in training")
+    ax.set_ylabel("right middle letters")
+    return fig
+
+
+@figure("fine-tuning")
+def fine_tuning(plt):
+    found = measured("fine-tuning")
+    fig, ax = plt.subplots(figsize=(6.6, 3.4))
+    for shift, kind, color, marker in (
+        (-0.2, "pretrained", "vermillion", "o"), (0.2, "fresh", "blue", "s"),
+    ):  # fmt: skip
+        for place, values in enumerate(found[kind]):
+            dots(ax, place + shift, values, color, marker)
+        ax.plot([], [], marker, color=COLORS[color], label=f"{kind} weights")
+    ax.axhline(0.5, color=COLORS["grey"], ls="--", lw=1)
+    ax.text(-0.45, 0.505, "guessing", color="#555555", fontsize=9)
+    ax.set_xticks(range(len(found["rates"])), [f"{rate:g}" for rate in found["rates"]])
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("words judged rightly")
+    ax.legend(loc="upper left", frameon=False)
+    return fig
+
+
+@figure("writing")
+def writing(plt):
+    found = measured("writing")
+    fig, ax = plt.subplots(figsize=(6.6, 3.2))
+    for place, values in enumerate(np.transpose(found["known"])):
+        dots(ax, place, values, "vermillion")
+    ax.axhline(found["real"], color=COLORS["grey"], ls="--", lw=1)
+    ax.text(-0.4, found["real"] + 0.02, "real words that were held out", color="#555555",
+            fontsize=9)  # fmt: skip
+    ax.set_xticks(range(len(found["steps"])), [str(n) for n in found["steps"]])
+    ax.set_ylim(0, 1.08)
+    ax.set_xlabel("steps for eight letters")
+    ax.set_ylabel("words of familiar triples")
+    return fig
+
+
+# ---- the model to be handled -------------------------------------------------------------------
+
+FILL = Path(__file__).with_suffix("").parent / "bert" / "fill.js"
+
+
+@cache
+def filler():
+    """The model of the interactive figure, its weights read from the figure's own file."""
+    source = FILL.read_text(encoding="utf-8")
+    shapes = json.loads(re.search(r"const SHAPES = (\[.*?\]);\n", source, re.S)[1])
+    scales = json.loads(re.search(r"const SCALES = (\{.*?\});\n", source, re.S)[1])
+    text = re.search(r"const NUMBERS =\n(.*?);\n", source, re.S)[1]
+    numbers = np.frombuffer(base64.b64decode("".join(re.findall(r'"([^"]*)"', text))), np.int8)
+    model = MaskedLM(replace(SMALL, dtype="float64"), np.random.default_rng(0)).eval()
+    state, start = {"bert.pooler.weight": model.bert.pooler.weight.data,
+                    "bert.pooler.bias": model.bert.pooler.bias.data}, 0  # fmt: skip
+    for name, rows, columns in shapes:
+        part = numbers[start : start + rows * columns] * scales[name]
+        start += rows * columns
+        full = name if name.startswith("head.") else f"bert.{name}"
+        full += ".weight" if name in ("tokens", "positions", "segments") else ""
+        is_vector = full.endswith("bias") or "norm" in full
+        state[full] = part if is_vector else part.reshape(rows, columns)
+    model.load_state_dict(state)
+    return model
+
+
+def filled(word, gap, left=False, right=False):
+    """Probabilities of the 26 letters at a gap of a word, and which places are hidden."""
+    place = min(gap, len(word))
+    ids = np.array([CLS, *(ord(c) - 97 + LETTERS for c in word), SEP])
+    hidden = [place]
+    if left and place > 1:
+        hidden.append(place - 1)
+    if right and place < len(word):
+        hidden.append(place + 1)
+    ids[hidden] = MASK
+    with no_grad():
+        logits = filler()(ids[None]).data[0, place]
+    return place, hidden, softmax(logits[LETTERS:])
+
+
+@interactive(
+    "fill",
+    states=[
+        {"word": "porridge", "gap": 8},
+        {"word": "native", "gap": 9, "left": True},
+        {"word": "thankings", "gap": 1, "left": True, "right": True},
+        {"word": "begotten", "gap": 5, "right": True},
+    ],
+    tolerance=1e-7,
+)
+def fill_model(state):
+    word = state["word"]
+    place, hidden, p = filled(word, int(state["gap"]), state["left"], state["right"])
+    truth = ord(word[place - 1]) - 97
+    return {"place": place, "hidden": hidden, "p": p, "truth": truth,
+            "rank": 1 + int((p > p[truth]).sum())}  # fmt: skip
+
+
+@figure("fill")
+def fill(plt):
+    fig, axes = plt.subplots(2, 1, figsize=(6.8, 3.9), sharex=True)
+    for ax, right, shown in zip(axes, (False, True), ("kno?ked", "kno?_ed"), strict=True):
+        _, _, p = filled("knocked", 4, right=right)
+        colors = [COLORS["vermillion"] if i == 2 else COLORS["blue"] for i in range(26)]
+        ax.bar(range(26), p, color=colors)
+        ax.set_ylim(0, 1)
+        ax.set_yticks([0, 0.5, 1])
+        ax.set_ylabel("probability")
+        ax.text(0.98, 0.8, shown, transform=ax.transAxes, ha="right", fontsize=14,
+                family="monospace")  # fmt: skip
+    axes[1].set_xticks(range(26), [chr(97 + i) for i in range(26)])
+    return fig
+
+
+def write_fill(model):
+    """Put the weights of a trained model into the interactive figure, rounded to 255 steps."""
+    shapes, scales, pieces = [], {}, []
+    for name, array in model.state_dict().items():
+        if "pooler" in name:
+            continue
+        short = name.removeprefix("bert.")
+        if short.split(".")[0] in ("tokens", "positions", "segments"):
+            short = short.removesuffix(".weight")
+        array = np.atleast_2d(array)
+        scale = float(f"{np.abs(array).max() / 127:.6g}")
+        scales[short] = scale
+        shapes.append([short, *array.shape])
+        pieces.append(np.clip(np.rint(array / scale), -127, 127).astype(np.int8).ravel())
+    text = base64.b64encode(np.concatenate(pieces).tobytes()).decode()
+    lines = [f'  "{text[i : i + 90]}"' for i in range(0, len(text), 90)]
+    source = FILL.read_text(encoding="utf-8")
+    for name, value in (
+        ("SHAPES = ", json.dumps(shapes)), ("SCALES = ", json.dumps(scales)),
+        ("NUMBERS =\n", " +\n".join(lines)),
+    ):  # fmt: skip
+        source = re.sub(
+            rf"const {name}.*?;\n", lambda _, n=name, v=value: f"const {n}{v};\n", source,
+            count=1, flags=re.S,
+        )  # fmt: skip
+    FILL.write_text(source, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_fill(gap_writer(0))

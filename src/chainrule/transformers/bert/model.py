@@ -79,7 +79,8 @@ class Bert(Module):
     """
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
-        cfg, options = config, {"rng": rng, "dtype": config.dtype}
+        cfg = config
+        options: dict[str, Any] = {"rng": rng, "dtype": cfg.dtype}
         self.config = config
         self.tokens = Embedding(cfg.vocab_size, cfg.width, **options)
         self.positions = LearnedPositions(cfg.context, cfg.width, **options)
