@@ -30,6 +30,7 @@ from chainrule.transformers.bert import (
     BertConfig,
     Head,
     MaskedLM,
+    MLMHead,
     NSPHead,
     SpanHead,
     bert_parameters,
@@ -259,6 +260,16 @@ def test_masked_lm_is_that_of_transformers(rng):
     close(ours.head.transform.weight.grad, transform, 1e-9, 1e-11)
     with pytest.raises(ValueError, match="no hidden token"):
         ours.loss(ids, np.full_like(ids, -100))
+
+
+def test_the_head_alone(rng):
+    head = MLMHead(TINY, rng)
+    h, table = rng.standard_normal((3, D)), rng.standard_normal((V, D))
+    head.bias.data += rng.standard_normal(V)
+    th = torch.tensor(h) @ torch.tensor(head.transform.weight.data).T
+    th = F.layer_norm(F.gelu(th + torch.tensor(head.transform.bias.data)), (D,), eps=TINY.eps)
+    expected = th @ torch.tensor(table).T + torch.tensor(head.bias.data)
+    close(head(Tensor(h), Tensor(table)).data, expected)
 
 
 def test_next_sentence_and_classifier(rng):
@@ -581,6 +592,18 @@ def test_facts_of_the_box():
     assert head.cls.predictions.decoder.weight is head.bert.embeddings.word_embeddings.weight
     assert head.bert.pooler is None
     assert F.cross_entropy.__defaults__[2] == -100  # ignore_index
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    encoder = torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+    assert not any(isinstance(m, torch.nn.Embedding) for m in encoder.modules())
+    x = torch.randn(1, 4, 8)
+    hidden = torch.tensor([[False, False, False, True]])
+    other = x.clone()
+    other[0, 3] += 1
+    before, after = (encoder(t, src_key_padding_mask=hidden)[0, :3] for t in (x, other))
+    assert torch.equal(before, after)
+    small = BertForMaskedLM(theirs_config())
+    small(torch.zeros(1, 3, dtype=torch.long), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+    assert BertModel(theirs_config()).embeddings.word_embeddings.padding_idx == 0
 
 
 def test_albert_counts():
