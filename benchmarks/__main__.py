@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from contextlib import suppress
 from datetime import date
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.timing import use_one_thread
@@ -57,12 +58,11 @@ def table(rows: list[dict]) -> str:
 
 def machine() -> dict:
     """What the figures were measured on."""
-    return {
-        "processor": processor(),
-        "threads": 1,
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
+    about = {"processor": processor(), "threads": 1, "python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # a peer that this benchmark did not need
+            about[name] = version(name)
+    return about
 
 
 def processor() -> str:

@@ -1,8 +1,13 @@
 """One training step of a GPT, beside PyTorch eager: the same weights, data and arithmetic.
 
-Each engine runs in its own process, one thread each, and the steps take turns, A B A B; what
-is timed is process time, and what is compared is the median over pairs. A step is forward,
-backward, clipping the gradient's norm to 1, and AdamW. Peak memory is each process's own.
+A step is forward, backward, clipping the gradient's norm to 1, and AdamW. The steps take turns,
+A B A B, one thread; what is timed is process time, and what is compared is the median over pairs.
+Two kinds of comparison, since they need not agree:
+
+- own processes: each engine alone in its process, PyTorch in the variant that is fastest here;
+  peak memory is each process's own.
+- same process: both engines in one, so that they share caches and the way freed memory is kept,
+  and PyTorch with its AdamW as it comes; three processes one after the other.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ SIZES = {
 }
 PAIRS = 40
 WARM_UP = 5
+RUNS = 3  # processes of the kind "same process"
 PEERS = {
     "torch": "AdamW as it comes",
     "torch-fused": "AdamW(fused=True)",
@@ -280,31 +286,94 @@ def compare(name, pairs=PAIRS, warm_up=WARM_UP):
     }
 
 
+def together(size, pairs=PAIRS, warm_up=WARM_UP):
+    """Seconds of each engine's steps, in turns in this process."""
+    steps = {"chainrule": chainrule_stepper(size), "torch": torch_stepper(size, fused=None)}
+    data = batches(size)
+    seconds, apart = {engine: [] for engine in steps}, 0.0
+    for _ in range(warm_up + pairs):
+        batch, losses = next(data), []
+        for engine, step in steps.items():
+            start = time.process_time()
+            losses.append(step(*batch))
+            seconds[engine].append(time.process_time() - start)
+        apart = max(apart, abs(losses[0] - losses[1]))
+    if not apart < LOSS_TOLERANCE:
+        raise RuntimeError(f"the engines do not compute the same: losses differ by {apart}")
+    return {engine: times[warm_up:] for engine, times in seconds.items()}
+
+
+def compare_together(name, pairs=PAIRS, runs=RUNS):
+    """Return the comparison for one size, each run in a fresh process that holds both engines."""
+    ratios, ours, theirs = [], [], []
+    for _ in range(runs):
+        command = [sys.executable, "-m", "benchmarks.gpt_step", "together", name, str(pairs)]
+        done = subprocess.run(command, cwd=Path(__file__).parent.parent, check=True, text=True,
+                              stdout=subprocess.PIPE)  # fmt: skip
+        seconds = json.loads(done.stdout)
+        ratios.append(median_ratio(seconds["chainrule"], seconds["torch"]))
+        ours += seconds["chainrule"]
+        theirs += seconds["torch"]
+    return {
+        "size": name,
+        **SIZES[name],
+        "pairs": pairs,
+        "runs": runs,
+        "chainrule_ms": round(1e3 * statistics.median(ours), 1),
+        "torch_ms": round(1e3 * statistics.median(theirs), 1),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+    }
+
+
 def measure(sizes=tuple(SIZES), pairs=PAIRS):
-    """Compare each size and return table rows and the full results."""
-    results = [compare(name, pairs) for name in sizes]
+    """Compare each size in both kinds; return table rows and the full results."""
+    apart = [compare(name, pairs) for name in sizes]
+    together = [compare_together(name, pairs) for name in sizes]
     rows = [
         {
-            "model": f"{r['layers']} layers, width {r['width']}, batch {r['batch']}×{r['time']}",
-            "Chain_Rule_ms": r["chainrule_ms"],
-            "PyTorch_ms": r["torch_ms"],
+            **_row(r, "same process"),
+            "ratio": f"{r['ratio']:.2f} ({min(r['ratios']):.2f}–{max(r['ratios']):.2f})",
+            "PyTorch_variant": PEERS["torch"],
+            "Chain_Rule_peak_MB": "–",
+            "PyTorch_peak_MB": "–",
+        }
+        for r in together
+    ]
+    rows += [
+        {
+            **_row(r, "own processes"),
             "ratio": "{:.2f} ({:.2f}–{:.2f})".format(r["ratio"], *r["ratio_quartiles"]),
             "PyTorch_variant": r["torch_variant"],
             "Chain_Rule_peak_MB": r["chainrule_peak_mb"],
             "PyTorch_peak_MB": r["torch_peak_mb"],
         }
-        for r in results
+        for r in apart
     ]
     method = (
-        f"process time, one thread each, own processes, steps in turn, {pairs} pairs after "
-        f"{WARM_UP} to warm up, median of the ratio within pairs (quartiles); of PyTorch's "
-        "variants the fastest in the warm-up"
+        f"process time, one thread, steps in turn, {pairs} pairs after {WARM_UP} to warm up, "
+        f"median of the ratio within pairs. Same process: both engines in one, PyTorch's AdamW as "
+        f"it comes, median of {RUNS} processes (lowest and highest). Own processes: one each, of "
+        "PyTorch's variants the fastest in the warm-up (quartiles within pairs)"
     )
-    return {"rows": rows, "method": method, "results": results}
+    return {"rows": rows, "method": method, "results": apart, "same_process": together}
+
+
+def _row(result, kind):
+    model = "{layers} layers, width {width}, batch {batch}×{time}".format(**result)
+    return {
+        "model": model,
+        "kind": kind,
+        "Chain_Rule_ms": result["chainrule_ms"],
+        "PyTorch_ms": result["torch_ms"],
+    }
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] != "size":
+    if sys.argv[1:2] == ["together"]:
+        use_one_thread()
+        print(json.dumps(together(SIZES[sys.argv[2]], int(sys.argv[3]))))
+    elif len(sys.argv) == 3 and sys.argv[1] != "size":
         work(*sys.argv[1:])
     else:
         use_one_thread()

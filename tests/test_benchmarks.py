@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import peers, scaling, timing
-from benchmarks.__main__ import BENCHMARKS, table
+from benchmarks.__main__ import BENCHMARKS, machine, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,6 +81,13 @@ def test_unknown_benchmark_is_one_line():
     assert done.returncode == 2
     names = ", ".join(BENCHMARKS)
     assert done.stderr == f"benchmarks: no speed; choose from {names}\n"
+
+
+def test_the_machine_is_described_without_every_peer(monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__.PACKAGES", ("numpy", "no-such-package"))
+    about = machine()
+    assert about["numpy"] == np.__version__
+    assert "no-such-package" not in about
 
 
 def test_table_is_markdown():

@@ -19,7 +19,17 @@ def _six_functions(x):
     ]
 
 
-@exercise("Six derivatives", difficulty=1, minutes=15, section="derivatives-and-the-chain-rule")
+@exercise(
+    "Six derivatives",
+    difficulty=1,
+    minutes=15,
+    section="derivatives-and-the-chain-rule",
+    counterpart="chainrule.math_foundations.calculus:jvp",
+    idea=(
+        "Name the outer and the inner function, or the two factors, before you differentiate. "
+        "Each expression needs one rule once."
+    ),
+)
 def six_derivatives(x):
     """Return an array of six numbers: the derivatives at the number x of
 
@@ -39,6 +49,11 @@ def six_derivatives(x):
     )
 
 
+@six_derivatives.by_package
+def _(package, x):
+    return package(lambda t: np.stack(_six_functions(t)), x, 1.0)
+
+
 @six_derivatives.check
 def at_zero(answer, rng):
     expect_close(answer(0.0), np.array([0, 1, 0, 0, 0.5, 3.0]), what="the derivatives at x = 0")
@@ -54,12 +69,24 @@ def against_central_differences(answer, rng):
 
 
 @six_derivatives.mistake(
-    "Composite functions lack a factor. How fast does the inside, x² or 3x, move when x does?"
+    "A composite function lacks a factor. How fast does its inside, x² or 3x, move when x does?",
+    missing=((2,), (5,), (2, 5)),
 )
-def forgets_the_inner_derivative(x):
+def forgets_the_inner_derivative(x, missing):
     right = six_derivatives(x)
-    right[2] = np.cos(x**2)
-    right[5] = 1 - np.tanh(3 * x) ** 2
+    outer = {2: np.cos(x**2), 5: 1 - np.tanh(3 * x) ** 2}
+    for place in missing:
+        right[place] = outer[place]
+    return right
+
+
+@six_derivatives.mistake(
+    "Your fifth number is the derivative of the logarithm. It stands at 1 + exp(x), which moves: "
+    "how fast?"
+)
+def forgets_the_inside_of_the_logarithm(x):
+    right = six_derivatives(x)
+    right[4] = 1 / (1 + np.exp(x))
     return right
 
 
@@ -96,6 +123,11 @@ def forgets_the_inside_of_the_quotient(x):
     difficulty=2,
     minutes=15,
     section="three-gradients-worth-deriving",
+    because="regression appears in the package only inside of tests and examples",
+    idea=(
+        "Expand the loss at x + h and keep what is linear in h. Then write that part as a dot "
+        "product of something with h."
+    ),
 )
 def ridge_gradient(A, b, x, lam):
     """Return the gradient with respect to x of ‖Ax − b‖² + lam·‖x‖².
@@ -107,8 +139,8 @@ def ridge_gradient(A, b, x, lam):
 
 @ridge_gradient.check
 def by_hand(answer, rng):
-    A, b, x = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([1.0, 0.0]), np.array([3.0, 1.0])
-    expect_close(answer(A, b, x, 0.5), np.array([7.0, 9.0]), what="the gradient")
+    A, b, x = np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([1.0, 0.0]), np.array([3.0, 1.0])
+    expect_close(answer(A, b, x, 0.5), np.array([11.0, 19.0]), what="the gradient")
 
 
 @ridge_gradient.check
@@ -137,6 +169,14 @@ def halves_the_penalty(A, b, x, lam):
     return 2 * A.T @ (A @ x - b) + lam * x
 
 
+@ridge_gradient.mistake(
+    "Your residual passes through A once more. It has m entries and the gradient n: which matrix "
+    "takes the one to the other?"
+)
+def forgets_the_transpose(A, b, x, lam):
+    return 2 * A @ (A @ x - b) + 2 * lam * x
+
+
 @ridge_gradient.mistake("Set lam to 0, then to 100: your answer does not move. Should it?")
 def forgets_the_penalty(A, b, x, lam):
     return 2 * A.T @ (A @ x - b)
@@ -150,7 +190,17 @@ def residual_the_wrong_way_round(A, b, x, lam):
     return 2 * A.T @ (b - A @ x) + 2 * lam * x
 
 
-@exercise("The best step", difficulty=3, minutes=20, section="measuring-a-derivative")
+@exercise(
+    "The best step",
+    difficulty=3,
+    minutes=20,
+    section="measuring-a-derivative",
+    because="numerical_grad uses a fixed rule for its step, without the constant c",
+    idea=(
+        "The two terms pull h in opposite directions. At the best h the total no longer "
+        "changes: its derivative by h is zero."
+    ),
+)
 def best_step(eps, order, c):
     """Return the step h > 0 with the smallest total error c·h^order + eps/h.
 
@@ -210,6 +260,30 @@ def forgets_one_power(eps, order, c):
     return (eps / (order * c)) ** (1 / order)
 
 
+@best_step.mistake(
+    "The factor that differentiating brings down stands on the wrong side. Put your h into the "
+    "derivative of the total error: is it 0?"
+)
+def multiplies_by_the_order(eps, order, c):
+    return (order * eps / c) ** (1 / (order + 1))
+
+
+@best_step.mistake(
+    "Right for the forward difference. For order 2 another root is needed: collect the powers of "
+    "h again."
+)
+def always_the_square_root(eps, order, c):
+    return np.sqrt(eps / (order * c))
+
+
+@best_step.mistake(
+    "Your step does not depend on c. Where the function bends more, h must be smaller: where did "
+    "c go?"
+)
+def leaves_c_out(eps, order, c):
+    return (eps / order) ** (1 / (order + 1))
+
+
 @best_step.mistake("You took h as small as the numbers allow. How large is eps/h then?")
 def as_small_as_possible(eps, order, c):
     return eps
@@ -220,6 +294,11 @@ def as_small_as_possible(eps, order, c):
     difficulty=3,
     minutes=30,
     section="exact-derivatives-without-a-formula-dual-numbers",
+    because="the package's Dual holds arrays and hooks into NumPy; it names its slope derivative",
+    idea=(
+        "Calculate with value + slope·ε as with a polynomial in ε, and drop every ε². What "
+        "stands in front of ε at the end is the new slope."
+    ),
 )
 class Pair:
     """Carry a derivative beside every value: the page's Pair, with division and tanh.
@@ -318,6 +397,40 @@ class ForgetsToSquareTheDenominator(Pair.solution):
 
 
 @Pair.mistake(
+    "Raise only the numerator: the quotient should rise. In yours it falls, and the denominator's "
+    "share has the wrong sign too. Which product comes first?"
+)
+class ExchangesTheTermsOfTheQuotient(Pair.solution):
+    def __truediv__(self, other):
+        slope = self.value * other.slope - self.slope * other.value
+        return type(self)(self.value / other.value, slope / other.value**2)
+
+
+@Pair.mistake(
+    "exp has the right derivative in its argument. But the argument moves at its own speed, and "
+    "exp has lost it."
+)
+class LosesTheSlopeInExp(Pair.solution):
+    def exp(self):
+        return type(self)(np.exp(self.value), np.exp(self.value))
+
+
+@Pair.mistake(
+    "tanh has the right derivative in its argument. But the argument moves at its own speed, and "
+    "tanh has lost it."
+)
+class LosesTheSlopeInTanh(Pair.solution):
+    def tanh(self):
+        return type(self)(np.tanh(self.value), 1 - np.tanh(self.value) ** 2)
+
+
+@Pair.mistake("In the slope of tanh you squared what went in. Whose square belongs there?")
+class SquaresTheInputOfTanh(Pair.solution):
+    def tanh(self):
+        return type(self)(np.tanh(self.value), (1 - self.value**2) * self.slope)
+
+
+@Pair.mistake(
     "exp and tanh have the right derivative in their argument. But their argument moves at its own "
     "speed, and you have lost it."
 )
@@ -334,6 +447,12 @@ class ForgetsTheIncomingSlope(Pair.solution):
     difficulty=3,
     minutes=20,
     section="the-hessian-times-a-vector-without-the-hessian",
+    counterpart="chainrule.math_foundations.calculus:hvp",
+    idea=(
+        "The gradient at a point a little along v differs from the gradient at x by the Hessian "
+        "times that little step. Look from both sides, a fixed distance away whatever the "
+        "length of v."
+    ),
 )
 def hessian_times(grad_f, x, v):
     """Return H·v to a relative error of 1e-6, H being the Hessian at x of the function f.
@@ -423,6 +542,14 @@ def forgets_the_length_of_v(grad_f, x, v):
 
 
 @hessian_times.mistake(
+    "You moved all coordinates alike and multiplied by v afterwards, entry by entry. A Hessian "
+    "mixes coordinates: along which vector should the step go?"
+)
+def multiplies_entry_by_entry(grad_f, x, v):
+    return (grad_f(x + 1e-5) - grad_f(x - 1e-5)) / 2e-5 * v
+
+
+@hessian_times.mistake(
     "Right for an ordinary v, wrong for a very long or short one. How far from x do you look when "
     "v is 10,000 long?"
 )
@@ -435,6 +562,11 @@ def same_multiple_for_every_v(grad_f, x, v):
     difficulty=3,
     minutes=25,
     section="jacobians-for-understanding-backprop",
+    counterpart="chainrule.math_foundations.calculus:numerical_jacobian",
+    idea=(
+        "The map is a product: x times 1/length. Both factors depend on x, so the product rule "
+        "gives two terms, a multiple of the identity and an outer product."
+    ),
 )
 def unit_jacobian(x):
     """Return the Jacobian at x, of shape (n, n), of the map that divides x by its length.
@@ -444,6 +576,11 @@ def unit_jacobian(x):
     length = np.sqrt(x @ x)
     unit = x / length
     return (np.eye(x.size) - np.outer(unit, unit)) / length
+
+
+@unit_jacobian.by_package
+def _(package, x):
+    return package(lambda p: p / np.sqrt(p @ p), x, scheme="complex")
 
 
 @unit_jacobian.check
@@ -493,6 +630,32 @@ def length_held_constant(x):
 def forgets_one_over_length(x):
     unit = x / np.sqrt(x @ x)
     return np.eye(x.size) - np.outer(unit, unit)
+
+
+@unit_jacobian.mistake(
+    "You took the outer product of x itself. What you take away should not grow with x: which "
+    "vector of length 1 belongs there?"
+)
+def takes_the_long_outer_product(x):
+    return (np.eye(x.size) - np.outer(x, x)) / np.sqrt(x @ x)
+
+
+@unit_jacobian.mistake(
+    "Lengthening x does not move the unit vector, so J·x must be 0. Yours doubles it. Check the "
+    "sign of the second term: does 1/length rise or fall?"
+)
+def adds_the_second_term(x):
+    length = np.sqrt(x @ x)
+    unit = x / length
+    return (np.eye(x.size) + np.outer(unit, unit)) / length
+
+
+@unit_jacobian.mistake(
+    "Off the diagonal you have zeros. Does the first entry of the unit vector not change when the "
+    "second entry of x grows?"
+)
+def diagonal_only(x):
+    return np.diag(np.diag(unit_jacobian(x)))
 
 
 @unit_jacobian.mistake(

@@ -15,7 +15,17 @@ def _bits(p):
     return float(-np.sum(p[happens] * np.log2(p[happens])))
 
 
-@exercise("Four entropies", difficulty=1, minutes=15, section="mutual-information")
+@exercise(
+    "Four entropies",
+    difficulty=1,
+    minutes=15,
+    section="mutual-information",
+    counterpart="chainrule.math_foundations.information_theory:entropy",
+    idea=(
+        "Sum the table over one variable to get the distribution of the other. What is unknown "
+        "of Y once X is known is what both hold together minus what X holds."
+    ),
+)
 def four_entropies(joint):
     """Return an array of four entropies in bits: H(X), H(Y), H(X, Y) and H(Y | X).
 
@@ -25,6 +35,13 @@ def four_entropies(joint):
     rows, columns = joint.sum(axis=1), joint.sum(axis=0)
     both = _bits(joint.ravel())
     return np.array([_bits(rows), _bits(columns), both, both - _bits(rows)])
+
+
+@four_entropies.by_package
+def _(package, joint):
+    tables = joint.sum(axis=1), joint.sum(axis=0), joint
+    x, y, both = (package(p, base=2) for p in tables)
+    return np.array([x, y, both, both - x])
 
 
 @four_entropies.check
@@ -78,6 +95,15 @@ def conditions_on_the_other(joint):
 
 
 @four_entropies.mistake(
+    "Your third entry is what independent variables would hold together. These two share "
+    "something: read H(X, Y) off the table itself."
+)
+def takes_them_for_independent(joint):
+    h = four_entropies(joint)
+    return np.array([h[0], h[1], h[0] + h[1], h[1]])
+
+
+@four_entropies.mistake(
     "An entry of 0 made your sum nan. What is the limit of p·log p as p goes to 0?"
 )
 def zero_times_infinity(joint):
@@ -93,6 +119,11 @@ def zero_times_infinity(joint):
     difficulty=2,
     minutes=15,
     section="cross-entropy-and-kl-divergence",
+    counterpart="chainrule.math_foundations.information_theory:kl",
+    idea=(
+        "The waste of one symbol is the difference of two surprises, weighted by how often the "
+        "symbol comes. Symbols that never come take no part."
+    ),
 )
 def wasted_bits(p, q):
     """Return KL(p‖q) in bits: what coding symbols from p with a code made for q wastes.
@@ -103,6 +134,16 @@ def wasted_bits(p, q):
     happens = p > 0
     with np.errstate(divide="ignore"):
         return float(np.sum(p[happens] * (np.log2(p[happens]) - np.log2(q[happens]))))
+
+
+@wasted_bits.by_package
+def _(package, p, q):
+    return package(p, q, base=2)
+
+
+@wasted_bits.in_package
+def _(mine, p, q, base=np.e):
+    return mine(p, q) / np.log2(base)
 
 
 @wasted_bits.check
@@ -138,9 +179,17 @@ def not_negative(answer, rng):
         )
 
 
-@wasted_bits.mistake("Right for the other direction. Which distribution do the symbols come from?")
-def the_other_direction(p, q):
-    return wasted_bits(q, p)
+def _naively(p, q):
+    with np.errstate(all="ignore"):
+        return float(np.sum(p * np.log2(p / q)))
+
+
+@wasted_bits.mistake(
+    "Right for the other direction. Which distribution do the symbols come from?",
+    waste=(wasted_bits.solution, _naively),
+)
+def the_other_direction(p, q, waste):
+    return waste(q, p)
 
 
 @wasted_bits.mistake(
@@ -153,10 +202,20 @@ def whole_cost(p, q):
 
 @wasted_bits.mistake(
     "A small number added inside the logarithm makes the impossible cheap. If q excludes what "
-    "happens, the honest answer is infinity."
+    "happens, the honest answer is infinity.",
+    eps=(1e-16, 1e-15, 1e-12, 1e-10, 1e-9, 1e-8, 1e-6),
 )
-def hides_infinity(p, q):
-    return float(np.sum(p * np.log2((p + 1e-12) / (q + 1e-12))))
+def hides_infinity(p, q, eps):
+    return float(np.sum(p * np.log2((p + eps) / (q + eps))))
+
+
+@wasted_bits.mistake(
+    "You left out the symbols that q excludes. If one of them comes, no word of q's code can say "
+    "so: what does that cost?"
+)
+def leaves_the_excluded_out(p, q):
+    both = (p > 0) & (q > 0)
+    return float(np.sum(p[both] * np.log2(p[both] / q[both])))
 
 
 @wasted_bits.mistake("A probability of 0 gave nan. What is the limit of p·log p as p goes to 0?")
@@ -164,12 +223,27 @@ def gives_nan(p, q):
     return float(np.sum(p * np.log2(p / q)))
 
 
-@wasted_bits.mistake("You are off by the factor ln 2. Bits or nats?")
-def wasted_nats(p, q):
-    return wasted_bits(p, q) * np.log(2)
+@wasted_bits.mistake(
+    "You are off by the factor ln 2. Bits or nats?", waste=(wasted_bits.solution, _naively)
+)
+def wasted_nats(p, q, waste):
+    return waste(p, q) * np.log(2)
 
 
-@exercise("Huffman's lengths", difficulty=3, minutes=25, section="a-code-that-reaches-it")
+@exercise(
+    "Huffman's lengths",
+    difficulty=3,
+    minutes=25,
+    section="a-code-that-reaches-it",
+    because=(
+        "among codes of equal mean length huffman may choose another; the checks compare mean "
+        "lengths with it"
+    ),
+    idea=(
+        "Join the two least likely groups into one, again and again. Each time, all symbols "
+        "inside of the two groups get one bit longer."
+    ),
+)
 def huffman_lengths(p):
     """Return the codeword lengths of an optimal prefix code, as an integer array of shape (n,).
 
@@ -251,6 +325,29 @@ def one_long_chain(p):
     return lengths
 
 
+@huffman_lengths.mistake(
+    "You join the likeliest groups first, so the likeliest symbols get the longest words. Which "
+    "symbols can afford one bit more?"
+)
+def joins_the_likeliest(p):
+    groups = [(float(weight), [k]) for k, weight in enumerate(p)]
+    lengths = np.zeros(len(p), dtype=int)
+    while len(groups) > 1:
+        groups.sort(key=lambda group: -group[0])
+        (a, first), (b, second), *rest = groups
+        lengths[first + second] += 1
+        groups = [(a + b, first + second), *rest]
+    return lengths
+
+
+@huffman_lengths.mistake(
+    "These lengths are right for a sorted list. Which symbol each belongs to is lost: entry i "
+    "should be the length of the word for p[i]."
+)
+def loses_the_order(p):
+    return np.sort(huffman_lengths(p))
+
+
 @huffman_lengths.mistake("That is a code in which all words are equally long, whatever p says.")
 def equal_lengths(p):
     return np.full(len(p), int(np.ceil(np.log2(len(p)))))
@@ -261,6 +358,11 @@ def equal_lengths(p):
     difficulty=3,
     minutes=20,
     section="estimates-are-biased-upwards",
+    counterpart="chainrule.math_foundations.information_theory:mutual_information",
+    idea=(
+        "Information is H(X) + H(Y) − H(X, Y). Each entropy estimated from n counts is too low "
+        "by its number of values minus one, over 2n. Add the three corrections up."
+    ),
 )
 def corrected_information(counts):
     """Return an estimate of the mutual information in nats, its first-order bias removed.
@@ -271,6 +373,12 @@ def corrected_information(counts):
     a, b = counts.shape
     n = counts.sum()
     return mutual_information(counts / n) - (a - 1) * (b - 1) / (2 * float(n))
+
+
+@corrected_information.by_package
+def _(package, counts):
+    degrees = (counts.shape[0] - 1) * (counts.shape[1] - 1)
+    return package(counts / counts.sum()) - degrees / (2 * float(counts.sum()))
 
 
 @corrected_information.check
@@ -327,6 +435,15 @@ def bias_of_the_joint_alone(counts):
     return mutual_information(counts / n) - (counts.size - 1) / (2 * n)
 
 
+@corrected_information.mistake(
+    "You took off ab/(2n). Each of the three entropies in I has a bias of its own, with its number "
+    "of values minus one: add them up with their signs."
+)
+def counts_all_cells(counts):
+    n = float(counts.sum())
+    return mutual_information(counts / n) - counts.size / (2 * n)
+
+
 @corrected_information.mistake("The bias is half of what you took off. Look at Taylor's ½.")
 def forgets_the_half(counts):
     a, b = counts.shape
@@ -335,10 +452,109 @@ def forgets_the_half(counts):
 
 
 @exercise(
+    "A quieter estimate",
+    difficulty=3,
+    minutes=20,
+    section="estimating-kl-from-samples",
+    counterpart="chainrule.math_foundations.information_theory:kl_estimators",
+    idea=(
+        "Add something to the log ratio that is 0 on average under p and cancels its "
+        "first-order part. The ratio q/p has the mean 1 under p."
+    ),
+)
+def quiet_kl(log_p, log_q):
+    """Return one estimate of KL(p‖q) in nats for each sample: unbiased, and never negative.
+
+    log_p and log_q have shape (n,): the log-probabilities of n samples **drawn from p**. For p and
+    q that are close, the estimates must spread far less than log_p − log_q does.
+    """
+    log_ratio = log_q - log_p
+    return np.expm1(log_ratio) - log_ratio
+
+
+@quiet_kl.by_package
+def _(package, log_p, log_q):
+    return package(log_p, log_q)[2]
+
+
+@quiet_kl.check
+def two_samples(answer, rng):
+    received = answer(np.log(np.array([0.5, 0.5])), np.log(np.array([0.25, 0.75])))
+    expected = np.array([0.5 - 1 + np.log(2), 1.5 - 1 - np.log(1.5)])
+    expect_close(received, expected, what="the estimates for p = (½, ½), q = (¼, ¾)")
+
+
+@quiet_kl.check
+def a_hundred_thousand_samples(answer, rng):
+    p, q = rng.dirichlet(np.full(11, 5.0), size=2)
+    draws = rng.choice(11, size=100_000, p=p)
+    received = answer(np.log(p[draws]), np.log(q[draws]))
+    expect_shape(received, (100_000,), what="the estimates")
+    exact = float(np.sum(p * np.log(p / q)))
+    error = float(np.std(received) / np.sqrt(received.size))
+    expect(
+        abs(float(np.mean(received)) - exact) < 4 * error + 1e-6,
+        f"the KL divergence is {exact:.4f}, your estimates average {np.mean(received):.4f}",
+    )
+    lowest = float(np.min(received))
+    expect(lowest >= 0, f"an estimate is negative: {lowest:.4f}")
+
+
+@quiet_kl.mistake("Unbiased, but many values are negative. What may you add, of mean 0 under p?")
+def the_definition(log_p, log_q):
+    return log_p - log_q
+
+
+@quiet_kl.mistake(
+    "Never negative, but biased: half the square is only the second-order part. Which function of "
+    "the ratio has it as its second order, and the right mean?"
+)
+def half_the_square(log_p, log_q):
+    return (log_p - log_q) ** 2 / 2
+
+
+@quiet_kl.mistake(
+    "Every estimate is 1 too large. What is the mean of q/p under p, and what must be taken off so "
+    "that it becomes 0?"
+)
+def forgets_the_one(log_p, log_q):
+    log_ratio = log_q - log_p
+    return np.exp(log_ratio) - log_ratio
+
+
+@quiet_kl.mistake(
+    "You cut the negative estimates off, and so the mean is too large. Add something of mean 0 "
+    "that lifts them instead."
+)
+def cuts_off_at_zero(log_p, log_q):
+    return np.maximum(log_p - log_q, 0)
+
+
+@quiet_kl.mistake("You took the size of each estimate, and so the mean is too large.")
+def takes_the_size(log_p, log_q):
+    return np.abs(log_p - log_q)
+
+
+@quiet_kl.mistake(
+    "Your ratio is upside down. The correction must have mean 0 under p, from which the samples "
+    "come: is that true of p/q − 1 or of q/p − 1?"
+)
+def ratio_upside_down(log_p, log_q):
+    log_ratio = log_p - log_q
+    return np.expm1(log_ratio) - log_ratio
+
+
+@exercise(
     "A coder within two bits",
     difficulty=4,
     minutes=35,
     section="arithmetic-coding-a-language-model-is-a-compressor",
+    because="arithmetic_encode works with whole numbers of 32 bits and so returns other bits",
+    idea=(
+        "Narrow the interval symbol by symbol. Then look for the shortest strip of the form "
+        "m/2ᵏ to (m + 1)/2ᵏ that lies inside of it with both ends: k bits that write the number "
+        "m."
+    ),
 )
 def encode(symbols, shares):
     """Return the message as a string of 0 and 1, less than two bits longer than −log₂ of its
@@ -460,60 +676,17 @@ def forgets_to_scale(symbols, shares):
     "Your string lacks its leading zeros. To a reader 0011 and 11 are different strips."
 )
 def loses_leading_zeros(symbols, shares):
-    return encode(symbols, shares).lstrip("0")
+    return f"{int(encode(symbols, shares) or '0', 2):b}"
 
 
-@exercise("A quieter estimate", difficulty=3, minutes=20, section="estimating-kl-from-samples")
-def quiet_kl(log_p, log_q):
-    """Return one estimate of KL(p‖q) in nats for each sample: unbiased, and never negative.
-
-    log_p and log_q have shape (n,): the log-probabilities of n samples **drawn from p**. For p and
-    q that are close, the estimates must spread far less than log_p − log_q does.
-    """
-    log_ratio = log_q - log_p
-    return np.expm1(log_ratio) - log_ratio
-
-
-@quiet_kl.check
-def two_samples(answer, rng):
-    received = answer(np.log(np.array([0.5, 0.5])), np.log(np.array([0.25, 0.75])))
-    expected = np.array([0.5 - 1 + np.log(2), 1.5 - 1 - np.log(1.5)])
-    expect_close(received, expected, what="the estimates for p = (½, ½), q = (¼, ¾)")
-
-
-@quiet_kl.check
-def a_hundred_thousand_samples(answer, rng):
-    p, q = rng.dirichlet(np.full(11, 5.0), size=2)
-    draws = rng.choice(11, size=100_000, p=p)
-    received = answer(np.log(p[draws]), np.log(q[draws]))
-    expect_shape(received, (100_000,), what="the estimates")
-    exact = float(np.sum(p * np.log(p / q)))
-    error = float(np.std(received) / np.sqrt(received.size))
-    expect(
-        abs(float(np.mean(received)) - exact) < 4 * error + 1e-6,
-        f"the KL divergence is {exact:.4f}, your estimates average {np.mean(received):.4f}",
-    )
-    lowest = float(np.min(received))
-    expect(lowest >= 0, f"an estimate is negative: {lowest:.4f}")
-
-
-@quiet_kl.mistake("Unbiased, but many values are negative. What may you add, of mean 0 under p?")
-def the_definition(log_p, log_q):
-    return log_p - log_q
-
-
-@quiet_kl.mistake(
-    "Never negative, but biased: half the square is only the second-order part. Which function of "
-    "the ratio has it as its second order, and the right mean?"
+@encode.mistake(
+    "Your message is read rightly, but it is longer than it need be. How narrow must a strip be to "
+    "fit in, wherever the interval begins?",
+    more=(1, 2, 3),
 )
-def half_the_square(log_p, log_q):
-    return (log_p - log_q) ** 2 / 2
-
-
-@quiet_kl.mistake(
-    "Your ratio is upside down. The correction must have mean 0 under p, from which the samples "
-    "come: is that true of p/q − 1 or of q/p − 1?"
-)
-def ratio_upside_down(log_p, log_q):
-    log_ratio = log_p - log_q
-    return np.expm1(log_ratio) - log_ratio
+def too_many_bits(symbols, shares, more):
+    low, width = _interval(symbols, shares)
+    k = more
+    while Fraction(2 * 2**more, 2**k) > width:
+        k += 1
+    return f"{int(-((-low * 2**k) // 1)):0{k}b}"

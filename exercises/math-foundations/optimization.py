@@ -10,7 +10,18 @@ from chainrule.math_foundations.calculus import hvp
 from chainrule.math_foundations.optimization import heavy_ball, quadratic, rosenbrock, sgd, steps_to
 
 
-@exercise("The largest stable rate", difficulty=2, minutes=15, section="gradient-descent-variants")
+@exercise(
+    "The largest stable rate",
+    difficulty=2,
+    minutes=15,
+    section="gradient-descent-variants",
+    because="optimal_rates gives the best rates, and takes curvatures instead of a matrix",
+    idea=(
+        "The gradient sees only the symmetric part of A. Along an eigenvector each step "
+        "multiplies the error by one number; at which rate does the first of them leave the "
+        "interval from −1 to 1?"
+    ),
+)
 def largest_stable_rate(A):
     """Return the border of the learning rate for f(x) = ½·xᵀAx.
 
@@ -73,10 +84,28 @@ def by_the_flattest(A):
 
 
 @largest_stable_rate.mistake(
-    "Right if A is symmetric. If not, what is the gradient of ½·xᵀAx, and what is its Jacobian?"
+    "Right if A is symmetric. If not, what is the gradient of ½·xᵀAx, and what is its Jacobian?",
+    values=(np.linalg.eigvals, np.linalg.eigvalsh),
 )
-def of_the_matrix_as_given(A):
-    return 2 / np.linalg.eigvals(A).real.max()
+def of_the_matrix_as_given(A, values):
+    return 2 / values(A).real.max()
+
+
+@largest_stable_rate.mistake(
+    "Singular values of A are not the curvatures: they belong to AᵀA. Which symmetric matrix gives "
+    "the same xᵀAx as A?"
+)
+def by_singular_values(A):
+    return 2 / np.linalg.norm(A, 2)
+
+
+@largest_stable_rate.mistake(
+    "At your rate the steepest and the flattest direction shrink alike: it is the fastest rate. "
+    "How much larger may it be before something grows?"
+)
+def the_fastest_rate(A):
+    curvatures = np.linalg.eigvalsh((A + A.T) / 2)
+    return 2 / (curvatures[0] + curvatures[-1])
 
 
 @largest_stable_rate.mistake(
@@ -86,7 +115,17 @@ def from_the_diagonal(A):
     return 2 / np.diag(A).max()
 
 
-@exercise("Steps, predicted", difficulty=2, minutes=15, section="how-fast")
+@exercise(
+    "Steps, predicted",
+    difficulty=2,
+    minutes=15,
+    section="how-fast",
+    because="steps_to counts the steps of a path that was run, and predicts nothing",
+    idea=(
+        "Along a curvature λ a step multiplies the distance by 1 − η·λ. The slowest of all "
+        "directions decides, and it is one of the two ends."
+    ),
+)
 def steps_needed(mu, L, lr, tolerance):
     """Return after how many steps of gradient descent the distance to the minimum is sure to have
     shrunk to tolerance times what it was, for curvatures between mu and L; np.inf if that is
@@ -131,12 +170,36 @@ def within_two_percent_of_a_run(answer, rng):
 
 @steps_needed.mistake(
     "At a small rate the flattest direction is the slowest. Close to the border another one is. "
-    "Which, and what is its factor?"
+    "Which, and what is its factor?",
+    border=(2.0, np.inf),
 )
-def only_the_flattest(mu, L, lr, tolerance):
-    if lr * L >= 2:
+def only_the_flattest(mu, L, lr, tolerance, border):
+    if lr * L >= border:
         return np.inf
     return np.ceil(np.log(tolerance) / np.log(abs(1 - lr * mu)))
+
+
+@steps_needed.mistake(
+    "Nobody takes a fraction of a step. After how many whole ones is the goal reached for sure?"
+)
+def not_rounded(mu, L, lr, tolerance):
+    factor = max(abs(1 - lr * mu), abs(1 - lr * L))
+    return np.log(tolerance) / np.log(factor) if factor < 1 else np.inf
+
+
+@steps_needed.mistake(
+    "Your answer is for the best learning rate, whatever lr is. Where does lr enter?"
+)
+def at_the_best_rate(mu, L, lr, tolerance):
+    return np.ceil(np.log(tolerance) / np.log((L - mu) / (L + mu)))
+
+
+@steps_needed.mistake(
+    "You rounded down: after that many steps the distance is still a little too large."
+)
+def rounds_down(mu, L, lr, tolerance):
+    factor = max(abs(1 - lr * mu), abs(1 - lr * L))
+    return np.floor(np.log(tolerance) / np.log(factor)) if factor < 1 else np.inf
 
 
 @steps_needed.mistake(
@@ -157,13 +220,29 @@ def overlooks_divergence(mu, L, lr, tolerance):
     return np.ceil(np.log(tolerance) / np.log(factor))
 
 
-@exercise("Tune the ball", difficulty=2, minutes=15, section="momentum-and-acceleration")
+@exercise(
+    "Tune the ball",
+    difficulty=2,
+    minutes=15,
+    section="momentum-and-acceleration",
+    counterpart="chainrule.math_foundations.optimization:optimal_rates",
+    idea=(
+        "With the right settings all curvatures shrink by the same factor. It depends on the "
+        "square roots of the two curvatures, and the momentum is the square of the factor."
+    ),
+)
 def best_ball(mu, L):
     """Return (lr, momentum), the settings of the heavy ball with the best factor for all
     curvatures from mu to L.
     """
     root = (np.sqrt(L) - np.sqrt(mu)) / (np.sqrt(L) + np.sqrt(mu))
     return 4 / (np.sqrt(L) + np.sqrt(mu)) ** 2, root**2
+
+
+@best_ball.by_package
+def _(package, mu, L):
+    rates = package(mu, L)
+    return rates.heavy_ball_lr, rates.heavy_ball_momentum
 
 
 @best_ball.check
@@ -198,10 +277,25 @@ def momentum_not_squared(mu, L):
 
 
 @best_ball.mistake(
-    "You have the factor of gradient descent, with κ. Which power of κ does momentum work with?"
+    "You have the factor of gradient descent, with κ. Which power of κ does momentum work with?",
+    both=(False, True),
 )
-def with_kappa_itself(mu, L):
-    return best_ball(mu, L)[0], ((L - mu) / (L + mu)) ** 2
+def with_kappa_itself(mu, L, both):
+    rate = 4 / (L + mu) ** 2 if both else best_ball(mu, L)[0]
+    return rate, ((L - mu) / (L + mu)) ** 2
+
+
+@best_ball.mistake("The pair is right, but in the other order: the learning rate comes first.")
+def momentum_first(mu, L):
+    return best_ball(mu, L)[::-1]
+
+
+@best_ball.mistake(
+    "Those are the settings of Nesterov's method, which asks for the slope further ahead. The "
+    "heavy ball takes longer steps."
+)
+def as_nesterov(mu, L):
+    return 1 / L, np.sqrt(best_ball(mu, L)[1])
 
 
 @best_ball.mistake(
@@ -213,7 +307,15 @@ def keeps_the_rate_of_gradient_descent(mu, L):
 
 
 @exercise(
-    "Time to leave a saddle", difficulty=3, minutes=25, section="saddle-points-in-high-dimensions"
+    "Time to leave a saddle",
+    difficulty=3,
+    minutes=25,
+    section="saddle-points-in-high-dimensions",
+    because="it is an experiment on the package's saddle, with no function behind it",
+    idea=(
+        "Along y a step of gradient descent multiplies by a number above 1, so count how often "
+        "until 1 is reached. Plot the counts against the natural logarithm of 1/ε."
+    ),
 )
 def escape_slope(lr, offsets):
     """Return how many more steps it takes to leave the saddle ½(x² − y²) for each unit by which
@@ -268,13 +370,48 @@ def against_log_epsilon(lr, offsets):
 
 @escape_slope.mistake(
     "That is the time of a flow, which grows like exp(η·k). A step multiplies y by 1 + η; what is "
-    "the logarithm of that?"
+    "the logarithm of that?",
+    count=(False, True),
 )
-def as_if_continuous(lr, offsets):
-    return 1 / lr
+def as_if_continuous(lr, offsets, count):
+    return escape_slope(np.exp(lr) - 1, offsets) if count else 1 / lr
 
 
-@exercise("A rate for a floor", difficulty=3, minutes=20, section="the-noise-floor")
+@escape_slope.mistake(
+    "Your counts are set against 1/ε itself. It grows by factors of ten, and the counts by equal "
+    "amounts: of what do they go in proportion?"
+)
+def against_the_inverse(lr, offsets):
+    counts = [_steps_away(lr, eps) for eps in offsets]
+    return np.polyfit(1 / np.asarray(offsets), counts, 1)[0]
+
+
+@escape_slope.mistake(
+    "You have the logarithm for each step. Asked for are the steps for each unit of the logarithm."
+)
+def upside_down(lr, offsets):
+    counts = [_steps_away(lr, eps) for eps in offsets]
+    return np.polyfit(counts, np.log(1 / np.asarray(offsets)), 1)[0]
+
+
+def _steps_away(lr, eps):
+    y, steps = eps, 0
+    while abs(y) < 1:
+        y, steps = y + lr * y, steps + 1
+    return steps
+
+
+@exercise(
+    "A rate for a floor",
+    difficulty=3,
+    minutes=20,
+    section="the-noise-floor",
+    counterpart="chainrule.math_foundations.optimization:sgd_noise_floor",
+    idea=(
+        "Take the page's floor, put the variance of a mean of batch draws in the place of σ², "
+        "and solve for the rate: it stands in two places."
+    ),
+)
 def rate_for_floor(floor, sigma, L, batch):
     """Return the learning rate at which SGD on f(x) = ½·L·x² settles at a mean value f = floor.
 
@@ -283,6 +420,18 @@ def rate_for_floor(floor, sigma, L, batch):
     """
     variance = sigma**2 / batch
     return 4 * floor / (variance + 2 * floor * L)
+
+
+@rate_for_floor.by_package
+def _(package, floor, sigma, L, batch):
+    low, high = 0.0, 2 / L
+    for _ in range(100):
+        rate = (low + high) / 2
+        if package(rate, sigma / np.sqrt(batch), L) < floor:
+            low = rate
+        else:
+            high = rate
+    return rate
 
 
 @rate_for_floor.check
@@ -329,6 +478,13 @@ def divides_the_deviation(floor, sigma, L, batch):
 
 
 @rate_for_floor.mistake(
+    "sigma is a standard deviation. Which power of it adds up when noise adds up?"
+)
+def deviation_for_the_variance(floor, sigma, L, batch):
+    return 4 * floor / (sigma / batch + 2 * floor * L)
+
+
+@rate_for_floor.mistake(
     "Right for small rates only. Keep the 2 − η·L of the formula and solve for η."
 )
 def small_rates_only(floor, sigma, L, batch):
@@ -349,6 +505,13 @@ def floor_taken_for_the_variance(floor, sigma, L, batch):
     minutes=30,
     section="training-at-the-edge-of-stability",
     seconds=30,
+    alike=1e-2,
+    counterpart="chainrule.math_foundations.optimization:top_hessian_eigenvalue",
+    idea=(
+        "First walk to the end of the run. There, multiply a vector by the Hessian again and "
+        "again; the Hessian times a short step is the difference of two gradients. At the end "
+        "the vector's quotient keeps the sign."
+    ),
 )
 def sharpness_after(grad, w, lr, steps):
     """Return the Hessian eigenvalue of largest size where gradient descent from w ends.
@@ -366,6 +529,13 @@ def sharpness_after(grad, w, lr, steps):
         value = v @ Hv
         v = Hv
     return value
+
+
+@sharpness_after.by_package
+def _(package, grad, w, lr, steps):
+    for _ in range(steps):
+        w = w - lr * grad(w)
+    return np.float64(package(grad, w, 100, np.random.default_rng(0))[0])
 
 
 def _fit(X, T):
@@ -443,6 +613,12 @@ def along_the_gradient(grad, w, lr, steps):
         w = w - lr * grad(w)
     v = grad(w) / np.linalg.norm(grad(w))
     return v @ hvp(grad, w, v)
+
+
+@sharpness_after.mistake("Your run climbs, and so ends nowhere. Which way does the gradient point?")
+def climbs(grad, w, lr, steps):
+    with np.errstate(all="ignore"):
+        return sharpness_after(grad, w, -lr, steps)
 
 
 @sharpness_after.mistake(

@@ -14,6 +14,11 @@ from chainrule.math_foundations.probability import softmax
     difficulty=1,
     minutes=10,
     section="conditional-probability-and-bayes-theorem",
+    counterpart="chainrule.math_foundations.probability:bayes_posterior",
+    idea=(
+        "Imagine a town. Count the sick who test positive every time, and the healthy who do. "
+        "What share of all of these are sick?"
+    ),
 )
 def posterior_after(tests, prevalence, sensitivity, specificity):
     """Return the probability that a person is sick after this many tests, all of them positive.
@@ -25,6 +30,12 @@ def posterior_after(tests, prevalence, sensitivity, specificity):
     sick = prevalence * sensitivity**tests
     healthy = (1 - prevalence) * (1 - specificity) ** tests
     return sick / (sick + healthy)
+
+
+@posterior_after.by_package
+def _(package, tests, prevalence, sensitivity, specificity):
+    likelihood = np.array([sensitivity**tests, (1 - specificity) ** tests])
+    return package(np.array([prevalence, 1 - prevalence]), likelihood)[0]
 
 
 @posterior_after.check
@@ -85,6 +96,14 @@ def takes_specificity_for_positives(tests, prevalence, sensitivity, specificity)
 
 
 @posterior_after.mistake(
+    "That is the share of all people who are sick and test positive. The question is about those "
+    "who test positive: what share of all people are they?"
+)
+def never_divides(tests, prevalence, sensitivity, specificity):
+    return prevalence * sensitivity**tests
+
+
+@posterior_after.mistake(
     "Right for one test; further tests change nothing in your answer. Each of them multiplies the "
     "odds again."
 )
@@ -98,6 +117,12 @@ def counts_one_test(tests, prevalence, sensitivity, specificity):
     difficulty=2,
     minutes=15,
     section="softmax-as-probability-distribution",
+    counterpart="chainrule.math_foundations.probability:logsumexp",
+    idea=(
+        "A factor that all terms share can be taken out of the sum, and leaves the logarithm as "
+        "a summand. Choose the factor so that the largest exponential becomes 1, in each row by "
+        "itself."
+    ),
 )
 def log_sum_exp(x):
     """Return log Σ exp(x) along the last axis, finite and precise for entries from −1,000 to 1,000.
@@ -106,6 +131,17 @@ def log_sum_exp(x):
     """
     top = x.max(axis=-1, keepdims=True)
     return top[..., 0] + np.log(np.exp(x - top).sum(axis=-1))
+
+
+@log_sum_exp.by_package
+def _(package, x):
+    return package(x)
+
+
+@log_sum_exp.in_package
+def _(mine, x, axis=-1, keepdims=False):
+    result = mine(np.moveaxis(x, axis, -1))
+    return np.expand_dims(result, axis) if keepdims else result
 
 
 @log_sum_exp.check
@@ -136,6 +172,24 @@ def rows_far_apart(answer, rng):
     expect_close(received, expected, rtol=1e-12, what="logsumexp of three rows far apart")
 
 
+@log_sum_exp.mistake(
+    "You add everything up into one number. Every row should become one: along which axis do you "
+    "add, and along which do you look for the largest?"
+)
+def adds_all_rows(x):
+    top = x.max()
+    return top + np.log(np.exp(x - top).sum())
+
+
+@log_sum_exp.mistake(
+    "The numbers are right, but an axis of size 1 is left over. It was needed to subtract; is it "
+    "wanted in the result?"
+)
+def keeps_the_axis(x):
+    top = x.max(axis=-1, keepdims=True)
+    return top + np.log(np.exp(x - top).sum(axis=-1, keepdims=True))
+
+
 @log_sum_exp.mistake("What is exp(1000) in float64, and what is the logarithm of exp(-1000)?")
 def as_written(x):
     return np.log(np.exp(x).sum(axis=-1))
@@ -162,6 +216,11 @@ def one_maximum_for_all_rows(x):
     difficulty=2,
     minutes=20,
     section="the-derivative",
+    counterpart="chainrule.training.loss_functions:_cross_entropy",
+    idea=(
+        "For one example the gradient is the predicted distribution minus the wanted one. The "
+        "mean over the batch shares a factor out among the rows."
+    ),
 )
 def nll_gradient(logits, targets):
     """Return the gradient for the logits of a batch's mean negative log-likelihood.
@@ -172,6 +231,22 @@ def nll_gradient(logits, targets):
     p = softmax(logits)
     p[np.arange(len(targets)), targets] -= 1
     return p / len(targets)
+
+
+@nll_gradient.by_package
+def _(package, logits, targets):
+    rows, classes = np.ones(len(logits)), np.ones(logits.shape[1])
+    _, vjp = package(
+        logits,
+        ids=targets,
+        share=rows,
+        counted=rows,
+        smoothing=0.0,
+        weights=classes,
+        z_loss=0.0,
+        divisor=len(rows),
+    )
+    return vjp(rows)[0]
 
 
 def _mean_nll(logits, targets):
@@ -232,6 +307,31 @@ def divides_by_all_entries(logits, targets):
 
 
 @nll_gradient.mistake(
+    "You divided by the number of classes. The mean is over the examples: how many rows are there?"
+)
+def divides_by_the_classes(logits, targets):
+    return (softmax(logits) - np.eye(logits.shape[1])[targets]) / logits.shape[1]
+
+
+@nll_gradient.mistake(
+    "You took 1 from whole columns. Each row has one target of its own: an index needs the row "
+    "beside the class."
+)
+def subtracts_from_whole_columns(logits, targets):
+    p = softmax(logits)
+    p[:, targets] -= 1
+    return p / len(targets)
+
+
+@nll_gradient.mistake(
+    "Your softmax runs down the batch, so that examples compete with each other. Which numbers "
+    "should add up to 1?"
+)
+def softmax_over_the_batch(logits, targets):
+    return (softmax(logits, axis=0) - np.eye(logits.shape[1])[targets]) / len(targets)
+
+
+@nll_gradient.mistake(
     "The sum of each row should be 0, because raising all logits changes nothing. Which entry of "
     "the gradient differs from the others in form?"
 )
@@ -244,6 +344,11 @@ def forgets_the_target(logits, targets):
     difficulty=3,
     minutes=20,
     section="sampling-by-noise-the-gumbel-max-trick",
+    because="gumbel_max_sample draws its noise by rng.gumbel, so equal generators give other draws",
+    idea=(
+        "Gumbel noise is what remains of a uniform number after two logarithms, each with its "
+        "minus. Every draw needs fresh noise for every class."
+    ),
 )
 def sample_by_noise(logits, n, rng):
     """Return n independent draws from softmax(logits), by the Gumbel-max trick.
@@ -257,6 +362,16 @@ def sample_by_noise(logits, n, rng):
     return np.argmax(logits - np.log(-np.log(uniform)), axis=1)
 
 
+class _Noise(np.random.Generator):
+    def __init__(self, seed):
+        super().__init__(np.random.PCG64(seed))
+
+    def choice(self, *args, **kwargs):
+        raise ValueError("rng.choice draws by itself: add noise to the logits")
+
+    multinomial = choice
+
+
 def _chi_square(draws, p):
     expected = p * draws.size
     return float((((np.bincount(draws, minlength=p.size) - expected) ** 2) / expected).sum())
@@ -268,6 +383,15 @@ def shape_and_range(answer, rng):
     expect_shape(draws, (50,), what="the draws")
     kind = np.asarray(draws).dtype.kind
     expect(kind in "iu", f"the draws should be integers, but have dtype kind {kind!r}")
+
+
+@sample_by_noise.check
+def all_chance_comes_from_rng(answer, rng):
+    seed = int(rng.integers(2**32))
+    first, second = (answer(np.zeros(5), 500, _Noise(seed)) for _ in range(2))
+    expect_close(
+        (first == second).mean(), 1.0, what="the share of equal draws from two equal generators"
+    )
 
 
 @sample_by_noise.check
@@ -295,6 +419,14 @@ def draws_are_independent(answer, rng):
 )
 def uniform_noise(logits, n, rng):
     return np.argmax(logits + rng.random((n, logits.size)), axis=1)
+
+
+@sample_by_noise.mistake(
+    "You added normal noise. With it the largest sum is a draw from another distribution: the "
+    "proof needs a noise whose distribution function is exp(−exp(−z))."
+)
+def normal_noise(logits, n, rng):
+    return np.argmax(logits + rng.normal(size=(n, logits.size)), axis=1)
 
 
 @sample_by_noise.mistake(
@@ -329,10 +461,143 @@ def one_noise_for_all_draws(logits, n, rng):
 
 
 @exercise(
+    "How far can you lean?",
+    difficulty=3,
+    minutes=25,
+    section="importance-sampling",
+    counterpart="chainrule.math_foundations.probability:importance_weights",
+    idea=(
+        "Multiplying all weights by one number changes nothing, so subtract the largest "
+        "logarithm before you exponentiate. Then compare the square of the sum with the sum of "
+        "the squares."
+    ),
+)
+def effective_share(log_p, log_q):
+    """Return the effective sample size of importance weights as a share of the sample, in (0, 1].
+
+    log_p and log_q have shape (n,): the log densities of the target and of the proposal at n draws
+    from the proposal. Both may lie near −5,000, and each may lack a constant (a density that is
+    not normalized): the share must not depend on that. For two normal densities of variance 1 the
+    share falls under 10 % where their means are 1.5 apart.
+    """
+    w = np.exp(log_p - log_q - np.max(log_p - log_q))
+    return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.by_package
+def _(package, log_p, log_q):
+    return package(lambda x: log_p, lambda x: log_q, log_p)[1] / len(log_p)
+
+
+@effective_share.check
+def four_weights(answer, rng):
+    w = np.array([1.0, 2.0, 3.0, 4.0])
+    with np.errstate(all="ignore"):
+        received = answer(np.log(w), np.zeros(4))
+    expect_close(received, 100 / 30 / 4, what="the share for weights 1, 2, 3, 4")
+
+
+@effective_share.check
+def equal_weights(answer, rng):
+    x = rng.normal(size=50)
+    with np.errstate(all="ignore"):
+        expect_close(answer(x, x), 1.0, what="the share when both densities agree")
+
+
+@effective_share.check
+def far_from_zero(answer, rng):
+    w = np.array([1.0, 2.0, 3.0, 4.0])
+    with np.errstate(all="ignore"):
+        received = answer(np.log(w) - 5000, np.full(4, -5000.0))
+    expect_close(received, 100 / 30 / 4, what="the share with both log densities near −5,000")
+
+
+@effective_share.check
+def constants_do_not_matter(answer, rng):
+    w = np.array([1.0, 2.0, 3.0, 4.0])
+    for constant in (3.0, 2000.0, -2000.0):
+        with np.errstate(all="ignore"):
+            received = answer(np.log(w) + constant, np.zeros(4))
+        expect_close(
+            received, 100 / 30 / 4, what=f"the share with {constant:g} added to every log_p"
+        )
+
+
+@effective_share.check
+def shifted_normals(answer, rng):
+    for shift, below in ((1.3, False), (1.8, True)):
+        x = shift + rng.standard_normal(20_000)
+        share = answer(-(x**2) / 2, -((x - shift) ** 2) / 2)
+        expected = np.exp(-(shift**2))  # E[w]²/E[w²] for this pair
+        expect(
+            (share < 0.1) == below,
+            f"proposal moved by {shift}: about {expected:.0%} of the draws count, not {share:.1%}",
+        )
+
+
+@effective_share.mistake(
+    "exp overflows or underflows when log_p and log_q differ by 2,000. The share does not change "
+    "if all weights are multiplied by one number: choose it well."
+)
+def no_shift(log_p, log_q):
+    w = np.exp(log_p - log_q)
+    return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.mistake(
+    "You exponentiate each density by itself. Near −5,000 both are 0, and their quotient is "
+    "nothing. Which difference is harmless?"
+)
+def divides_densities(log_p, log_q):
+    w = np.exp(log_p) / np.exp(log_q)
+    return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.mistake(
+    "Double all weights: the share must stay, and yours changes. Which of the two sums is squared?"
+)
+def sum_not_squared(log_p, log_q):
+    w = np.exp(log_p - log_q - np.max(log_p - log_q))
+    return w.sum() / (w**2).sum() / w.size
+
+
+@effective_share.mistake(
+    "That is a number of draws. The question is which share of the sample it is."
+)
+def number_not_share(log_p, log_q):
+    w = np.exp(log_p - log_q - np.max(log_p - log_q))
+    return w.sum() ** 2 / (w**2).sum()
+
+
+@effective_share.mistake(
+    "You used the inverse weights, q/p. Draws come from the proposal: which of them are too "
+    "frequent, and must count less?"
+)
+def inverse_weights(log_p, log_q):
+    w = np.exp(log_q - log_p - np.max(log_q - log_p))
+    return w.sum() ** 2 / (w**2).sum() / w.size
+
+
+@effective_share.mistake(
+    "You put the square in the wrong place: the numerator squares the sum, the denominator sums "
+    "the squares. With yours, equal weights do not give 1."
+)
+def squares_swapped(log_p, log_q):
+    w = np.exp(log_p - log_q - np.max(log_p - log_q))
+    return (w**2).sum() / w.sum() ** 2 / w.size
+
+
+@exercise(
     "A gradient from black-box scores",
     difficulty=4,
     minutes=30,
     section="the-gradient-of-an-expectation",
+    counterpart="chainrule.math_foundations.probability:score_function_grad",
+    idea=(
+        "Weight the slope of each sample's log density by how much better than the mean its "
+        "value is. The average of these products is the estimate, and their spread tells its "
+        "error."
+    ),
 )
 def score_gradient(values, samples, mu):
     """Return (estimate, standard_error) of the derivative in mu of E[f(x)], for x normal (mu, 1).
@@ -346,6 +611,11 @@ def score_gradient(values, samples, mu):
     """
     terms = (values - values.mean()) * (samples - mu)
     return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
+
+
+@score_gradient.by_package
+def _(package, values, samples, mu):
+    return package(lambda x: x - mu, lambda x: values, samples, values.mean())
 
 
 @score_gradient.check
@@ -406,100 +676,24 @@ def score_by_the_sample(values, samples, mu):
     return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
 
 
+@score_gradient.mistake("Your variance divides by n. The statement asks for n − 1: see ddof.")
+def divides_by_n(values, samples, mu):
+    terms = (values - values.mean()) * (samples - mu)
+    return terms.mean(), terms.std() / np.sqrt(terms.size)
+
+
+@score_gradient.mistake(
+    "You measured from the mean of the samples. The slope of the log density is about the "
+    "distribution's mean, which you are given."
+)
+def around_the_sample_mean(values, samples, mu):
+    terms = (values - values.mean()) * (samples - samples.mean())
+    return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
+
+
 @score_gradient.mistake(
     "You weighted with log p itself. How does log p of each sample move with mu?"
 )
 def log_density_for_score(values, samples, mu):
     terms = (values - values.mean()) * (-((samples - mu) ** 2) / 2 - np.log(2 * np.pi) / 2)
     return terms.mean(), terms.std(ddof=1) / np.sqrt(terms.size)
-
-
-@exercise(
-    "How far can you lean?",
-    difficulty=3,
-    minutes=25,
-    section="importance-sampling",
-)
-def effective_share(log_p, log_q):
-    """Return the effective sample size of importance weights as a share of the sample, in (0, 1].
-
-    log_p and log_q have shape (n,): the log densities of the target and of the proposal at n draws
-    from the proposal. Both may lie near −5,000, and each may lack a constant (a density that is
-    not normalized): the share must not depend on that. Then find, by trying, how far the mean of
-    a normal proposal may be from that of a normal target before the share falls under 10 %.
-    """
-    w = np.exp(log_p - log_q - np.max(log_p - log_q))
-    return w.sum() ** 2 / (w**2).sum() / w.size
-
-
-@effective_share.check
-def four_weights(answer, rng):
-    w = np.array([1.0, 2.0, 3.0, 4.0])
-    with np.errstate(all="ignore"):
-        received = answer(np.log(w), np.zeros(4))
-    expect_close(received, 100 / 30 / 4, what="the share for weights 1, 2, 3, 4")
-
-
-@effective_share.check
-def equal_weights(answer, rng):
-    x = rng.normal(size=50)
-    with np.errstate(all="ignore"):
-        expect_close(answer(x, x), 1.0, what="the share when both densities agree")
-
-
-@effective_share.check
-def constants_do_not_matter(answer, rng):
-    w = np.array([1.0, 2.0, 3.0, 4.0])
-    for constant in (3.0, 2000.0, -2000.0):
-        with np.errstate(all="ignore"):
-            received = answer(np.log(w) + constant, np.zeros(4))
-        expect_close(
-            received, 100 / 30 / 4, what=f"the share with {constant:g} added to every log_p"
-        )
-
-
-@effective_share.check
-def shifted_normals(answer, rng):
-    for shift, below in ((1.0, False), (2.0, True)):
-        x = shift + rng.standard_normal(20_000)
-        share = answer(-(x**2) / 2, -((x - shift) ** 2) / 2)
-        expected = np.exp(-(shift**2))  # E[w]²/E[w²] for this pair
-        expect(
-            (share < 0.1) == below,
-            f"proposal moved by {shift}: about {expected:.0%} of the draws count, not {share:.1%}",
-        )
-
-
-@effective_share.mistake(
-    "exp overflows or underflows when log_p and log_q differ by 2,000. The share does not change "
-    "if all weights are multiplied by one number: choose it well."
-)
-def no_shift(log_p, log_q):
-    w = np.exp(log_p - log_q)
-    return w.sum() ** 2 / (w**2).sum() / w.size
-
-
-@effective_share.mistake(
-    "That is a number of draws. The question is which share of the sample it is."
-)
-def number_not_share(log_p, log_q):
-    w = np.exp(log_p - log_q - np.max(log_p - log_q))
-    return w.sum() ** 2 / (w**2).sum()
-
-
-@effective_share.mistake(
-    "You used the inverse weights, q/p. Draws come from the proposal: which of them are too "
-    "frequent, and must count less?"
-)
-def inverse_weights(log_p, log_q):
-    w = np.exp(log_q - log_p - np.max(log_q - log_p))
-    return w.sum() ** 2 / (w**2).sum() / w.size
-
-
-@effective_share.mistake(
-    "You put the square in the wrong place: the numerator squares the sum, the denominator sums "
-    "the squares. With yours, equal weights do not give 1."
-)
-def squares_swapped(log_p, log_q):
-    w = np.exp(log_p - log_q - np.max(log_p - log_q))
-    return (w**2).sum() / w.sum() ** 2 / w.size

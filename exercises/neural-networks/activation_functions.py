@@ -6,6 +6,7 @@ import numpy as np
 
 from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
 from chainrule.math_foundations.probability import normal_cdf
+from chainrule.neural_networks.backpropagation import Tensor
 
 
 def _sigmoid(z):
@@ -27,7 +28,17 @@ def _six_activations(z):
     ]
 
 
-@exercise("Six slopes", difficulty=1, minutes=15, section="gelu-used-in-transformers")
+@exercise(
+    "Six slopes",
+    difficulty=1,
+    minutes=15,
+    section="gelu-used-in-transformers",
+    because="each slope is the VJP of a function of its own, and the checks measure all of them",
+    idea=(
+        "The first four are one rule each. GELU and SiLU are z times a gate that moves with z "
+        "too: use the product rule."
+    ),
+)
 def six_slopes(z):
     """Return an array of six numbers: the derivatives at the number z, not 0, of
 
@@ -92,7 +103,17 @@ def forgets_the_square(z):
     return right
 
 
-@exercise("The gain by quadrature", difficulty=2, minutes=15, section="forward")
+@exercise(
+    "The gain by quadrature",
+    difficulty=2,
+    minutes=15,
+    section="forward",
+    counterpart="chainrule.neural_networks.activation_functions:gain",
+    idea=(
+        "Squares of the outputs, weighted with the bell curve and added up over narrow strips, "
+        "give the mean square. The gain makes up for its root."
+    ),
+)
 def gain_of(act):
     """Return the gain of act, which maps an array to an array entry by entry.
 
@@ -102,6 +123,11 @@ def gain_of(act):
     z = np.arange(-10_000, 10_001) / 1000
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     return 1 / np.sqrt(np.sum(act(z) ** 2 * density) / 1000)
+
+
+@gain_of.by_package
+def _(package, act):
+    return np.float64(package(lambda z: Tensor(act(z.data))))
 
 
 @gain_of.check
@@ -147,7 +173,18 @@ def upside_down(act):
     return 1 / gain_of(act)
 
 
-@exercise("Weights for a leaky network", difficulty=2, minutes=15, section="forward")
+@exercise(
+    "Weights for a leaky network",
+    difficulty=2,
+    minutes=15,
+    section="forward",
+    because="kaiming_ draws the weights; their deviation stands nowhere by itself",
+    idea=(
+        "Follow the mean square: the sum over the inputs multiplies it by their number and the "
+        "variance of a weight, and the leaky ReLU keeps one half whole and the other times the "
+        "slope squared."
+    ),
+)
 def leaky_deviation(fan_in, slope):
     """Return the standard deviation of the weights of a layer with fan_in inputs.
 
@@ -204,6 +241,11 @@ def slope_without_square(fan_in, slope):
     difficulty=2,
     minutes=15,
     section="two-approximations-and-where-their-constants-come-from",
+    because="gelu has the usual constants built in",
+    idea=(
+        "Evaluate GELU and both stand-ins on one fine grid, and take the largest absolute "
+        "difference of the outputs."
+    ),
 )
 def largest_errors(constant, steepness):
     """Return (tanh form, sigmoid form): the largest distances from GELU on [−8, 8].
@@ -267,7 +309,17 @@ def looks_only_near_zero(constant, steepness):
     return float(np.abs(tanh_form - exact).max()), float(np.abs(sigmoid_form - exact).max())
 
 
-@exercise("The deadly step", difficulty=4, minutes=30, section="units-that-die")
+@exercise(
+    "The deadly step",
+    difficulty=4,
+    minutes=30,
+    section="units-that-die",
+    because="the package counts dead units (dead_fraction) and never kills them",
+    idea=(
+        "The step lowers every positive score in proportion to the rate. Find how fast each "
+        "falls; the one that needs the longest decides."
+    ),
+)
 def deadly_rate(X, W, b):
     """Return the smallest learning rate with which one gradient step kills every unit.
 
@@ -335,7 +387,17 @@ def everybody_pushes(X, W, b):
     return float((Z / (X @ (on.T @ X).T + on.sum(axis=0)))[Z > 0].max())
 
 
-@exercise("A fair orthogonal matrix", difficulty=3, minutes=20, section="orthogonal-weights")
+@exercise(
+    "A fair orthogonal matrix",
+    difficulty=3,
+    minutes=20,
+    section="orthogonal-weights",
+    counterpart="chainrule.neural_networks.activation_functions:orthogonal_",
+    idea=(
+        "The diagonal of R says by which signs LAPACK's columns differ from those of "
+        "Gram–Schmidt, which favours none. Give them back to Q."
+    ),
+)
 def fair_orthogonal(n, rng):
     """Return a random n × n matrix Q with QᵀQ = I, none of them favoured over another.
 
@@ -344,6 +406,17 @@ def fair_orthogonal(n, rng):
     """
     Q, R = np.linalg.qr(rng.standard_normal((n, n)))
     return Q * np.sign(np.diag(R))
+
+
+@fair_orthogonal.by_package
+def _(package, n, rng):
+    return package((n, n), rng, dtype=float)
+
+
+@fair_orthogonal.in_package
+def _(mine, shape, rng, gain=1.0, dtype=np.float32):
+    n = max(shape)
+    return (gain * mine(n, rng)[: shape[0], : shape[1]]).astype(dtype)
 
 
 @fair_orthogonal.check

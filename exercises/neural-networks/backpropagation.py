@@ -15,7 +15,17 @@ from chainrule.course.exercises import (
 from chainrule.neural_networks.backpropagation import Tensor, concat
 
 
-@exercise("Six gradients on paper", difficulty=1, minutes=10, section="the-chain-rule-in-action")
+@exercise(
+    "Six gradients on paper",
+    difficulty=1,
+    minutes=10,
+    section="the-chain-rule-in-action",
+    because="it is one graph on paper; the checks let the engine differentiate it",
+    idea=(
+        "Start at the loss and go back one arrow at a time. Where two arrows leave a value, its "
+        "two shares are added."
+    ),
+)
 def six_gradients(a, b, c):
     """Return the derivatives of L by e, v, u, a, b and c, as an array of six numbers, for
 
@@ -81,6 +91,14 @@ def forgets_the_two(a, b, c):
     difficulty=2,
     minutes=20,
     section="forward-and-backward-passes",
+    because=(
+        "max, concat and cumsum are three operations of the engine; the checks compare with all "
+        "three"
+    ),
+    idea=(
+        "For each operation ask of one input entry: which outputs does it move, and by how "
+        "much? Its gradient adds up the gradients of those outputs."
+    ),
 )
 def three_vjps(x, y, g_max, g_joined, g_running):
     """Return the gradients that go back through three operations, as a list of four arrays.
@@ -175,7 +193,17 @@ def cuts_at_the_wrong_length(x, y, g_max, g_joined, g_running):
     return right
 
 
-@exercise("Undo broadcasting", difficulty=3, minutes=20, section="gradient-flow-and-accumulation")
+@exercise(
+    "Undo broadcasting",
+    difficulty=3,
+    minutes=20,
+    section="gradient-flow-and-accumulation",
+    counterpart="chainrule.neural_networks.backpropagation.graph:sum_to",
+    idea=(
+        "An axis that the input lacks, or had with size 1, was copied. The gradient of copies "
+        "is their sum, and axes of size 1 stay."
+    ),
+)
 def unbroadcast(g, shape):
     """Return the gradient of an input of the given shape that was broadcast to g's shape.
 
@@ -249,6 +277,11 @@ def drops_axes_of_size_one(g, shape):
     difficulty=4,
     minutes=30,
     section="layer-normalization-in-three-terms",
+    counterpart="chainrule.neural_networks.regularization:_layer_norm",
+    idea=(
+        "What reaches x̂ is g times the gain. From there two ways lead back beside the direct "
+        "one: through the mean and through the deviation. Each takes one projection away."
+    ),
 )
 def layer_norm_vjp(g, x, gain, eps):
     """Return the gradients for x, gain and shift, where y = x̂·gain + shift, as three arrays.
@@ -264,6 +297,13 @@ def layer_norm_vjp(g, x, gain, eps):
     scaled = x_hat * (inner * x_hat).mean(axis=-1, keepdims=True)
     x_grad = (inner - inner.mean(axis=-1, keepdims=True) - scaled) / s
     return x_grad, (g * x_hat).sum(axis=0), g.sum(axis=0)
+
+
+@layer_norm_vjp.by_package
+def _(package, g, x, gain, eps):
+    _, vjp = package(gain, np.zeros_like(gain), x, d=x.shape[-1], eps=eps)
+    by_gain, by_shift, by_x = vjp(g)
+    return by_x, by_gain, by_shift
 
 
 def _layer_norm_by_engine(g, x, gain, eps):
@@ -335,6 +375,12 @@ def averages_over_the_batch(g, x, gain, eps):
     difficulty=3,
     minutes=25,
     section="computational-graphs",
+    because="the engine numbers its nodes when they are made, and sorts by number",
+    idea=(
+        "A node may be listed when all its parents are. Keep a stack of nodes that you have "
+        "begun, each with the parents that it still has to visit, and remember which nodes you "
+        "have met."
+    ),
 )
 def topological_order(parents, root):
     """Return a list of root and all that it depends on, parents before children.
@@ -494,6 +540,11 @@ class Shelf:
     minutes=35,
     section="checkpointing-time-for-memory",
     mutates=True,
+    because="the package's checkpoint wraps a function in the graph and keeps no shelf",
+    idea=(
+        "Going back, handle one segment at a time, the last first: compute its inputs again "
+        "from its checkpoint, walk back through it, and forget them."
+    ),
 )
 def checkpointed_gradient(layers, x, g, every, shelf):
     """Return the gradient for x, the input of a chain of layers, keeping few arrays on the shelf.

@@ -19,7 +19,17 @@ def _relu(z):
 # --- 1 -------------------------------------------------------------------------------------
 
 
-@exercise("Count the parameters", difficulty=1, minutes=10, section="forward-pass-computation")
+@exercise(
+    "Count the parameters",
+    difficulty=1,
+    minutes=10,
+    section="forward-pass-computation",
+    counterpart="chainrule.neural_networks.multilayer_networks:count_params",
+    idea=(
+        "Go through neighbouring widths. Every unit of the later one has a weight for each unit "
+        "of the earlier one, and one bias."
+    ),
+)
 def parameters(sizes):
     """Return the number of weights and biases of a network with these layer sizes.
 
@@ -66,7 +76,17 @@ def one_bias_a_layer(sizes):
 # --- 2 -------------------------------------------------------------------------------------
 
 
-@exercise("XOR by hand", difficulty=2, minutes=15, section="hidden-layers-and-depth")
+@exercise(
+    "XOR by hand",
+    difficulty=2,
+    minutes=15,
+    section="hidden-layers-and-depth",
+    because="many networks compute XOR; xor_network is one of them",
+    idea=(
+        "Let both hidden units add the inputs. One starts at 0 and counts; the other starts "
+        "later and takes back what two ones have put too much."
+    ),
+)
 def xor_layers():
     """Return (W1, b1, W2, b2) of a network with two hidden ReLU units that computes XOR.
 
@@ -135,6 +155,11 @@ def knot_on_the_wrong_side():
     difficulty=3,
     minutes=25,
     section="universal-approximation-theorem",
+    counterpart="chainrule.neural_networks.multilayer_networks:relu_interpolator",
+    idea=(
+        "Each unit is off left of its knot and a rising line right of it. Its weight is by how "
+        "much the slope has to change there."
+    ),
 )
 def broken_line(f, knots):
     """Return (W1, b1, W2, b2) of a ReLU network that equals f at the knots, straight in between.
@@ -145,6 +170,12 @@ def broken_line(f, knots):
     values = f(knots)
     slopes = np.concatenate([[0.0], np.diff(values) / np.diff(knots), [0.0]])
     return np.ones((len(knots), 1)), -knots, np.diff(slopes)[None, :], values[:1]
+
+
+@broken_line.by_package
+def _(package, f, knots):
+    net = package(f, knots)
+    return net.weights[0], net.biases[0], net.weights[1], net.biases[1]
 
 
 @broken_line.check
@@ -212,7 +243,17 @@ def never_levels_off(f, knots):
 # --- 4 -------------------------------------------------------------------------------------
 
 
-@exercise("Two to the k pieces", difficulty=3, minutes=25, section="width-vs-depth-trade-offs")
+@exercise(
+    "Two to the k pieces",
+    difficulty=3,
+    minutes=25,
+    section="width-vs-depth-trade-offs",
+    counterpart="chainrule.neural_networks.multilayer_networks:tent_network",
+    idea=(
+        "The output row of one tent is the input of the next, so the two matrices between two "
+        "hidden layers multiply into one."
+    ),
+)
 def tent_layers(k):
     """Return the layers [(W, b), …] of a ReLU network that composes the tent map k times.
 
@@ -223,6 +264,12 @@ def tent_layers(k):
     first = (np.ones((2, 1)), switches)
     later = (np.ones((2, 1)) @ row, switches)
     return [first, *[later] * (k - 1), (row, np.zeros(1))]
+
+
+@tent_layers.by_package
+def _(package, k):
+    net = package(k)
+    return list(zip(net.weights, net.biases, strict=True))
 
 
 def _sawtooth(x, k):
@@ -288,7 +335,17 @@ def transposes_the_weight(k):
 # --- 5 -------------------------------------------------------------------------------------
 
 
-@exercise("The largest of eight", difficulty=3, minutes=25, section="how-good-is-a-broken-line")
+@exercise(
+    "The largest of eight",
+    difficulty=3,
+    minutes=25,
+    section="how-good-is-a-broken-line",
+    because="networks of the package pool with max itself",
+    idea=(
+        "The larger of two numbers is one of them plus the positive part of their difference. "
+        "Eight candidates need three rounds."
+    ),
+)
 def largest(X, relu):
     """Return the largest entry of each row of X, shape (n, 8) to (n,), as a ReLU network would.
 
@@ -358,7 +415,17 @@ def one_round_only(X, relu):
 # --- 6 -------------------------------------------------------------------------------------
 
 
-@exercise("A two-bit adder", difficulty=4, minutes=35, section="hidden-layers-and-depth")
+@exercise(
+    "A two-bit adder",
+    difficulty=4,
+    minutes=35,
+    section="hidden-layers-and-depth",
+    because="the package has no threshold networks beyond one neuron",
+    idea=(
+        "Let hidden unit k say whether the sum is at least k. Each bit of the result switches "
+        "on at some sums and off at others: give those units weights of 1 and −1."
+    ),
+)
 def adder():
     """Return (W1, b1, W2, b2) of a threshold network that adds two numbers of two bits each.
 

@@ -32,6 +32,11 @@ def _separable(rng, n, d, margin=0.05):
     difficulty=1,
     minutes=10,
     section="linear-classifiers-and-decision-boundaries",
+    counterpart="chainrule.neural_networks.perceptron:signed_distance",
+    idea=(
+        "The score says how far a point is in units of the length of w. Walk one unit along w: "
+        "by how much does the score change?"
+    ),
 )
 def signed_distances(X, w, b):
     """Return the signed distance of each row of X to the boundary w·x + b = 0.
@@ -97,6 +102,11 @@ def forgets_the_side(X, w, b):
     difficulty=2,
     minutes=20,
     section="learning-rule-gradient-descent-preview",
+    counterpart="chainrule.neural_networks.perceptron:Perceptron",
+    idea=(
+        "Compare label times score with zero at each example. A correction moves the weights by "
+        "the label times the example, the bias by the label, and counts."
+    ),
 )
 def train(X, y, max_epochs=100):
     """Train a perceptron from zero; return (weights, bias, number of corrections).
@@ -115,6 +125,13 @@ def train(X, y, max_epochs=100):
         if corrections == before:
             break
     return w, b, corrections
+
+
+@train.by_package
+def _(package, X, y, max_epochs=100):
+    neuron = package(X.shape[1])
+    neuron.fit(X, y, max_epochs)
+    return neuron.weights, neuron.bias, neuron.updates
 
 
 @train.check
@@ -203,6 +220,11 @@ def scores_once_per_epoch(X, y, max_epochs=100):
     difficulty=3,
     minutes=25,
     section="how-many-labellings-can-a-neuron-produce",
+    because="is_linearly_separable decides on one labelling at a time",
+    idea=(
+        "Compute the labelling of all rows for every choice of weights and bias, and count the "
+        "different ones: a set forgets repetitions."
+    ),
 )
 def threshold_functions(n_inputs):
     """Return how many Boolean functions of n_inputs bits (1, 2 or 3) one neuron can compute.
@@ -268,7 +290,17 @@ def forgets_the_constants(n_inputs):
 # --- 4 -------------------------------------------------------------------------------------
 
 
-@exercise("Corrections against the bound", difficulty=3, minutes=25, section="why-it-stops")
+@exercise(
+    "Corrections against the bound",
+    difficulty=3,
+    minutes=25,
+    section="why-it-stops",
+    counterpart="chainrule.neural_networks.perceptron:novikoff_bound",
+    idea=(
+        "Count corrections as the perceptron without bias makes them. The bound compares the "
+        "longest example with the smallest margin along a unit vector."
+    ),
+)
 def corrections_and_bound(X, y, u):
     """Return (number of corrections, Novikoff's bound) for a perceptron without bias.
 
@@ -286,6 +318,11 @@ def corrections_and_bound(X, y, u):
     radius = np.linalg.norm(X, axis=1).max()
     gamma = (y * (X @ u)).min() / np.linalg.norm(u)
     return corrections, (radius / gamma) ** 2
+
+
+@corrections_and_bound.by_package
+def _(package, X, y, u):
+    return corrections_and_bound(X, y, u)[0], np.float64(package(X, y, u))
 
 
 @corrections_and_bound.check
@@ -350,7 +387,17 @@ def largest_entry_as_radius(X, y, u):
 # --- 5 -------------------------------------------------------------------------------------
 
 
-@exercise("XOR through a kernel", difficulty=3, minutes=30, section="the-kernel-perceptron")
+@exercise(
+    "XOR through a kernel",
+    difficulty=3,
+    minutes=30,
+    section="the-kernel-perceptron",
+    counterpart="chainrule.neural_networks.perceptron:kernel_perceptron",
+    idea=(
+        "The weights are a sum of examples, each as often as it was corrected and with its "
+        "label. A score is then a sum of kernel values, and the weights are never written down."
+    ),
+)
 def kernel_predict(X, y, X_new, max_epochs=100):
     """Train a kernel perceptron with K(x, x′) = (1 + x·x′)² and return the labels of X_new.
 
@@ -368,6 +415,12 @@ def kernel_predict(X, y, X_new, max_epochs=100):
                 mistakes += 1
         if mistakes == 0:
             break
+    return np.where((1 + X_new @ X.T) ** 2 @ (counts * y) >= 0, 1, -1)
+
+
+@kernel_predict.by_package
+def _(package, X, y, X_new, max_epochs=100):
+    counts = package((1 + X @ X.T) ** 2, y, max_epochs)
     return np.where((1 + X_new @ X.T) ** 2 @ (counts * y) >= 0, 1, -1)
 
 
@@ -442,7 +495,17 @@ def counts_once(X, y, X_new, max_epochs=100):
 # --- 6 -------------------------------------------------------------------------------------
 
 
-@exercise("The average does not fall", difficulty=3, minutes=25, section="the-averaged-perceptron")
+@exercise(
+    "The average does not fall",
+    difficulty=3,
+    minutes=25,
+    section="the-averaged-perceptron",
+    because="the package's averaged perceptron has a bias, which this one leaves out",
+    idea=(
+        "Keep a running total beside the weights, and add the weights to it after every visit, "
+        "whether or not they changed."
+    ),
+)
 def averaged_weights(X, y, epochs):
     """Return the mean of the perceptron's weights, taken after every visit of an example.
 

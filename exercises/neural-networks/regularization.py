@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from chainrule.course.exercises import exercise, expect, expect_close
-from chainrule.neural_networks.backpropagation import Tensor
+from chainrule.neural_networks.backpropagation import Tensor, primitive
 from chainrule.neural_networks.regularization import (
     BatchNorm1d,
     layer_norm,
@@ -13,7 +13,17 @@ from chainrule.neural_networks.regularization import (
 )
 
 
-@exercise("Three numbers", difficulty=1, minutes=10, section="layer-normalization-for-transformers")
+@exercise(
+    "Three numbers",
+    difficulty=1,
+    minutes=10,
+    section="layer-normalization-for-transformers",
+    counterpart="chainrule.neural_networks.regularization:layer_norm",
+    idea=(
+        "One subtracts the mean of each row and divides by the deviation; the other only "
+        "divides, by the root of the mean square."
+    ),
+)
 def two_norms(x, eps):
     """Return (layer, rms): x of shape (n, d) after layer normalization and after RMSNorm.
 
@@ -22,6 +32,12 @@ def two_norms(x, eps):
     centred = x - x.mean(axis=-1, keepdims=True)
     layer = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
     return layer, x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
+
+
+@two_norms.by_package
+def _(package, x, eps):
+    rows, d = Tensor(x), x.shape[-1]
+    return package(rows, d, eps=eps).data, rms_norm(rows, d, eps=eps).data
 
 
 @two_norms.check
@@ -65,7 +81,18 @@ def by_the_length(x, eps):
     return two_norms(x, eps)[0], x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + eps)
 
 
-@exercise("Three terms", difficulty=3, minutes=25, section="layer-normalization-for-transformers")
+@exercise(
+    "Three terms",
+    difficulty=3,
+    minutes=25,
+    section="layer-normalization-for-transformers",
+    counterpart="chainrule.neural_networks.regularization:_layer_norm",
+    idea=(
+        "Multiply the gradient by the weight first. Then take away its mean over the row, and "
+        "its part along the normalized row: these are the ways through the mean and the "
+        "deviation."
+    ),
+)
 def layer_norm_backward(x, weight, g, eps):
     """Return (x_grad, weight_grad, bias_grad) of layer normalization with a scale and a shift.
 
@@ -77,6 +104,26 @@ def layer_norm_backward(x, weight, g, eps):
     y, h = centred / s, weight * g
     through = h - h.mean(axis=-1, keepdims=True) - y * (h * y).mean(axis=-1, keepdims=True)
     return through / s, (g * y).sum(axis=0), g.sum(axis=0)
+
+
+@layer_norm_backward.by_package
+def _(package, x, weight, g, eps):
+    _, vjp = package(weight, np.zeros_like(weight), x, d=x.shape[-1], eps=eps)
+    by_weight, by_bias, by_x = vjp(g)
+    return by_x, by_weight, by_bias
+
+
+@layer_norm_backward.in_package
+def _(mine, weight, bias, x, d, eps):
+    rows = x.reshape(-1, d)
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    y = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + eps)
+
+    def vjp(g):
+        by_x, by_weight, by_bias = mine(rows, weight, g.reshape(-1, d), eps)
+        return by_weight, by_bias, by_x.reshape(x.shape)
+
+    return (y * weight + bias).reshape(x.shape), vjp
 
 
 @layer_norm_backward.check
@@ -132,7 +179,18 @@ def averages_over_rows(x, weight, g, eps):
     return through, weight_grad / len(x), bias_grad / len(x)
 
 
-@exercise("What ridge leaves", difficulty=2, minutes=15, section="l1l2-weight-decay")
+@exercise(
+    "What ridge leaves",
+    difficulty=2,
+    minutes=15,
+    section="l1l2-weight-decay",
+    because="random_features_ridge fits, and does not take its fit apart",
+    idea=(
+        "Look along one right singular direction, where everything is a number: least squares "
+        "gives one answer, ridge another with the penalty beside the square of the singular "
+        "value."
+    ),
+)
 def shrink_factors(X, lam):
     """Return by which factor ridge shrinks each right singular direction of X, largest first.
 
@@ -183,7 +241,17 @@ def with_half_the_penalty(X, lam):
     return S**2 / (S**2 + lam / 2)
 
 
-@exercise("Drop half", difficulty=2, minutes=15, section="dropout")
+@exercise(
+    "Drop half",
+    difficulty=2,
+    minutes=15,
+    section="dropout",
+    counterpart="chainrule.neural_networks.regularization:dropout",
+    idea=(
+        "Zero what is dropped, and make the rest larger, so that the mean stays what it was: a "
+        "share of 1 − p carries all of it."
+    ),
+)
 def inverted_dropout(x, p, kept_draws, training):
     """Return x after inverted dropout with probability p.
 
@@ -193,6 +261,27 @@ def inverted_dropout(x, p, kept_draws, training):
     if not training:
         return x.copy()
     return np.where(kept_draws >= p, x / (1 - p), 0.0)
+
+
+class _Drawn(np.random.Generator):
+    def __init__(self, draws):
+        super().__init__(np.random.PCG64())
+        self.draws = draws
+
+    def random(self, size, dtype):
+        return self.draws.reshape(size)
+
+
+@inverted_dropout.by_package
+def _(package, x, p, kept_draws, training):
+    return package(Tensor(x), p, _Drawn(kept_draws)).data if training else x.copy()
+
+
+@inverted_dropout.in_package
+def _(mine, x, p, rng):
+    draws = rng.random(x.shape, dtype=np.float32)
+    drop = primitive(lambda a: (mine(a, p, draws, True), lambda g: (mine(g, p, draws, True),)))
+    return drop(x).to(x.dtype)
 
 
 @inverted_dropout.check
@@ -242,7 +331,17 @@ def always_drops(x, p, kept_draws, training):
     return inverted_dropout(x, p, kept_draws, True)
 
 
-@exercise("Fold it away", difficulty=3, minutes=20, section="batch-normalization")
+@exercise(
+    "Fold it away",
+    difficulty=3,
+    minutes=20,
+    section="batch-normalization",
+    counterpart="chainrule.neural_networks.regularization:fold_batchnorm",
+    idea=(
+        "Write both layers as one affine map of x. Batch normalization multiplies each output "
+        "by one number and adds another; move both into W and b."
+    ),
+)
 def folded(W, b, running_mean, running_var, weight, bias, eps):
     """Return (W, b) of one linear layer equal to x @ W.T + b followed by batch normalization.
 
@@ -251,6 +350,20 @@ def folded(W, b, running_mean, running_var, weight, bias, eps):
     """
     scale = weight / np.sqrt(running_var + eps)
     return W * scale[:, None], (b - running_mean) * scale + bias
+
+
+@folded.by_package
+def _(package, W, b, running_mean, running_var, weight, bias, eps):
+    layer = BatchNorm1d(len(W), eps=eps, dtype=np.float64)
+    layer.running_mean.data, layer.running_var.data = running_mean, running_var
+    layer.weight.data, layer.bias.data = weight, bias
+    return package(W, b, layer)
+
+
+@folded.in_package
+def _(mine, W, b, bn):
+    statistics = bn.running_mean.data, bn.running_var.data
+    return mine(W, b, *statistics, bn.weight.data, bn.bias.data, bn.eps)
 
 
 @folded.check
@@ -302,7 +415,17 @@ def scales_the_columns(W, b, running_mean, running_var, weight, bias, eps):
     return W * scale, (b - running_mean) * scale + bias
 
 
-@exercise("The peak", difficulty=4, minutes=30, section="overfitting-and-generalization")
+@exercise(
+    "The peak",
+    difficulty=4,
+    minutes=30,
+    section="overfitting-and-generalization",
+    because="random_features_ridge draws its directions itself and has a penalty",
+    idea=(
+        "For each width compute the features of both data sets, fit by the pseudo-inverse on "
+        "the first, and measure on the second."
+    ),
+)
 def error_by_width(X, y, X_fresh, y_fresh, directions, widths):
     """Return the mean squared error on fresh data for each width, as an array.
 

@@ -16,7 +16,17 @@ from chainrule.training.loss_functions import (
 from chainrule.training.loss_functions import fit_temperature as package_temperature
 
 
-@exercise("The best constant", difficulty=1, minutes=15, section="what-does-a-loss-look-for")
+@exercise(
+    "The best constant",
+    difficulty=1,
+    minutes=15,
+    section="what-does-a-loss-look-for",
+    because="the package trains with quantile_loss and does not solve for a constant",
+    idea=(
+        "Move c to the right: the loss changes at a rate that counts targets on either side. "
+        "Where does the rate change its sign?"
+    ),
+)
 def best_constant(y, q):
     """Return the number c with the smallest mean quantile loss for the targets y.
 
@@ -84,7 +94,17 @@ def forgets_to_sort(y, q):
     return float(y[int(np.ceil(q * len(y) - 1e-9)) - 1])
 
 
-@exercise("Finite at a thousand", difficulty=2, minutes=20, section="three-lines-for-the-gradient")
+@exercise(
+    "Finite at a thousand",
+    difficulty=2,
+    minutes=20,
+    section="three-lines-for-the-gradient",
+    counterpart="chainrule.training.loss_functions:_cross_entropy",
+    idea=(
+        "The loss is the log-sum-exp of the logits minus the target's logit, and no probability "
+        "needs to be formed for it. Its gradient is predicted minus wanted."
+    ),
+)
 def stable_cross_entropy(logits, targets):
     """Return the losses, shape (n,), and the gradient of their mean by the logits, shape (n, c).
 
@@ -95,6 +115,36 @@ def stable_cross_entropy(logits, targets):
     gradient = softmax(logits)
     gradient[rows, targets] -= 1
     return losses, gradient / len(logits)
+
+
+@stable_cross_entropy.by_package
+def _(package, logits, targets):
+    rows, classes = np.ones(len(logits)), np.ones(logits.shape[1])
+    losses, vjp = package(
+        logits,
+        ids=targets,
+        share=rows,
+        counted=rows,
+        smoothing=0.0,
+        weights=classes,
+        z_loss=0.0,
+        divisor=None,
+    )
+    return losses, vjp(rows / len(rows))[0]
+
+
+@stable_cross_entropy.in_package
+def _(mine, logits, ids, share, counted, smoothing, weights, z_loss, divisor):
+    if smoothing or z_loss:
+        raise NotImplementedError("this exercise knows neither label smoothing nor z-loss")
+    losses, gradient = mine(logits.reshape(-1, logits.shape[-1]), ids)
+    part = share / (1 if divisor is None else divisor)
+
+    def vjp(g):
+        rows = gradient * (len(losses) * part * g.reshape(-1))[:, None]
+        return (rows.reshape(logits.shape),)
+
+    return (losses * part).reshape(logits.shape[:-1]), vjp
 
 
 def _quiet(answer, *arguments):
@@ -173,7 +223,15 @@ def gradient_turned_round(logits, targets):
 
 
 @exercise(
-    "Texts of unequal length", difficulty=2, minutes=10, section="divide-by-the-number-of-tokens"
+    "Texts of unequal length",
+    difficulty=2,
+    minutes=10,
+    section="divide-by-the-number-of-tokens",
+    because="cross_entropy leaves filling out by its ignore_index and never sees lengths",
+    idea=(
+        "Mark which positions hold tokens by comparing their numbers with the lengths. Sum over "
+        "those, and divide once, by how many there are."
+    ),
 )
 def padded_loss(losses, lengths):
     """Return the mean loss per real token of a batch.
@@ -226,6 +284,11 @@ def counts_the_filling(losses, lengths):
     difficulty=4,
     minutes=35,
     section="losses-without-the-table-of-logits",
+    counterpart="chainrule.training.loss_functions:_chunked",
+    idea=(
+        "Handle a few rows completely, from their logits to their gradients, before you look at "
+        "the next. Each chunk counts by its share of all rows."
+    ),
 )
 def loss_in_chunks(H, W, targets, rows):
     """Return the mean cross-entropy of the logits H Wᵀ and its gradients for H and W.
@@ -242,6 +305,12 @@ def loss_in_chunks(H, W, targets, rows):
         H_grad[part] = share * gradient @ W
         W_grad += share * gradient.T @ H[part]
     return loss, H_grad, W_grad
+
+
+@loss_in_chunks.by_package
+def _(package, H, W, targets, rows):
+    loss, vjp = package(H, W, ids=targets, counted=np.ones(len(H)), chunk=rows)
+    return float(loss), *vjp(np.ones(()))
 
 
 def _full(H, W, targets):
@@ -341,7 +410,17 @@ def sums_instead_of_means(H, W, targets, rows):
     return tuple(part * len(H) for part in loss_in_chunks(H, W, targets, rows))
 
 
-@exercise("InfoNCE at chance", difficulty=3, minutes=20, section="contrastive-losses-brief")
+@exercise(
+    "InfoNCE at chance",
+    difficulty=3,
+    minutes=20,
+    section="contrastive-losses-brief",
+    counterpart="chainrule.training.loss_functions:info_nce",
+    idea=(
+        "It is a classification: the classes are the rows of b, the logits are cosines over "
+        "tau, and row i belongs to class i."
+    ),
+)
 def info_nce(a, b, tau):
     """Return the InfoNCE loss of n pairs: row i of a belongs to row i of b.
 
@@ -352,6 +431,11 @@ def info_nce(a, b, tau):
     b = b / np.linalg.norm(b, axis=1, keepdims=True)
     losses, _ = stable_cross_entropy(a @ b.T / tau, np.arange(len(a)))
     return float(losses.mean())
+
+
+@info_nce.by_package
+def _(package, a, b, tau):
+    return package(Tensor(a), Tensor(b), tau).item()
 
 
 @info_nce.check
@@ -412,6 +496,11 @@ def leaves_the_partner_out(a, b, tau):
     difficulty=3,
     minutes=30,
     section="is-it-as-sure-as-it-should-be",
+    counterpart="chainrule.training.loss_functions:fit_temperature",
+    idea=(
+        "A convex function of 1/tau has one place where its slope changes sign. The sign of the "
+        "slope tells you in which half to go on looking."
+    ),
 )
 def fit_temperature(logits, targets):
     """Return the tau > 0 for which softmax(logits / tau) has the smallest mean cross-entropy.

@@ -12,7 +12,17 @@ from chainrule.neural_networks.backpropagation import Parameter
 from chainrule.training.optimizers import AdamW
 
 
-@exercise("Three Adam steps", difficulty=1, minutes=15, section="where-the-correction-comes-from")
+@exercise(
+    "Three Adam steps",
+    difficulty=1,
+    minutes=15,
+    section="where-the-correction-comes-from",
+    counterpart="chainrule.training.optimizers:Adam",
+    idea=(
+        "Keep two running means, of the gradient and of its square. Divide each by the sum of "
+        "the weights it has received so far, then step by their quotient."
+    ),
+)
 def adam_path(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     """Return the weight after each step of Adam, started at 0, as an array of one number a step.
 
@@ -25,6 +35,17 @@ def adam_path(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
         v = beta2 * v + (1 - beta2) * g * g
         w = w - lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
         path.append(w)
+    return np.array(path)
+
+
+@adam_path.by_package
+def _(package, gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    p, path = Parameter(np.zeros(1)), []
+    optimizer = package([p], lr=lr, betas=(beta1, beta2), eps=eps)
+    for g in gradients:
+        p.grad = np.array([g])
+        optimizer.step()
+        path.append(p.data[0])
     return np.array(path)
 
 
@@ -97,7 +118,17 @@ def corrects_by_the_first_step(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return np.array(path)
 
 
-@exercise("AdamW, fifty steps", difficulty=2, minutes=25, section="decay-beside-the-gradient")
+@exercise(
+    "AdamW, fifty steps",
+    difficulty=2,
+    minutes=25,
+    section="decay-beside-the-gradient",
+    counterpart="chainrule.training.optimizers:AdamW",
+    idea=(
+        "The decay acts on the weight alone, before the step, and by the rate times the decay. "
+        "The rest is Adam, which never hears of it."
+    ),
+)
 def adamw(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     """Return the weights after one step of AdamW, bias correction included, for each gradient.
 
@@ -110,6 +141,16 @@ def adamw(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
         v = betas[1] * v + (1 - betas[1]) * g**2
         w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
     return w
+
+
+@adamw.by_package
+def _(package, w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    p = Parameter(w.copy())
+    optimizer = package([p], lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    for g in gradients:
+        p.grad = g.copy()
+        optimizer.step()
+    return p.data.copy()
 
 
 @adamw.check
@@ -173,7 +214,15 @@ def decays_the_step_too(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=
 
 
 @exercise(
-    "Without the correction", difficulty=2, minutes=15, section="where-the-correction-comes-from"
+    "Without the correction",
+    difficulty=2,
+    minutes=15,
+    section="where-the-correction-comes-from",
+    because="the package always corrects",
+    idea=(
+        "With one gradient all the time, both moments are that gradient, or its square, times "
+        "the sum of weights so far. See what is left of the quotient."
+    ),
 )
 def uncorrected_over_corrected(beta1, beta2, t):
     """Return the length of step t of Adam without bias correction over that of the corrected one.
@@ -223,7 +272,17 @@ def first_moment_alone(beta1, beta2, t):
     return 1 - beta1**t
 
 
-@exercise("A schedule at ten points", difficulty=2, minutes=15, section="why-to-end-small-and-how")
+@exercise(
+    "A schedule at ten points",
+    difficulty=2,
+    minutes=15,
+    section="why-to-end-small-and-how",
+    counterpart="chainrule.training.optimizers:warmup_cosine",
+    idea=(
+        "Two pieces: a line that counts the present step too, and a cosine over the share of "
+        "the way that lies behind, cut off at 1."
+    ),
+)
 def cosine_schedule(step, lr, warmup, total, final):
     """Return the rate at a step, counted from 0: linear warmup, then half a cosine.
 
@@ -234,6 +293,11 @@ def cosine_schedule(step, lr, warmup, total, final):
         return lr * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / (total - warmup))
     return final + (lr - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@cosine_schedule.in_package
+def _(mine, step, lr, warmup, total, final=0.0):
+    return mine(step, lr, warmup, total, final)
 
 
 @cosine_schedule.check
@@ -289,7 +353,14 @@ def cuts_off_at_final(step, lr, warmup, total, final):
     return max(final, lr * (1 + math.cos(math.pi * progress)) / 2)
 
 
-@exercise("Clip together", difficulty=2, minutes=15, section="gradient-clipping")
+@exercise(
+    "Clip together",
+    difficulty=2,
+    minutes=15,
+    section="gradient-clipping",
+    counterpart="chainrule.training.optimizers:clip_grad_norm_",
+    idea="All arrays together are one long vector. Find its length, and one factor for all of it.",
+)
 def clip_together(gradients, limit):
     """Return a list of the gradients, all scaled by one factor so that their joint norm is limit.
 
@@ -299,6 +370,24 @@ def clip_together(gradients, limit):
     norm = math.sqrt(sum(float(np.sum(g**2)) for g in gradients))
     factor = min(1.0, limit / (norm + 1e-12))
     return [factor * g for g in gradients]
+
+
+@clip_together.by_package
+def _(package, gradients, limit):
+    params = [Parameter(np.zeros(g.shape)) for g in gradients]
+    for p, g in zip(params, gradients, strict=True):
+        p.grad = g.copy()
+    package(params, limit)
+    return [p.grad for p in params]
+
+
+@clip_together.in_package
+def _(mine, params, max_norm, norm_type=2.0, error_if_nonfinite=False):
+    gradients = [p.grad for p in params if p.grad is not None]
+    norm = math.sqrt(sum(float(np.sum(g**2)) for g in gradients))
+    for g, clipped in zip(gradients, mine(gradients, max_norm), strict=True):
+        g[...] = clipped
+    return norm
 
 
 @clip_together.check
@@ -351,7 +440,18 @@ def adds_the_norms(gradients, limit):
     return [g * min(1.0, limit / (norm + 1e-12)) for g in gradients]
 
 
-@exercise("Five steps to a polar factor", difficulty=3, minutes=20, section="matrices-as-matrices")
+@exercise(
+    "Five steps to a polar factor",
+    difficulty=3,
+    minutes=20,
+    section="matrices-as-matrices",
+    counterpart="chainrule.training.optimizers:newton_schulz",
+    idea=(
+        "The polynomial acts on each singular value by itself, if the powers are products of "
+        "the matrix with its transpose. It only works on singular values of at most 1, so "
+        "divide first."
+    ),
+)
 def orthogonalize(G):
     """Return G after division by its Frobenius norm and five Newton–Schulz steps.
 

@@ -355,7 +355,7 @@ def _both_ways(answer, scores, allowed, sink, g, what):
     with np.errstate(all="ignore"):
         received = answer(scores.copy(), allowed.copy(), sink.copy())
         expect(
-            isinstance(received, tuple) and len(received) == 2,
+            isinstance(received, tuple | list) and len(received) == 2,
             "return two things: the weights and the function vjp",
         )
         weights, vjp = received
@@ -568,7 +568,7 @@ def _attend_both_ways(answer, q, k, v, allowed, g, what):
     with np.errstate(all="ignore"):
         received = answer(q.copy(), k.copy(), v.copy(), allowed.copy())
         expect(
-            isinstance(received, tuple) and len(received) == 2,
+            isinstance(received, tuple | list) and len(received) == 2,
             "return two things: the outputs and the function vjp",
         )
         expected, expected_vjp = attend(q, k, v, allowed)
@@ -753,7 +753,7 @@ def _expect_stream(answer, scores, values, sizes, what):
     with np.errstate(all="ignore"):
         received = answer(_stream(scores, values, sizes))
     expect(
-        isinstance(received, tuple) and len(received) == 2,
+        isinstance(received, tuple | list) and len(received) == 2,
         "return two things: the outputs and the log-sum-exps",
     )
     expected = from_a_stream(_stream(scores, values, sizes))

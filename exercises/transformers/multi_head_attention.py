@@ -288,7 +288,7 @@ def the_sentence(answer, rng):
     real = np.ones((1, 5), bool)
     parts = answer(embed()[None], W_Q, W_K, W_V, W_O, heads=2, kv_heads=2, real=real)
     expect_shape(parts, (1, 2, 5, 4), what="the parts of the sentence")
-    expected = np.array([[0, 0.9188, 0.0271, 0], [0.2716, 0, 0, 1.0518]])
+    expected = np.array([[0, 0.9186, 0.0271, 0], [0.2719, 0, 0, 1.0522]])
     expect_close(parts[0, :, 2], expected, rtol=1e-3, atol=1e-4, what="the parts for bites")
 
 
@@ -523,10 +523,10 @@ def looks_at_itself(targets):
 def latent_step(q, q_turned, latents, k_turned, U, W):
     """Return the outputs of all heads for one new token, shape (heads, d_head).
 
-    q has shape (heads, d_head) and q_turned (heads, p): the query of each head and its turned
-    part. The cache holds latents, shape (tokens, r), and k_turned, shape (tokens, p), shared by
+    q has shape (heads, d_head) and q_turned (heads, d_p): the query of each head and its turned
+    part. The cache holds latents, shape (tokens, r), and k_turned, shape (tokens, d_p), shared by
     all heads. U and W have shape (heads, d_head, r): they make each head's keys and values from
-    a latent vector. A score adds both dot products and is divided by the root of d_head + p.
+    a latent vector. A score adds both dot products and is divided by the root of d_head + d_p.
     Never make keys or values of all tokens: there is no room for them.
     """
     carried = np.einsum("hk,hkr->hr", q, U)

@@ -63,6 +63,54 @@ def other_widths(answer, rng):
         expect_close(answer(steps, peak, d), rates_of_2017(steps, peak, d), what=what)
 
 
+def _rates(steps, warmup, d, falls=-0.5, root=True):
+    rates = np.minimum(steps**falls, steps * warmup ** (falls - 1))
+    return rates / np.sqrt(d) if root else rates
+
+
+@rates_of_2017.mistake(
+    "Your warm-up is as long as for a width of 1. The highest rate is 1/√(d·w): solve that for w."
+)
+def warmup_without_width(steps, peak, d):
+    return _rates(steps, max(1, round(1 / peak**2)), d)
+
+
+@rates_of_2017.mistake("Solve 1/√(d·w) = peak once more: both sides have to be squared.")
+def warmup_without_square(steps, peak, d):
+    return _rates(steps, max(1, round(1 / (np.sqrt(d) * peak))), d)
+
+
+@rates_of_2017.mistake(
+    "Your rate is large at the start and grows at the end. Which of the two terms counts?"
+)
+def takes_the_larger(steps, peak, d):
+    w = max(1, round(1 / (d * peak**2)))
+    return np.maximum(steps**-0.5, steps * w**-1.5) / np.sqrt(d)
+
+
+@rates_of_2017.mistake(
+    "The shape is right and every rate is too high by the same factor. What stands before the "
+    "minimum?"
+)
+def rate_without_width(steps, peak, d):
+    return _rates(steps, max(1, round(1 / (d * peak**2))), d, root=False)
+
+
+@rates_of_2017.mistake(
+    "Your rates rise as they should. After the warm-up they fall too fast: at four times the "
+    "warm-up half of the peak is left."
+)
+def falls_like_one_over_step(steps, peak, d):
+    w = max(1, round(1 / (d * peak**2)))
+    return peak * np.minimum(steps / w, w / steps)
+
+
+@rates_of_2017.mistake("Steps are counted from 1: the first step already has a rate.")
+def counts_from_zero(steps, peak, d):
+    w = max(1, round(1 / (d * peak**2)))
+    return np.minimum(np.maximum(steps - 1, 1e-300) ** -0.5, (steps - 1) * w**-1.5) / np.sqrt(d)
+
+
 # ---- Three masks ---------------------------------------------------------------------------------
 
 
@@ -119,6 +167,68 @@ def longer(answer, rng):
 @three_masks.check
 def one_example(answer, rng):
     _compare(answer, [3], [5])
+
+
+def _masks(source_lengths, target_lengths, *, cross=False, filling=True, queries=False,
+           future=False, strict=False, source_for_target=False, hidden=False):  # fmt: skip
+    S, T = max(source_lengths), max(target_lengths)
+    source = np.arange(S) < np.asarray(source_lengths)[:, None]
+    target = np.arange(T) < np.asarray(target_lengths)[:, None]
+    time = np.tri(T, dtype=bool).T if future else np.tri(T, k=-1 if strict else 0, dtype=bool)
+    if queries:
+        encoder = np.repeat(source[:, None, :, None], S, axis=3)
+        decoder = np.repeat(target[:, None, :, None], T, axis=3) & time
+        both = np.repeat(target[:, None, :, None], S, axis=3)
+    else:
+        encoder = np.repeat(source[:, None, None], S, axis=2)
+        keys = target[:, None, None] if filling else np.ones((len(target), 1, 1, T), bool)
+        decoder = keys & time
+        both = np.repeat(source[:, None, None], T, axis=2)
+    if cross:
+        both = both & np.tri(T, S, dtype=bool)
+    masks = (encoder, decoder, both)
+    return tuple(~mask for mask in masks) if hidden else masks
+
+
+@three_masks.mistake(
+    "Your cross-attention is causal. The source was read as a whole before the first token is "
+    "written: which of its places could give the future away?"
+)
+def causal_cross(source_lengths, target_lengths):
+    return _masks(source_lengths, target_lengths, cross=True)
+
+
+@three_masks.mistake(
+    "Your decoder may look at filling. A query behind the end of its text does, and the statement "
+    "hides filling as a key everywhere."
+)
+def decoder_sees_filling(source_lengths, target_lengths):
+    return _masks(source_lengths, target_lengths, filling=False)
+
+
+@three_masks.mistake(
+    "You have hidden rows, the queries that are filling. Hidden must be what they would look at: "
+    "the columns."
+)
+def hides_queries(source_lengths, target_lengths):
+    return _masks(source_lengths, target_lengths, queries=True)
+
+
+@three_masks.mistake("Your decoder sees the future and not the past. Which triangle is it?")
+def sees_the_future(source_lengths, target_lengths):
+    return _masks(source_lengths, target_lengths, future=True)
+
+
+@three_masks.mistake(
+    "Your decoder's first token may look at nothing. A place sees what came before and itself."
+)
+def not_itself(source_lengths, target_lengths):
+    return _masks(source_lengths, target_lengths, strict=True)
+
+
+@three_masks.mistake("Here true means that a query may look. You have it the other way round.")
+def true_hides(source_lengths, target_lengths):
+    return _masks(source_lengths, target_lengths, hidden=True)
 
 
 # ---- To the last unit ----------------------------------------------------------------------------
@@ -194,6 +304,68 @@ def mixtures(answer, rng):
     expect_equal(answer(*mixtral), expected, what="the counts of Mixtral 8x7B")
     other = (101, 24, 5, 6, 3, 37, True, 5, 3)
     expect_equal(answer(*other), count_llama(*other), what="the counts of 5 experts, 3 used")
+
+
+def _counted(vocab_size, width, layers, heads, kv_heads, hidden, tied, experts=0, used=0, *,
+             matrices=3, kv=None, last=1, tables=None, routers=True, norms=2, queries=True,
+             used_routers=True):  # fmt: skip
+    kv = kv_heads if kv is None else kv
+    attention = (1 + queries) * width**2 + 2 * width * width // heads * kv
+    one = matrices * width * hidden
+    count = tables or (1 if tied else 2)
+    rest = count * vocab_size * width + width * (norms * layers + last) + layers * attention
+    if not experts:
+        return rest + layers * one, rest + layers * one
+    router = layers * experts * width * routers
+    taken = router if used_routers else layers * used * width
+    return rest + router + layers * experts * one, rest + taken + layers * used * one
+
+
+@count_llama.mistake("SwiGLU has a gate, a signal and a way back. How many matrices are these?")
+def two_matrices(*args, **kwargs):
+    return _counted(*args, **kwargs, matrices=2)
+
+
+@count_llama.mistake("You count keys and values for every query head. How many are there?")
+def all_heads_have_keys(vocab_size, width, layers, heads, kv_heads, *rest, **kwargs):
+    return _counted(vocab_size, width, layers, heads, kv_heads, *rest, **kwargs, kv=heads)
+
+
+@count_llama.mistake("One norm is missing. What stands between the last block and the scores?")
+def no_last_norm(*args, **kwargs):
+    return _counted(*args, **kwargs, last=0)
+
+
+@count_llama.mistake("Each block normalizes twice, once for each of its branches.")
+def one_norm_a_block(*args, **kwargs):
+    return _counted(*args, **kwargs, norms=1)
+
+
+@count_llama.mistake("If the table is not tied, there is a second one, for the scores.")
+def always_one_table(*args, **kwargs):
+    return _counted(*args, **kwargs, tables=1)
+
+
+@count_llama.mistake("If the table is tied, it is one table and is counted once.")
+def always_two_tables(*args, **kwargs):
+    return _counted(*args, **kwargs, tables=2)
+
+
+@count_llama.mistake("Who chooses the experts? That is a matrix too, one in each block.")
+def no_routers(*args, **kwargs):
+    return _counted(*args, **kwargs, routers=False)
+
+
+@count_llama.mistake(
+    "The router scores all experts for every token, so a token uses all of its rows."
+)
+def router_in_part(*args, **kwargs):
+    return _counted(*args, **kwargs, used_routers=False)
+
+
+@count_llama.mistake("The heads' outputs are mixed by one more matrix, W_O, before they are added.")
+def no_output_matrix(*args, **kwargs):
+    return _counted(*args, **kwargs, queries=False)
 
 
 # ---- First weights -------------------------------------------------------------------------------
@@ -274,6 +446,74 @@ def no_branch(answer, rng):
     expected = first_weights(shapes, 0, seeds[1])
     expect_close(answer(shapes, 0, seeds[0]), expected, what="weights without a branch")
     expect_raises(ValueError, answer, {"down.weight": (3, 2)}, 0, rng)
+
+
+_ENDS = ("attention.out.weight", "cross.out.weight", "down.weight")
+
+
+def _weights(shapes, branches, rng, deviation, dtype, scale, *, ends=_ENDS, gain=1.0, bias=0.0):
+    found = {}
+    for name, shape in shapes.items():
+        if len(shape) != 2:
+            found[name] = np.full(shape, bias if name.endswith("bias") else gain, dtype)
+            continue
+        size = deviation
+        if name.endswith(ends):
+            if branches < 1:
+                raise ValueError("a matrix writes to the stream, so there is a branch")
+            size = scale(deviation, branches)
+        drawn = rng.standard_normal(shape, dtype=np.float32) * np.float32(size)
+        found[name] = drawn.astype(dtype)
+    return found
+
+
+def _by_root(deviation, branches):
+    return deviation / np.sqrt(branches)
+
+
+@first_weights.mistake(
+    "Your writing matrices are too small: 24 branches of this size together add 1/24 of what a "
+    "single one would. Mean squares add, so what has to be divided by the number of branches?"
+)
+def divides_by_branches(shapes, branches, rng, deviation=0.02, dtype=np.float32):
+    return _weights(shapes, branches, rng, deviation, dtype, lambda s, n: s / n)
+
+
+@first_weights.mistake("All your matrices are equally large. Which ones write to the stream?")
+def scales_nothing(shapes, branches, rng, deviation=0.02, dtype=np.float32):
+    return _weights(shapes, branches, rng, deviation, dtype, lambda s, n: s)
+
+
+@first_weights.mistake(
+    "With gains of 0 every norm returns zeros, and nothing reaches the branches. What is neutral "
+    "for a factor?"
+)
+def gains_of_zero(shapes, branches, rng, deviation=0.02, dtype=np.float32):
+    return _weights(shapes, branches, rng, deviation, dtype, _by_root, gain=0.0)
+
+
+@first_weights.mistake("You draw with the variance 0.02. It is the standard deviation.")
+def takes_it_for_the_variance(shapes, branches, rng, deviation=0.02, dtype=np.float32):
+    return _weights(shapes, branches, rng, np.sqrt(deviation), dtype, _by_root)
+
+
+@first_weights.mistake(
+    "The argument already counts branches, two for each block. You have counted them twice."
+)
+def doubles_the_branches(shapes, branches, rng, deviation=0.02, dtype=np.float32):
+    return _weights(shapes, branches, rng, deviation, dtype, lambda s, n: s / np.sqrt(2 * n))
+
+
+@first_weights.mistake(
+    "Biases start at 0: a constant that is the same for every token has nothing to say yet."
+)
+def biases_of_one(shapes, branches, rng, deviation=0.02, dtype=np.float32):
+    return _weights(shapes, branches, rng, deviation, dtype, _by_root, bias=1.0)
+
+
+@first_weights.mistake("A block has two branches that write. You scale only one of them.")
+def scales_one_branch(shapes, branches, rng, deviation=0.02, dtype=np.float32):
+    return _weights(shapes, branches, rng, deviation, dtype, _by_root, ends=_ENDS[2:])
 
 
 # ---- A residual block, both ways -----------------------------------------------------------------
@@ -369,6 +609,109 @@ def a_large_eps(answer, rng):
     given, g = _given(rng, 3, 2, 5), rng.normal(size=(3, 2))
     received, expected = answer(*given, 0.7)[1](g), gated_block(*given, 0.7)[1](g)
     expect_close(list(received), list(expected), what="the gradients with eps 0.7")
+
+
+def _gated(x, gain, W_gate, W_up, W_down, eps, *, add=True, straight=True, through_norm=True,
+           slope=None, sigmoid=False, swap=False, forget_gain=False, late_gain=False):  # fmt: skip
+    r = np.sqrt((x**2).mean(axis=1, keepdims=True) + eps)
+    unit = x / r
+    h = unit * gain
+    a, b = h @ W_gate.T, h @ W_up.T
+    if swap:
+        a, b = b, a
+    s = 1 / (1 + np.exp(-a))
+    bent = s if sigmoid else a * s
+    hidden = bent * b
+
+    def vjp(g):
+        g_hidden = g @ W_down
+        steep = s * (1 - s) if sigmoid else s * (1 + a * (1 - s))
+        steep = steep if slope is None else slope(a, s)
+        g_a, g_b = g_hidden * b * steep, g_hidden * bent
+        if swap:
+            g_a, g_b = g_b, g_a
+        g_h = g_a @ W_gate + g_b @ W_up
+        g_unit = g_h if forget_gain else g_h * gain
+        if through_norm:
+            g_unit = g_unit - unit * (g_unit * unit).mean(axis=1, keepdims=True)
+        g_x = g_unit / r + (g if add and straight else 0)
+        g_gain = (g_h * (x if late_gain else unit)).sum(axis=0)
+        return g_x, g_gain, g_a.T @ h, g_b.T @ h, g.T @ hidden
+
+    return hidden @ W_down.T + (x if add else 0), vjp
+
+
+@gated_block.mistake(
+    "Your block returns what the branch computes. Where is the row that it was computed from?"
+)
+def does_not_add(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, add=False)
+
+
+@gated_block.mistake(
+    "Forward is right, and so are the gradients of the weights. x reaches the result on two ways; "
+    "on one of them nothing happens to the gradient."
+)
+def forgets_the_straight_way(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, straight=False)
+
+
+@gated_block.mistake("Only your gradient by x is off: the root mean square depends on x too.")
+def takes_the_norm_for_a_constant(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, through_norm=False)
+
+
+@gated_block.mistake(
+    "Your gate is the logistic function alone. SiLU multiplies it by its own input."
+)
+def gates_with_the_logistic_function(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, sigmoid=True)
+
+
+@gated_block.mistake("You bend the signal and leave the gate straight. It is the other way round.")
+def bends_the_signal(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, swap=True)
+
+
+@gated_block.mistake(
+    "Forward is right. The slope of SiLU is not the logistic function alone: a product has two "
+    "factors, and both depend on the input."
+)
+def half_of_the_slope(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, slope=lambda a, s: s)
+
+
+@gated_block.mistake(
+    "Only your gradient by x is off. On its way back to the normalized row the gradient passes "
+    "the gain."
+)
+def forgets_the_gain_on_the_way_back(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, forget_gain=True)
+
+
+@gated_block.mistake(
+    "Only your gradient by the gain is off: the gain multiplies the normalized row and not x."
+)
+def gain_of_the_raw_row(x, gain, W_gate, W_up, W_down, eps):
+    return _gated(x, gain, W_gate, W_up, W_down, eps, late_gain=True)
+
+
+@gated_block.mistake(
+    "You normalize the sum. In a pre-norm block the norm stands before the branch, and the stream "
+    "itself is never touched."
+)
+def normalizes_the_sum(x, gain, W_gate, W_up, W_down, eps):
+    t, *rest = (Tensor(each, requires_grad=True) for each in (x, gain, W_gate, W_up, W_down))
+    gains, gate, up, down = rest
+    y = rms_norm(t + (silu(t @ gate.T) * (t @ up.T)) @ down.T, x.shape[-1], gains, eps)
+
+    def vjp(g):
+        for each in (t, *rest):
+            each.grad = None
+        y.backward(g, retain_graph=True)
+        return tuple(each.grad for each in (t, *rest))
+
+    return y.data, vjp
 
 
 # ---- Send each token to its experts --------------------------------------------------------------
@@ -471,3 +814,71 @@ def calls_and_no_more(answer, rng):
             rows.shape == want.shape and np.allclose(rows, want),
             f"expert {i} got {len(rows)} rows and not the {len(want)} tokens that chose it",
         )
+
+
+def _mixed(x, router, experts, k, *, raw=False, equal=False, smallest=False, each_token=False,
+           factor=True, scores=False, everyone=False, one_by_one=False):  # fmt: skip
+    shares = softmax(x @ router.T)
+    order = shares if smallest else -shares
+    chosen = np.argsort(order, axis=1, kind="stable")[:, :k]
+    weights = np.take_along_axis(shares, chosen, axis=1)
+    if not raw:
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    if equal:
+        weights = np.full_like(weights, 1 / k)
+    if scores:
+        weights = np.take_along_axis(x @ router.T, chosen, axis=1)
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    y = np.zeros_like(x)
+    for i, expert in enumerate(experts):
+        rows, slots = np.nonzero(chosen == i)
+        if everyone:
+            whole = expert(x)
+            y[rows] += weights[rows, slots, None] * whole[rows]
+        elif one_by_one:
+            for row, slot in zip(rows, slots, strict=True):
+                y[row] += weights[row, slot] * expert(x[row : row + 1])[0]
+        elif len(rows):
+            y[rows] += weights[rows, slots, None] * expert(x[rows])
+    load = np.bincount(chosen.ravel(), minlength=len(experts))
+    load = load / (len(x) if each_token else chosen.size)
+    mean = shares.mean(axis=0)
+    return y, load, float((len(experts) if factor else 1) * (load * mean).sum())
+
+
+@mixture.mistake(
+    "The weights of a token's experts should sum to 1. Yours are the shares among all experts, of "
+    "which most were not chosen."
+)
+def weights_do_not_sum_to_one(x, router, experts, k):
+    return _mixed(x, router, experts, k, raw=True)
+
+
+@mixture.mistake(
+    "You weigh all chosen experts alike. Then the router gets no gradient: its shares must count."
+)
+def equal_weights(x, router, experts, k):
+    return _mixed(x, router, experts, k, equal=True)
+
+
+@mixture.mistake("You send tokens to the experts with the smallest shares.")
+def chooses_the_smallest(x, router, experts, k):
+    return _mixed(x, router, experts, k, smallest=True)
+
+
+@mixture.mistake("Loads are parts of all choices, so they sum to 1. Yours sum to k.")
+def load_for_each_token(x, router, experts, k):
+    return _mixed(x, router, experts, k, each_token=True)
+
+
+@mixture.mistake("The balance loss of an even load is 1. Which factor do you leave out?")
+def balance_without_the_factor(x, router, experts, k):
+    return _mixed(x, router, experts, k, factor=False)
+
+
+@mixture.mistake(
+    "You divide scores by their sum. Scores can be negative: which function turns them into "
+    "shares first?"
+)
+def weighs_by_scores(x, router, experts, k):
+    return _mixed(x, router, experts, k, scores=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.math_foundations.calculus import hvp
 from chainrule.math_foundations.optimization import (
     gradient_descent,
@@ -90,6 +92,12 @@ def convexity(plt):
     return fig
 
 
+@measurement("random-hessians", relative=0.005, seconds=6)
+def measure_random_hessians():
+    trials, rng = 2_000_000, np.random.default_rng(0)
+    return {"trials": trials, "share": [prob_positive_definite(n, trials, rng) for n in (4, 5)]}
+
+
 @figure("saddle")
 def saddle_and_chance(plt):
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), width_ratios=(1.15, 1))
@@ -125,12 +133,16 @@ def saddle_and_chance(plt):
     left.spines[:].set_visible(False)
     left.set_title("½(x² − y²), η = 0.05")
 
-    rng = np.random.default_rng(0)
-    sizes = np.arange(1, 6)
-    share = np.array([prob_positive_definite(int(n), 400_000, rng) for n in sizes])
+    # The first three are known; the others are counted, and carry two standard errors.
+    found = measured("random-hessians")
+    share = [1 / 2, (2 - 2**0.5) / 4, (np.pi - 2 * 2**0.5) / (4 * np.pi), *found["share"]]
+    sizes, share = np.arange(1, 6), np.array(share)
+    error = 2 * np.sqrt(share * (1 - share) / found["trials"])
     right.semilogy(sizes, share, "o-", color=COLORS["blue"])
+    right.errorbar(sizes[3:], share[3:], error[3:], fmt="none", ecolor=COLORS["black"], capsize=3)
     for n, p in zip(sizes, share, strict=True):
-        right.text(n + 0.12, p * 1.15, f"{p:.4f}" if p < 0.01 else f"{p:.3f}", fontsize=9)
+        digits = 3 if n < 4 else 4 if n == 4 else 5
+        right.text(n + 0.16, p * 1.15, f"{p:.{digits}f}", fontsize=9)
     right.set_xticks(sizes)
     right.set_xlim(0.8, 5.8)
     right.set_ylim(5e-5, 1)
@@ -197,7 +209,8 @@ def race_model(state):
     lr = state["rate"] / kappa
 
     def run(method, lr, beta):
-        with np.errstate(all="ignore"):  # a run that diverges is cut below
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a run that diverges is cut below
             points = method(problem.f, problem.grad, start, lr, beta, most).points
             distance = np.linalg.norm(points, axis=1)
         stop = np.flatnonzero((distance < 1e-7) | (distance > 1e3))
@@ -288,26 +301,41 @@ def condition(plt):
     return fig
 
 
-@figure("noise-floor")
-def noise_floor(plt):
-    fig, ax = plt.subplots(figsize=(7, 3.5))
+NOISY = {"curvature": 1.0, "sigma": 0.5}
+
+
+@measurement("noise-floor", relative=1e-3, seconds=1)
+def measure_noise_floor():
     rng = np.random.default_rng(0)
-    steps, runs, curvature, sigma = 1500, 200, 1.0, 0.5
+    steps, runs = 1500, 200
 
     def mean_loss(rate):
         x, values = np.ones(runs), []
         for k in range(steps):
-            values.append(0.5 * curvature * np.mean(x * x))
-            x = x - rate(k) * (curvature * x + sigma * rng.standard_normal(runs))
-        return np.array(values)
+            values.append(0.5 * NOISY["curvature"] * np.mean(x * x))
+            noise = NOISY["sigma"] * rng.standard_normal(runs)
+            x = x - rate(k) * (NOISY["curvature"] * x + noise)
+        return values[::3]
 
+    return {
+        "every": 3,
+        "constant": {str(lr): mean_loss(lambda k, lr=lr: lr) for lr in (0.2, 0.02, 0.002)},
+        "dropping": mean_loss(lambda k: 0.2 if k < 100 else 0.02 if k < 400 else 0.002),
+    }
+
+
+@figure("noise-floor")
+def noise_floor(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.5))
+    found = measured("noise-floor")
     for lr, colour in ((0.2, "vermillion"), (0.02, "orange"), (0.002, "green")):
-        ax.semilogy(mean_loss(lambda k, lr=lr: lr), color=COLORS[colour], linewidth=1)
-        floor = sgd_noise_floor(lr, sigma, curvature)
+        values = found["constant"][str(lr)]
+        at = found["every"] * np.arange(len(values))
+        ax.semilogy(at, values, color=COLORS[colour], linewidth=1)
+        floor = sgd_noise_floor(lr, NOISY["sigma"], NOISY["curvature"])
         ax.axhline(floor, color=COLORS[colour], linestyle="--", linewidth=1)
         ax.text(1510, floor, f"floor of {lr:g}", color=COLORS[colour], va="center")
-    dropping = mean_loss(lambda k: 0.2 if k < 100 else 0.02 if k < 400 else 0.002)
-    ax.semilogy(dropping, color=COLORS["blue"], linewidth=1.6)
+    ax.semilogy(at, found["dropping"], color=COLORS["blue"], linewidth=1.6)
     ax.text(575, 2.9e-4, "0.2, then 0.02, then 0.002", color=COLORS["blue"], ha="right")
     ax.text(330, 0.2, "0.002 all the way", color=COLORS["green"])
     ax.set_xlim(0, 1500)
@@ -317,9 +345,15 @@ def noise_floor(plt):
     return fig
 
 
-@figure("edge")
-def edge(plt):
-    fig, (above, below) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, height_ratios=(1.3, 1))
+EDGE = {
+    "squared error, η = 0.2": (0.2, True, "vermillion"),
+    "squared error, η = 0.4": (0.4, True, "blue"),
+    "cross-entropy, η = 0.2": (0.2, False, "green"),
+}
+
+
+@measurement("edge", absolute={"sharpness": 0.7}, relative={"loss": 0.1}, seconds=9)
+def measure_edge():
     digits = load_digits()
     X, T = digits.data[:300] / 16, np.eye(10)[digits.target[:300]]
 
@@ -337,14 +371,11 @@ def edge(plt):
         Z = layers(w)[2]
         return ((Z - T) ** 2).sum() / 600 if squared else -np.log(softmax(Z)[T > 0]).mean()
 
-    for lr, squared, name, colour in (
-        (0.2, True, "squared error, η = 0.2", "vermillion"),
-        (0.4, True, "squared error, η = 0.4", "blue"),
-        (0.2, False, "cross-entropy, η = 0.2", "green"),
-    ):
+    found = {"every": {"sharpness": 50, "loss": 5}, "sharpness": {}, "loss": {}}
+    for name, (lr, squared, _) in EDGE.items():
         init, rng = np.random.default_rng(0), np.random.default_rng(1)
         w = np.concatenate([init.normal(size=1024) / 8, 0.075 * init.normal(size=160)])
-        at, sharp, losses = [], [], []
+        sharp, losses = [], []
         for step in range(2001):
             if step % 50 == 0:
                 nodes, _ = lanczos_density(
@@ -353,13 +384,27 @@ def edge(plt):
                     12,
                     rng,
                 )
-                at.append(step)
                 sharp.append(nodes[-1])
-            losses.append(loss(w, squared))
+            if step % 5 == 0:
+                losses.append(loss(w, squared))
             # Rounded, because at the edge a last digit that differs between machines would grow.
             w = np.round(w - lr * gradient(w, squared), 7)
-        above.plot(at, sharp, color=COLORS[colour], label=name)
-        below.semilogy(losses, color=COLORS[colour], linewidth=1.2)
+        found["sharpness"][name], found["loss"][name] = sharp, losses
+    return found
+
+
+@figure("edge")
+def edge(plt):
+    fig, (above, below) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, height_ratios=(1.3, 1))
+    found = measured("edge")
+    for name, (_, _, colour) in EDGE.items():
+        for ax, what in ((above, "sharpness"), (below, "loss")):
+            values = found[what][name]
+            at = found["every"][what] * np.arange(len(values))
+            draw = ax.plot if ax is above else ax.semilogy
+            draw(
+                at, values, color=COLORS[colour], label=name, linewidth=None if ax is above else 1.2
+            )
     for lr, colour in ((0.2, "vermillion"), (0.4, "blue")):
         above.axhline(2 / lr, color=COLORS[colour], linestyle="--", linewidth=1)
         above.text(

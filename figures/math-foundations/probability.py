@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.math_foundations.probability import (
     Categorical,
     Gaussian,
@@ -113,16 +113,25 @@ def dice(plt):
     return fig
 
 
-@figure("drawn-digits")
-def drawn_digits(plt):
-    digits = load_digits()
-    rng = np.random.default_rng(3)
-    fig, axes = plt.subplots(2, 10, figsize=(7.8, 1.9))
+@measurement("drawn-digits", absolute=0.01, seconds=1)
+def measure_drawn_digits():
+    digits, rng = load_digits(), np.random.default_rng(3)
+    scanned, drawn = [], []
     for digit in range(10):
         scans = digits.data[:1200][digits.target[:1200] == digit]
         mean, cov = mle_gaussian(scans)
-        drawn = Gaussian(mean, cov + np.eye(64)).sample(rng, 1)[0]
-        for ax, picture in zip(axes[:, digit], (scans[0], drawn), strict=True):
+        scanned.append(scans[0])
+        drawn.append(np.round(Gaussian(mean, cov + np.eye(64)).sample(rng, 1)[0], 2))
+    return {"scanned": scanned, "drawn": drawn}
+
+
+@figure("drawn-digits")
+def drawn_digits(plt):
+    found = measured("drawn-digits")
+    fig, axes = plt.subplots(2, 10, figsize=(7.8, 1.9))
+    for digit in range(10):
+        pictures = (np.array(found[row][digit]) for row in ("scanned", "drawn"))
+        for ax, picture in zip(axes[:, digit], pictures, strict=True):
             ax.imshow(picture.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
             ax.set_xticks([])
             ax.set_yticks([])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, measured, measurement
 from chainrule.math_foundations.probability import normal_cdf
 from chainrule.neural_networks.activation_functions import (
     dead_fraction,
@@ -79,15 +79,25 @@ def _factor(factor):
     return gain("tanh") if factor is None else factor
 
 
+@measurement("signal-sizes", relative=1e-3, seconds=3)
+def measure_signal_sizes():
+    """Root mean squares after each of 50 layers of width 256."""
+    return {
+        name: signal_propagation(
+            act, _scaled(_factor(factor)), 50, 256, np.random.default_rng(3), batch=16
+        )
+        for name, act, factor, _, _ in _SETTINGS
+    }
+
+
 @figure("signal-sizes")
 def signal_sizes(plt):
     fig, ax = plt.subplots(figsize=(7, 3.9))
+    found = measured("signal-sizes")
     layers = np.arange(1, 51)
     labels = {"tanh, 1": 0.04, "tanh, 1.59": 1.6, "sigmoid, 1": 0.25, "ReLU, √2": 10.0}
-    for name, act, factor, colour, line in _SETTINGS:
-        sizes = signal_propagation(
-            act, _scaled(_factor(factor)), 50, 256, np.random.default_rng(3), batch=16
-        )
+    for name, _, _, colour, line in _SETTINGS:
+        sizes = found[name]
         ax.semilogy(layers, sizes, line, color=COLORS[colour], linewidth=2)
         ax.text(51, labels.get(name, sizes[-1]), name, color=COLORS[colour], va="center")
     ax.set_xlim(0, 50)
@@ -99,21 +109,32 @@ def signal_sizes(plt):
     return fig
 
 
+_GRADIENTS = (
+    ("ReLU, √2", relu, 2**0.5, "blue", "-", 2.5),
+    ("tanh, 1", tanh, 1.0, "green", "-", 0.12),
+    ("ReLU, 1", relu, 1.0, "sky", "-", 4e-4),
+    ("sigmoid, 4", sigmoid, 4.0, "orange", "--", None),
+    ("sigmoid, 1", sigmoid, 1.0, "purple", "-", None),
+)
+
+
+@measurement("gradient-sizes", relative=1e-3, seconds=3)
+def measure_gradient_sizes():
+    """Root mean squares of the gradient at the input of each of 20 layers of width 256."""
+    return {
+        name: gradient_propagation(
+            act, _scaled(factor), 20, 256, np.random.default_rng(0), batch=16
+        )
+        for name, act, factor, *_ in _GRADIENTS
+    }
+
+
 @figure("gradient-sizes")
 def gradient_sizes(plt):
     fig, ax = plt.subplots(figsize=(7, 3.7))
-    layers = np.arange(1, 21)
-    shown = (
-        ("ReLU, √2", relu, 2**0.5, "blue", "-", 2.5),
-        ("tanh, 1", tanh, 1.0, "green", "-", 0.12),
-        ("ReLU, 1", relu, 1.0, "sky", "-", 4e-4),
-        ("sigmoid, 4", sigmoid, 4.0, "orange", "--", None),
-        ("sigmoid, 1", sigmoid, 1.0, "purple", "-", None),
-    )
-    for name, act, factor, colour, line, height in shown:
-        sizes = gradient_propagation(
-            act, _scaled(factor), 20, 256, np.random.default_rng(0), batch=16
-        )
+    layers, found = np.arange(1, 21), measured("gradient-sizes")
+    for name, _, _, colour, line, height in _GRADIENTS:
+        sizes = found[name]
         ax.semilogy(layers, sizes, line, color=COLORS[colour], linewidth=2)
         ax.text(0.7, height or sizes[0], name, color=COLORS[colour], va="center", ha="right")
     ax.set_xlim(1, 20)
@@ -130,8 +151,9 @@ def gradient_sizes(plt):
     return fig
 
 
-@figure("dead-units")
-def dead_units(plt):
+@measurement("dead-units", absolute={"mean": 0.03, "least": 0.08, "most": 0.08}, seconds=8)
+def measure_dead_units():
+    """The share of dead units after 100 steps: mean, least and most of five runs."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -152,18 +174,29 @@ def dead_units(plt):
             W1, b1 = W1 - rate * Z_grad.T @ x, b1 - rate * Z_grad.sum(axis=0)
         return dead_fraction(X @ W1.T + b1)
 
+    rates, biases = np.geomspace(0.01, 1.5, 14), (1.0, 0.0, -1.0)
+    dead = np.array(
+        [[[dead_after(r, bias, seed) for seed in range(5)] for r in rates] for bias in biases]
+    )
+    found = {"mean": dead.mean(axis=2), "least": dead.min(axis=2), "most": dead.max(axis=2)}
+    return {"rates": rates, "biases": biases, **found}
+
+
+@figure("dead-units")
+def dead_units(plt):
     fig, ax = plt.subplots(figsize=(7, 3.6))
-    rates = np.geomspace(0.01, 1.5, 14)
-    for bias, colour, mark, place in (
-        (1.0, "vermillion", "o", (0.06, 0.85)),
-        (0.0, "blue", "s", (0.33, 0.23)),
-        (-1.0, "green", "^", (0.0125, 0.56)),
-    ):
-        dead = [[dead_after(rate, bias, seed) for seed in range(5)] for rate in rates]
-        ax.plot(rates, np.mean(dead, axis=1), mark + "-", color=COLORS[colour], markersize=5)
-        ax.fill_between(
-            rates, np.min(dead, 1), np.max(dead, 1), color=COLORS[colour], alpha=0.2, linewidth=0
+    found = measured("dead-units")
+    rates = found["rates"]
+    for i, (colour, mark, place) in enumerate(
+        (
+            ("vermillion", "o", (0.06, 0.85)),
+            ("blue", "s", (0.33, 0.23)),
+            ("green", "^", (0.0125, 0.56)),
         )
+    ):
+        bias, mean, least, most = (found[entry][i] for entry in ("biases", "mean", "least", "most"))
+        ax.plot(rates, mean, mark + "-", color=COLORS[colour], markersize=5)
+        ax.fill_between(rates, least, most, color=COLORS[colour], alpha=0.2, linewidth=0)
         label = f"biases start at {bias:g}".replace("-", "−")
         ax.text(*place, label, color=COLORS[colour], ha="right" if bias > 0 else "left")
     ax.set_xscale("log")

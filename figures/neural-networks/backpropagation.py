@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.neural_networks.backpropagation import (
     Tensor,
     checkpoint,
@@ -210,20 +210,31 @@ def _check_errors(dtype, activation, networks=12, h=1e-6):
     return np.array(errors)
 
 
+CASES = (
+    ("right, float64", "blue", np.float64, _softsign),
+    ("right, float32", "sky", np.float32, _softsign),
+    ("wrong VJP, float64", "vermillion", np.float64, _wrong_softsign),
+)
+EDGES = np.arange(-13, 1.01, 0.5)  # of the bars, in powers of ten
+
+
+@measurement("check-errors", absolute=60, seconds=6)
+def measure_check_errors():
+    """How many entries of the gradient have an error between two powers of ten."""
+    counts = {}
+    for name, _, dtype, activation in CASES:
+        errors = np.log10(np.maximum(_check_errors(dtype, activation), 1e-13))
+        counts[name] = np.histogram(np.clip(errors, -12.99, 0.99), EDGES)[0]
+    return counts
+
+
 @figure("check-errors")
 def check_errors(plt):
     fig, ax = plt.subplots(figsize=(7, 3.2))
-    cases = (
-        ("right, float64", "blue", np.float64, _softsign),
-        ("right, float32", "sky", np.float32, _softsign),
-        ("wrong VJP, float64", "vermillion", np.float64, _wrong_softsign),
-    )
-    edges = np.arange(-13, 1.01, 0.5)
-    for name, colour, dtype, activation in cases:
-        errors = np.log10(np.maximum(_check_errors(dtype, activation), 1e-13))
-        counts, _ = np.histogram(np.clip(errors, -12.99, 0.99), edges)
-        ax.stairs(counts, edges, fill=True, color=COLORS[colour], alpha=0.55)
-        ax.stairs(counts, edges, color=COLORS[colour], linewidth=1.4, label=name)
+    found = measured("check-errors")
+    for name, colour, _, _ in CASES:
+        ax.stairs(found[name], EDGES, fill=True, color=COLORS[colour], alpha=0.55)
+        ax.stairs(found[name], EDGES, color=COLORS[colour], linewidth=1.4, label=name)
     ax.axvline(-6, color=COLORS["black"], linewidth=1, linestyle="--")
     ax.text(-6.1, ax.get_ylim()[1] * 0.97, "tolerance", ha="right", va="top")
     ticks = range(-12, 1, 2)
@@ -267,6 +278,15 @@ def _measured_peak(layers, spacing):
     return round(peak)
 
 
+SPACINGS = (1, 2, 4, 8, 16, 32, 64)
+
+
+@measurement("checkpoint-spacing", absolute={"peaks": 2}, seconds=1)
+def measure_checkpoint_spacing():
+    """The peak memory of a training step, in activations, for each spacing of checkpoints."""
+    return {"spacings": SPACINGS, "peaks": [_measured_peak(64, k) for k in SPACINGS]}
+
+
 @figure("checkpoint-spacing")
 def checkpoint_spacing(plt):
     layers = 64
@@ -282,10 +302,10 @@ def checkpoint_spacing(plt):
     left.set_ylabel("activations alive")
     left.set_title("one training step, 64 layers")
 
-    spacings = np.array([1, 2, 4, 8, 16, 32, 64])
+    spacings = np.array(SPACINGS)
     right.plot(spacings, layers / spacings + spacings, color=COLORS["blue"], label="n/k + k")
-    measured = [_measured_peak(layers, int(k)) for k in spacings]
-    right.plot(spacings, measured, "o", color=COLORS["vermillion"], label="measured")
+    peaks = measured("checkpoint-spacing")["peaks"]
+    right.plot(spacings, peaks, "o", color=COLORS["vermillion"], label="measured")
     right.set_xscale("log", base=2)
     right.set_xticks(spacings, [str(k) for k in spacings])
     right.set_ylim(0, 76)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
-from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.neural_networks.multilayer_networks import (
     count_linear_pieces,
     random_features_ridge,
@@ -216,19 +216,27 @@ def pieces(plt):
     return fig
 
 
-@figure("spirals")
-def spirals(plt):
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), width_ratios=[1, 1.15])
+@measurement("spirals", absolute=1e-3, seconds=1)
+def measure_spirals():
+    """The points as the fitted layer shows them, and the line fitted to the points themselves."""
     u = np.linspace(0.1, 1, 150)
     arm = u[:, None] * np.stack([np.cos(3 * np.pi * u), np.sin(3 * np.pi * u)], axis=1)
     X, label = np.concatenate([arm, -arm]), np.repeat([1.0, -1.0], 150)
     targets = np.stack([np.tile(u, 2), label], axis=1)
     seen = random_features_ridge(X, targets, 200, 1e-4, np.random.default_rng(0))(X)
-    _examples(left, X, label, size=9)
-    _examples(right, seen, label, size=9)
     A, b = _fitted_line(X, label)
+    return {"points": X, "label": label, "seen": seen, "line": [*A, b]}
+
+
+@figure("spirals")
+def spirals(plt):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), width_ratios=[1, 1.15])
+    found = measured("spirals")
+    label, (a0, a1, b) = np.array(found["label"]), found["line"]
+    _examples(left, np.array(found["points"]), label, size=9)
+    _examples(right, np.array(found["seen"]), label, size=9)
     ends = np.array([-1.1, 1.1])
-    left.plot(ends, -(A[0] * ends + b) / A[1], color=COLORS["black"], linewidth=1.4)
+    left.plot(ends, -(a0 * ends + b) / a1, color=COLORS["black"], linewidth=1.4)
     left.set_xlim(*ends)
     left.set_ylim(*ends)
     left.set_aspect("equal")
@@ -241,40 +249,46 @@ def spirals(plt):
     return fig
 
 
+@measurement("features", absolute={"random": 1.2, "learned": 2.5, "pixels": 1.2}, seconds=4)
+def measure_features():
+    """Held-out scans read rightly, in per cent, a row a division of the scans."""
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    widths = [16, 32, 64, 128, 256, 512, 1024]
+    found = {"random": [], "learned": [], "pixels": []}
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(1797)
+        fitted, held = order[:1437], order[1437:]
+        one_hot = np.eye(10)[y[fitted]]
+
+        def right(answers, held=held):
+            return 100 * np.mean(answers == y[held])
+
+        nets = [
+            random_features_ridge(X[fitted], one_hot, H, 0.1, np.random.default_rng(seed))
+            for H in widths
+        ]
+        found["random"].append([right(net(X[held]).argmax(axis=1)) for net in nets])
+        teacher = MLPClassifier(64, learning_rate_init=0.01, tol=1e-3, random_state=seed)
+        found["learned"].append(right(teacher.fit(X[fitted], y[fitted]).predict(X[held])))
+        mean, target = X[fitted].mean(axis=0), one_hot.mean(axis=0)
+        centred = X[fitted] - mean
+        gram = centred.T @ centred + 0.1 * np.eye(64)
+        A = np.linalg.solve(gram, centred.T @ (one_hot - target))
+        found["pixels"].append(right(((X[held] - mean) @ A + target).argmax(axis=1)))
+    return {"widths": widths, **found}
+
+
 @figure("features")
 def features(plt):
     fig, ax = plt.subplots(figsize=(7, 3.5))
-    X, y = load_digits(return_X_y=True)
-    X, order = X / 16, np.random.default_rng(0).permutation(1797)
-    train, test = order[:1437], order[1437:]
-    one_hot = np.eye(10)[y[train]]
-
-    def accuracy(net):
-        return 100 * np.mean(net(X[test]).argmax(axis=1) == y[test])
-
-    widths = 2 ** np.arange(4, 11)
-    found = np.array(
-        [
-            [
-                accuracy(random_features_ridge(X[train], one_hot, H, 0.1, np.random.default_rng(s)))
-                for s in range(3)
-            ]
-            for H in widths.tolist()
-        ]
-    )
-    ax.semilogx(widths, found, ".", color=COLORS["blue"], alpha=0.5)
-    ax.semilogx(widths, found.mean(axis=1), color=COLORS["blue"])
-    learned = []
-    stop = {"tol": 0.01, "n_iter_no_change": 5}
-    for seed in range(3):
-        net = MLPClassifier((64,), learning_rate_init=0.01, random_state=seed, **stop)
-        learned.append(100 * net.fit(X[train], y[train]).score(X[test], y[test]))
-    ax.plot([64], [np.mean(learned)], "D", color=COLORS["vermillion"], markersize=8)
-    ax.text(58, np.mean(learned) + 0.6, "64 learned", color=COLORS["vermillion"], ha="right")
-    mean, target = X[train].mean(axis=0), one_hot.mean(axis=0)
-    centred = X[train] - mean
-    A = np.linalg.solve(centred.T @ centred + 0.1 * np.eye(64), centred.T @ (one_hot - target))
-    pixels = accuracy(lambda Z: (Z - mean) @ A + target)
+    found = measured("features")
+    widths, random = found["widths"], np.array(found["random"]).T
+    ax.semilogx(widths, random, ".", color=COLORS["blue"], alpha=0.5)
+    ax.semilogx(widths, random.mean(axis=1), color=COLORS["blue"])
+    learned, pixels = np.mean(found["learned"]), np.mean(found["pixels"])
+    ax.plot([64], [learned], "D", color=COLORS["vermillion"], markersize=8)
+    ax.text(58, learned + 0.6, "64 learned", color=COLORS["vermillion"], ha="right")
     ax.plot([64], [pixels], "s", color=COLORS["black"], markersize=8)
     ax.text(58, pixels + 0.4, "the 64 pixels", ha="right")
     ax.text(300, 95.5, "random features", color=COLORS["blue"])
@@ -282,6 +296,6 @@ def features(plt):
     ax.set_xticks(widths, [f"{H:,}" for H in widths])
     ax.minorticks_off()
     ax.set_xlabel("hidden units")
-    ax.set_ylabel("test scans right, %")
+    ax.set_ylabel("held-out scans right, %")
     ax.grid(True, axis="y")
     return fig

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.neural_networks.perceptron import (
     Perceptron,
     add_bias_column,
@@ -270,9 +270,9 @@ def _bound_and_updates(X, y, normal):
     return novikoff_bound(add_bias_column(X), y, normal), p.updates
 
 
-@figure("bound")
-def bound(plt):
-    fig, ax = plt.subplots(figsize=(7, 3.9))
+@measurement("bound", relative=1e-6, seconds=4)
+def measure_bound():
+    """Bound and corrections of 300 random sets of 40 points, and of AND with one input scaled."""
     found = []
     for seed in range(300):
         rng = np.random.default_rng(seed)
@@ -285,13 +285,19 @@ def bound(plt):
         keep = keep[np.argsort(np.abs(scores[keep]))[:40]]  # the hardest, in a random order
         rng.shuffle(keep)
         found.append(_bound_and_updates(X[keep], np.sign(scores[keep]), normal))
-    found = np.array(found)
-    ax.loglog(*found.T, ".", color=COLORS["blue"], markersize=5, label="random data")
     scaled = [
         _bound_and_updates(SQUARE * [1, scale], AND, np.array([2, 2 / scale, -3]))
         for scale in (1, 3, 10, 30, 100)
     ]
-    ax.loglog(*np.array(scaled).T, "x", color=COLORS["black"], label="AND, x₂ times 1 to 100")
+    return {"random": found, "scaled": scaled}
+
+
+@figure("bound")
+def bound(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.9))
+    found, scaled = (np.array(measured("bound")[entry]) for entry in ("random", "scaled"))
+    ax.loglog(*found.T, ".", color=COLORS["blue"], markersize=5, label="random data")
+    ax.loglog(*scaled.T, "x", color=COLORS["black"], label="AND, x₂ times 1 to 100")
     ends = np.array([2, 1.3 * max(found[:, 0].max(), scaled[-1][0])])
     ax.loglog(ends, ends, color=COLORS["vermillion"])
     ax.fill_between(ends, ends, 1e7, color="#f1f1f1", linewidth=0)
@@ -332,16 +338,25 @@ def xor(plt):
     return fig
 
 
-@figure("digit-weights")
-def digit_weights(plt):
+@measurement("digit-weights", relative=1e-4, absolute=1e-4, seconds=4)
+def measure_digit_weights():
+    """The averaged weights of ten perceptrons, one a digit, each against the rest."""
     digits = load_digits()
     X, order = digits.data / 16, np.random.default_rng(0).permutation(1797)
     train = order[:1437]
-    fig, axes = plt.subplots(2, 5, figsize=(7, 3.1))
-    for digit, ax in enumerate(axes.flat):
+    weights = []
+    for digit in range(10):
         p = Perceptron(64)
         p.fit(X[train], np.where(digits.target[train] == digit, 1, -1), 20)
-        weights = p.averaged().weights.reshape(8, 8)
+        weights.append(p.averaged().weights)
+    return {"weights": weights}
+
+
+@figure("digit-weights")
+def digit_weights(plt):
+    fig, axes = plt.subplots(2, 5, figsize=(7, 3.1))
+    found = np.array(measured("digit-weights")["weights"]).reshape(10, 8, 8)
+    for digit, (ax, weights) in enumerate(zip(axes.flat, found, strict=True)):
         most = np.abs(weights).max()
         ax.imshow(weights, cmap="RdBu_r", vmin=-most, vmax=most)
         ax.set_title(str(digit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.neural_networks.regularization import bias_variance
 
 
@@ -78,8 +78,9 @@ def three_penalties_model(state):
     }
 
 
-@figure("double-descent")
-def double_descent(plt):
+@measurement("double-descent", relative=0.02, seconds=10)
+def measure_double_descent():
+    """Squared bias and variance by the number of features, with hardly any penalty and with one."""
     widths = np.array([5, 10, 15, 20, 24, 27, 29, 30, 31, 33, 37, 45, 60, 90, 130, 200])
     fixed = np.random.default_rng(0)
     direction, shift = fixed.normal(size=(5, 200)), fixed.normal(size=200)
@@ -103,11 +104,19 @@ def double_descent(plt):
         return fit
 
     truth = np.tanh(2 * points @ target)
-    parts, penalized = [], []
-    for width in widths:
-        for lam, found in ((1e-10, parts), (3.0, penalized)):
-            rng = np.random.default_rng(1)
-            found.append(bias_variance(learner(width, lam), data, points, truth, 100, rng))
+    found = {"widths": widths}
+    for name, lam in (("hardly", 1e-10), ("penalty", 3.0)):
+        found[name] = [
+            bias_variance(learner(width, lam), data, points, truth, 100, np.random.default_rng(1))
+            for width in widths
+        ]
+    return found
+
+
+@figure("double-descent")
+def double_descent(plt):
+    found = measured("double-descent")
+    widths, parts, penalized = found["widths"], found["hardly"], found["penalty"]
     fig, ax = plt.subplots(figsize=(6.4, 3.4))
     ax.semilogy(widths, [p[0] for p in parts], color=COLORS["blue"], linewidth=2)
     ax.semilogy(widths, [p[1] for p in parts], color=COLORS["vermillion"], linewidth=2)
@@ -123,7 +132,7 @@ def double_descent(plt):
 
 @figure("norm-axes")
 def norm_axes(plt):
-    fig, axes = plt.subplots(1, 3, figsize=(7, 2.8))
+    fig, axes = plt.subplots(2, 2, figsize=(7, 5.6))
     n = 4
     right, up, deep = np.array([1.0, 0.0]), np.array([0.0, 1.0]), np.array([0.5, 0.36])
 
@@ -153,10 +162,13 @@ def norm_axes(plt):
         ax.set_aspect("equal")
         ax.axis("off")
 
-    cube(axes[0], "batch norm", "mean and deviation", lambda b, t, f: f == 3, COLORS["orange"])
+    both, one = "mean and deviation", "root mean square only"
     last = lambda b, t, f: b == 0 and t == 3  # noqa: E731
-    cube(axes[1], "layer norm", "mean and deviation", last, COLORS["sky"])
-    cube(axes[2], "RMSNorm", "root mean square only", last, COLORS["green"])
+    half = lambda b, t, f: b == 0 and t == 3 and f > 1  # noqa: E731
+    cube(axes[0, 0], "batch norm", both, lambda b, t, f: f == 3, COLORS["orange"])
+    cube(axes[0, 1], "layer norm", both, last, COLORS["sky"])
+    cube(axes[1, 0], "group norm, two groups", both, half, COLORS["purple"])
+    cube(axes[1, 1], "RMSNorm", one, last, COLORS["green"])
     return fig
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, measured, measurement
 from chainrule.math_foundations.probability import softmax
 from chainrule.training.loss_functions import fit_temperature
 
@@ -87,8 +87,9 @@ def memory(plt):
     return fig
 
 
-def naive_bayes():
-    """Logits and labels of the scans after the first 1,200, as the page computes them."""
+@measurement("reliability", relative=1e-3, seconds=2)
+def measure_reliability():
+    """Confidence, accuracy and number of scans in each bin, as they are and with a temperature."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -99,32 +100,29 @@ def naive_bayes():
         spread = scans.var(axis=0) + 1
         penalty = (x[1200:] - scans.mean(axis=0)) ** 2 / spread + np.log(spread)
         scores.append(-0.5 * penalty.sum(axis=1))
-    return np.stack(scores, axis=1), label[1200:]
+    z, label = np.stack(scores, axis=1), label[1200:]
+    half = len(z) // 2
+    T = fit_temperature(z[:half], label[:half])
+    z, label = z[half:], label[half:]
+    found = {"temperatures": [1.0, T], "bins": []}
+    for temperature in (1.0, T):
+        p = softmax(z / temperature)
+        sure, right = p.max(axis=1), p.argmax(axis=1) == label
+        which = np.ceil(sure * 15).astype(int)
+        inside = [which == m for m in np.unique(which)]
+        found["bins"].append([(sure[i].mean(), right[i].mean(), int(i.sum())) for i in inside])
+    return found
 
 
 @figure("reliability")
 def reliability(plt):
-    z, label = naive_bayes()
-    half = len(z) // 2
-    T = fit_temperature(z[:half], label[:half])
-    z, label = z[half:], label[half:]
+    found = measured("reliability")
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.7), sharey=True)
-    names = ("as they are", f"divided by {T:.1f}")
-    for ax, temperature, name in zip(axes, (1.0, T), names, strict=True):
-        p = softmax(z / temperature)
-        sure, right = p.max(axis=1), p.argmax(axis=1) == label
-        which = np.ceil(sure * 15).astype(int)
+    names = ("as they are", f"divided by {found['temperatures'][1]:.1f}")
+    for ax, bins, name in zip(axes, found["bins"], names, strict=True):
         ax.plot([0, 1], [0, 1], color=COLORS["grey"], lw=1)
-        for m in np.unique(which):
-            inside = which == m
-            ax.scatter(
-                sure[inside].mean(),
-                right[inside].mean(),
-                s=4 + 2.2 * inside.sum(),
-                color=COLORS["blue"],
-                alpha=0.75,
-                lw=0,
-            )
+        for sure, right, count in bins:
+            ax.scatter(sure, right, s=4 + 2.2 * count, color=COLORS["blue"], alpha=0.75, lw=0)
         ax.set_title(f"logits {name}")
         ax.set_xlabel("confidence")
         ax.set_xlim(0.2, 1.08)

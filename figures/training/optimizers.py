@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import product
 
-from chainrule.course.figures import COLORS, figure, interactive
+import numpy as np
+from sklearn.datasets import load_digits
+
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.math_foundations.optimization import rosenbrock
-from chainrule.neural_networks.backpropagation import Parameter
+from chainrule.neural_networks.backpropagation import Linear, Module, Parameter, Tensor
 from chainrule.training.optimizers import (
     SGD,
+    Adafactor,
     Adam,
     Lion,
     Muon,
@@ -18,27 +22,26 @@ from chainrule.training.optimizers import (
     wsd,
 )
 
+TURNS = {"along the axes": 0.0, "turned by 45°": np.pi / 4}
 
-@figure("race")
-def race(plt):
-    fig, axes = plt.subplots(1, 2, figsize=(7, 3.3), sharey=True)
-    for ax, turn, title in (
-        (axes[0], 0.0, "along the axes"),
-        (axes[1], np.pi / 4, "turned by 45°"),
-    ):
-        c, s = np.cos(turn), np.sin(turn)
-        Q = np.array([[c, -s], [s, c]])
-        H = Q @ np.diag([1.0, 50.0]) @ Q.T
-        x, y = np.meshgrid(np.linspace(-2.6, 2.6, 200), np.linspace(-2.6, 2.6, 200))
-        points = np.stack([x, y], axis=-1)
-        f = np.einsum("...i,ij,...j->...", points, H, points) / 2
-        ax.contour(
-            x, y, np.log(f + 0.05), levels=8, colors=COLORS["light"], linewidths=0.9, zorder=0
-        )
-        for name, make, colour, size in (
-            ("gradient descent", lambda p: SGD(p, lr=0.015), "blue", 6),
-            ("momentum", lambda p: SGD(p, lr=0.015, momentum=0.7), "green", 11),
-            ("Adam", lambda p: Adam(p, lr=0.12, betas=(0.9, 0.99)), "vermillion", 6),
+
+def _turned(turn):
+    """The rotation, and the matrix of the valley turned by it."""
+    c, s = np.cos(turn), np.sin(turn)
+    Q = np.array([[c, -s], [s, c]])
+    return Q, Q @ np.diag([1.0, 50.0]) @ Q.T
+
+
+@measurement("race", absolute=0.01, seconds=1)
+def measure_race():
+    """Where three optimizers are after each of 60 steps, in the valley and in the turned one."""
+    found = {}
+    for title, turn in TURNS.items():
+        (Q, H), found[title] = _turned(turn), {}
+        for name, make in (
+            ("gradient descent", lambda p: SGD(p, lr=0.015)),
+            ("momentum", lambda p: SGD(p, lr=0.015, momentum=0.7)),
+            ("Adam", lambda p: Adam(p, lr=0.12, betas=(0.9, 0.99))),
         ):
             w = Parameter(Q @ np.array([2.2, 0.6]))
             optimizer, path = make([w]), [w.data.copy()]
@@ -46,7 +49,24 @@ def race(plt):
                 w.grad = H @ w.data
                 optimizer.step()
                 path.append(w.data.copy())
-            path = np.array(path)
+            found[title][name] = np.array(path)
+    return found
+
+
+@figure("race")
+def race(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.3), sharey=True)
+    styles = {"gradient descent": ("blue", 6), "momentum": ("green", 11), "Adam": ("vermillion", 6)}
+    for ax, (title, paths) in zip(axes, measured("race").items(), strict=True):
+        _, H = _turned(TURNS[title])
+        x, y = np.meshgrid(np.linspace(-2.6, 2.6, 200), np.linspace(-2.6, 2.6, 200))
+        points = np.stack([x, y], axis=-1)
+        f = np.einsum("...i,ij,...j->...", points, H, points) / 2
+        ax.contour(
+            x, y, np.log(f + 0.05), levels=8, colors=COLORS["light"], linewidths=0.9, zorder=0
+        )
+        for name, path in paths.items():
+            (colour, size), path = styles[name], np.array(path)
             ax.plot(*path.T, color=COLORS[colour], linewidth=1.2, label=name)
             ax.plot(*path[-1], "o", color=COLORS[colour], markersize=size, zorder=4)
         ax.plot(0, 0, "+", color=COLORS["black"], markersize=9, zorder=5)
@@ -149,35 +169,149 @@ def correction(plt):
     return fig
 
 
-CURVATURES = np.geomspace(0.01, 1, 30)
+SHAPES = {  # a schedule for the peak 1, of a run of so many steps
+    "constant": lambda t, total: 1.0,
+    "WSD": lambda t, total: wsd(t, 1, 20, total, decay=total // 5),
+    "cosine to 0": lambda t, total: warmup_cosine(t, 1, 20, total),
+    "linear to 0": lambda t, total: warmup_linear(t, 1, 20, total),
+    "cosine to 10 %": lambda t, total: warmup_cosine(t, 1, 20, total, final=0.1),
+    "WSD, 3/5": lambda t, total: wsd(t, 1, 20, total, decay=3 * total // 5),
+}
+PEAKS = np.geomspace(0.02, 1.9, 60)
+TONES = {
+    "constant": "grey",
+    "WSD": "vermillion",
+    "cosine to 0": "blue",
+    "linear to 0": "green",
+    "cosine to 10 %": "sky",
+}
+
+
+def _expected(shape, peaks, total=1000, noise=0.3, smallest=0.01):
+    """The exact mean loss after each step, a column a peak."""
+    curvatures = np.geomspace(smallest, 1, 30)
+    V, losses = np.ones((len(peaks), 30)), []
+    for t in range(total):
+        lr = shape(t, total) * peaks[:, None]
+        V = (1 - lr * curvatures) ** 2 * V + lr**2 * noise**2
+        losses.append(V @ curvatures / 2)
+    return np.array(losses)
+
+
+@measurement("schedules", relative=1e-3, seconds=3)
+def measure_schedules():
+    """How far each schedule, at its own best peak, lies above the best of the first five."""
+    peaks, above = np.geomspace(0.005, 1.9, 60), {name: [] for name in SHAPES}
+    settings = list(product((300, 1000, 3000), (0.1, 0.3, 1.0), (0.01, 0.001)))
+    for setting in settings:
+        ends = {name: _expected(shape, peaks, *setting)[-1] for name, shape in SHAPES.items()}
+        assert all(0 < last.argmin() < len(peaks) - 1 for last in ends.values())
+        lowest = min(last.min() for name, last in ends.items() if name in TONES)
+        for name, last in ends.items():
+            above[name].append(last.min() / lowest - 1)
+    return {"settings": settings, "above": above}
+
+
+@figure("peaks")
+def peaks_figure(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.9))
+    for name, colour in TONES.items():
+        last = _expected(SHAPES[name], PEAKS)[-1]
+        ax.loglog(PEAKS, last, color=COLORS[colour], linewidth=2)
+        ax.plot(PEAKS[last.argmin()], last.min(), "o", color=COLORS[colour], markersize=6)
+        height = {"constant": 0.45, "linear to 0": 0.111, "cosine to 0": 0.085}
+        at = 0.42 if name == "constant" else 2.0
+        align = {"ha": "right"} if name == "constant" else {"va": "center"}
+        ax.text(at, height.get(name, last[-1]), name, color=COLORS[colour], **align)
+    ax.axvline(0.5, color=COLORS["grey"], linewidth=1, linestyle="--", zorder=0)
+    ax.set_xticks(
+        [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]
+    )
+    ax.set_yticks([0.03, 0.05, 0.1, 0.2, 0.5], ["0.03", "0.05", "0.1", "0.2", "0.5"])
+    ax.minorticks_off()
+    ax.set_xlabel("peak learning rate")
+    ax.set_ylabel("expected loss at the end")
+    ax.set_ylim(0.027, 0.6)
+    ax.set_xlim(0.02, 1.9)
+    ax.grid(True)
+    return fig
 
 
 @figure("schedules")
 def schedules(plt):
     fig, (top, bottom) = plt.subplots(2, 1, figsize=(7, 4.8), sharex=True, height_ratios=[1, 1.5])
-    for name, colour, schedule in (
-        ("constant", "grey", lambda t: 0.5),
-        ("cosine", "blue", lambda t: warmup_cosine(t, 0.5, 20, 1000)),
-        ("linear", "green", lambda t: warmup_linear(t, 0.5, 20, 1000)),
-        ("WSD", "vermillion", lambda t: wsd(t, 0.5, 20, 1000, decay=200)),
-    ):
-        V, losses = np.ones(30), []
-        rates = [schedule(t) for t in range(1000)]
-        for lr in rates:
-            V = (1 - lr * CURVATURES) ** 2 * V + lr**2 * 0.3**2
-            losses.append(CURVATURES @ V / 2)
+    for name in ("constant", "cosine to 0", "linear to 0", "WSD"):
+        shape, colour = SHAPES[name], COLORS[TONES[name]]
+        peak = PEAKS[_expected(shape, PEAKS)[-1].argmin()]
         style = "--" if name == "constant" else "-"
-        top.plot(rates, style, color=COLORS[colour], label=name)
-        bottom.semilogy(losses, style, color=COLORS[colour])
+        top.plot([peak * shape(t, 1000) for t in range(1000)], style, color=colour, label=name)
+        bottom.semilogy(_expected(shape, np.array([peak])), style, color=colour)
     top.set_ylabel("learning rate")
-    top.set_ylim(0, 0.56)
+    top.set_ylim(0, 0.145)
     top.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     bottom.set_ylabel("expected loss")
     bottom.set_xlabel("step")
-    bottom.set_yticks([0.05, 0.1, 0.2, 0.5, 1, 2], ["0.05", "0.1", "0.2", "0.5", "1", "2"])
+    bottom.set_yticks(
+        [0.03, 0.05, 0.1, 0.2, 0.5, 1, 2], ["0.03", "0.05", "0.1", "0.2", "0.5", "1", "2"]
+    )
     bottom.minorticks_off()
-    bottom.set_ylim(0.045, 3)
+    bottom.set_ylim(0.027, 3)
     return fig
+
+
+class Net(Module):
+    """The page's network for scans."""
+
+    def __init__(self, rng):
+        self.first = Linear(64, 64, rng=rng)
+        self.second = Linear(64, 64, rng=rng)
+        self.output = Linear(64, 10, rng=rng)
+
+    def forward(self, x):
+        """Return the ten outputs of each scan."""
+        return self.output(self.second(self.first(x).tanh()).tanh())
+
+
+def _muon(model):
+    hidden = [model.first.weight, model.second.weight]
+    rest = [model.first.bias, model.second.bias, *model.output.parameters()]
+    return [Muon(hidden, lr=0.05, weight_decay=0.0), Adam(rest, lr=0.01)]
+
+
+RACERS = {  # at the best of the three rates that the page tries
+    "SGD": lambda model: [SGD(model.parameters(), lr=0.25)],
+    "momentum": lambda model: [SGD(model.parameters(), lr=0.08, momentum=0.9)],
+    "Adam": lambda model: [Adam(model.parameters(), lr=0.02)],
+    "Adafactor": lambda model: [Adafactor(model.parameters(), lr=0.4)],
+    "Lion": lambda model: [Lion(model.parameters(), lr=0.003)],
+    "Muon": _muon,
+}
+
+
+@measurement("digits-race", absolute=0.015, relative=0.05, seconds=8)
+def measure_digits_race():
+    """The page's training loss on the digits after five epochs, for five seeds."""
+    digits = load_digits()
+    X = (digits.data / 16).astype(np.float32)
+    Y = np.eye(10, dtype=np.float32)[digits.target]
+
+    def loss_of(model, rows=slice(None)):
+        return ((model(Tensor(X[rows])) - Y[rows]) ** 2).sum() / len(X[rows])
+
+    def trained(make, seed):
+        rng = np.random.default_rng(seed)
+        model = Net(rng)
+        optimizers = make(model)
+        for _ in range(5):
+            for rows in rng.permutation(1792).reshape(-1, 32):
+                loss = loss_of(model, rows)
+                model.zero_grad()
+                loss.backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+        return loss_of(model).item()
+
+    return {name: [trained(make, seed) for seed in range(5)] for name, make in RACERS.items()}
 
 
 @figure("newton-schulz")

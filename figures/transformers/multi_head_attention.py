@@ -188,7 +188,7 @@ def heat(ax, weights, title):
 
 @figure("induction")
 def induction(plt):
-    n, vocabulary = 12, 20
+    n, vocabulary = 12, 30
     once = np.random.default_rng(0).permutation(vocabulary)[:n]
     ids = np.concatenate([once, once])[None]
     circuit = InductionCircuit(vocabulary, 2 * n)
@@ -206,7 +206,7 @@ def induction(plt):
     ax.axvline(n + 0.5, color=COLORS["grey"], lw=1, ls=":")
     ax.text(n + 1, 6.6, "second\ncopy", fontsize=9)
     ax.axhline(np.log(vocabulary), color=COLORS["blue"], lw=1, ls="--", zorder=0)
-    ax.text(n + 1, np.log(vocabulary) + 0.2, "1 of 20", fontsize=9, color=COLORS["blue"])
+    ax.text(n + 1, np.log(vocabulary) + 0.2, f"1 of {vocabulary}", fontsize=9, color=COLORS["blue"])
     ax.set_xticks([1, n + 1, 2 * n])
     ax.set_ylim(0, 8.4)
     ax.set_xlabel("place")

@@ -15,6 +15,7 @@ from numpy import ndarray as Array
 __all__ = ["Array", "Bool", "Float", "Int", "Num", "Shaped"]
 
 if TYPE_CHECKING or os.environ.get("CHAINRULE_CHECK_SHAPES") == "1":
-    from jaxtyping import Bool, Float, Int, Num, Shaped
+    from jaxtyping import Bool, Float, Num, Shaped
+    from jaxtyping import Integer as Int  # signed or not: ids and pixels come as both
 else:
     Bool = Float = Int = Num = Shaped = "see chainrule.shapes: annotations are not evaluated"

@@ -96,6 +96,48 @@ def test_the_first_session_of_a_learner(chainrule, small):
     )
 
 
+def test_help_goes_one_step_further_with_each_call(chainrule, small):
+    chainrule("exercise", "lengths")
+    helps = [
+        "1. Reread math-foundations/lengths.md#unit-arrows",
+        "2. What is taken two times?",
+        "3. The solution begins:  return 2 * x",
+    ]
+    for shown in (1, 2, 3, 3):
+        status, output, errors = chainrule("hint", "twice")
+        assert (status, errors) == (0, "")
+        assert output.splitlines()[:-1] == helps[:shown]
+        further = "hint twice" if shown < 3 else "check --solution twice --anyway"
+        assert output.splitlines()[-1] == f"Further help: chainrule {further}"
+    small.edit(FILE, STUB, STUB[:-3] + "return x + x")
+    assert chainrule("check")[0] == 0
+    state = tomllib.loads((small.root / PROGRESS).read_text())
+    assert state["hinted"] == {"math-foundations/lengths": {"twice": 3}}
+    assert chainrule("hint", "thrice")[0] == 2
+
+
+def test_one_exercise_is_graded_replayed_and_compared(chainrule, small):
+    chainrule("exercise", "lengths")
+    assert chainrule("check", "--replay")[0] == 2
+    small.edit(FILE, STUB, "    y = x\n    return y")
+    status, output, _ = chainrule("check", "twice", "--replay")
+    assert status == 1
+    assert "from replay_twice import args, kwargs\n      twice(*args, **kwargs)" in output
+    folder = (small.root / FILE).parent
+    code = "from replay_twice import args, kwargs; print(args, kwargs)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.stdout == "(2.7,) {}\n"
+    _, output, _ = chainrule("check", "Twice in lengths")
+    assert "Stuck? chainrule hint twice\n" in output
+    assert "chainrule check twice --replay" in output
+    status, output, _ = chainrule("check", "--solution", "twice", "--anyway", "--compare")
+    assert (status, "share no variables" in output) == (0, True)
+    small.edit("course.toml", "concepts = [", 'concepts = ["twice", ')
+    assert "replay_twice" in chainrule("check", "twice", "--replay")[1]
+    status, _, errors = chainrule("check", "nothing")
+    assert (status, errors.count("\n")) == (2, 1)
+
+
 def test_known_and_forget(chainrule):
     _, output, _ = chainrule("progress", "--known", "lengths", "--known", "rise over run")
     assert "✓ Slopes" in output

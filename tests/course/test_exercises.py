@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,7 @@ SQUARED = """
 def squares(x):
     return x * x
 """
+ROUGH = DOUBLE.replace('section="s"', 'section="s", alike=0.1')
 COUNTING = """
 import itertools
 count = itertools.count()
@@ -104,6 +106,8 @@ def problems(tmp_path, *parts):
             [DOUBLE, COUNTING, SQUARED],
             "check 'three' differs between two runs",
         ),
+        ([DOUBLE, CHECK, SQUARED.replace("x * x", "1 / 0")], "shows in one or two small numbers"),
+        ([ROUGH, CHECK, SQUARED.replace("x * x", "2.02 * x")], "too like the solution to be told"),
         ([DOUBLE, CHECK, CHECK], "two checks are named three"),
         ([DOUBLE, CHECK, "1 / 0\n"], "cannot be executed: ZeroDivisionError"),
     ],
@@ -163,6 +167,77 @@ def test_equal_outputs_on_one_check_are_not_enough(sample):
 
     verdict = judge(sample["scaled_scores"], wrong_when_large)
     assert (verdict.check, verdict.mistake) == ("variance stays near one", "")
+
+
+TWO_WAYS = """
+@double.check
+def small(answer, rng):
+    expect_equal(answer(3), 6)
+@double.check
+def fractions(answer, rng):
+    expect_equal([answer(2.7), answer(0.3)], [5.4, 0.6])
+@double.mistake("You cubed it and took a third. What is twice 3?")
+def third_of_the_cube(x):
+    return x**3 / 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        (lambda x: x * x, "squares"),
+        (lambda x: x**3 / 3, "third_of_the_cube"),
+        (lambda x: 9, ""),  # what both give for 3, where it fails first
+        (lambda x: x * x if x != 0.3 else 0.6, ""),
+    ],
+)
+def test_a_mistake_is_told_only_if_it_agrees_on_every_check(tmp_path, answer, known):
+    path = tmp_path / "file.py"
+    path.write_text(HEAD + DOUBLE + TWO_WAYS + SQUARED)
+    verdict = judge(load(path)[0], answer)
+    assert (verdict.check, verdict.mistake, bool(verdict.hint)) == ("small", known, bool(known))
+
+
+def test_two_mistakes_that_agree_are_silent(tmp_path):
+    path = tmp_path / "file.py"
+    path.write_text(HEAD + DOUBLE + CHECK + SQUARED + SQUARED.replace("squares", "again"))
+    assert judge(load(path)[0], lambda x: x * x).hint == ""
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        ("expect_equal(answer(3), 6)", False),
+        ("expect_equal([answer(3) > 0, answer(3) > 1, answer(3) > 8], [True, True, False])", False),
+        ("expect_equal([answer(3), answer(4), answer(5)], [6, 8, 10])", True),
+        ("expect_equal(answer(2.7), 5.4)", True),
+        ("expect_close(answer(np.arange(20) % 2 + 2), np.arange(20) % 2 * 2 + 4)", True),
+        ("expect_close(answer(np.ones(20) * 3), np.ones(20) * 6)", False),
+    ],
+)
+def test_a_few_small_numbers_are_no_evidence(tmp_path, check, told):
+    path = tmp_path / "file.py"
+    check = CHECK.replace("expect_equal(answer(2.7), 5.4)", f"{check}")
+    path.write_text("import numpy as np\n" + HEAD + DOUBLE + check + SQUARED)
+    assert bool(judge(load(path)[0], lambda x: x * x).hint) == told
+
+
+def test_a_mistake_may_have_variants(tmp_path):
+    path = tmp_path / "file.py"
+    power = (
+        '@double.mistake("A power is no multiple.", n=(2, 3))\ndef powers(x, n):\n    return x**n\n'
+    )
+    path.write_text(HEAD + DOUBLE + CHECK + power)
+    assert prove(path) == []
+    for n in (2, 3, 4):
+        assert judge(load(path)[0], lambda x, n=n: x**n).mistake == ("powers" if n < 4 else "")
+
+
+def test_whole_numbers_are_the_same_thing_with_and_without_a_point():
+    assert same(3, 3.0)
+    assert same(np.float64(3), 3)
+    assert not same(3, 3.5)
+    assert not same(True, 1)
 
 
 def test_another_dtype_or_shape_is_another_mistake(sample):
@@ -302,6 +377,12 @@ class LosesB(Pair):
         (GRID > 3, GRID > 4, "the values differ."),
         (np.arange(50.0) ** 2, np.arange(50.0), "48 of 50 values differ, the first at [2]"),
         (4.0, 2.0, "2 times too large."),
+        (1, 2, "1 too small."),
+        (4.0, 2, "2 too large."),
+        (np.array([2, 6]), np.array([1, 3]), "the values differ."),
+        (GRID[:1].view(np.matrix), GRID[0], "a np.matrix, which always has two axes"),
+        ("0" * 90 + "1", "0" * 91, "from position 90 on, expected '0', received '1'"),
+        ((3,), (4,), "1 too small"),
         (-2.0, 2.0, "the sign is flipped."),
         (2.7, 2.0, "not as expected.\nexpected 2\nreceived 2.7"),
         (np.array([2.0]), 2.0, "expected a number, received an array of shape (1,)"),
@@ -322,6 +403,24 @@ def test_expect_close_names_the_slip(received, expected, message):
         expect_close(received, expected)
     assert message in str(caught.value)
     assert str(caught.value).count("the result") == 1
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        (0.1 + 0.2, 0.3),
+        (1e20 + 1e5, 1e20),
+        (np.array([1.0, 2.0 + 1e-9]), np.array([1.0, 2.0])),
+        (np.arange(30) + 1e-12, np.arange(30.0)),
+        (np.float32(1.0000001), np.float32(1)),
+    ],
+)
+def test_different_numbers_never_look_equal(received, expected):
+    with pytest.raises(Unexpected) as caught:
+        expect_close(received, expected, rtol=0, atol=0)
+    first, second = str(caught.value).splitlines()[-2:]
+    assert first.removeprefix("expected ") != second.removeprefix("received ")
+    assert "times too" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +506,14 @@ def test_show_is_short():
     assert show(np.float64(0.1) + 0.2) == "0.3"
 
 
+@pytest.mark.parametrize(
+    "value", [(3,), (), [1, (2,)], np.array([1.0, 3.0]), (np.ones(2, np.float32),), np.arange(3)]
+)
+def test_what_is_shown_is_python(value):
+    names = {"array": np.array, "float32": np.float32}
+    assert same(eval(show(value), names), value)
+
+
 def test_an_object_without_a_text_of_its_own_shows_its_attributes():
     class Pair:
         def __init__(self, value, slope):
@@ -416,6 +523,36 @@ def test_an_object_without_a_text_of_its_own_shows_its_attributes():
     ring = Pair(1, None)
     ring.slope = ring
     assert show(ring) == "Pair(value=1, slope=Pair(…))"
+
+
+# Blind sets
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/exercises/blind").glob("*/*.py")))
+def test_no_hint_of_a_blind_set_is_wrong(path):
+    with warnings.catch_warnings(action="ignore"):
+        found = [(kind, entry.exercise, entry.fault) for kind, entry, _ in module.measure(path)]
+    assert not [each for each in found if each[0] in ("wrong", "passes")]
+    right = sum(kind == "right" for kind, *_ in found)
+    assert right >= 0.7 * len(found)
+
+
+def test_blind_sets_are_counted(tmp_path, capsys):
+    names = {"exercises": tmp_path / "exercises/f", "blind": tmp_path / "tests/exercises/blind/f"}
+    for folder in names.values():
+        folder.mkdir(parents=True)
+    (names["exercises"] / "file.py").write_text(HEAD + DOUBLE + CHECK + SQUARED)
+    head = "from chainrule.course.exercises import wrong\n"
+    entry = '@wrong("double", "{}", known="{}")\ndef _(x):\n    return {}\n'
+    blind = names["blind"] / "file.py"
+    rows = [("a square", "squares", "x * x"), ("a sum", "", "x + 1")]
+    blind.write_text(head + "".join(entry.format(*row) for row in rows))
+    assert main(["--blind", str(blind)]) == 0
+    assert "all: {'right': 1, 'missing': 1}" in capsys.readouterr().out
+    for fault, known, body in (("a product", "", "x * x"), ("nothing", "", "2 * x")):
+        blind.write_text(head + entry.format(fault, known, body))
+        assert main(["--blind", str(blind)]) == 1
+    assert "all: {'passes': 1}" in capsys.readouterr().out
 
 
 # Stubs
@@ -491,9 +628,10 @@ def test_survey_and_load_agree(sample):
         assert [name for name, *_ in entry.mistakes] == [mistake.name for mistake in item.mistakes]
 
 
-def test_the_docstrings_example_is_true(tmp_path):
-    lines = module.__doc__.split("::\n")[1].split("\n``exercise(")[0]
+def test_the_example_for_authors_is_true(tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("## Write an exercise")[1]
     path = tmp_path / "example.py"
-    path.write_text("\n".join(line.removeprefix("    ") for line in lines.splitlines()))
+    names = "import numpy as np\nfrom chainrule.course.exercises import exercise, expect_close\n"
+    path.write_text(names + text.split("```python\n")[1].split("```")[0])
     assert prove(path) == []
     assert [item.name for item in load(path)] == ["scaled_scores"]

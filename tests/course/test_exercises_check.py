@@ -22,6 +22,9 @@ def test_the_clean_course_has_no_findings(small):
         ("difficulty=1", "difficulty=LEVEL", "def twice", "difficulty is None"),
         ("minutes=5", "minutes=0", "def twice", "minutes is 0"),
         ('"Twice in lengths"', '""', "def twice", "title is ''"),
+        ("because=", "seconds=", "def twice", "no counterpart in the package"),
+        ('"the package needs no function for that"', '"none"', "def twice", "no counterpart"),
+        ('"What is taken two times?"', '"Two."', "def twice", "no idea to help with"),
         ('    """Return twice x."""\n', "", "def twice", "there is no statement"),
         ("@twice.check\n", "", "def twice", "there is no check"),
         (
@@ -65,6 +68,7 @@ def test_two_exercises_of_one_name(small):
             "its hint shows the solution: x + x**2/x",
         ),
         ("Return twice x.", "Return x + x**2 / x.", "the stub shows the solution: x + x**2/x"),
+        ("What is taken two", "Is x + x**2 / x it", "the idea shows the solution: x + x**2/x"),
     ],
 )
 def test_a_solution_in_a_hint_or_in_the_statement_is_reported(small, old, new, message):
@@ -83,6 +87,16 @@ def test_one_operation_alone_gives_nothing_away(small):
     ("old", "new", "message"),
     [
         ("return 2 * x", "return 3 * x", "its own solution fails the check 'small': twice 2.7"),
+        (
+            'because="the package needs no function for that"',
+            'counterpart="operator:neg"',
+            "operator:neg answers the check 'small' differently: twice 2.7",
+        ),
+        (
+            'because="the package needs no function for that"',
+            'counterpart="chainrule.shapes:twice"',
+            "twice: counterpart 'chainrule.shapes:twice': module",
+        ),
         ("return x * x", "return x + x", "the mistake squares passes every check"),
         ("return x / 2", "return x**2", "the mistake halves cannot be told from squares"),
         ("expect_close(answer(2.7)", "answer(2.7), (lambda *_, **__: 0)(5.4", "empty stub passes"),

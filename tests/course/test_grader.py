@@ -9,8 +9,10 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -131,7 +133,151 @@ def test_a_known_mistake_gets_its_hint_and_the_call(tmp_path):
     result = verdict_on_double(tmp_path, "return x ** 2")
     assert result.hint == "You squared it. What is twice 3?"
     assert result.check == "an array"
-    assert result.call.startswith("double([[")
+    assert result.call.startswith("double(array([[")
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("while True: pass", "timeout"),
+        ("import os; os.abort()", "crash"),
+        ("import os; os._exit(0)", "exit"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "memory"),
+    ],
+)
+def test_what_ends_the_process_names_the_check_and_the_call(tmp_path, body, verdict):
+    result = verdict_on_double(tmp_path, body, seconds=1.0)
+    assert (result.verdict, result.check) == (verdict, "an array")
+    assert result.call.startswith("double(array([[")
+
+
+MORE_CHECKS = """
+@double.check
+def zeros(answer, rng):
+    answer(np.zeros(3))
+"""
+
+
+def test_a_failure_is_told_although_the_answer_hangs_in_a_later_check(tmp_path):
+    """A mistake is confirmed on all checks; one that hangs there must not hide the verdict."""
+    (tmp_path / "exercises.py").write_text(EXERCISES + MORE_CHECKS)
+    answers = "def double(x):\n    while not x.any(): pass\n    return x * x\n" + HALVE
+    (tmp_path / "answers.py").write_text(answers)
+    waited = []
+    first, second = grade(
+        tmp_path / "exercises.py",
+        tmp_path / "answers.py",
+        seconds=2.5,
+        waiting=lambda *spent: waited.append(spent),
+    )
+    assert (first.verdict, first.check, first.hint) == (FAILED, "an array", "")
+    assert "expected array(" in first.message
+    assert second.verdict == PASSED
+    assert [name for name, _ in waited] == ["double"] * 2
+    assert 0.9 < waited[0][1] < waited[1][1] < 2.5
+
+
+def test_printing_too_much_and_a_breakpoint_are_explained(tmp_path):
+    result = verdict_on_double(tmp_path, "print('x' * 17 * 2**20)\nreturn 2 * x", seconds=20.0)
+    assert result.message.startswith("prints more than 16 MB: take the print out")
+    result = verdict_on_double(tmp_path, "breakpoint()\nreturn 2 * x")
+    assert "there is no keyboard here; chainrule check NAME --replay" in result.message
+
+
+def test_the_wrong_kind_of_error_names_both_and_the_line(tmp_path):
+    raising = EXERCISES.replace(
+        "expect_close(answer(3.0), 1.5, what=", "expect_raises(ValueError, answer, "
+    )
+    raising = raising.replace('"half of 3"', "0").replace(
+        "expect_close\n", "expect_close, expect_raises\n"
+    )
+    (tmp_path / "exercises.py").write_text(raising)
+    answers = "def double(x):\n    return 2 * x\ndef halve(x):\n    assert x, 'zero'\n"
+    (tmp_path / "answers.py").write_text(answers)
+    _, result = grade(tmp_path / "exercises.py", tmp_path / "answers.py")
+    assert result.message.splitlines() == [
+        "expected ValueError to be raised, received AssertionError: zero",
+        "    line 4: assert x, 'zero'",
+    ]
+
+
+KINDS = """
+from fractions import Fraction
+@exercise("Kinds", difficulty=1, minutes=5, section="s")
+def kinds(arrays, numbers, rng, *, name, f):
+    return 1
+
+@kinds.check
+def all_of_them(answer, rng):
+    rng.random(3)
+    arrays = [np.arange(3.0), (np.ones((2, 2), np.float32),)]
+    numbers = {"a": Fraction(1, 3), 2: np.float64(0.1), "inf": float("inf"), "none": None}
+    expect_close(answer(arrays, numbers, rng, name="é", f=np.sin), 1)
+"""
+
+
+@pytest.mark.parametrize("body", ["return 2", "while True: pass"])
+def test_the_arguments_of_a_failing_call_are_kept(tmp_path, body):
+    exercises, file = tmp_path / "exercises.py", tmp_path / "answers.py"
+    exercises.write_text(EXERCISES + KINDS)
+    file.write_text(f"def kinds(arrays, numbers, rng, *, name, f):\n    {body}\n")
+    (result,) = grade(exercises, file, seconds=2.0, only="kinds", look="replay")
+    assert result.check == "all of them"
+    lines = "from replay_kinds import args, kwargs\nprint(repr((args, kwargs)))\n"
+    lines += "print(args[2].random())"
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    shown, drawn = done.stdout.rsplit("\n", 2)[:2]
+    for part in (
+        "([array([0., 1., 2.]), (array([[1., 1.],",
+        "dtype=float32),)], {'a': Fraction(1, 3), 2: np.float64(0.1), 'inf': inf, 'none': None}",
+        "{'name': 'é', 'f': NotImplemented})",
+    ):
+        assert part in shown
+    seen = []
+    item = next(item for item in load(exercises) if item.name == "kinds")
+    item.checks["all_of_them"](
+        lambda *args, **kwargs: seen.append(args[2].random()) or 1,
+        np.random.default_rng(zlib.crc32(b"kinds/all_of_them")),
+    )
+    assert float(drawn) == seen[0]
+
+
+STEPS = """
+@exercise("Mean", difficulty=1, minutes=5, section="s")
+def mean(x):
+    total = 0.0
+    for value in x:
+        total = total + value
+    count = len(x)
+    return total / count
+
+@mean.check
+def of_three(answer, rng):
+    expect_close(answer(np.array([1.0, 2.0, 6.0])), 3.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("total = x.sum()\n    count = len(x) - 1\n    return total / count",
+         "line 3: count is 2; in the solution count is 3"),
+        ("total = 0.0\n    for value in x:\n        total = total - value\n    return total / 3",
+         "line 4: total is -1; in the solution total is 1"),
+        ("total = x.sum()\n    return total", "share have the same values"),
+        ("s = x.sum()\n    return s", "share no variables"),
+        ("total = 0.0\n    for value in x:\n        total = value\n    raise KeyError",
+         "line 4: total is 2; in the solution total is 3"),
+    ],
+)  # fmt: skip
+def test_where_the_answer_and_the_solution_part(tmp_path, body, said):
+    exercises, file = tmp_path / "exercises.py", tmp_path / "answers.py"
+    exercises.write_text(EXERCISES + STEPS)
+    file.write_text(f"def mean(x):\n    {body}\n")
+    (result,) = grade(exercises, file, only="mean", look="compare")
+    assert said in result.parts
 
 
 def test_an_exception_shows_the_learners_lines_only(tmp_path):

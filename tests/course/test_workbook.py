@@ -84,6 +84,32 @@ def test_only_what_is_missing_is_added(small, course, lengths):
     assert "# 2. Thrice" in path.read_text()
 
 
+@pytest.mark.parametrize(
+    "mine",
+    [
+        "twice = lambda x: x + x",
+        "twice: object = lambda x: x + x",
+        "async def twice(x): return x",
+        "from operator import neg as twice",
+        "once, twice = abs, abs",
+    ],
+)
+def test_an_answer_that_is_no_def_is_not_shadowed(course, lengths, mine):
+    path = write_stubs(course, lengths).path
+    path.write_text(mine + "\n")
+    assert write_stubs(course, lengths).added == []
+    assert path.read_text() == mine + "\n"
+    write_stubs(course, lengths, reset="twice")
+    assert path.read_text().rstrip().endswith("...")
+
+
+def test_a_byte_order_mark_does_no_harm(course, lengths):
+    path = write_stubs(course, lengths).path
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"    ...", b"    return 1"))
+    write_stubs(course, lengths, reset="twice")
+    assert "return 1" not in path.read_text()
+
+
 def test_a_broken_file_is_kept_and_extended(course, lengths):
     path = write_stubs(course, lengths).path
     file = course.root / lengths.exercises
@@ -171,6 +197,7 @@ dates = st.dates(datetime.date(2000, 1, 1))
         Progress,
         st.dictionaries(ids, st.dictionaries(names, dates, min_size=1)),
         st.sets(ids),
+        st.dictionaries(ids, st.dictionaries(names, st.integers(1, 3), min_size=1)),
     )
 )
 def test_what_is_saved_is_loaded(tmp_path_factory, progress):
@@ -188,6 +215,8 @@ def test_what_is_saved_is_loaded(tmp_path_factory, progress):
         "passed = 3",
         "passed = { a = 3 }",
         "[passed.a]\nb = 3",
+        "[hinted.a]\nb = 'x'",
+        "hinted = 3",
         b"\xff\xfe",
     ],
 )

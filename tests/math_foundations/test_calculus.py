@@ -169,6 +169,71 @@ def test_useless_functions_are_refused():
         numerical_grad(np.sum, np.zeros(0))
 
 
+def test_the_default_step_is_small_beside_one_and_not_beside_the_bends_of_f():
+    """What the page warns of: where f bends within the step, give h."""
+    assert numerical_grad(np.log, 1e-5) == pytest.approx(115_905, abs=1)
+    assert numerical_grad(np.log, 1e-5, h=1e-9) == pytest.approx(100_000, rel=1e-7)
+    assert numerical_grad(lambda x: np.sin(1e6 * x), 1e-6) == pytest.approx(-20_144, abs=1)
+    slope = numerical_grad(lambda x: np.sin(1e6 * x), 1e-6, h=1e-11)
+    assert slope == pytest.approx(1e6 * math.cos(1), rel=1e-5)
+
+
+def test_differences_that_drown_in_rounding_are_refused():
+    """At (1e10, 0) one last digit of x² is 16,384, and a step of 6e-6 in y changes y by 6e-6."""
+    x = np.array([1e10, 0.0])
+    with pytest.raises(ValueError, match=r"rounding hides .* x\[1\].* larger h"):
+        numerical_grad(lambda p: p[0] ** 2 + p[1], x)
+    with pytest.raises(ValueError, match=r"rounding hides .* x\[1\] and x\[0\]"):
+        hessian(lambda p: p @ p, x)
+    np.testing.assert_allclose(hessian(lambda p: p @ p, x, h=1e6), 2 * np.eye(2), atol=1e-6)
+    near = np.array([1e3, 1.0])
+    np.testing.assert_allclose(hessian(lambda p: p @ p, near), 2 * np.eye(2), atol=0.02)
+    # Nothing is hidden where f is large and flat, or where one input is merely larger.
+    np.testing.assert_allclose(
+        numerical_grad(lambda p: 1e9 * p.sum(), np.array([1e5, 1.0])), 1e9, rtol=1e-6
+    )
+    assert np.abs(hessian(lambda p: 1e9 * p.sum(), np.ones(2))).max() < 1e3
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.vdot(x, x),
+        lambda x: (x * x.conj()).sum() + 0j,
+        lambda x: np.sqrt(x.conj() @ x) + x.sum(),
+        lambda x: x * x.conj() * np.array([0, 0, 1, 0, 0]) + x,
+    ],
+)
+def test_complex_steps_through_a_conjugation_are_refused(f, x):
+    with pytest.raises(ValueError, match="conjugates"):
+        numerical_jacobian(f, x, scheme="complex")
+
+
+def test_complex_steps_go_where_differences_cannot():
+    """A difference sees nothing of a wave of 1e6, so it cannot accuse the complex step."""
+    exact = 1e6 * math.cos(1)
+    steep = numerical_grad(lambda x: np.sin(1e6 * x), 1e-6, scheme="complex")
+    assert steep == pytest.approx(exact, rel=1e-14)
+    assert numerical_grad(np.log, 1e-5, scheme="complex") == pytest.approx(1e5, rel=1e-14)
+    assert numerical_grad(np.log, 1e-9, scheme="complex") == pytest.approx(1e9, rel=1e-14)
+
+
+def test_complex_numbers_are_refused_and_not_cut():
+    for call in (
+        lambda: numerical_grad.__wrapped__(np.sin, np.array([1 + 2j])),
+        lambda: jvp.__wrapped__(np.sin, np.array([1 + 2j]), np.array([1.0])),
+        lambda: jvp.__wrapped__(np.sin, np.array([1.0]), np.array([1j])),
+        lambda: vjp.__wrapped__(np.array([[1j]]), np.ones(1)),
+        lambda: Dual(np.array([1j])),
+    ):
+        with pytest.raises(ValueError, match="expected real numbers, received complex128"):
+            call()
+    with pytest.raises(ValueError, match="real numbers at real x"):
+        numerical_grad(lambda x: 1j * x.sum(), np.ones(2))
+    measured = numerical_grad(lambda x: (x * x).sum() + 0j, np.ones(2), scheme="complex")
+    np.testing.assert_array_equal(measured, [2, 2])
+
+
 # ---------------------------------------------------------------- second order
 
 
@@ -221,6 +286,37 @@ def test_hvp_along_nothing_is_nothing(x):
         hvp(scipy.optimize.rosen_der, x, 1.0)
 
 
+def cubic_grad(x):  # of Σ x⁴, whose Hessian is 12 x² on the diagonal
+    return 4 * x**3
+
+
+@pytest.mark.parametrize(
+    ("v", "expected"),
+    [((0, 1), (0, 12)), ((1, 0), (12e16, 0)), ((1, 1), (12e16, 12)), ((1e-8, 1), (12e8, 12))],
+)
+def test_hvp_at_coordinates_of_different_size(v, expected):
+    product = hvp(cubic_grad, np.array([1e8, 1.0]), np.array(v, dtype=float))
+    np.testing.assert_allclose(product, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_hvp_along_a_tiny_or_huge_direction(x, size):
+    v = np.array([1.0, -2.0, 0.5, 0.0, 1.5])
+    expected = scipy.optimize.rosen_hess_prod(x, v)
+    np.testing.assert_allclose(
+        hvp(scipy.optimize.rosen_der, x, size * v) / size, expected, rtol=1e-7
+    )
+
+
+def test_hvp_names_what_does_not_fit(x):
+    with pytest.raises(ValueError, match=r"gradient of shape \(5,\), received \(3,\)"):
+        hvp(lambda p: p[:3], x, x)
+    with pytest.raises(ValueError, match="v must be finite"):
+        hvp(scipy.optimize.rosen_der, x, np.full(N, np.nan))
+    with pytest.raises(ValueError, match=r"rounding hides"):
+        hvp(lambda p: (p @ p) * np.ones(2), np.array([1e10, 1.0]), np.array([0.0, 1.0]))
+
+
 def test_taylor2_of_exp():
     quadratic = taylor2(np.exp, 0.0)
     assert quadratic(0.1) == pytest.approx(1.105, abs=1e-8)
@@ -263,6 +359,8 @@ def test_vjp_walks_a_chain_from_its_end(rng):
 
 
 def test_vjp_refuses_shapes_that_do_not_fit(matrix):
+    with pytest.raises(ValueError, match=r"one row of numbers, received shape \(3, 1\)"):
+        vjp.__wrapped__(matrix, np.ones((M, 1)))
     with pytest.raises(ValueError, match=r"a row of 5 numbers .* \(3, 5\); expected \(5, n\)"):
         vjp([matrix], np.ones(N))
 
@@ -380,6 +478,13 @@ def test_programs_with_branches_and_loops():
 
     assert float(jvp(newton_root, 9.0, 1.0)) == pytest.approx(1 / 6, rel=1e-14)
     assert float(jvp(newton_root, 0.25, 1.0)) == pytest.approx(1.0, rel=1e-14)
+
+
+def test_a_branch_on_equality_is_differentiated_as_it_ran():
+    """What the page says of Dual: the value is right, the slope is that of the branch taken."""
+    same = jvp(lambda x: 0 * x if x == 0 else x, 0.0, 1.0)
+    assert float(same) == 0  # the function is x, and its derivative is 1
+    assert float(jvp(lambda x: 0 * x if x == 0 else x, 1e-300, 1.0)) == 1
 
 
 def test_ten_layers_against_the_chain_rule_by_hand():

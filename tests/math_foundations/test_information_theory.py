@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
+from chainrule.math_foundations import information_theory
 from chainrule.math_foundations.information_theory import (
     arithmetic_decode,
     arithmetic_encode,
@@ -228,6 +229,138 @@ def test_arithmetic_coder_when_the_interval_straddles_the_middle():
     message = [1] * 500 + [0]
     bits = arithmetic_encode(message, lambda _: p)
     assert arithmetic_decode(bits, lambda _: p, 501) == message
+
+
+# ------------------------------------------------------------------ the coder's own rounding
+
+
+@pytest.mark.parametrize("symbols", [2, 50_000, 1_000_000])
+def test_the_coders_rounding_costs_what_is_stated(symbols):
+    """Each symbol's share of the interval loses at most the factor 1 − 3V/2⁴⁸, so ~0 bits."""
+    p = np.full(symbols, 0.3 / max(symbols - 2, 1))
+    p[:2] = 0.4, 0.3
+    p /= p.sum()
+    widths = np.diff(information_theory._edges(p))
+    assert widths.sum() == information_theory._TOTAL == 2**48
+    assert widths.min() >= 2
+    lost = np.log2(p * 2.0**48 / (widths - 1))  # the interval's own rounding costs less than 1
+    assert lost.max() <= 5 * symbols / 2**48 + 1e-12
+
+
+def test_a_long_message_in_a_large_alphabet_stays_within_two_bits(monkeypatch):
+    """300,000 symbols of 50,000 kinds: rounding to 2⁻³² cost 11 bits here."""
+    p = np.full(50_000, 0.3 / 49_998)
+    p[:2] = 0.4, 0.3
+    edges = information_theory._edges(p)
+    monkeypatch.setattr(information_theory, "_edges", lambda _: edges)
+    n = 300_000
+
+    class Message:  # slices cost nothing, so that the test is quick
+        def __len__(self):
+            return n
+
+        def __iter__(self):
+            return iter([1] * n)
+
+        def __getitem__(self, _):
+            return []
+
+    bits = arithmetic_encode.__wrapped__(Message(), lambda _: p)
+    assert -n * np.log2(0.3) <= len(bits) <= -n * np.log2(0.3) + 2
+
+
+# ------------------------------------------------------------------ what callers really pass
+
+
+def near_equal_pair(rng):
+    p = rng.dirichlet(np.ones(7))
+    return p, p * (1 + 1e-16 * rng.integers(-2, 3, size=7))
+
+
+def test_what_is_never_negative_is_never_negative(rng):
+    for _ in range(200):
+        p, q = near_equal_pair(rng)
+        joint = np.outer(p, rng.dirichlet(np.ones(5)))
+        assert kl(p, q) >= 0
+        assert js(p, q) >= 0
+        assert mutual_information(joint) >= 0
+        certain = np.diag(p)
+        assert conditional_entropy(certain) >= 0
+    zero = mutual_information(np.outer([0.9, 0.1], [0.3, 0.7]))
+    assert f"{zero:.4f}" == "0.0000"
+    g = Gaussian(rng.normal(size=3), np.eye(3) + 0.1)
+    assert gaussian_kl(g, g) >= 0
+
+
+PAIRS = {"cross_entropy": cross_entropy, "kl": kl, "js": js}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_of_lists_and_of_different_lengths(name):
+    plain = PAIRS[name].__wrapped__
+    p, q = [0.5, 0.5], [0.75, 0.25]
+    assert plain(p, q) == pytest.approx(PAIRS[name](np.array(p), np.array(q)), rel=1e-15)
+    with pytest.raises(ValueError, match=r"one shape, received \(2,\) and \(3,\)"):
+        plain([0.5, 0.5], [0.5, 0.25, 0.25])
+    with pytest.raises(ValueError, match=r"p must be a distribution, received no entries"):
+        plain([], [])
+    with pytest.raises(ValueError, match=r"p must be at least 0 and sum to 1"):
+        plain([np.nan, 1.0], [0.5, 0.5])
+    with pytest.raises(ValueError, match="the base must be above 1, received 1"):
+        plain(p, q, 1)
+
+
+def test_the_others_take_lists_and_name_what_they_cannot_use():
+    assert entropy.__wrapped__([1, 0]) == 0
+    assert entropy.__wrapped__([0.25] * 4, 2) == 2
+    assert mutual_information.__wrapped__([[0.5, 0], [0, 0.5]], 2) == 1
+    assert conditional_entropy.__wrapped__([[0.25, 0.25], [0.25, 0.25]], 2) == 1
+    assert miller_madow.__wrapped__([3, 1, 0]) == miller_madow(np.array([3, 1, 0]))
+    assert miller_madow(np.array([200, 100], dtype=np.uint8)) == pytest.approx(
+        miller_madow(np.array([200, 100]))
+    )
+    assert perplexity.__wrapped__([0.0, 0.0]) == 1
+    assert huffman.__wrapped__([0.5, 0.5]) == ["0", "1"]
+    k1, _, k3 = kl_estimators.__wrapped__([0.0, 0.0], [0.0, -1.0])
+    assert k1.tolist() == [0, 1]
+    assert k3[1] == pytest.approx(np.exp(-1))
+    for call, message in (
+        (lambda: mutual_information.__wrapped__([0.5, 0.5]), r"a table, received shape \(2,\)"),
+        (lambda: conditional_entropy.__wrapped__([0.5, 0.5]), r"a table, received shape \(2,\)"),
+        (lambda: miller_madow.__wrapped__([1.0, np.nan]), "miller_madow"),
+        (lambda: perplexity.__wrapped__([]), "at least one"),
+        (lambda: kl_estimators.__wrapped__([0.0], [0.0, 1.0]), r"\(1,\) and \(2,\)"),
+        (lambda: huffman.__wrapped__([[0.5], [0.5]]), r"one row, received shape \(2, 1\)"),
+        (lambda: huffman.__wrapped__([]), "no entries"),
+        (
+            lambda: gaussian_kl(Gaussian(np.zeros(1), np.eye(1)), Gaussian(np.zeros(2), np.eye(2))),
+            "1 and 2 coordinates",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_perplexity_of_a_hopeless_model_is_infinite():
+    assert perplexity(np.array([1e200])) == np.inf
+
+
+def test_arithmetic_coder_names_models_that_cannot_code():
+    for model, message in (
+        (lambda _: [], "no entries"),
+        (lambda _: [[0.5, 0.5]], r"one row, received shape \(1, 2\)"),
+        (lambda _: [0.5, np.nan], "at least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            arithmetic_encode([0], model)
+        with pytest.raises(ValueError, match=message):
+            arithmetic_decode([0, 1], model, 1)
+    assert arithmetic_decode(
+        arithmetic_encode([1, 0], lambda _: [0.5, 0.5]), lambda _: [0.5, 0.5], 2
+    ) == [1, 0]
+    assert arithmetic_encode([], lambda _: [1.0]) in ([0, 1], [1, 0])
+    certain = arithmetic_encode([0] * 5, lambda _: np.array([1.0]))
+    assert arithmetic_decode(certain, lambda _: np.array([1.0]), 5) == [0] * 5
 
 
 def test_bad_arguments_are_named():

@@ -111,6 +111,27 @@ def test_power_iteration_converges_at_the_ratio_of_eigenvalues():
     assert (errors[1] / errors[0]) ** (1 / 10) == pytest.approx(2 / 5, abs=0.01)
 
 
+def test_the_eigenvalue_of_a_symmetric_matrix_converges_at_the_square_of_the_ratio():
+    A = np.diag([5.0, 2.0])
+    errors = []
+    for iters in (6, 12):
+        value, v = power_iteration(A, iters, np.random.default_rng(3))
+        errors.append((5 - value, abs(v[1])))
+    of_value, of_vector = (np.divide(*pair) ** (1 / 6) for pair in zip(*errors[::-1], strict=True))
+    assert of_vector == pytest.approx(2 / 5, abs=0.01)
+    assert of_value == pytest.approx((2 / 5) ** 2, abs=0.01)
+
+
+def test_the_cubic_takes_all_of_zero_to_root_three_to_one_but_not_at_once():
+    values = np.linspace(0.001, 3**0.5 - 0.001, 1001)
+    first = 1.5 * values - 0.5 * values**3
+    assert np.any(np.abs(first - 1) > np.abs(values - 1))
+    assert np.all((first > 0) & (first <= 1))
+    for _ in range(30):
+        first = 1.5 * first - 0.5 * first**3
+    np.testing.assert_allclose(first, 1, atol=1e-12)
+
+
 def test_power_iteration_takes_the_largest_size_not_the_largest_value(rng):
     value, _ = power_iteration(np.diag([-3.0, 2.0, 1.0]), 200, rng)
     assert value == pytest.approx(-3)
@@ -280,6 +301,90 @@ def test_cosine_similarity_is_scikit_learns_even_for_zero_rows(rng):
     U, V = rng.standard_normal((5, 3)), rng.standard_normal((7, 3))
     U[2] = 0
     np.testing.assert_allclose(cosine_similarity(U, V), sklearn_cosine(U, V), atol=1e-15)
+
+
+# --- the edges of float64 and of rank ------------------------------------------------------
+
+
+def test_randomized_svd_of_nothing(rng):
+    U, S, Vt = randomized_svd(np.zeros((6, 5)), 3, rng)
+    assert S.tolist() == [0, 0, 0]
+    assert_orthonormal(U)
+    assert_orthonormal(Vt.T)
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-308])
+def test_randomized_svd_at_the_ends_of_the_range(rng, scale):
+    A = graded(rng, 13, 7, 1e-3)
+    np.testing.assert_allclose(
+        randomized_svd(scale * A, 3, rng)[1] / scale, np.geomspace(1, 1e-3, 7)[:3], rtol=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    "function", [svd, gram_schmidt, polar_factor, eig_symmetric_jacobi, lambda A: lstsq(A, A[:, 0])]
+)
+def test_complex_matrices_are_refused_and_not_cut(function):
+    A = np.array([[1, 2j], [-2j, 3]])
+    with pytest.raises(ValueError, match="expected real numbers, received complex128"):
+        getattr(function, "__wrapped__", function)(A)
+
+
+def test_lstsq_refuses_right_hand_sides_that_are_no_numbers():
+    A = np.eye(2)
+    with pytest.raises(ValueError, match="received 1 that are not"):
+        lstsq(A, np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="expected real numbers"):
+        lstsq.__wrapped__(A, np.array([1.0, 1j]))
+
+
+def test_jacobi_near_the_largest_float():
+    A = np.array([[1.0, 0.5], [0.5, 1.0]])
+    np.testing.assert_allclose(eig_symmetric_jacobi(1e308 * A)[0] / 1e308, [1.5, 0.5], rtol=1e-14)
+    np.testing.assert_allclose(eig_symmetric_jacobi(1e308 * -A)[0] / 1e308, [-0.5, -1.5])
+    with pytest.raises(ValueError, match=r"larger than float64 can hold, 1\.8e\+308"):
+        eig_symmetric_jacobi(1e308 * np.array([[1.0, 0.9], [0.9, 1.0]]))
+    with pytest.raises(ValueError, match="larger than float64 can hold"):
+        svd(1e308 * np.array([[1.0, 0.9], [0.9, 1.0]]))
+
+
+def test_variances_that_no_float_can_hold_are_refused(rng):
+    X = rng.standard_normal((7, 3))
+    with pytest.raises(ValueError, match="larger than float64 can hold"):
+        pca(1e200 * X, 2)
+    np.testing.assert_allclose(pca(1e150 * X, 2)[1] / 1e300, pca(X, 2)[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16])
+def test_matmul_of_small_integers_does_not_wrap(kind):
+    A = np.full((2, 3), np.iinfo(kind).max, dtype=kind)
+    np.testing.assert_array_equal(matmul_naive(A, A.T), A.astype(object) @ A.T.astype(object))
+
+
+@pytest.mark.parametrize(
+    "A", [np.diag([3.0, -3.0, 1.0]), np.array([[0.0, 1.0], [-1.0, 0.0]]), np.diag([2.0, -1.999])]
+)
+def test_power_iteration_says_so_where_it_swings_between_two_directions(A, rng):
+    with pytest.raises(ValueError, match="share the largest size"):
+        power_iteration(A, 50, rng)
+
+
+@pytest.mark.parametrize("shape", [(1000, 3), (3, 1000)])
+def test_variance_of_the_components_is_that_of_the_singular_values(rng, shape):
+    """The page's link: components are right singular vectors, variances σ²/n, their sum tr C."""
+    X = rng.standard_normal(shape) * 3 + 7
+    centred = X - X.mean(axis=0)
+    k = min(shape)
+    components, variances, _ = pca(X, k)
+    _, S, Vt = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(variances, S[:k] ** 2 / len(X), rtol=0, atol=1e-10)
+    C = centred.T @ centred / len(X)
+    assert variances.sum() == pytest.approx(np.trace(C), rel=1e-12)
+    assert variances.sum() == pytest.approx((centred**2).sum(axis=1).mean(), rel=1e-12)
+    rank = np.count_nonzero(variances)
+    np.testing.assert_allclose(
+        np.abs((components * Vt[:k]).sum(axis=1))[:rank], 1, rtol=0, atol=1e-8
+    )
 
 
 # --- errors --------------------------------------------------------------------------------

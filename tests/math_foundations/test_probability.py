@@ -246,6 +246,185 @@ def test_error_function_passes_nan_on():
     assert np.isnan(erf(np.array([np.nan]))).all()
 
 
+# ------------------------------------------------------------------ what callers really pass
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64, np.float16, np.bool_])
+def test_softmax_and_logsumexp_of_small_numbers_are_computed_in_float64(kind):
+    x = np.array([1, 0]) if kind is np.bool_ else np.array([1, 2])
+    x = np.array([-100, 100]) if kind is np.int8 else x
+    given_kind = getattr(softmax, "__wrapped__", softmax)(x.astype(kind))
+    np.testing.assert_allclose(given_kind, scipy.special.softmax(x.astype(float)), rtol=1e-14)
+    total = getattr(logsumexp, "__wrapped__", logsumexp)(x.astype(kind))
+    assert total == pytest.approx(scipy.special.logsumexp(x.astype(float)), rel=1e-14)
+    assert given_kind.dtype == total.dtype == np.float64
+
+
+def test_softmax_of_lists_of_nothing_and_of_complex_numbers():
+    plain = softmax.__wrapped__
+    np.testing.assert_array_equal(plain([0, 0]), [0.5, 0.5])
+    assert plain(np.zeros((0, 3))).shape == (0, 3)
+    for function in (plain, logsumexp.__wrapped__):
+        with pytest.raises(ValueError, match=r"no entries along axis -1: received shape \(2, 0\)"):
+            function(np.zeros((2, 0)))
+        with pytest.raises(ValueError, match="expected real numbers, received complex128"):
+            function(np.array([1j, 0]))
+    assert np.isnan(softmax(np.array([np.nan, 0.0]))).all()
+    assert np.isnan(softmax(np.array([-np.inf, -np.inf]))).all()
+    assert softmax(np.array([-np.inf, 0.0])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-200, 1.0, 1e12])
+def test_gaussian_finds_an_asymmetry_at_every_scale(scale, rng):
+    with pytest.raises(ValueError, match=r"symmetric.*entries \(0, 1\) and \(1, 0\)"):
+        Gaussian(np.zeros(2), scale * np.array([[1.0, 0.9], [0.0, 1.0]]))
+    rounded = scale * np.array([[1.0, 0.3], [0.3 * (1 + 1e-15), 1.0]])
+    draws = Gaussian(np.zeros(2), rounded).sample(rng, 50_000) / np.sqrt(scale)
+    np.testing.assert_allclose(np.cov(draws.T), [[1, 0.3], [0.3, 1]], atol=0.03)
+
+
+def test_gaussian_finds_what_does_not_fit():
+    plain = Gaussian.__init__.__wrapped__
+    blank = object.__new__(Gaussian)
+    for mu, cov, message in (
+        (np.zeros(3), np.eye(2), r"cov of shape \(3, 3\), received \(2, 2\)"),
+        (np.zeros((2, 1)), np.eye(2), r"mu of shape \(d,\) .* received \(2, 1\)"),
+        (np.zeros(0), np.zeros((0, 0)), r"at least one coordinate"),
+        (np.zeros(2), np.array([[1, np.nan], [np.nan, 1]]), "finite"),
+        (np.array([np.inf, 0]), np.eye(2), "finite"),
+        (np.zeros(2), np.ones((2, 2)), "positive definite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plain(blank, mu, cov)
+    two = Gaussian(np.zeros(2), np.eye(2))
+    with pytest.raises(ValueError, match=r"points of 2 coordinates, received shape \(4, 3\)"):
+        two.logpdf.__wrapped__(two, np.zeros((4, 3)))
+
+
+def test_gaussian_takes_lists_and_whole_numbers():
+    plain = object.__new__(Gaussian)
+    Gaussian.__init__.__wrapped__(plain, [0, 0], [[4, 2], [2, 5]])
+    assert plain.cholesky.tolist() == [[2, 0], [1, 2]]
+    assert Gaussian.logpdf.__wrapped__(plain, [0, 0]) == pytest.approx(-np.log(8 * np.pi))
+
+
+def test_categorical_names_outcomes_and_shapes_that_do_not_exist():
+    plain = Categorical.__init__.__wrapped__
+    blank = object.__new__(Categorical)
+    for options, message in (
+        ({"logits": np.zeros((2, 3))}, r"one row of logits, received shape \(2, 3\)"),
+        ({"probs": np.full((2, 2), 0.25)}, r"one row of probs, received shape \(2, 2\)"),
+        ({"logits": np.zeros(0)}, "no entries"),
+        ({"probs": np.zeros(0)}, "no entries"),
+        ({"logits": np.array([0.0, np.nan])}, "logits must be below inf and not all -inf"),
+        ({"logits": np.array([-np.inf, -np.inf])}, "logits must be below inf and not all -inf"),
+        ({"probs": np.array([0.5, np.nan])}, "probs must be at least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plain(blank, **options)
+    die = Categorical(probs=np.full(6, 1 / 6))
+    for outcome in (-1, 6):
+        with pytest.raises(ValueError, match=f"outcomes 0 to 5, received {outcome}"):
+            die.log_prob(np.array([0, outcome]))
+    with pytest.raises(ValueError, match=r"whole numbers, received float64"):
+        die.log_prob.__wrapped__(die, np.array([0.5]))
+
+
+def test_categorical_of_small_integers_and_lists():
+    one = object.__new__(Categorical)
+    Categorical.__init__.__wrapped__(one, logits=np.array([1, 2], dtype=np.uint8))
+    np.testing.assert_allclose(one.probs, scipy.special.softmax([1.0, 2.0]))
+    Categorical.__init__.__wrapped__(one, probs=[0.25, 0.75])
+    assert one.log_prob.__wrapped__(one, [1, 1]).tolist() == [np.log(0.75)] * 2
+
+
+def test_error_functions_take_plain_numbers_and_lists():
+    for ours, peer in ((erf, scipy.special.erf), (erfc, scipy.special.erfc)):
+        plain = ours.__wrapped__
+        assert plain(1.0) == pytest.approx(peer(1.0), rel=1e-14)
+        assert plain(2) == pytest.approx(peer(2), rel=1e-13)
+        np.testing.assert_allclose(
+            plain([0, 1, -3]), peer([0.0, 1.0, -3.0]), rtol=1e-13, atol=1e-15
+        )
+        np.testing.assert_allclose(plain(np.array([200], np.uint8)), peer(200.0))
+    assert normal_cdf.__wrapped__(1) == pytest.approx(scipy.special.ndtr(1))
+    np.testing.assert_allclose(normal_cdf.__wrapped__([0, 1]), scipy.special.ndtr([0, 1]))
+    np.testing.assert_allclose(
+        normal_cdf.__wrapped__(np.array([1, 2], np.uint8)), scipy.special.ndtr([1, 2])
+    )
+
+
+@pytest.mark.parametrize(
+    ("prior", "likelihood", "message"),
+    [
+        ([0.5, 0.5], [2, -1], "likelihood must be at least 0, and finite, got -1"),
+        ([0.5, 0.5], [2, np.nan], "likelihood must be at least 0, and finite, got nan"),
+        ([0.5, 0.5], [2, np.inf], "likelihood must be at least 0, and finite, got inf"),
+        ([0.5, 0.5], [1, 2, 3], r"one likelihood for each of 2 hypotheses, received shape \(3,\)"),
+        ([0.5, 0.5], 0.3, r"one likelihood for each of 2 hypotheses, received shape \(\)"),
+        ([], [], "no entries"),
+        ([0.5, 0.6], [1, 1], r"sum 1\.1"),
+    ],
+)
+def test_posteriors_of_impossible_likelihoods_are_refused(prior, likelihood, message):
+    with pytest.raises(ValueError, match=message):
+        bayes_posterior.__wrapped__(prior, likelihood)
+
+
+def test_posteriors_of_likelihoods_at_the_ends_of_the_range():
+    """Densities of many measurements are tiny or huge; only their ratio matters."""
+    for size in (1e-310, 1e-200, 1e200, 1e308):
+        posterior = bayes_posterior(np.array([0.25, 0.75]), size * np.array([0.3, 0.1]))
+        np.testing.assert_allclose(posterior, [0.5, 0.5], rtol=1e-6)
+
+
+def test_maximum_likelihood_of_pixels_and_of_nothing(rng):
+    pixels = rng.integers(0, 256, size=(11, 3), dtype=np.uint8)
+    mu, cov = mle_gaussian.__wrapped__(pixels)
+    np.testing.assert_allclose(cov, np.cov(pixels.T.astype(float), bias=True), rtol=1e-12)
+    np.testing.assert_allclose(mu, pixels.mean(axis=0))
+    with pytest.raises(ValueError, match=r"one row or more of shape \(n, d\), received \(0, 3\)"):
+        mle_gaussian(np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="finite"):
+        mle_gaussian(np.array([[np.nan]]))
+    counts = np.array([200, 100], dtype=np.uint8)
+    np.testing.assert_allclose(mle_categorical(counts), [2 / 3, 1 / 3])
+    np.testing.assert_allclose(mle_categorical(counts, alpha=100), [3 / 5, 2 / 5])
+    np.testing.assert_allclose(mle_categorical.__wrapped__([3, 1]), [0.75, 0.25])
+    for counts in ([1.0, np.nan], [np.inf, 1.0], []):
+        with pytest.raises(ValueError, match="mle_categorical"):
+            mle_categorical(np.array(counts))
+    with pytest.raises(ValueError, match="alpha"):
+        mle_categorical(np.array([1.0, 1.0]), alpha=np.nan)
+
+
+def test_gumbel_max_needs_a_possible_outcome(rng):
+    plain = gumbel_max_sample.__wrapped__
+    assert plain([0, 0], rng) in (0, 1)
+    wide = np.broadcast_to(np.array([0, 200], dtype=np.uint8), (100, 2))
+    assert np.all(gumbel_max_sample(wide, rng) == 1)
+    for logits in ([np.nan, 0], [-np.inf, -np.inf], []):
+        with pytest.raises(ValueError, match="gumbel_max_sample"):
+            plain(np.array(logits), rng)
+
+
+def test_estimates_need_samples():
+    with pytest.raises(ValueError, match="at least 2 samples, received 1"):
+        score_function_grad(lambda x: x, np.square, np.ones(1))
+    with pytest.raises(ValueError, match=r"one number for each of 3 samples, received shape \(\)"):
+        score_function_grad(lambda x: x, np.sum, np.ones(3))
+    with pytest.raises(ValueError, match="at least one sample"):
+        importance_weights(lambda x: x, lambda x: x, np.zeros(0))
+    with pytest.raises(ValueError, match="nan at sample 1"):
+        importance_weights(lambda x: x, lambda x: 0 * x, np.array([1.0, np.nan]))
+
+
+def test_softmax_jacobian_of_float32_and_lists():
+    plain = softmax_jacobian.__wrapped__
+    assert plain([0.25, 0.75]).tolist() == [[0.1875, -0.1875], [-0.1875, 0.1875]]
+    assert softmax_jacobian(np.array([0.5, 0.5], dtype=np.float32)).dtype == np.float32
+
+
 def test_bad_arguments_are_named(rng):
     with pytest.raises(ValueError, match="exactly one"):
         Categorical()

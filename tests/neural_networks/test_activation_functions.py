@@ -20,6 +20,7 @@ from chainrule.neural_networks.activation_functions import (
     gradient_propagation,
     kaiming_,
     leaky_relu,
+    logsigmoid,
     orthogonal_,
     prelu,
     relu,
@@ -59,6 +60,7 @@ PAIRS = {
         lambda x: softplus(x, beta=2.5, threshold=7.0),
         lambda x: F.softplus(x, 2.5, 7.0),
     ),
+    "logsigmoid": (logsigmoid, F.logsigmoid),
     "relu_squared": (relu_squared, lambda x: F.relu(x) ** 2),
 }
 
@@ -67,6 +69,12 @@ ARRAYS = hnp.arrays(
     hnp.array_shapes(min_dims=0, max_dims=3, max_side=5, min_side=0),
     elements=st.one_of(st.floats(-6, 6), st.sampled_from([0.0, -0.0, 30.0, -30.0, 1000, -1000])),
 )
+
+
+def test_the_logarithm_of_a_sigmoid_that_rounds_to_0():
+    x = Tensor(np.float32([-20, -200]))
+    assert sigmoid(x).data[1] == 0
+    np.testing.assert_allclose(logsigmoid(x).data, [-20, -200], rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -283,3 +291,43 @@ def test_bad_arguments_are_named(rng):
         kaiming_((3, 3), rng, mode="fan")
     with pytest.raises(ValueError, match="distribution"):
         xavier_((3, 3), rng, distribution="gauss")
+
+
+def test_what_the_page_says_of_pytorch():
+    table = torch.nn.init.calculate_gain
+    assert table("relu") == pytest.approx(gain("relu"), rel=1e-6) == 2**0.5
+    assert (table("tanh"), table("sigmoid")) == (5 / 3, 1)
+    assert (round(gain("tanh"), 3), round(gain("sigmoid"), 3)) == (1.593, 1.846)
+    for missing in ("gelu", "silu"):
+        with pytest.raises(ValueError, match="Unsupported nonlinearity"):
+            table(missing)
+    assert table("leaky_relu", 5**0.5) == pytest.approx(1 / 3**0.5)
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(11, 7)
+    torch.manual_seed(0)
+    weight = torch.nn.init.kaiming_uniform_(torch.empty(7, 11), a=5**0.5)
+    assert torch.equal(layer.weight, weight)
+    assert weight.abs().max() <= 1 / 11**0.5
+    assert "originally coined" in torch.nn.SiLU.__doc__.replace("\n", " ")
+
+
+def test_isometry_is_kept_by_orthogonal_tanh_and_by_nothing_else():
+    """The spread of the singular values of a Jacobian, largest over median, 20 layers deep."""
+
+    def spread(act, slope, orthogonal, size):
+        rng = np.random.default_rng(0)
+        h, jacobian = size * rng.standard_normal(101), np.eye(101)
+        for _ in range(20):
+            gaussian = rng.standard_normal((101, 101)) / 101**0.5
+            W = orthogonal_((101, 101), rng, dtype=float) if orthogonal else gaussian
+            z = W @ h
+            h, jacobian = act(z), slope(z)[:, None] * W @ jacobian
+        S = np.linalg.svd(jacobian, compute_uv=False)
+        return S[0] / np.median(S)
+
+    bent = (np.tanh, lambda z: 1 - np.tanh(z) ** 2)
+    assert spread(*bent, orthogonal=True, size=0.1) < 2
+    assert spread(*bent, orthogonal=False, size=0.1) > 100
+    ramp = (lambda z: 2**0.5 * np.maximum(z, 0), lambda z: 2**0.5 * (z > 0))
+    for orthogonal in (True, False):
+        assert spread(*ramp, orthogonal=orthogonal, size=1.0) > 100

@@ -288,20 +288,26 @@ def test_grad_leaves_the_leaves_alone(rng):
 def test_a_parameter_gradient_is_computed_where_it_is_wanted(rng):
     layer = Linear(D, H, rng=rng)
     arena = np.full(layer.weight.size + H, np.nan, np.float32)
-    layer.weight.grad_buffer = arena[: layer.weight.size].reshape(H, D)
-    layer.bias.grad_buffer = arena[layer.weight.size :]
+    places = arena[: layer.weight.size].reshape(H, D), arena[layer.weight.size :]
+    asked = []
+    layer.weight.grad_place = lambda: asked.append("weight") or places[0]
+    layer.bias.grad_place = lambda: asked.append("bias") or places[1]
     x = Tensor(rng.standard_normal((B, T, D)).astype(np.float32))
     layer(x).sum().backward()
-    assert layer.weight.grad is layer.weight.grad_buffer
-    assert layer.bias.grad is layer.bias.grad_buffer
+    assert layer.weight.grad is places[0]
+    assert layer.bias.grad is places[1]
     once = arena.copy()
     layer(x).sum().backward()
     np.testing.assert_allclose(arena, 2 * once)
+    assert asked == ["weight", "bias"]  # a gradient that is there is added to
     layer.zero_grad()
-    (layer.weight @ layer.weight.T).sum().backward()  # both sides want the same buffer
+    (layer.weight @ layer.weight.T).sum().backward()  # both sides want the same place
     np.testing.assert_allclose(
         layer.weight.grad, 2 * np.tile(layer.weight.data.sum(0), (H, 1)), rtol=1e-5
     )
+    layer.zero_grad()
+    grad(layer(x).sum(), [layer.weight])  # which leaves every grad alone
+    assert asked == ["weight", "bias", "weight"]
 
 
 def test_primitive_in_both_forms(rng):
@@ -619,3 +625,20 @@ def test_a_step_takes_no_new_pages(rng):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 500  # of 1,000 an array
+
+
+def test_what_the_page_says_of_pytorch():
+    assert {"grad", "vjp", "jvp", "vmap"} <= set(dir(torch.func))
+
+    def branching(x):
+        x = x * 2
+        if float(x.sum()) > 0:
+            return x + 1
+        return x - 1
+
+    torch._dynamo.reset()
+    compiled = torch.compile(branching, backend="eager")
+    for sign in (1.0, -1.0):
+        x = torch.full((3,), sign)
+        assert torch.equal(compiled(x), branching(x))
+    assert torch._dynamo.explain(branching)(torch.ones(3)).graph_break_count >= 1

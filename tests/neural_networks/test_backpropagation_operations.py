@@ -316,7 +316,14 @@ def test_take_gather_and_fill(data):
     ("subscripts", "sizes"),
     [("ab,bc->ac", [(2, 3), (3, 5)]), ("bthd,bshd->bhts", [(2, 3, 5, 7), (2, 4, 5, 7)]),
      ("ab->ba", [(2, 3)]), ("ab->a", [(2, 3)]), ("ab,b,b->a", [(2, 3), (3,), (3,)]),
-     ("ab,cd->ad", [(2, 3), (5, 7)]), ("a,b->ab", [(2,), (3,)]), ("ab,ab->", [(2, 3), (2, 3)])],
+     ("ab,cd->ad", [(2, 3), (5, 7)]), ("a,b->ab", [(2,), (3,)]), ("ab,ab->", [(2, 3), (2, 3)]),
+     ("ab,ab->ab", [(2, 3), (1, 3)]), ("ab,ab->", [(2, 1), (1, 3)]), ("ab,bc->c", [(1, 3), (1, 5)]),
+     ("aa->", [(3, 3)]), ("aa->a", [(3, 3)]), ("aab,b->ba", [(3, 3, 5), (5,)]),
+     ("aaa,a->a", [(3, 3, 3), (3,)]), ("ab,bc", [(2, 3), (3, 5)]), ("ba", [(2, 3)]),
+     ("aa", [(3, 3)]), ("ba,ab", [(2, 3), (3, 2)]), ("...ab,...bc->...ac", [(2, 5, 3), (2, 3, 7)]),
+     ("...ab,bc->...ac", [(2, 1, 5, 3), (3, 7)]), ("...a,...a", [(2, 5, 3), (5, 3)]),
+     ("a...b,b", [(2, 5, 3), (3,)]), ("...->...", [(2, 3)]), ("...aa->...a", [(2, 3, 3)]),
+     ("...,...->...", [(1, 3), (2, 1)]), ("ab,b->a", [(0, 3), (3,)]), (",a->a", [(), (3,)])],
 )  # fmt: skip
 def test_einsum(subscripts, sizes, rng):
     compare(
@@ -325,8 +332,15 @@ def test_einsum(subscripts, sizes, rng):
         [array(rng, s) for s in sizes],
         rng,
     )
-    with pytest.raises(ValueError, match="einsum needs"):
-        bp.einsum("aa->a", Tensor(np.eye(2)))
+
+
+def test_einsum_refuses_what_it_would_misread(rng):
+    x = Tensor(np.eye(2))
+    for subscripts, message in (("ab->aa", "repeats or invents"), ("ab->c", "repeats or invents"),
+                                ("ab,bc->ac", "is for 2 operands, got 1"), ("abc->a", "does not"),
+                                ("a->a", "does not fit operands with")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            bp.einsum(subscripts, x)
 
 
 def test_outer_and_linear(rng):

@@ -2,10 +2,13 @@
 
 import json
 import struct
+from inspect import unwrap
 
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 from chainrule.neural_networks.backpropagation import (
     Linear,
@@ -55,7 +58,7 @@ def damaged(content, damage):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda h: h["weight"].update(dtype="BF16"), "type BF16, which NumPy lacks"),
+        (lambda h: h["weight"].update(dtype="F8_E4M3"), "type F8_E4M3, which NumPy lacks"),
         (lambda h: h["weight"].update(shape=[2, 2]), r"weight with shape \(2, 2\)"),
         (lambda h: h["weight"].update(shape=[-3, -2]), "malformed"),
         (lambda h: h["weight"].pop("shape"), "malformed"),
@@ -116,3 +119,141 @@ def test_a_failed_write_leaves_the_old_file(rng, tmp_path, monkeypatch):
     with pytest.raises(StateFileError, match="complex128"):
         save_state(path, {"w": np.ones(3, complex)})
     assert path.read_bytes() == before
+
+
+# ---- bfloat16 and files in parts ---------------------------------------------------------------
+
+
+def test_bfloat16_is_read_as_pytorch_reads_it(rng, tmp_path):
+    exact = torch.tensor(rng.standard_normal((3, 5)) * 10.0 ** rng.integers(-30, 30, (3, 5)))
+    specials = torch.tensor([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, 3e-39])
+    state = {"w": exact.to(torch.bfloat16), "specials": specials.to(torch.bfloat16),
+             "empty": torch.ones(0, 4, dtype=torch.bfloat16), "f": torch.ones(3)}  # fmt: skip
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    found = load_state(tmp_path / "model.safetensors")
+    for name, tensor in state.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], tensor.float().numpy())
+    assert np.signbit(found["specials"][1])
+
+
+def parts(tmp_path, rng, index=None):
+    """A state in two files and their index, as large published models come."""
+    state = {"a.weight": rng.standard_normal((2, 3)), "b": rng.standard_normal(4),
+             "c": np.arange(3)}  # fmt: skip
+    save_state(tmp_path / "model-1-of-2.safetensors", {"a.weight": state["a.weight"]})
+    save_state(tmp_path / "model-2-of-2.safetensors", {"b": state["b"], "c": state["c"]})
+    places = {"a.weight": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors",
+              "c": "model-2-of-2.safetensors"}  # fmt: skip
+    path = tmp_path / "model.safetensors.index.json"
+    whole = {"metadata": {"total_size": 104}, "weight_map": places}
+    path.write_text(json.dumps(index(whole) if index else whole))
+    return path, state
+
+
+def test_a_state_in_several_files(rng, tmp_path):
+    path, state = parts(tmp_path, rng)
+    found = load_state(path)
+    assert list(found) == list(state)
+    for name, array in state.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (lambda i: {"metadata": {}}, "no weight_map"),
+        (lambda i: {"weight_map": []}, "no weight_map"),
+        (lambda i: {"weight_map": {"a": 3}}, "no weight_map"),
+        (lambda i: [], "not an object"),
+        (lambda i: {"weight_map": {"a": "../secret.safetensors"}}, "not the name of a file beside"),
+        (lambda i: {"weight_map": {"a": "/etc/passwd"}}, "not the name of a file beside"),
+        (lambda i: {"weight_map": {"a": "..\\\\secret"}}, "not the name of a file beside"),
+        (lambda i: {"weight_map": {"a": ""}}, "not the name of a file beside"),
+        (lambda i: {"weight_map": {"a": ".."}}, "not the name of a file beside"),
+        (lambda i: {"weight_map": {"a": "x.index.json"}}, "not the name of a file beside"),
+        (lambda i: {"weight_map": {"a": "absent.safetensors"}}, "No such file"),
+        (lambda i: {"weight_map": {"z": "model-1-of-2.safetensors"}}, "z is not in model-1-of-2"),
+    ],
+)
+def test_a_damaged_index_is_one_clear_line(index, message, rng, tmp_path):
+    path, _ = parts(tmp_path, rng, index)
+    with pytest.raises(StateFileError, match=message) as error:
+        load_state(path)
+    assert "\n" not in str(error.value)
+
+
+# ---- hostile headers ---------------------------------------------------------------------------
+
+ENTRY = '"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+HOSTILE = {
+    "nested without end": "[" * 100_000,
+    "nested in a name": '{"w":' + "[" * 50_000 + "]" * 50_000 + "}",
+    "a list as type": '{"w":{"dtype":["F32"],"shape":[2],"data_offsets":[0,8]}}',
+    "an object as type": '{"w":{"dtype":{},"shape":[2],"data_offsets":[0,8]}}',
+    "no type": '{"w":{"dtype":null,"shape":[2],"data_offsets":[0,8]}}',
+    "a hundred axes": '{"w":{"dtype":"F32","shape":[2' + ",1" * 99 + '],"data_offsets":[0,8]}}',
+    "empty and endless": '{"w":{"dtype":"F32","shape":[0,4611686018427387904],'
+    '"data_offsets":[0,0]}}',
+    "a fraction as size": '{"w":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}',
+    "a boolean as size": '{"w":{"dtype":"F32","shape":[true,2],"data_offsets":[0,8]}}',
+    "text as shape": '{"w":{"dtype":"F32","shape":"2","data_offsets":[0,8]}}',
+    "an object as shape": '{"w":{"dtype":"F32","shape":{"2":1},"data_offsets":[0,8]}}',
+    "text as offset": '{"w":{"dtype":"F32","shape":[2],"data_offsets":["0","8"]}}',
+    "a fraction as offset": '{"w":{"dtype":"F32","shape":[2],"data_offsets":[0.0,8.0]}}',
+    "offsets backwards": '{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}',
+    "negative offsets": '{"w":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}}',
+    "huge offsets": '{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,1e400]}}',
+    "endless numbers": '{"w":{"dtype":"F32","shape":[' + "9" * 5000 + '],"data_offsets":[0,8]}}',
+    "huge shape": '{"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}',
+    "infinite": '{"w":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}}',
+    "the same name twice": "{" + ENTRY + "," + ENTRY + "}",
+    "the same key twice": '{"w":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+    "a name of two lines": '{"a\\nb":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}',
+    "a name without end": '{"' + "n" * 100_000 + '":{"dtype":"F32","shape":[3],'
+    '"data_offsets":[0,8]}}',
+    "metadata null": '{"__metadata__":null,' + ENTRY + "}",
+    "metadata a list": '{"__metadata__":[1],' + ENTRY + "}",
+    "metadata of numbers": '{"__metadata__":{"a":1},' + ENTRY + "}",
+    "not UTF-8": b'{"\\xff":1}',
+    "null": "null",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_headers_end_in_one_line(name, tmp_path):
+    text = HOSTILE[name]
+    text = text.encode() if isinstance(text, str) else text
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    for read in (load_state, load_metadata):
+        if read is load_metadata and not (name.startswith("metadata") or text[:1] != b"{"):
+            continue
+        with pytest.raises(StateFileError) as error:
+            read(path)
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 400 + len(str(path))
+
+
+def test_booleans_of_other_bytes_are_booleans(tmp_path):
+    text = b'{"w":{"dtype":"BOOL","shape":[4],"data_offsets":[0,4]}}'
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes([0, 1, 2, 255]))
+    found = load_state(path)["w"]
+    assert found.view(np.uint8).tolist() == [0, 1, 1, 1]
+
+
+def test_empty_arrays_may_come_in_any_order(tmp_path):
+    text = (b'{"full":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+            b'"empty":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}')  # fmt: skip
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+    assert {name: a.size for name, a in load_state(path).items()} == {"empty": 0, "full": 1}
+
+
+def test_names_that_the_format_needs_are_refused(tmp_path):
+    with pytest.raises(StateFileError, match="no array can be called __metadata__"):
+        save_state(tmp_path / "x", {"__metadata__": np.ones(2)})
+    with pytest.raises(StateFileError, match="metadata are names and values that are text"):
+        unwrap(save_state)(tmp_path / "x", {"w": np.ones(2)}, {"step": 7})
+    assert not list(tmp_path.iterdir())

@@ -200,3 +200,27 @@ def test_bad_arguments_are_named(rng):
         random_features_ridge(np.ones((3, 2)), np.ones((3, 1)), 5, 0.0, rng)
     with pytest.raises(ValueError, match="at least 1"):
         tent_network(0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "kept"),
+    [
+        (torch.nn.ReLU(), 11 + 13),
+        (torch.nn.GELU(), 11 + 2 * 13),
+        (torch.nn.GELU("tanh"), 11 + 2 * 13),
+    ],
+)
+def test_gelu_keeps_its_input_and_relu_does_not(activation, kept):
+    pair = torch.nn.Sequential(torch.nn.Linear(11, 13), activation, torch.nn.Linear(13, 11))
+    weights = {p.data_ptr() for p in pair.parameters()}
+    saved = {}
+
+    def pack(tensor):
+        if tensor.data_ptr() not in weights:
+            saved[tensor.data_ptr()] = tensor.numel()  # two operations may keep one array
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = pair(torch.randn(7, 11))
+    assert sum(saved.values()) == 7 * kept
+    assert output.shape == (7, 11)

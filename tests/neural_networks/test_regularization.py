@@ -389,3 +389,11 @@ def test_a_normalizer_does_not_keep_its_input(rng, normalize):
     del x
     assert alive() is None
     assert y.requires_grad
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_groups_of_features_normalized_are_torch_s_group_norm(rng, groups):
+    X = rng.normal(size=(5, 6))
+    ours = layer_norm(Tensor(X.reshape(5, groups, -1)), 6 // groups).data.reshape(X.shape)
+    theirs = torch.nn.functional.group_norm(torch.tensor(X), groups).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)

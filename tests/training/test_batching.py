@@ -282,3 +282,16 @@ def test_bad_arguments_are_named(rng):
     sampler = BatchSampler(5, 2, rng)
     with pytest.raises(ValueError, match="the state is for n=7"):
         sampler.load_state_dict(BatchSampler(7, 2, rng).state_dict())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.uint64])
+def test_lengths_of_every_width(dtype):
+    lengths = np.array([3, 100, 7, 5, 90, 5])
+    given = lengths.astype(dtype)
+    assert pack_first_fit(given, 1000) == pack_first_fit(lengths, 1000)
+    assert pack_first_fit(given, 105) == pack_first_fit(lengths, 105)
+    for batches in (lambda x: bucket_batches(x, 300), lambda x: bucket_batches(x, 4),
+                    lambda x: token_budget_batches(x, 300)):  # fmt: skip
+        found, expected = batches(given), batches(lengths)
+        assert [x.tolist() for x in found] == [x.tolist() for x in expected]
+    assert padding_waste(given, [np.arange(6)]) == padding_waste(lengths, [np.arange(6)])

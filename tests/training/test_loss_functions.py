@@ -444,3 +444,32 @@ def test_bad_arguments_are_named():
         clip_loss(x, x)
     with pytest.raises(ValueError, match="as many rows"):
         unwrap(info_nce)(x, Tensor(np.zeros((3, 3))))
+
+
+def test_what_the_page_says_of_first_losses(rng):
+    """Gaussian logits of a small variance cost log V and half the variance."""
+    vectors = rng.normal(size=(50, 768))
+    vectors *= 768**0.5 / np.linalg.norm(
+        vectors, axis=1, keepdims=True
+    )  # as layer norm leaves them
+    table = 0.02 * rng.normal(size=(7001, 768))
+    logits = vectors @ table.T
+    first = cross_entropy(Tensor(logits), rng.integers(0, 7001, size=50)).item()
+    assert logits.var() == pytest.approx(0.307, abs=0.005)
+    assert first == pytest.approx(np.log(7001) + 0.307 / 2, abs=0.25)
+    assert F.cross_entropy.__defaults__[2] == -100  # ignore_index
+
+
+def test_pieces_divided_by_their_own_tokens_are_another_loss():
+    pieces = [np.array([1.0, 1.0, 1.0]), np.array([5.0])]
+    assert np.mean([piece.mean() for piece in pieces]) == 3
+    assert np.concatenate(pieces).mean() == 2
+
+
+def test_the_sigmoid_of_every_pair_is_the_published_loss(rng):
+    """SigLIP: minus the sum of log σ(±logit) over all pairs, divided by the number of rows."""
+    logits = rng.normal(size=(7, 7)) * 3
+    ours = 7 * bce_with_logits(Tensor(logits), np.eye(7)).item()
+    signs = torch.tensor(2 * np.eye(7) - 1)
+    theirs = -F.logsigmoid(signs * torch.tensor(logits)).sum() / 7
+    assert ours == pytest.approx(theirs.item(), rel=1e-12)

@@ -533,3 +533,87 @@ def test_blocks_cover_every_number_once():
         covered[part] += 1
     assert np.all(covered[5:] == 1)
     assert np.all(covered[:5] == 0)
+
+
+# What the page says of other libraries, and of schedules.
+
+
+def test_a_new_rate_rescales_the_buffer_at_once_and_a_velocity_slowly():
+    ours, theirs = Parameter(np.zeros(1)), torch.nn.Parameter(torch.zeros(1, dtype=float))
+    pair = SGD([ours], lr=1.0, momentum=0.9), torch.optim.SGD([theirs], lr=1.0, momentum=0.9)
+    velocity, places = 0.0, []
+    for t in range(401):
+        rate = 1.0 if t < 200 else 0.5
+        for optimizer in pair:
+            optimizer.param_groups[0]["lr"] = rate
+        ours.grad, theirs.grad = np.ones(1), torch.ones(1, dtype=float)
+        for optimizer in pair:
+            optimizer.step()
+        velocity = 0.9 * velocity - rate  # Keras's form
+        places.append((ours.data[0], theirs.item(), velocity))
+    places = np.array(places)
+    np.testing.assert_allclose(places[:, 0], places[:, 1], rtol=1e-12)
+    ours_step = np.diff(places[:, 0])
+    assert ours_step[198] == pytest.approx(-10, rel=1e-6)
+    assert ours_step[199] == pytest.approx(-5, rel=1e-6)
+    assert places[200, 2] == pytest.approx(-9.5, rel=1e-6)
+    assert places[210, 2] == pytest.approx(-6.6, abs=0.05)
+    assert places[400, 2] == pytest.approx(-5, rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "matters"), [(torch.optim.SGD, True), (torch.optim.Adam, False)])
+def test_where_every_gradient_is_clipped_the_limit_matters_for_sgd_alone(kind, matters):
+    gradients = torch.tensor(5 + np.random.default_rng(0).normal(size=(60, 5)))
+    ends = []
+    for limit in (1.0, 0.1):
+        w = torch.nn.Parameter(torch.zeros(5, dtype=float))
+        optimizer = kind([w], lr=0.01)
+        for g in gradients:
+            w.grad = g.clone()
+            assert torch.nn.utils.clip_grad_norm_([w], limit) > limit
+            optimizer.step()
+        ends.append(w.detach())
+    assert torch.allclose(ends[0], (10 if matters else 1) * ends[1], rtol=1e-4)
+
+
+def test_torch_clips_all_parameters_as_one_vector():
+    pair = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    pair[0].grad, pair[1].grad = torch.tensor([3.0]), torch.tensor([4.0])
+    assert torch.nn.utils.clip_grad_norm_(pair, 1.0) == pytest.approx(5)
+    assert [round(p.grad.item(), 3) for p in pair] == [0.6, 0.8]
+
+
+def test_what_the_page_says_of_torch_muon():
+    defaults = torch.optim.Muon([torch.nn.Parameter(torch.zeros(3, 5))]).defaults
+    assert (defaults["lr"], defaults["weight_decay"], defaults["momentum"]) == (1e-3, 0.1, 0.95)
+    assert (defaults["nesterov"], defaults["ns_steps"]) == (True, 5)
+    assert defaults["ns_coefficients"] == (3.4445, -4.775, 2.0315)
+    with pytest.raises(ValueError, match="2D"):
+        torch.optim.Muon([torch.nn.Parameter(torch.zeros(3))])
+    gradient, moved = torch.randn(7, 5), {}
+    for how in ("original", "match_rms_adamw"):
+        w = torch.nn.Parameter(torch.zeros(7, 5))
+        w.grad = gradient.clone()
+        torch.optim.Muon([w], lr=1.0, weight_decay=0.0, adjust_lr_fn=how).step()
+        moved[how] = w.detach()
+    wanted = {"original": (7 / 5) ** 0.5, "match_rms_adamw": 0.2 * 7**0.5}
+    unit = moved["original"] / wanted["original"]
+    assert torch.allclose(moved["match_rms_adamw"], wanted["match_rms_adamw"] * unit, atol=1e-5)
+    ours = newton_schulz(gradient.numpy().astype(float))
+    assert np.abs(-unit.numpy() - ours).max() < 0.05  # theirs runs in bfloat16
+
+
+def test_expected_losses_of_schedules_are_those_of_simulated_runs(rng):
+    """V ← (1 − ηλ)²V + η²σ², as the page computes it, against many noisy runs."""
+    curvatures = np.array([0.05, 0.3, 1.0])
+    for schedule in (
+        lambda t: 0.4,
+        lambda t: warmup_cosine(t, 0.6, 5, 60, final=0.06),
+        lambda t: wsd(t, 0.5, 5, 60, decay=12),
+    ):
+        V, x = np.ones(3), np.ones((20_000, 3))
+        for t in range(60):
+            lr = schedule(t)
+            V = (1 - lr * curvatures) ** 2 * V + lr**2 * 0.3**2
+            x = x - lr * (curvatures * x + 0.3 * rng.standard_normal(x.shape))
+        np.testing.assert_allclose(np.mean(x**2, axis=0), V, rtol=0.05)

@@ -1,5 +1,6 @@
 """Attention against PyTorch, SciPy, Hugging Face and differences, and the numbers of the page."""
 
+import inspect
 import types
 import weakref
 
@@ -18,6 +19,7 @@ from chainrule.training.loss_functions import log_softmax
 from chainrule.transformers.attention import (
     AdditiveParameters,
     additive_attention,
+    flash_attention,
     masked_softmax,
     nadaraya_watson,
     packed_attention,
@@ -135,6 +137,29 @@ def test_masks_and_widths_that_would_be_misread_are_refused(rng):
         masked_softmax(scores, np.ones((2, 3), int))
     with pytest.raises(ValueError, match="multiple of 6, got 8"):
         packed_attention(Tensor(rng.normal(size=(1, 3, 8))), heads=2)
+
+
+def test_scores_beyond_sixteen_bits(rng):
+    numbers = rng.standard_normal((2, 5, 12)) * 100
+    for attend in (
+        lambda x: scaled_dot_product_attention(x, x, x)[0],
+        lambda x: flash_attention(x, x, x, block=2)[0],
+        lambda x: packed_attention(x, 2, True, 2),
+    ):
+        half = Tensor(numbers.astype(np.float16), requires_grad=True)
+        wide = Tensor(half.data.astype(np.float64), requires_grad=True)
+        y, z = attend(half), attend(wide)
+        assert y.dtype == np.float16
+        np.testing.assert_allclose(y.data, z.data, rtol=2e-3, atol=0.2)
+        y.backward(np.ones(y.shape))
+        z.backward(np.ones(z.shape))
+        np.testing.assert_allclose(half.grad, wide.grad, rtol=0.02, atol=0.5)
+
+
+def test_heads_that_share_keys_are_refused_before_the_backward_pass(rng):
+    q, k, v = leaf(rng, H, T, D), leaf(rng, 1, S, D), leaf(rng, 1, S, V)
+    with pytest.raises(ValueError, match=r"\(3,\), \(1,\) and \(1,\): expand them"):
+        inspect.unwrap(flash_attention)(q, k, v)  # as it is outside of tests, without shape checks
 
 
 def test_softmax_does_not_keep_the_scores(rng):
@@ -261,6 +286,8 @@ def test_what_the_page_says_of_pytorch(rng):
     """Each fact of the box "In PyTorch 2.13"."""
     q, k, v = (torch.tensor(rng.standard_normal((1, n, D))) for n in (T, S, S))
     attend = F.scaled_dot_product_attention
+    doubled = attend(q * 2, k, v, scale=D**-0.5 / 2)
+    assert torch.allclose(doubled, attend(q, k, v))
     assert isinstance(attend(q, k, v), torch.Tensor)  # the output alone
     mask = torch.ones(T, S, dtype=torch.bool)
     mask[:, 0] = False

@@ -6,7 +6,11 @@ import torch
 import torch.nn.functional as F
 from transformers import DeepseekV3Config, FalconConfig, LlamaConfig, Qwen3Config
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention
-from transformers.models.llama.modeling_llama import LlamaAttention, repeat_kv
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaRotaryEmbedding,
+    repeat_kv,
+)
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention
 
 from chainrule.data.sentence import SENTENCE, VOCABULARY, W_K, W_O, W_Q, W_V, embed
@@ -187,6 +191,32 @@ def test_grouped_rotary_attention_against_llama(kv_heads, rng):
     close(ours.qkv.weight.grad, rows, rtol=1e-9)
     explicit = ours(x, mask=causal_mask(T), positions=np.arange(T) + 3)
     close(explicit.data, y.data, rtol=1e-9)
+
+
+def test_scaled_rotations_against_llama(rng):
+    """Another base, and Llama 3's scaling: of queries and keys alike, kept by a conversion."""
+    d, heads, base = 24, 2, 500.0
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+               "high_freq_factor": 4.0, "original_max_position_embeddings": 16}  # fmt: skip
+    own = {"type": "llama3", "factor": 8.0, "original": 16}
+    config = LlamaConfig(hidden_size=d, num_attention_heads=heads, num_key_value_heads=heads,
+                         rope_parameters={"rope_theta": base, **scaling},
+                         max_position_embeddings=128, attn_implementation="sdpa")  # fmt: skip
+    theirs = LlamaAttention(config, layer_idx=0).double()
+    rotary = LlamaRotaryEmbedding(config)
+    angles = torch.arange(T)[:, None].double() * rotary.inv_freq.double()
+    angles = torch.cat([angles, angles], dim=-1)[None]
+    state = theirs.state_dict()
+    packed = torch.cat([state[f"{n}_proj.weight"] for n in "qkv"])
+    ours = MultiHeadAttention(d, heads, rope=base, bias=False, causal=True, rng=rng, dtype=float,
+                              rope_scaling=own)  # fmt: skip
+    ours.load_state_dict(
+        {"qkv.weight": packed.numpy(), "out.weight": state["o_proj.weight"].numpy()}
+    )
+    x = numbers(rng, B, T, d)
+    z, _ = theirs(torch.tensor(x.data), (angles.cos(), angles.sin()), None)
+    close(ours(x).data, z, rtol=1e-6, atol=1e-6)  # theirs holds its frequencies in float32
+    np.testing.assert_array_equal(mha_to_gqa(ours, heads)(x).data, ours(x).data)
 
 
 def test_normalized_queries_and_keys_against_qwen(rng):
@@ -396,6 +426,8 @@ def test_the_circuit_continues_the_sentence():
     close(guess, [0, 1, 0, 0], atol=1e-8)  # after the second "the": dog
     with pytest.raises(ValueError, match="knows 4 places, the text has 5"):
         InductionCircuit(4, 4)(ids)
+    with pytest.raises(ValueError, match="tokens are 0 to 3, the text has -1 to 2"):
+        InductionCircuit(4, 5)(ids - 1)
 
 
 # ---- latent attention --------------------------------------------------------------------------
@@ -416,7 +448,8 @@ def test_latent_attention_absorbs_its_projections(normalize, rng):
         close(p.grad, naive[name], rtol=1e-9, atol=1e-11)
 
 
-def test_latent_attention_against_deepseek(rng):
+@pytest.mark.parametrize("base", [10_000.0, 300.0])
+def test_latent_attention_against_deepseek(base, rng):
     d, heads, d_head, rank, turned = 15, 3, 6, 5, 4
     config = DeepseekV3Config(
         hidden_size=d, num_attention_heads=heads, num_key_value_heads=heads, q_lora_rank=None,
@@ -428,7 +461,7 @@ def test_latent_attention_against_deepseek(rng):
     torch.nn.init.normal_(theirs.kv_a_layernorm.weight)
     theirs = theirs.double()
     ours = LatentAttention(
-        d, heads, rank, turned, d_head=d_head, normalize=True, rng=rng, dtype=float
+        d, heads, rank, turned, d_head=d_head, normalize=True, rope_base=base, rng=rng, dtype=float
     )
     state = {name: a.numpy() for name, a in theirs.state_dict().items()}
     q = state["q_proj.weight"].reshape(heads, d_head + turned, d)
@@ -444,7 +477,7 @@ def test_latent_attention_against_deepseek(rng):
     })  # fmt: skip
     x = numbers(rng, B, T, d)
     tx = torch.tensor(x.data, requires_grad=True)
-    z, _ = theirs(tx, rotation(T, turned), None)
+    z, _ = theirs(tx, rotation(T, turned, base), None)
     close(ours(x).data, z)
     y = ours.absorbed(x)
     close(y.data, z)
@@ -531,8 +564,10 @@ def test_facts_about_pytorch(rng):
     torch.testing.assert_close(masked, layer.out_proj(heads.transpose(1, 2).flatten(-2)))
     with pytest.raises(AssertionError, match="embed_dim must be divisible by num_heads"):
         torch.nn.MultiheadAttention(D, 4)
+    apart = torch.randn(B, H, T, D // H).transpose(1, 2)
     with pytest.raises(RuntimeError, match=r"view size is not compatible.*Use \.reshape"):
-        torch.randn(B, H, T, D // H).transpose(1, 2).view(B, T, D)
+        apart.view(B, T, D)
+    assert apart.reshape(B, T, D).data_ptr() != apart.data_ptr()
 
 
 def test_facts_about_grouped_attention_in_pytorch():
@@ -560,6 +595,13 @@ def test_refusals(rng):
         split_heads(Tensor(np.zeros((2, 15))), 0)
     with pytest.raises(ValueError, match="width 15 does not divide into 2 heads"):
         LatentAttention(D, 2, 3, 2, rng=rng)
+    with pytest.raises(ValueError, match="at least 1 number, not 0"):
+        MultiHeadAttention(D, H, d_head=0, rng=rng)
+    with pytest.raises(ValueError, match="latent vector has at least 1 number, not 0"):
+        LatentAttention(D, H, 0, 2, rng=rng)
+    x, context = (Tensor(np.ones((1, n, D), np.float32)) for n in (3, 5))
+    with pytest.raises(ValueError, match="got 3 queries and 5 keys"):
+        MultiHeadAttention(D, 1, d_head=4, rope=100.0, rng=rng)(x, context)
     layer = MultiHeadAttention(D, H, rng=rng)
     with pytest.raises(ValueError, match="3 key-value heads do not divide into 2 groups"):
         mha_to_gqa(layer, 2)
@@ -573,6 +615,8 @@ def test_refusals(rng):
         CacheConfig(80)
     with pytest.raises(ValueError, match="give n_kv_heads with d_head, or kv_rank"):
         CacheConfig(80, 8, 128, kv_rank=512)
+    with pytest.raises(ValueError, match="give n_kv_heads with d_head, or kv_rank"):
+        CacheConfig(80, 8, 128, rope_dim=64)
     with pytest.raises(ValueError, match="sizes at least 0"):
         CacheConfig(80, -8, 128)
     with pytest.raises(ValueError, match="at least 2 tokens"):

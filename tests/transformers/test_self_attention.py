@@ -159,6 +159,21 @@ def test_masks_refuse_what_cannot_be_meant():
         padding_mask(np.array([1, 4]), 3)
     with pytest.raises(ValueError, match="at least the query itself; got 0"):
         sliding_window_mask(3, 0)
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"at least one key, got {k}"):
+            top_k_mask(np.zeros((2, 3)), k)
+
+
+def test_a_mask_for_heads_is_refused_by_one_head(rng):
+    """Broadcast, it would give the output an axis more, without an error."""
+    layer = SelfAttention(D, H, rng=rng, dtype=float)
+    x, mask = rng.standard_normal((B, T, D)), padding_mask(np.array([3, 5]), T)
+    assert layer(Tensor(x), mask[:, 0]).shape == (B, T, H)
+    words = r"mask of shape \(2, 1, 1, 5\) has more axes than the scores, \(2, 5, 5\)"
+    with pytest.raises(ValueError, match=words):
+        layer(Tensor(x), mask)
+    with pytest.raises(ValueError, match="more axes"):
+        SelfAttention(D, H, True, rng=rng, dtype=float)(Tensor(x), mask)
 
 
 def test_padding_hides_keys_from_all_queries(rng):
@@ -209,6 +224,8 @@ def test_choosing_keys_by_their_scores(rng):
         assert (causal.sum(-1) == np.minimum(np.arange(T) + 1, k)).all()
     ties = top_k_mask(np.zeros((1, 4)), 2)
     assert rows(ties) == ["xx.."]
+    many = top_k_mask((np.arange(300) % 2)[None] * 1.0, 20)
+    assert np.flatnonzero(many[0]).tolist() == list(range(1, 41, 2))
     assert not top_k_mask(np.full((1, 3), np.nan), 2, np.zeros((1, 3), bool)).any()
 
 
@@ -244,6 +261,17 @@ def test_leaks_are_found(rng, name, scale, dtype, ones):
     x = np.ones((T, 3)) if ones else rng.standard_normal((T, 3))
     assert has_leak(LEAKS[name], (x * scale).astype(dtype))
     assert has_leak(lambda x: LEAKS[name](x) * dtype(1e-30), x.astype(dtype))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("feature", [0, 1])
+def test_a_leak_behind_a_rectifier_is_found(sign, feature):
+    """One of the two moves leaves it at 0."""
+
+    def leaks(x):
+        return np.roll(np.maximum(sign * x[:, feature : feature + 1], 0), -1, axis=0)[:-1]
+
+    assert has_leak(lambda x: np.vstack([leaks(x), x[-1:, :1]]), np.full((T, 3), -1.0 * sign))
 
 
 def test_no_leak_where_there_is_none(rng):

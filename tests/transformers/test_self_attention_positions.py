@@ -59,6 +59,9 @@ def test_learned_positions(rng):
         positions(x, 3)
     with pytest.raises(ValueError, match="the sequence needs to begin at -1"):
         positions(x, -1)
+    for width in (1, D + 1):
+        with pytest.raises(ValueError, match=f"positions have width {D}, the sequence {width}"):
+            positions(Tensor(np.ones((3, width))))
 
 
 # ---- rotations ---------------------------------------------------------------------------------
@@ -162,9 +165,24 @@ def test_rope_refuses_what_cannot_be_meant(rng):
         ({"type": "llama3", "factor": 4.0}, "'llama3' needs the entry 'original'"),
         ({"type": "linear", "factor": 0.5}, "factor at least 1, got 0.5"),
         ({"type": "linear", "factor": np.nan}, "factor at least 1, got nan"),
-    ):
+        ({"type": "yarn", "factor": 4.0, "original": 0}, "'original' above 0, got 0"),
+        ({"type": "llama3", "factor": 4.0, "original": np.nan}, "'original' above 0, got nan"),
+        ({"type": "yarn", "factor": 4.0, "original": 512, "beta_fast": 1.0},
+         "0 < beta_slow < beta_fast, got 1.0 and 1.0"),
+        ({"type": "yarn", "factor": 4.0, "original": 512, "beta_slow": 0.0},
+         "0 < beta_slow < beta_fast, got 0.0 and 32.0"),
+        ({"type": "llama3", "factor": 4.0, "original": 512, "low_freq_factor": 4.0},
+         "0 < low_freq_factor < high_freq_factor, got 4.0 and 4.0"),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             rope_frequencies(8, scaling=scaling)
+    for factor in (0.0, 0.5, np.nan):
+        with pytest.raises(ValueError, match=f"factor at least 1, got {factor}"):
+            rope_attention_factor({"type": "yarn", "factor": factor})
+    for base in (1.0, 0.0, -10.0, np.nan):
+        for call in (rope_frequencies, lambda d, base: sinusoidal_encoding(3, d, base)):
+            with pytest.raises(ValueError, match=f"base above 1, got {base}"):
+                call(8, base)
 
 
 STRETCHES = [
@@ -266,6 +284,8 @@ def test_buckets_against_t5(bidirectional, buckets, limit):
 def test_buckets_refuse_what_cannot_be_meant():
     assert relative_buckets(np.zeros((0, 3), int)).shape == (0, 3)
     assert relative_buckets(np.array([-128, 1], np.int8)).tolist() == [31, 0]
+    both = relative_buckets(np.array([-128, 127], np.int8), bidirectional=True)
+    assert both.tolist() == [15, 31]
     with pytest.raises(ValueError, match="16 buckets of one distance do not fit below the limit"):
         relative_buckets(np.arange(3), 32, 16)
     with pytest.raises(ValueError, match="0 buckets of one distance"):

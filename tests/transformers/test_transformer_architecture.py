@@ -8,12 +8,17 @@ import torch
 
 from chainrule.neural_networks.backpropagation import Tensor
 from chainrule.neural_networks.regularization import layer_norm
-from chainrule.transformers.self_attention import causal_mask, padding_mask
+from chainrule.transformers.self_attention import (
+    causal_mask,
+    padding_mask,
+    sinusoidal_encoding,
+)
 from chainrule.transformers.transformer_architecture import (
     DecoderBlock,
     Encoder,
     EncoderBlock,
     FeedForward,
+    TokenModel,
     Transformer,
     TransformerConfig,
     count_params,
@@ -233,6 +238,17 @@ def test_scores(rng):
     np.testing.assert_allclose(model.tokens.weight.grad, both, rtol=1e-9, atol=1e-12)
 
 
+def test_token_model_by_its_formulas(rng):
+    cfg = TransformerConfig(vocab_size=11, width=D, heads=H, decoder_layers=1, scaled=True,
+                            positions="sinusoidal", dtype="float64")  # fmt: skip
+    model, ids = TokenModel(cfg, rng), rng.integers(0, 11, (B, T))
+    table = model.tokens.weight.data
+    expected = D**0.5 * table[ids] + sinusoidal_encoding(T, D, dtype=float)
+    np.testing.assert_allclose(model.embed(ids).data, expected, rtol=1e-12)
+    x = numbers(rng, B, T, D)
+    np.testing.assert_allclose(model.predict(x).data, x.data @ table.T, rtol=1e-12)
+
+
 def test_where_blocks_may_look(rng):
     cfg = TransformerConfig(width=D, heads=H, hidden=8, encoder_layers=1, dtype="float64")
     x = numbers(rng, 1, T, D)
@@ -288,3 +304,96 @@ def test_warm_up():
     assert rates[15_999] == pytest.approx(max(rates) / 2)
     with pytest.raises(ValueError, match="counted from 1"):
         noam_lr(0, 512, 4000)
+
+
+# ---- what the document says of PyTorch -----------------------------------------------------------
+
+
+def test_pytorch_layers_are_post_norm_by_default():
+    layer = torch.nn.TransformerEncoderLayer(D, H)
+    assert layer.norm_first is False
+    assert torch.nn.TransformerEncoderLayer(D, H, norm_first=True).norm_first
+    assert layer.linear1.out_features == 2048
+    assert layer.dropout.p == 0.1
+    assert layer.activation is torch.nn.functional.relu
+    assert layer.self_attn.batch_first is False
+    stack = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    assert stack.norm is None
+    given = torch.nn.TransformerEncoder(layer, 2, torch.nn.LayerNorm(D), enable_nested_tensor=False)
+    assert isinstance(given.norm, torch.nn.LayerNorm)
+
+
+def test_pytorch_transformer_is_the_base_model_without_its_ends():
+    with torch.device("meta"):
+        base = torch.nn.Transformer()
+    assert sum(p.numel() for p in base.parameters()) == 44_140_544
+    assert not any(isinstance(module, torch.nn.Embedding) for module in base.modules())
+    assert isinstance(base.encoder.norm, torch.nn.LayerNorm)
+    assert isinstance(base.decoder.norm, torch.nn.LayerNorm)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(T)
+    assert torch.equal(mask == -torch.inf, torch.tensor(~causal_mask(T)))
+    assert not mask[torch.tensor(causal_mask(T))].any()
+
+
+def test_pytorch_transformer_has_no_causal_mask_of_its_own():
+    torch.manual_seed(0)
+    model = torch.nn.Transformer(D, H, 1, 1, 17, 0.0, batch_first=True).double().eval()
+    source, target = torch.randn(1, S, D).double(), torch.randn(1, T, D).double()
+    changed = target.clone()
+    changed[:, -1] += 1
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(T).double()
+    with torch.no_grad():
+        for options, leaks in (({}, True), ({"tgt_mask": mask}, False)):
+            before, after = (model(source, t, **options)[:, 0] for t in (target, changed))
+            assert torch.allclose(before, after) is not leaks
+
+
+# ---- inputs that break things --------------------------------------------------------------------
+
+NASTY = {
+    "no example": np.zeros((0, T, D)),
+    "no token": np.zeros((B, 0, D)),
+    "one token": np.full((1, 1, D), 2.0),
+    "zeros": np.zeros((B, T, D)),
+    "equal tokens": np.full((B, T, D), 3.0),
+    "huge": np.full((B, T, D), 1e150) * np.linspace(-1, 1, D),
+    "tiny": np.full((B, T, D), 1e-300) * np.linspace(-1, 1, D),
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("place", ["pre", "post", "sandwich"])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_blocks_take_nasty_inputs(name, place, norm, rng):
+    cfg = TransformerConfig(width=D, heads=H, hidden=17, norm_place=place, norm=norm,
+                            dtype="float64")  # fmt: skip
+    for kind in (EncoderBlock, DecoderBlock):
+        x = Tensor(NASTY[name], requires_grad=True)
+        y = kind(cfg, rng)(x)
+        assert y.shape == x.shape
+        assert np.isfinite(y.data).all()
+        y.backward(np.ones(y.shape))
+        assert x.grad.shape == x.shape
+        assert np.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("experts", [0, 3])
+def test_a_nan_stays_in_its_example(experts, rng):
+    cfg = TransformerConfig(width=D, heads=H, hidden=17, experts=experts, feed_forward="swiglu",
+                            bias=False, dtype="float64")  # fmt: skip
+    x = rng.standard_normal((3, T, D))
+    block = DecoderBlock(cfg, rng)
+    clean = block(Tensor(x)).data
+    x[1, 2, 3] = np.nan
+    y = block(Tensor(x)).data
+    np.testing.assert_allclose(y[[0, 2]], clean[[0, 2]], rtol=1e-12)
+    assert np.isnan(y[1, 2:]).all()
+
+
+def test_precision_is_kept(rng):
+    for dtype in ("float32", "float64"):
+        cfg = TransformerConfig(vocab_size=11, width=D, heads=H, encoder_layers=1,
+                                decoder_layers=1, dtype=dtype)  # fmt: skip
+        model = Transformer(cfg, rng)
+        ids = rng.integers(0, 11, (B, T)).astype(np.uint8)
+        assert model(ids, ids).dtype == np.dtype(dtype)

@@ -5,7 +5,7 @@ export const alt =
   "between the smallest and the largest value";
 
 export const controls = [
-  { name: "query", label: "query", kind: "point", min: [-2, -2], max: [2, 2], step: 0.1,
+  { name: "query", label: "query", kind: "point", min: [-2, -1.5], max: [2, 2], step: 0.1,
     value: [0.9, 0.5] },
   { name: "sharpness", label: "scores multiplied by", min: 0.1, max: 30, scale: "log", value: 1 },
   { name: "by", label: "scored by", options: ["dot product", "distance"], value: "dot product" },
@@ -38,7 +38,7 @@ export function compute({ query, sharpness, by }) {
 
 export function draw(scene, { query }, { scores, weights, output }) {
   const [plane, bars] = scene.plots(
-    { x: [-2.2, 2.4], y: [-2.2, 2.2], bare: true, equal: true, height: 330 },
+    { x: [-2.2, 2.4], y: [-1.7, 2.2], bare: true, equal: true, height: 330 },
     { x: [0, 1.25], xTicks: [0, 0.5, 1], xLabel: "weight", height: 330,
       y: [4.6, 0.4], yTicks: NAMES.map((name, i) => [i + 1, name]) },
   );

@@ -1,67 +1,12 @@
-'''Exercises: the solution, the checks, and the mistakes that people really make.
+"""Exercises: the solution, the checks, and the mistakes that people really make.
 
-One file a document, ``exercises/<folder>/<name>.py``. The learner's stub is made from the
-solution's signature and docstring::
-
-    from __future__ import annotations
-
-    import numpy as np
-
-    from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
-
-    @exercise("Scaled scores", difficulty=2, minutes=10, section="why-divide-by-the-square-root")
-    def scaled_scores(query, key):
-        """Return every query-key score, scaled so that its variance does not grow with d_k."""
-        return query @ key.T / np.sqrt(query.shape[-1])
-
-    @scaled_scores.check
-    def small_example(answer, rng):
-        query, key = rng.normal(size=(3, 5)), rng.normal(size=(2, 5))
-        expect_close(answer(query, key), query @ key.T / np.sqrt(5), what="the scores")
-
-    @scaled_scores.check
-    def variance_stays_near_one(answer, rng):
-        scores = answer(rng.normal(size=(100, 64)), rng.normal(size=(100, 64)))
-        expect(0.8 < scores.var() < 1.2, f"the variance is {scores.var():.2f}, not near 1")
-
-    @scaled_scores.mistake("Your scores grow with d_k. Which factor is missing?")
-    def forgets_to_scale(query, key):
-        return query @ key.T
-
-``exercise(title, *, difficulty, minutes, section, mutates=False, seconds=10)``
-    marks the solution: a function or a class. ``difficulty`` is 1 to 5, ``section`` the anchor
-    of a heading in the document, ``seconds`` the limit for all checks together. A learner's
-    function that changes an argument fails by itself, unless ``mutates=True``. The decorated
-    name is an `Exercise`; calling it calls the solution, so a check may use it as a reference,
-    and one exercise may use another's solution (the learner then calls their own version).
-
-``@name.check``
-    a function of ``(answer, rng)``: ``answer`` is the learner's function or class, ``rng`` a
-    fresh ``numpy.random.Generator`` with a fixed seed. It fails by raising: use the helpers
-    below; plain ``assert condition, "message"`` works too. The checks run in the order in which
-    they stand and the first that fails is reported, so begin with a small example by hand.
-
-``@name.mistake("hint")``
-    a wrong solution with the same signature, and the hint for whoever makes it. For a class, a
-    class; it may inherit from the solution, whose methods should then build ``type(self)(…)``.
-    It must fail a check. A learner whose outputs on the checks' inputs equal the mistake's gets
-    its hint. The hint says what to look at; it never shows the code.
-
-``@given``
-    on a helper function or class: the learner's file gets it as it is.
-
-``expect(condition, message)``, ``expect_close(received, expected, rtol=, atol=, what="the …")``,
-``expect_equal(received, expected, what=)``, ``expect_shape(received, shape, what=)``,
-``expect_raises(ErrorType, function, *args, naming="word in its message")``
-    see `chainrule.course.expectations`. ``expect_close`` takes numbers, arrays, tuples, lists
-    and dictionaries, and finds out what is odd: None, a list, a transposed array, NaN, lost
-    fractions, a flipped sign, a constant factor.
-
-A stub also gets the imports that solutions use, except ``chainrule.course``. Private helpers
-(``_name``), checks, mistakes and bodies stay out. Prove a file from the checkout's root with::
+One file a document, ``exercises/<folder>/<name>.py``; CONTRIBUTING.md says how to write one. The
+learner's stub is made from the solution's signature and docstring. Prove a file, or count the
+hints that a blind set gets, from the checkout's root with::
 
     python -m chainrule.course.exercises exercises/math-foundations/linear_algebra.py
-'''
+    python -m chainrule.course.exercises --blind tests/exercises/blind/*/*.py
+"""
 
 from __future__ import annotations
 
@@ -76,6 +21,7 @@ import sys
 import types
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -162,6 +108,7 @@ class Exercise:
     reread: str = ""
     mutates: bool = False
     seconds: float = 10
+    alike: float = 1e-6
 
     def __post_init__(self) -> None:
         self.name = self.solution.__name__
@@ -253,8 +200,8 @@ def _line(definition: Any) -> int:
         return 1
 
 
-def load(path: Path) -> list[Exercise]:
-    """Execute an exercise file and return its exercises, in order.
+def load(path: Path) -> list[Any]:
+    """Execute an exercise file, or a blind set, and return what it registers, in order.
 
     Raises:
         ExerciseFileError: the file cannot be read or executed.
@@ -339,7 +286,9 @@ def _alike(
             if name not in attempts:
                 attempts[name] = run_check(exercise, answer, name)
             trace = attempts[name].trace
-            known = [m for m in known if same(_trace(exercise, m, name), trace, rtol=1e-6)]
+            known = [
+                m for m in known if same(_trace(exercise, m, name), trace, rtol=exercise.alike)
+            ]
     return known
 
 
@@ -375,6 +324,7 @@ def _trace(exercise: Exercise, mistake: Mistake, check: str) -> list[Any]:
 def run_check(
     exercise: Exercise, answer: Callable[..., Any], check: str, watch: Watch | None = None
 ) -> Attempt:
+    """Run one check against an answer, with all chance seeded, and keep what the answer returns."""
     seed = zlib.crc32(f"{exercise.name}/{check}".encode())
     np.random.seed(seed)  # noqa: NPY002 - a learner who uses the global state gets one verdict
     random.seed(seed)
@@ -608,12 +558,14 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
     if not item.checks:
         yield item.line, "has no checks"
         return
-    solved = judge(item, item.solution)
-    if not solved.passed:
-        yield item.line, f"its own solution fails the check '{solved.check}': {solved.message}"
+    verdict = judge(item, item.solution)
+    if not verdict.passed:
+        yield item.line, f"its own solution fails the check '{verdict.check}': {verdict.message}"
         return
+    solved = {}
     for name in item.checks:
         first, second = (run_check(item, item.solution, name) for _ in range(2))
+        solved[name] = first
         if not same(first.trace, second.trace, rtol=0.0):
             yield _line(item.checks[name]), f"check '{name}' differs between two runs: use only rng"
         if not first.trace:
@@ -630,6 +582,11 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
         verdict = judge(item, mistake.answer)
         if verdict.passed:
             yield mistake.line, f"the mistake {mistake.name} passes every check"
+        elif item.alike > 1e-6 and all(
+            same(_trace(item, mistake, name), solved[name].trace, rtol=item.alike)
+            for name in item.checks
+        ):
+            yield mistake.line, f"the mistake {mistake.name} is too like the solution to be told"
         elif verdict.mistake != mistake.name:
             alike = {m.name for m in _alike(item, mistake.answer, {})}
             if others := alike - {mistake.name}:
@@ -646,7 +603,7 @@ def _disagreements(item: Exercise) -> Iterator[str]:
             for name in item.checks:
                 ours = run_check(item, item.solution, name)
                 theirs = run_check(item, answer, name)
-                if not same(ours.trace, theirs.trace, rtol=1e-6):
+                if not same(ours.trace, theirs.trace, rtol=item.alike):
                     said = theirs.message or f"returned {show(theirs.trace)}"
                     yield f"{label} answers the check '{name}' differently: {said}"
                     break
@@ -654,8 +611,41 @@ def _disagreements(item: Exercise) -> Iterator[str]:
         yield str(error)
 
 
+def measure(path: Path) -> Iterator[tuple[str, Blind, Verdict]]:
+    """What each answer of a blind set gets: ``right``, ``wrong``, ``missing`` or ``passes``."""
+    folder, name = path.resolve().parts[-2:]
+    items = {
+        item.name: item for item in load(path.resolve().parents[4] / "exercises" / folder / name)
+    }
+    for entry in load(path):
+        verdict = judge(items[entry.exercise], entry.answer)
+        told = "right" if verdict.mistake == entry.known else "wrong"
+        yield "passes" if verdict.passed else told if verdict.mistake else "missing", entry, verdict
+
+
+def measure_all(paths: list[Path]) -> int:
+    """Print the counts of each blind set and of all; 1 if a hint is wrong or an answer passes."""
+    total: Counter[str] = Counter()
+    for path in paths:
+        with warnings.catch_warnings(action="ignore"):
+            found = list(measure(path))
+        for kind, entry, verdict in found:
+            if kind != "right":
+                print(f"{path}:{entry.line}: {entry.exercise}: {entry.fault}")
+                print(f"    {kind}: {(verdict.hint or verdict.message or kind).splitlines()[0]}")
+        total += (counts := Counter(kind for kind, _, _ in found))
+        print(f"{path}: {dict(counts)}")
+    print(f"all: {dict(total)}")
+    return 1 if total["wrong"] + total["passes"] else 0
+
+
 def main(arguments: list[str]) -> int:
-    """Prove the files named on the command line; print what was proved or what is wrong."""
+    """Prove the files named on the command line; print what was proved or what is wrong.
+
+    ``--blind`` counts the hints that blind sets get instead.
+    """
+    if arguments[:1] == ["--blind"]:
+        return measure_all([Path(argument) for argument in arguments[1:]])
     as_json = arguments[:1] == ["--json"]
     failed = False
     for argument in arguments[as_json:]:

@@ -290,8 +290,8 @@ def show(value: Any, limit: int = 200, _inside: tuple[int, ...] = ()) -> str:
 def same(left: Any, right: Any, *, rtol: float = 1e-7, _depth: int = 0) -> bool:
     """Whether two values are equal: numbers within a tolerance, NaN equal to NaN.
 
-    Arrays need the same shape and the same kind of dtype; Python's numbers and NumPy's
-    scalars are the same thing. Objects are compared by their attributes.
+    Arrays need the same shape and the same kind of dtype; single numbers are the same thing as
+    Python's or NumPy's, whole or not. Objects are compared by their attributes.
     """
     if left is right or _depth > 20:
         return True
@@ -325,6 +325,8 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _same_numbers(left: np.ndarray, right: np.ndarray, rtol: float) -> bool:
+    if left.ndim == right.ndim == 0 and {left.dtype.kind, right.dtype.kind} <= set("iuf"):
+        left, right = left * 1.0, right * 1.0
     if left.shape != right.shape or left.dtype.kind != right.dtype.kind:
         return False
     if left.dtype.kind not in "fc":

@@ -143,8 +143,16 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
             for entry in entries
         ),
     )
-    yield from ("", "```bash", f"chainrule exercise {document.slug}   # writes them to workbook/")
-    yield from (f"chainrule check {document.slug}      # grades what you wrote", "```")
+    commands = {
+        f"exercise {document.slug}": "writes them to workbook/",
+        f"check {document.slug}": "grades what you wrote",
+        "hint NAME": "helps, each time a little more",
+        "check --solution NAME": "once you have passed; --anyway: before",
+    }
+    width = max(map(len, commands))
+    yield from ("", "```bash")
+    yield from (f"chainrule {what:{width}}   # {why}" for what, why in commands.items())
+    yield "```"
 
 
 def leads(audit: Audit, document: Document) -> Iterator[str]:

@@ -70,9 +70,11 @@ def numerical_jacobian(
     scheme: "forward" (error of order h), "central" (order h²), "complex" (order h² with an h so
     small that it does not matter; f must be made of analytic operations and accept complex input).
     h: the step; by default ε^(1/2) or ε^(1/3) times max(1, |x_i|), with ε the spacing of the
-    numbers that f returns, and 1e-20 for "complex".
+    numbers that f returns, and 1e-20 for "complex". A difference sees nothing of an f that bends
+    within the step: near x = 1e-5 the logarithm needs an h far below 1e-5.
     ValueError for an unknown scheme, a step that is not positive or vanishes beside x, a value
-    f(x) that is not finite, or a complex step through a function that answers in real numbers.
+    f(x) that is not finite or not real, a default step that f's own rounding hides, or a complex
+    step through a function that answers in real numbers or conjugates.
 
     Equation: math-foundations/calculus.md#eq-jacobian
     Equation: math-foundations/calculus.md#eq-complex-step
@@ -94,8 +96,14 @@ def numerical_jacobian(
         behind = _moved(x, i, -step) if scheme == "central" else x
         before = _value(f, behind) if scheme == "central" else here
         # The step really taken: x + h is rounded, and (x + h) − x is not h.
-        columns.append((_value(f, ahead) - before) / (ahead[i] - behind[i]))
-    return np.stack(columns, axis=-1).reshape(here.shape + x.shape).astype(np.float64)
+        slope = (_value(f, ahead) - before) / (ahead[i] - behind[i])
+        if h is None:
+            _check_rounding(here, slope, x, step, 1, f"the derivative by {_name(i)}")
+        columns.append(slope)
+    jacobian = np.stack(columns, axis=-1).reshape(here.shape + x.shape).astype(np.float64)
+    if scheme == "complex":
+        _check_analytic(f, x, here, jacobian)
+    return jacobian
 
 
 def hessian(
@@ -104,7 +112,10 @@ def hessian(
     """Measure all second partial derivatives of a scalar f at x: shape of x, twice.
 
     Four values of f for each pair of inputs, so 2n² evaluations for n inputs. The default step
-    ε^(1/4)·max(1, |x_i|) leaves a relative error of about 1e-8. Symmetric by construction.
+    ε^(1/4)·max(1, |x_i|) leaves an error of about 1e-8 beside |f|/(max(1, |x_i|)·max(1, |x_j|)).
+    Symmetric by construction.
+    ValueError if f(x) is not a single number, or if its rounding hides a second derivative, as it
+    does where one input is thousands of times larger than another; then give h.
 
     Equation: math-foundations/calculus.md#eq-hessian
     """
@@ -124,7 +135,11 @@ def hessian(
                 for sign_j in (1, -1):
                     corner = _moved(_moved(x, i, sign_i * steps[a]), j, sign_j * steps[b])
                     corners += sign_i * sign_j * _value(f, corner).item()
-            second[a, b] = second[b, a] = corners / (4 * steps[a] * steps[b])
+            curvature = corners / (4 * steps[a] * steps[b])
+            if h is None:
+                pair = f"the second derivative by {_name(i)} and {_name(j)}"
+                _check_rounding(here, curvature, x, steps[a] * steps[b], 2, pair)
+            second[a, b] = second[b, a] = curvature
     return second.reshape(x.shape + x.shape)
 
 
@@ -135,19 +150,38 @@ def hvp(
 ) -> Float[Array, "*x"]:
     """Multiply the Hessian of f at x by v with two gradients and no Hessian.
 
-    Differences grad_f along v. When grad_f is made of operations that `Dual` knows,
+    Differences grad_f along v; where inputs differ in size by more than a hundred, once for each
+    size, which needs two more gradients. When grad_f is made of operations that `Dual` knows,
     ``jvp(grad_f, x, v)`` gives the same without a difference.
-    ValueError if v does not have x's shape.
+    ValueError if v or the gradient does not have x's shape, v is not finite, or the gradient's
+    rounding hides the product.
 
     Equation: math-foundations/calculus.md#eq-hvp
     Source: Pearlmutter, Neural Computation 6, 1994.
     """
-    x, v = _point(x), _direction(x, v)
-    length = np.sqrt(np.sum(v * v))
-    if length == 0:
-        return np.zeros_like(x)
-    h = _default_step(_value(grad_f, x), np.max(np.abs(x)), 1 / 3) / length
-    return (_value(grad_f, x + h * v) - _value(grad_f, x - h * v)) / (2 * h)
+    x = _point(x)
+    v = _direction(x, v)
+    if not np.all(np.isfinite(v)):
+        raise ValueError(f"v must be finite, received {v}")
+    product = np.zeros_like(x)
+    if not np.any(v):
+        return product
+    here = _value(grad_f, x)
+    if here.shape != x.shape:
+        raise ValueError(f"expected a gradient of shape {x.shape}, received {here.shape}")
+    scale = np.maximum(1, np.abs(x))
+    magnitude = np.floor(np.log10(scale) / 2)
+    for group in np.unique(magnitude[v != 0]):
+        part = np.where(magnitude == group, v, 0)
+        # Divided by its longest step first: squares of v or x could overflow or vanish.
+        size = np.max(np.abs(part / scale))
+        part = part / size
+        h = float(np.finfo(here.dtype).eps) ** (1 / 3) / np.sqrt(np.sum((part / scale) ** 2))
+        ahead, behind = (_value(grad_f, np.asarray(x + s * part)) for s in (h, -h))
+        change = (ahead - behind) / (2 * h)
+        _check_rounding(here, change, x, h, 1, "the Hessian's product with v")
+        product = product + change * size
+    return product
 
 
 def jvp(
@@ -180,9 +214,11 @@ def vjp(jac: Num[Array, "m n"] | Sequence[Array], u: Num[Array, " m"]) -> Float[
     Equation: math-foundations/calculus.md#eq-vjp
     """
     chain = [jac] if isinstance(jac, np.ndarray) else list(jac)
-    row = np.asarray(u, dtype=np.float64)
+    row = _real(u)
+    if row.ndim != 1:
+        raise ValueError(f"expected u to be one row of numbers, received shape {row.shape}")
     for matrix in reversed(chain):
-        matrix = np.asarray(matrix, dtype=np.float64)
+        matrix = _real(matrix)
         if matrix.ndim != 2 or matrix.shape[0] != row.size:
             raise ValueError(
                 f"a row of {row.size} numbers cannot be pulled through a Jacobian of shape "
@@ -308,8 +344,8 @@ class Dual(NDArrayOperatorsMixin):
     def __init__(self, value: Any, derivative: Any = 0.0) -> None:
         if isinstance(value, Dual) or isinstance(derivative, Dual):
             raise TypeError("a Dual cannot hold a Dual; for second derivatives use hvp or hessian")
-        self.value = np.asarray(value, dtype=np.float64)
-        self.derivative = np.asarray(derivative, dtype=np.float64)
+        self.value = _real(value)
+        self.derivative = _real(derivative)
         if self.derivative.shape != self.value.shape:
             self.derivative = np.broadcast_to(self.derivative, self.value.shape)
 
@@ -394,15 +430,23 @@ def _power_rule(x: Array, y: Array, dx: Array, dy: Array, out: Array) -> Array:
     return np.asarray(slope)
 
 
+def _real(x: Any) -> Array:
+    """An array of float64; NumPy would cut off an imaginary part."""
+    x = np.asarray(x)
+    if np.iscomplexobj(x):
+        raise ValueError(f"expected real numbers, received {x.dtype}")
+    return x.astype(np.float64, copy=False)
+
+
 def _point(x: Any) -> Array:
-    point = np.array(x, dtype=np.float64)
+    point = np.array(_real(x))
     if point.size == 0:
         raise ValueError("x is empty; a derivative needs at least one input")
     return point
 
 
 def _direction(x: Array, v: Any) -> Array:
-    direction = np.asarray(v, dtype=np.float64)
+    direction = _real(v)
     if direction.shape != x.shape:
         raise ValueError(f"expected shape {x.shape}, as x has, but received {direction.shape}")
     return direction
@@ -411,6 +455,10 @@ def _direction(x: Array, v: Any) -> Array:
 def _value(f: Callable[..., Any], x: Array) -> Array:
     # A copy, so that an f that writes into its input cannot spoil the next evaluation.
     value = np.asarray(f(x.copy()))
+    if np.iscomplexobj(value):
+        if np.any(value.imag):
+            raise ValueError(f"f must return real numbers at real x, received {value}")
+        value = value.real
     if not np.issubdtype(value.dtype, np.floating):
         value = value.astype(np.float64)
     if not np.all(np.isfinite(value)):
@@ -428,6 +476,54 @@ def _moved(x: Array, index: tuple[int, ...], step: float) -> Array:
     if moved[index] == x[index]:
         raise ValueError(f"the step {step:g} vanishes beside x = {x[index]:g}; use a larger h")
     return moved
+
+
+def _name(index: tuple[int, ...]) -> str:
+    return "x" + "".join(f"[{i}]" for i in index)
+
+
+def _check_rounding(
+    here: Array, derivative: Any, x: Array, divisor: float, order: int, what: str
+) -> None:
+    """Refuse a default step whose difference of f drowns in the rounding of f itself.
+
+    An error is small enough if a digit of the derivative is left, or if it is small beside the
+    size that derivatives of such an f have by the largest input.
+    """
+    rounding = float(np.finfo(here.dtype).eps) * np.abs(here) / divisor
+    usual = np.abs(here) / np.maximum(1.0, np.max(np.abs(x))) ** order
+    if np.any(rounding > 0.1 * np.maximum(np.abs(derivative), usual)):
+        raise ValueError(
+            f"rounding hides {what}: f is {np.max(np.abs(here)):.3g} there, and with the default "
+            f"step its last digits make an error of {np.max(rounding):.3g}; "
+            "take a larger h, or inputs of like size"
+        )
+
+
+def _check_analytic(f: Callable[..., Any], x: Array, here: Array, jacobian: Array) -> None:
+    """Refuse a complex step that two agreeing central differences contradict, along one direction.
+
+    Differences that disagree with each other, or leave the domain of f, prove nothing.
+    """
+    weights = 1 + np.modf(0.618 * np.arange(x.size))[0].reshape(x.shape)
+    direction = np.maximum(1, np.abs(x)) * weights
+    claimed = np.sum(jacobian * direction, axis=tuple(range(here.ndim, jacobian.ndim)))
+    eps = float(np.finfo(here.dtype).eps)
+    measured = []
+    for t in (eps ** (1 / 3), eps ** (1 / 3) / 8):
+        try:
+            with np.errstate(all="ignore"):
+                ahead, behind = (_value(f, np.asarray(x + s * direction)) for s in (t, -t))
+        except ValueError:
+            return
+        measured.append((ahead - behind) / (2 * t))
+    doubt = 1e-4 * np.abs(measured[0]) + 10 * eps * np.abs(here) / t
+    agree = np.abs(measured[0] - measured[1]) <= doubt
+    if np.any(agree & (np.abs(claimed - measured[0]) > 10 * doubt)):
+        raise ValueError(
+            "the complex step and central differences disagree: f conjugates, or is otherwise "
+            "not analytic here; use scheme='central'"
+        )
 
 
 def _complex_difference(

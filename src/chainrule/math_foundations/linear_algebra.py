@@ -10,6 +10,7 @@ Shape names: ``m`` rows, ``n`` columns, ``p`` columns of a second matrix, ``r`` 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ __all__ = [
 def matmul_naive(A: Num[Array, "m n"], B: Num[Array, "n p"]) -> Num[Array, "m p"]:
     """Multiply two matrices with three loops: 2·m·n·p floating-point operations.
 
+    Integers stay integers, in int64; NumPy multiplies and adds 8-bit pixels modulo 256.
+
     Raises:
         ValueError: an argument is not two-dimensional, or the inner sizes differ.
 
@@ -44,7 +47,11 @@ def matmul_naive(A: Num[Array, "m n"], B: Num[Array, "n p"]) -> Num[Array, "m p"
         raise ValueError(message)
     m, n = A.shape
     p = B.shape[1]
-    C = np.zeros((m, p), dtype=np.result_type(A, B))
+    kind = np.result_type(A, B)
+    if kind.kind in "bi" or (kind.kind == "u" and kind.itemsize < 8):
+        kind = np.dtype(np.int64)
+    A, B = A.astype(kind), B.astype(kind)
+    C = np.zeros((m, p), dtype=kind)
     for i in range(m):
         for j in range(p):
             for l in range(n):  # noqa: E741
@@ -79,7 +86,7 @@ def gram_schmidt(A: Num[Array, "m n"]) -> tuple[Float[Array, "m r"], Float[Array
         if length > negligible:
             R[Q.shape[1], j] = length
             Q = np.column_stack([Q, rest / length])
-    return Q, R[: Q.shape[1]] * scale
+    return Q, _rescaled(R[: Q.shape[1]], scale)
 
 
 def power_iteration(
@@ -87,11 +94,13 @@ def power_iteration(
 ) -> tuple[float, Float[Array, " n"]]:
     """Approximate the eigenvalue of largest size and its unit eigenvector.
 
-    The error shrinks by |λ₂/λ₁| an iteration. Where two eigenvalues share the largest size (a
-    rotation, or 1 and −1) nothing converges; ``‖A @ v − λ v‖`` tells you.
+    The error of v shrinks by |λ₂/λ₁| an iteration, that of λ by its square if A is symmetric.
+    Where a turned pair shares the largest size (a rotation) nothing converges;
+    ``‖A @ v − λ v‖`` tells you.
 
     Raises:
-        ValueError: A is not square, or ``iters`` is below 1.
+        ValueError: A is not square, ``iters`` is below 1, or v swings between two directions,
+            because eigenvalues λ and −λ share the largest size.
 
     Equation: math-foundations/linear-algebra.md#eq-power-iteration
     """
@@ -107,7 +116,18 @@ def power_iteration(
         if length == 0:  # v is in the kernel, so it is an eigenvector with eigenvalue 0
             return 0.0, v
         v = w / length
-    return float(v @ A @ v * scale), v
+    once = A @ v
+    value = v @ once
+    twice = A @ once
+    off, off_twice = (np.linalg.norm(w - (v @ w) * v) for w in (once, twice))
+    size, size_twice = np.linalg.norm(once), np.linalg.norm(twice)
+    if off > 1e-3 * size and off_twice * size < 0.01 * off * size_twice:
+        message = (
+            "expected one eigenvalue of largest size, received a matrix in which λ and −λ share "
+            f"the largest size, {np.sqrt(size_twice) * scale:.6g}: v swings between two directions"
+        )
+        raise ValueError(message)
+    return float(_rescaled(np.asarray(value), scale)), v
 
 
 def eig_symmetric_jacobi(A: Num[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
@@ -118,16 +138,22 @@ def eig_symmetric_jacobi(A: Num[Array, "n n"]) -> tuple[Float[Array, " n"], Floa
     The criterion is that of Demmel and Veselić 1992.
 
     Raises:
-        ValueError: A is not square or not symmetric.
+        ValueError: A is not square or not symmetric, or an eigenvalue overflows.
 
     Equation: math-foundations/linear-algebra.md#eq-jacobi-rotation
     """
     A = _square(A)
+    # By a power of 2, which rounds nothing: sums of two entries then cannot overflow.
+    exponent = int(np.frexp(np.abs(A).max())[1])
+    A = np.ldexp(A, -exponent)
     eps = float(np.finfo(A.dtype).eps)
     size = float(np.abs(A).max())
     asymmetry = float(np.abs(A - A.T).max())
     if asymmetry > 100 * eps * size:
-        message = f"expected a symmetric matrix, received one with |A - A.T| up to {asymmetry:.3g}"
+        message = (
+            "expected a symmetric matrix, received one with |A - A.T| up to "
+            f"{asymmetry / size:.3g} times its largest entry"
+        )
         raise ValueError(message)
     n = len(A)
     negligible = eps**4 * size  # for pairs whose diagonal entries are zero
@@ -143,7 +169,9 @@ def eig_symmetric_jacobi(A: Num[Array, "n n"]) -> tuple[Float[Array, " n"], Floa
                     _rotate(D, V, p, q, _tangent(app, aqq, apq))
                     turned = True
     order = np.argsort(-np.diag(D), kind="stable")
-    return np.diag(D)[order], V[:, order]
+    with np.errstate(over="ignore"):
+        values = np.ldexp(np.diag(D)[order], exponent)
+    return _representable(values), V[:, order]
 
 
 def svd(
@@ -177,7 +205,7 @@ def svd(
     S[negligible >= S] = 0
     rank = np.count_nonzero(S)
     U = _complete(B[:, :rank] / S[:rank], n)
-    return U, S * scale, V.T
+    return U, _rescaled(S, scale), V.T
 
 
 def pca(
@@ -189,18 +217,20 @@ def pca(
     by n − 1). Each component's sign makes its entry of largest size positive.
 
     Raises:
-        ValueError: k is not in 1 … min(n, d), or X is not a matrix of finite numbers.
+        ValueError: k is not in 1 … min(n, d), X is not a matrix of finite numbers, or a variance
+            overflows.
 
     Equation: math-foundations/linear-algebra.md#eq-pca
     """
-    X = _matrix(X)
+    X, scale = _scaled(_matrix(X))
     _check_k(k, 1, X.shape)
     centred = X - X.mean(axis=0)
     _, S, Vt = svd(centred)
     components = Vt[:k]
     peaks = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(k), peaks])[:, None]
-    return components, S[:k] ** 2 / len(X), centred @ components.T
+    variances = _rescaled(_rescaled(S[:k] ** 2 / len(X), scale), scale)
+    return components, variances, _rescaled(centred @ components.T, scale)
 
 
 def low_rank(A: Num[Array, "m n"], k: int) -> Float[Array, "m n"]:
@@ -225,17 +255,21 @@ def lstsq(A: Num[Array, "m n"], b: Num[Array, "m *columns"]) -> Float[Array, "n 
     Several right-hand sides may stand in the columns of b.
 
     Raises:
-        ValueError: b does not have one row for each row of A.
+        ValueError: b does not have one row for each row of A, holds what is no finite number, or
+            x overflows.
 
     Equation: math-foundations/linear-algebra.md#eq-pseudo-inverse
     """
-    A, b = _matrix(A), np.asarray(b)
+    (A, scale), b = _scaled(_matrix(A)), _real(b)
     if b.ndim not in (1, 2) or len(b) != len(A):
         message = f"expected b of shape ({len(A)},) or ({len(A)}, p), received {b.shape}"
         raise ValueError(message)
     U, S, Vt = svd(A)
     rank = np.count_nonzero(S)
-    return Vt[:rank].T @ ((U[:, :rank].T @ b).T / S[:rank]).T
+    b, b_scale = _scaled(b) if b.size else (b, 1.0)
+    x = Vt[:rank].T @ ((U[:, :rank].T @ b).T / S[:rank]).T
+    with np.errstate(over="ignore"):
+        return _representable(x / scale * b_scale if b_scale < 1 else x * b_scale / scale)
 
 
 def cosine_similarity(U: Num[Array, "m d"], V: Num[Array, "n d"]) -> Float[Array, "m n"]:
@@ -285,7 +319,7 @@ def randomized_svd(
 
     Equation: math-foundations/linear-algebra.md#eq-randomized-svd
     """
-    A = _matrix(A)
+    A, scale = _scaled(_matrix(A))
     _check_k(k, 1, A.shape)
     if oversample < 0 or power_steps < 0:
         message = f"expected options ≥ 0, received {oversample=} and {power_steps=}"
@@ -293,12 +327,12 @@ def randomized_svd(
     width = min(k + oversample, *A.shape)
     probes = rng.standard_normal((A.shape[1], width)).astype(A.dtype)
     Q, _ = gram_schmidt(A @ probes)
-    for _ in range(power_steps):
+    for _ in range(power_steps if Q.shape[1] else 0):  # no column is left where A is zero
         Q, _ = gram_schmidt(A.T @ Q)
         Q, _ = gram_schmidt(A @ Q)
     Q = _complete(Q, max(k, Q.shape[1]))
     U, S, Vt = svd(Q.T @ A)
-    return Q @ U[:, :k], S[:k], Vt[:k]
+    return Q @ U[:, :k], _rescaled(S[:k], scale), Vt[:k]
 
 
 def _tangent(app: float, aqq: float, apq: float) -> float:
@@ -335,6 +369,20 @@ def _scaled(A: Array) -> tuple[Array, np.floating]:
     return A / scale, scale
 
 
+def _rescaled(result: Array, scale: np.floating) -> Array:
+    """Undo `_scaled`: ``result * scale``, refused where that is infinite."""
+    with np.errstate(over="ignore"):
+        return _representable(np.asarray(result * scale))
+
+
+def _representable(result: Array) -> Array:
+    if not np.isfinite(result).all():
+        largest = np.finfo(result.dtype)
+        message = f"the result is larger than {largest.dtype} can hold, {largest.max:.2g}"
+        raise ValueError(message)
+    return result
+
+
 def _unit_rows(M: Array) -> Array:
     peaks = np.abs(M).max(axis=1, keepdims=True)
     M = M / np.where(peaks > 0, peaks, 1)
@@ -342,10 +390,19 @@ def _unit_rows(M: Array) -> Array:
     return M / np.where(lengths > 0, lengths, 1)
 
 
-def _matrix(A: Array) -> Array:
+def _matrix(A: Any) -> Array:
     A = np.asarray(A)
     if A.ndim != 2 or 0 in A.shape:
         message = f"expected a matrix with at least one row and one column, received {A.shape}"
+        raise ValueError(message)
+    return _real(A)
+
+
+def _real(A: Any) -> Array:
+    """Finite real numbers, in float32 if they are, in float64 otherwise."""
+    A = np.asarray(A)
+    if A.dtype.kind not in "biuf":
+        message = f"expected real numbers, received {A.dtype}"
         raise ValueError(message)
     if A.dtype not in (np.float32, np.float64):
         A = A.astype(np.float64)
@@ -357,7 +414,7 @@ def _matrix(A: Array) -> Array:
     return A
 
 
-def _square(A: Array) -> Array:
+def _square(A: Any) -> Array:
     A = _matrix(A)
     if A.shape[0] != A.shape[1]:
         message = f"expected a square matrix, received shape {A.shape}"

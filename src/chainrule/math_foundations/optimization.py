@@ -1,16 +1,18 @@
 """Gradient descent and its relatives on functions whose gradients are known in closed form.
 
 Taught in ``math-foundations/optimization.md``. Every method returns the whole `Path`, so that
-what happened can be drawn. μ and L are the smallest and the largest eigenvalue of the Hessian,
-κ = L/μ its condition number. Shape names: ``d`` coordinates, ``points`` the start and one point a
-step.
+what happened can be drawn. A run that leaves the range of float64 stops there: one RuntimeWarning
+says at which step, and its remaining points are NaN. μ and L are the smallest and the largest
+eigenvalue of the Hessian, κ = L/μ its condition number. Shape names: ``d`` coordinates, ``points``
+the start and one point a step.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from math import inf, sqrt
-from typing import NamedTuple
+from math import inf, isfinite, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,7 +49,10 @@ Hessian = Callable[[Array], Array]
 
 
 class Problem(NamedTuple):
-    """A function with its gradient, its Hessian and the point where the gradient vanishes."""
+    """A function with its gradient, its Hessian and the point where the gradient vanishes.
+
+    Beyond the range of float64 the values are infinite, or NaN where infinities meet.
+    """
 
     f: Function
     grad: Gradient
@@ -55,20 +60,27 @@ class Problem(NamedTuple):
     stationary: Array
 
 
+_quiet = np.errstate(over="ignore", invalid="ignore")
+
+
 def quadratic(kappa: float, d: int = 2) -> Problem:
     """½ Σ λᵢxᵢ² with curvatures from 1 to ``kappa``, spaced geometrically; its minimum is at 0.
 
     Equation: math-foundations/optimization.md#eq-quadratic
     """
-    if kappa < 1 or d < 1:
+    if not 1 <= kappa < inf or d < 1:
         raise ValueError(f"quadratic: expected kappa >= 1 and d >= 1, got {kappa} and {d}")
     curvature = np.geomspace(1, kappa, d) if d > 1 else np.array([float(kappa)])
-    return Problem(
-        lambda x: 0.5 * float(curvature @ (x * x)),
-        lambda x: curvature * x,
-        lambda x: np.diag(curvature),
-        np.zeros(d),
-    )
+
+    @_quiet
+    def f(x: Any) -> float:
+        return 0.5 * float(curvature @ np.square(_point(x, d)))
+
+    @_quiet
+    def grad(x: Any) -> Array:
+        return curvature * _point(x, d)
+
+    return Problem(f, grad, lambda x: np.diag(curvature), np.zeros(d))
 
 
 def rosenbrock(a: float = 1.0, b: float = 100.0) -> Problem:
@@ -77,20 +89,22 @@ def rosenbrock(a: float = 1.0, b: float = 100.0) -> Problem:
     Equation: math-foundations/optimization.md#eq-rosenbrock
     """
 
-    def grad(p: Array) -> Array:
-        x, y = p
+    @_quiet
+    def f(p: Any) -> float:
+        x, y = _point(p, 2)
+        return float((a - x) ** 2 + b * (y - x * x) ** 2)
+
+    @_quiet
+    def grad(p: Any) -> Array:
+        x, y = _point(p, 2)
         return np.array([-2 * (a - x) - 4 * b * x * (y - x * x), 2 * b * (y - x * x)])
 
-    def hessian(p: Array) -> Array:
-        x, y = p
+    @_quiet
+    def hessian(p: Any) -> Array:
+        x, y = _point(p, 2)
         return np.array([[2 - 4 * b * (y - 3 * x * x), -4 * b * x], [-4 * b * x, 2 * b]])
 
-    return Problem(
-        lambda p: float((a - p[0]) ** 2 + b * (p[1] - p[0] ** 2) ** 2),
-        grad,
-        hessian,
-        np.array([a, a * a]),
-    )
+    return Problem(f, grad, hessian, np.array([a, a * a]))
 
 
 def saddle(monkey: bool = False) -> Problem:
@@ -98,19 +112,30 @@ def saddle(monkey: bool = False) -> Problem:
 
     Equation: math-foundations/optimization.md#eq-saddle
     """
-    if monkey:
-        return Problem(
-            lambda p: float(p[0] ** 3 - 3 * p[0] * p[1] ** 2),
-            lambda p: np.array([3 * p[0] ** 2 - 3 * p[1] ** 2, -6 * p[0] * p[1]]),
-            lambda p: np.array([[6 * p[0], -6 * p[1]], [-6 * p[1], -6 * p[0]]]),
-            np.zeros(2),
-        )
-    return Problem(
-        lambda p: 0.5 * float(p[0] ** 2 - p[1] ** 2),
-        lambda p: np.array([p[0], -p[1]]),
-        lambda p: np.diag([1.0, -1.0]),
-        np.zeros(2),
-    )
+
+    @_quiet
+    def f(p: Any) -> float:
+        x, y = _point(p, 2)
+        return float(x**3 - 3 * x * y**2) if monkey else 0.5 * float(x**2 - y**2)
+
+    @_quiet
+    def grad(p: Any) -> Array:
+        x, y = _point(p, 2)
+        return np.array([3 * x**2 - 3 * y**2, -6 * x * y]) if monkey else np.array([x, -y])
+
+    @_quiet
+    def hessian(p: Any) -> Array:
+        x, y = _point(p, 2)
+        return np.array([[6 * x, -6 * y], [-6 * y, -6 * x]]) if monkey else np.diag([1.0, -1.0])
+
+    return Problem(f, grad, hessian, np.zeros(2))
+
+
+def _point(x: Any, d: int) -> Array:
+    x = np.asarray(x, dtype=np.float64)
+    if x.shape != (d,):
+        raise ValueError(f"expected a point of shape {(d,)}, received {x.shape}")
+    return x
 
 
 # ---- methods ---------------------------------------------------------------------------------
@@ -130,7 +155,7 @@ def gradient_descent(
 
     Equation: math-foundations/optimization.md#eq-gradient-descent
     """
-    return heavy_ball(f, grad, x0, lr, 0.0, steps)
+    return _walk("gradient_descent", f, x0, steps, lambda x: x - lr * grad(x), lr=lr)
 
 
 def heavy_ball(
@@ -141,13 +166,14 @@ def heavy_ball(
     Equation: math-foundations/optimization.md#eq-heavy-ball
     Source: Polyak, Some methods of speeding up the convergence of iteration methods, 1964.
     """
-    x, v = np.array(x0, dtype=float), np.zeros_like(x0, dtype=float)
-    points = [x]
-    for _ in range(steps):
+    v = np.zeros_like(x0, dtype=float)
+
+    def step(x: Array) -> Array:
+        nonlocal v
         v = momentum * v - lr * grad(x)
-        x = x + v
-        points.append(x)
-    return _path(f, points)
+        return x + v
+
+    return _walk("heavy_ball", f, x0, steps, step, lr=lr, momentum=momentum)
 
 
 def nesterov(
@@ -157,15 +183,18 @@ def nesterov(
 
     Equation: math-foundations/optimization.md#eq-nesterov
     Source: Nesterov, A method of solving a convex programming problem with convergence rate
-    O(1/k²), 1983.
+    O(1/k²), 1983, for the idea; Introductory Lectures on Convex Optimization, 2004, section 2.2.1,
+    for a constant momentum; Sutskever and others, On the importance of initialization and momentum
+    in deep learning, 2013, for this form with v.
     """
-    x, v = np.array(x0, dtype=float), np.zeros_like(x0, dtype=float)
-    points = [x]
-    for _ in range(steps):
+    v = np.zeros_like(x0, dtype=float)
+
+    def step(x: Array) -> Array:
+        nonlocal v
         v = momentum * v - lr * grad(x + momentum * v)
-        x = x + v
-        points.append(x)
-    return _path(f, points)
+        return x + v
+
+    return _walk("nesterov", f, x0, steps, step, lr=lr, momentum=momentum)
 
 
 def newton(
@@ -180,14 +209,21 @@ def newton(
 
     Undamped it goes to saddles and maxima as readily as to minima.
 
+    Raises:
+        ValueError: H + damping·I is singular at a point.
+
     Equation: math-foundations/optimization.md#eq-newton
     """
-    x = np.array(x0, dtype=float)
-    points = [x]
-    for _ in range(steps):
-        x = x - np.linalg.solve(hessian(x) + damping * np.eye(len(x)), grad(x))
-        points.append(x)
-    return _path(f, points)
+
+    def step(x: Array) -> Array:
+        try:
+            return x - np.linalg.solve(hessian(x) + damping * np.eye(len(x)), grad(x))
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                f"newton: the Hessian plus {damping:g}·I is singular at {x}; use another damping"
+            ) from None
+
+    return _walk("newton", f, x0, steps, step, damping=damping)
 
 
 def line_search(
@@ -195,17 +231,30 @@ def line_search(
 ) -> Path:
     """Gradient descent that halves its step until f falls by at least c·lr·‖∇f‖² (Armijo).
 
+    A step into a region where f is NaN or infinite does not pass. Where no step above 1e-16·lr
+    passes, x stays.
+
+    Raises:
+        ValueError: lr is not above 0, or f is not finite where the search stands.
+
     Equation: math-foundations/optimization.md#eq-armijo
     """
-    x = np.array(x0, dtype=float)
-    points = [x]
-    for _ in range(steps):
+    if not 0 < lr < inf:
+        raise ValueError(f"line_search: lr must be above 0 and finite, got {lr}")
+
+    def step(x: Array) -> Array:
         g, rate, here = grad(x), lr, f(x)
-        while f(x - rate * g) > here - c * rate * float(g @ g) and rate > 1e-16 * lr:
-            rate /= 2
-        x = x - rate * g
-        points.append(x)
-    return _path(f, points)
+        if not isfinite(here):
+            raise ValueError(f"line_search: f is {here} at {x}")
+        with np.errstate(all="ignore"):  # a trial may leave the domain of f
+            # Written so that a NaN does not pass: no comparison with NaN is true.
+            while not f(x - rate * g) <= here - c * rate * float(g @ g):
+                rate /= 2
+                if rate <= 1e-16 * lr:
+                    return x
+        return x - rate * g
+
+    return _walk("line_search", f, x0, steps, step, c=c)
 
 
 def sgd(
@@ -221,20 +270,64 @@ def sgd(
 
     Equation: math-foundations/optimization.md#eq-sgd
     """
-    return gradient_descent(
-        f, lambda x: grad(x) + sigma * rng.standard_normal(len(x)), x0, lr, steps
-    )
+
+    def step(x: Array) -> Array:
+        return x - lr * (grad(x) + sigma * rng.standard_normal(len(x)))
+
+    return _walk("sgd", f, x0, steps, step, lr=lr, sigma=sigma)
 
 
-def steps_to(path: Path, tolerance: float) -> float:
-    """The first step after which the distance to 0 is at most ``tolerance``; inf if never."""
-    distance = np.linalg.norm(path.points, axis=1)
+def steps_to(path: Path, tolerance: float, target: Float[Array, "d"] | None = None) -> float:
+    """The first step after which the distance to a target is at most ``tolerance``; inf if never.
+
+    The target is 0 unless another is given: 0 is the minimum of `quadratic`, not of `rosenbrock`.
+    A path that swings may arrive by luck and leave again.
+
+    Raises:
+        ValueError: the tolerance is not at least 0, or the target does not fit the points.
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"steps_to: the tolerance must be at least 0, got {tolerance}")
+    d = path.points.shape[1]
+    target = np.zeros(d) if target is None else np.asarray(target)
+    if target.shape != (d,):
+        raise ValueError(f"steps_to: expected a target of shape {(d,)}, received {target.shape}")
+    distance = np.array([_length(point - target) for point in path.points])
     reached = np.flatnonzero(distance <= tolerance)
     return float(reached[0]) if reached.size else inf
 
 
-def _path(f: Function, points: list[Array]) -> Path:
-    return Path(np.array(points), np.array([f(x) for x in points]))
+def _walk(
+    name: str, f: Function, x0: Any, steps: int, step: Callable[[Array], Array], **options: float
+) -> Path:
+    """Take steps from x0 as long as the points are finite."""
+    x = np.array(x0, dtype=float)
+    if x.ndim != 1 or x.size == 0:
+        raise ValueError(f"{name}: expected x0 of shape (d,), received {x.shape}")
+    if not np.all(np.isfinite(x)):
+        raise ValueError(f"{name}: x0 must be finite, received {x}")
+    for option, number in options.items():
+        if not isfinite(number):
+            raise ValueError(f"{name}: {option} must be finite, got {number}")
+    points = [x]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k in range(steps):
+            x = step(x)
+            if x.shape != points[0].shape:
+                raise ValueError(
+                    f"{name}: expected a gradient of shape {points[0].shape}, but a step led to a "
+                    f"point of shape {x.shape}"
+                )
+            if not np.all(np.isfinite(x)):
+                warnings.warn(
+                    f"{name}: x left the range of float64 in step {k + 1}, and is NaN from there",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                points += [np.full_like(x, np.nan)] * (steps - k)
+                break
+            points.append(x)
+        return Path(np.array(points), np.array([f(x) for x in points]))
 
 
 # ---- what theory says ------------------------------------------------------------------------
@@ -261,7 +354,7 @@ def optimal_rates(mu: float, L: float) -> Rates:
 
     Equation: math-foundations/optimization.md#eq-optimal-rates
     """
-    if not 0 < mu <= L:
+    if not 0 < mu <= L < inf:
         raise ValueError(f"optimal_rates: expected 0 < mu <= L, got mu={mu}, L={L}")
     kappa = L / mu
     root = (sqrt(kappa) - 1) / (sqrt(kappa) + 1)
@@ -286,8 +379,13 @@ def sgd_noise_floor(lr: float, sigma: float, L: float) -> float:
     Equation: math-foundations/optimization.md#eq-noise-floor
 
     Raises:
-        ValueError: lr is not between 0 and 2/L, so nothing settles.
+        ValueError: L is not above 0, sigma not finite, or lr not between 0 and 2/L, so that
+            nothing settles.
     """
+    if not (0 < L < inf and isfinite(sigma)):
+        raise ValueError(
+            f"sgd_noise_floor: L must be above 0, L and sigma finite, got {L} and {sigma}"
+        )
     if not 0 < lr < 2 / L:
         raise ValueError(f"sgd_noise_floor: lr must be between 0 and 2/L = {2 / L:.4g}, got {lr}")
     return lr * sigma**2 / (2 * (2 - lr * L))
@@ -296,7 +394,8 @@ def sgd_noise_floor(lr: float, sigma: float, L: float) -> float:
 def prob_positive_definite(n: int, trials: int, rng: np.random.Generator) -> float:
     """The share of random symmetric n × n matrices with only positive eigenvalues.
 
-    A + Aᵀ for Gaussian A, the Hessian of a random stationary point: for n = 2 it is (2 − √2)/4.
+    A + Aᵀ for Gaussian A, the Hessian of a random stationary point: for n = 2 it is (2 − √2)/4,
+    for n = 3 (π − 2√2)/(4π). The standard error of the share p is √(p(1 − p)/trials).
 
     Equation: math-foundations/optimization.md#eq-random-hessian
     """
@@ -320,7 +419,9 @@ def top_hessian_eigenvalue(
 ) -> tuple[float, Float[Array, "d"]]:
     """The Hessian's eigenvalue of largest size at x and its direction, from gradients alone.
 
-    Power iteration with Hessian–vector products; two gradients an iteration.
+    Power iteration with Hessian–vector products; two gradients an iteration. Where λ and −λ share
+    the largest size, the iteration swings between two directions; so the answer is the best one in
+    the plane of the last two, and of λ and −λ it is the positive one, the sharpness.
 
     Equation: math-foundations/optimization.md#eq-sharpness
     """
@@ -328,15 +429,18 @@ def top_hessian_eigenvalue(
         raise ValueError(f"top_hessian_eigenvalue: iters must be at least 1, got {iters}")
     v = rng.standard_normal(len(x))
     v /= np.linalg.norm(v)
-    value = 0.0
     for _ in range(iters):
         Hv = hvp(grad, x, v)
-        value = float(v @ Hv)
-        length = float(np.linalg.norm(Hv))
+        length = _length(Hv)
         if length == 0:
             return 0.0, v
-        v = Hv / length
-    return value, v
+        last, v = v, Hv / length
+    plane = np.linalg.qr(np.column_stack([v, last]))[0]
+    images = np.column_stack([hvp(grad, x, q) for q in plane.T])
+    values, turns = np.linalg.eigh(plane.T @ images)
+    sizes = np.abs(values)
+    best = np.flatnonzero(sizes >= (1 - 1e-6) * sizes.max())[-1]  # eigh puts the largest last
+    return float(values[best]), plane @ turns[:, best]
 
 
 def lanczos_density(
@@ -361,6 +465,17 @@ def lanczos_density(
         raise ValueError(
             f"lanczos_density: n, steps and probes must be at least 1, got {n}, {steps}, {probes}"
         )
+
+    def product(v: Array) -> Array:
+        w = np.asarray(matvec(v))
+        if w.shape != (n,):
+            raise ValueError(
+                f"lanczos_density: expected products of shape {(n,)}, received {w.shape}"
+            )
+        if not np.all(np.isfinite(w)):
+            raise ValueError("lanczos_density: a product with the matrix is not finite")
+        return w
+
     nodes, weights = [], []
     for _ in range(probes):
         v = rng.standard_normal(n)
@@ -368,14 +483,14 @@ def lanczos_density(
         diagonal: list[float] = []
         beside: list[float] = []
         while True:
-            w = matvec(basis[-1])
+            w = product(basis[-1])
             diagonal.append(float(basis[-1] @ w))
             for _ in range(2):
                 for q in basis:
                     w = w - (q @ w) * q
-            length = float(np.linalg.norm(w))
+            length = _length(w)
             scale = max(abs(a) for a in diagonal)
-            if len(diagonal) == min(steps, n) or length <= 1e-10 * max(scale, 1e-300):
+            if len(diagonal) == min(steps, n) or length <= 1e-10 * scale:
                 break
             beside.append(length)
             basis.append(w / length)
@@ -386,3 +501,11 @@ def lanczos_density(
         weights.append(vectors[0] ** 2 / probes)
     order = np.argsort(np.concatenate(nodes))
     return np.concatenate(nodes)[order], np.concatenate(weights)[order]
+
+
+def _length(v: Array) -> float:
+    """The L2 norm; squares of what is left after division by the largest entry cannot overflow."""
+    largest = float(np.max(np.abs(v), initial=0))
+    if not 0 < largest < inf:
+        return largest
+    return largest * float(np.linalg.norm(v / largest))

@@ -29,6 +29,8 @@ from chainrule.neural_networks.backpropagation import (
     tanh,
     where,
 )
+from chainrule.neural_networks.backpropagation.edits import note_edit
+from chainrule.neural_networks.backpropagation.operations import logistic
 from chainrule.shapes import Array, Bool, Float
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "gradient_propagation",
     "kaiming_",
     "leaky_relu",
+    "logsigmoid",
     "orthogonal_",
     "prelu",
     "relu",
@@ -94,9 +97,9 @@ def prelu(x: Float[Tensor, "*shape"], weight: Float[Tensor, "slopes"]) -> Float[
     channels = x.shape[1] if x.ndim > 1 else 1
     if weight.size not in (1, channels):
         raise ValueError(f"prelu: expected 1 or {channels} slopes, got {weight.size}")
-    if weight.size > 1:
-        weight = weight.reshape(1, -1, *[1] * (x.ndim - 2))
-    return where(x.data > 0, x, x * weight)
+    weight = weight.reshape(*[1, -1, *[1] * (x.ndim - 2)] if weight.size > 1 else [])
+    positive = x.data > 0
+    return where(positive, x, where(positive, 0.0, x) * weight)  # the branch not taken is 0
 
 
 @primitive
@@ -105,9 +108,10 @@ def elu(x: Array, alpha: float = 1.0) -> Any:
 
     Equation: neural-networks/activation-functions.md#eq-elu
     """
-    curve = alpha * np.expm1(np.minimum(x, 0))
-    y = np.where(x > 0, x, curve)
-    return y, lambda g: (g * np.where(x > 0, g.dtype.type(1), curve + alpha),)
+    below = np.minimum(x, 0)
+    y = np.where(x > 0, x, alpha * np.expm1(below))
+    slope = np.where(x > 0, 1, alpha * np.exp(below))  # and not α(eˣ − 1) + α, which loses eˣ
+    return y, lambda g: (g * slope,)
 
 
 @primitive
@@ -130,8 +134,18 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Any:
     scaled = beta * x
     linear = scaled > threshold
     y = np.where(linear, x, np.logaddexp(0, scaled) / beta)
-    slope = np.where(linear, x.dtype.type(1), 0.5 * (1 + np.tanh(0.5 * scaled)))
+    slope = np.where(linear, 1, logistic(scaled))
     return y, lambda g: (g * slope,)
+
+
+@primitive
+def logsigmoid(x: Array) -> Any:
+    """log σ(x) = min(x, 0) − log(1 + exp(−|x|)): finite where σ(x) itself rounds to 0.
+
+    The derivative is σ(−x). Equation: neural-networks/activation-functions.md#eq-softplus
+    """
+    y = np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+    return y, lambda g: (g * logistic(-x),)
 
 
 # ---- gated by the input itself: GELU and SiLU ------------------------------------------------
@@ -177,10 +191,11 @@ def gelu(x: Float[Tensor, "*shape"], approximate: str = "none") -> Float[Tensor,
 
 
 def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """x·σ(x), also called swish.
+    """x·σ(x), the swish of slope 1.
 
     Equation: neural-networks/activation-functions.md#eq-silu
-    Source: Ramachandran et al., Searching for activation functions, 2017, arXiv:1710.05941.
+    Source: named in Hendrycks and Gimpel, 2016, arXiv:1606.08415; proposed by Elfwing et al.,
+    2017, arXiv:1702.03118; found again as swish by Ramachandran et al., 2017, arXiv:1710.05941.
     """
     return _gated(x, kind="silu")
 
@@ -215,11 +230,16 @@ def _blocks(x: Array, y: Array, slope: Array | None) -> Iterator[tuple[Array, Ar
 
 def _gelu_tanh(x: Array, y: Array, slope: Array | None) -> None:
     """gate = ½(1 + tanh u), u = c(x + 0.044715x³); slope = gate + 2(1 − gate)·y·du/dx."""
-    c = root(2 / np.pi)
-    s = x * x
+    c, inner = root(2 / np.pi), x
+    try:
+        with np.errstate(over="raise"):
+            s = x * x
+    except FloatingPointError:  # from |x| = 20 on, tanh is ±1 whatever u is
+        inner = np.clip(x, -20, 20)
+        s = inner * inner
     s *= 0.044715 * c
     s += c
-    gate = s * x
+    gate = s * inner
     np.tanh(gate, out=gate)
     gate *= 0.5
     gate += 0.5
@@ -247,11 +267,13 @@ def _gelu_exact(x: Array, y: Array, slope: Array | None) -> None:
 
 
 def _swish(x: Array, y: Array, slope: Array | None, steepness: float) -> None:
-    """gate = σ(kx) = ½(1 + tanh(kx/2)); slope = gate + k·(1 − gate)·y."""
-    gate = x * (0.5 * steepness)
-    np.tanh(gate, out=gate)
-    gate *= 0.5
-    gate += 0.5
+    """gate = σ(kx), from z = exp(−|kx|) as in the engine; slope = gate + k·(1 − gate)·y."""
+    gate = np.abs(x)
+    gate *= -steepness
+    np.exp(gate, out=gate)
+    total = gate + 1
+    np.copyto(gate, 1, where=x >= 0)
+    gate /= total
     np.multiply(x, gate, out=y)
     if slope is not None:
         np.subtract(1, gate, out=slope)
@@ -375,7 +397,7 @@ _NAMED: dict[str, Activation] = {
 def gain(act: str | Activation) -> float:
     """1/√E[act(z)²] for standard normal z: the factor by which weights must make up for ``act``.
 
-    Integrated with the trapezoid rule on [−12, 12]. For tanh this is 1.592; the 5/3 in PyTorch's
+    Integrated with the trapezoid rule on [−12, 12]. For tanh this is 1.593; the 5/3 in PyTorch's
     table is a rule of thumb.
 
     Equation: neural-networks/activation-functions.md#eq-gain
@@ -466,6 +488,7 @@ def _draw(
 def _place(target: Sequence[int] | Tensor, values: Array, dtype: DTypeLike) -> Array:
     if isinstance(target, Tensor):
         target.data[...] = values
+        note_edit(target.data)
         return target.data
     return values.astype(dtype)
 

@@ -32,8 +32,12 @@ def step(score: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def sigmoid(score: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The smooth step 1 / (1 + exp(−score)), written with tanh so that it never overflows."""
-    return 0.5 * (1.0 + np.tanh(0.5 * score))
+    """The smooth step 1 / (1 + exp(−score)), in a form that neither overflows nor rounds to 0.
+
+    With z = exp(−|score|) it is 1/(1 + z) on the right and z/(1 + z) on the left.
+    """
+    z = np.exp(-np.abs(score))
+    return np.asarray(np.where(score < 0, z, 1) / (1 + z))
 
 
 def signed_distance(

@@ -25,6 +25,8 @@ from chainrule.neural_networks.backpropagation import (
     primitive,
     sqrt,
 )
+from chainrule.neural_networks.backpropagation.edits import note_edit
+from chainrule.neural_networks.backpropagation.promotion import wide
 from chainrule.shapes import Array, Float
 
 __all__ = [
@@ -98,29 +100,27 @@ def _layer_norm(weight: Array | None, bias: Array | None, x: Array, d: int, eps:
     with a vector, which BLAS computes faster than NumPy sums.
     Equation: neural-networks/regularization.md#eq-layer-norm-vjp
     """
-    shape, rows = x.shape, x.reshape(-1, d)
-    average = np.full(d, 1 / d, dtype=x.dtype)
+    shape, rows = x.shape, x.reshape(x.size // max(d, 1), d)
+    average = np.full(d, 1 / max(d, 1), dtype=x.dtype)
     y = rows - (rows @ average)[:, None]
-    inverse = (1 / np.sqrt(np.vecdot(y, y) * (1 / d) + eps))[:, None]
+    inverse = _inverse_root(y, -1, eps)
     y *= inverse
     out = _affine(y, weight, bias)
+    shapes = [None if p is None else p.shape for p in (weight, bias)]
 
     def vjp(g: Array) -> Any:
-        h = _own(g, y.shape)
-        hy = h * y
+        g = g.reshape(y.shape)
         return (
-            lambda out: _sum_rows(hy, weight, out),
-            lambda out: _sum_rows(h, bias, out),
-            lambda out: through_rows(h, hy).reshape(shape),
+            lambda out: _sum_rows(g * y, shapes[0], out),
+            lambda out: _sum_rows(g, shapes[1], out),
+            lambda out: through_rows(g).reshape(shape),
         )
 
-    def through_rows(h: Array, hy: Array) -> Array:
-        scaled_average = average if weight is None else average * weight.ravel()
-        mean_h, mean_hy = (h @ scaled_average)[:, None], (hy @ scaled_average)[:, None]
-        if weight is not None:
-            h *= weight.ravel()
-        h -= mean_h
-        h -= np.multiply(y, mean_hy, out=hy)
+    def through_rows(g: Array) -> Array:
+        h = g.copy() if weight is None else g * weight.ravel()
+        mean_hy = np.vecdot(h, y) * (1 / max(d, 1))
+        h -= (h @ average)[:, None]
+        h -= y * mean_hy[:, None]
         h *= inverse
         return h
 
@@ -198,26 +198,23 @@ def _rms_norm(weight: Array | None, x: Array, d: int, eps: float) -> Any:
 
     Equation: neural-networks/regularization.md#eq-rms-norm-vjp
     """
-    shape, rows = x.shape, x.reshape(-1, d)
-    average = np.full(d, 1 / d, dtype=x.dtype)
-    inverse = (1 / np.sqrt(np.vecdot(rows, rows) * (1 / d) + eps))[:, None]
+    shape, rows = x.shape, x.reshape(x.size // max(d, 1), d)
+    inverse = _inverse_root(rows, -1, eps)
     y = rows * inverse
     out = _affine(y, weight, None)
+    weight_shape = None if weight is None else weight.shape
 
     def vjp(g: Array) -> Any:
-        h = _own(g, y.shape)
-        hy = h * y
+        g = g.reshape(y.shape)
         return (
-            lambda out: _sum_rows(hy, weight, out),
-            lambda out: through_rows(h, hy).reshape(shape),
+            lambda out: _sum_rows(g * y, weight_shape, out),
+            lambda out: through_rows(g).reshape(shape),
         )
 
-    def through_rows(h: Array, hy: Array) -> Array:
-        scaled_average = average if weight is None else average * weight.ravel()
-        mean_hy = (hy @ scaled_average)[:, None]
-        if weight is not None:
-            h *= weight.ravel()
-        h -= np.multiply(y, mean_hy, out=hy)
+    def through_rows(g: Array) -> Array:
+        h = g.copy() if weight is None else g * weight.ravel()
+        mean_hy = np.vecdot(h, y) * (1 / max(d, 1))
+        h -= y * mean_hy[:, None]
         h *= inverse
         return h
 
@@ -293,19 +290,19 @@ def _batch_norm(weight: Array | None, bias: Array | None, x: Array, eps: float) 
     """
     axes = (0, *range(2, x.ndim))
     shape = (1, -1, *[1] * (x.ndim - 2))
-    y = x - x.mean(axes, keepdims=True)
-    inverse = 1 / np.sqrt(np.mean(y * y, axes, keepdims=True) + eps)
+    count = x.size // max(x.shape[1], 1)
+    y = x - np.sum(x / max(count, 1), axes, keepdims=True)
+    inverse = _inverse_root(y, axes, eps)
     y *= inverse
     scale = 1 if weight is None else weight.reshape(shape)
     out = y * scale if bias is None else y * scale + bias.reshape(shape)
 
     def vjp(g: Array) -> Any:
-        mean_g, mean_gy = g.mean(axes, keepdims=True), (g * y).mean(axes, keepdims=True)
-        count = x.size // x.shape[1]
+        sum_g, sum_gy = g.sum(axes, keepdims=True), (g * y).sum(axes, keepdims=True)
         return (
-            None if weight is None else (mean_gy * count).reshape(weight.shape),
-            None if bias is None else (mean_g * count).reshape(bias.shape),
-            lambda out: (g - mean_g - y * mean_gy) * (inverse * scale),
+            sum_gy.reshape(-1),
+            sum_g.reshape(-1),
+            lambda out: (g - (sum_g + y * sum_gy) / count) * (inverse * scale),
         )
 
     return out, vjp
@@ -358,8 +355,8 @@ class BatchNorm1d(Module):
                 f"batch statistics need more than 1 value a channel, got shape {x.shape}: "
                 "use a larger batch, or eval()"
             )
-        axes = (0, *range(2, x.ndim))
-        self.num_batches_tracked.data += 1
+        axes, x = (0, *range(2, x.ndim)), x.astype(wide(x.dtype), copy=False)
+        self.num_batches_tracked.data[...] += 1
         newest = self.momentum
         if newest is None:
             newest = 1 / float(self.num_batches_tracked.data)
@@ -392,8 +389,9 @@ def fold_batchnorm(
 
 
 @primitive
-def _multiply_by_constant(x: Array, factor: Array) -> Any:
-    return x * factor, lambda g: (g * factor, None)
+def _drop(x: Array, kept: Array, scale: float) -> Any:
+    """Selects instead of multiplying by 0: what is dropped may be infinite."""
+    return np.where(kept, x * scale, 0), lambda g: (np.where(kept, g * scale, 0),)
 
 
 def dropout(
@@ -411,7 +409,7 @@ def dropout(
         raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
     kept = rng.random(x.shape, dtype=np.float32) >= p
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return _multiply_by_constant(x, np.multiply(kept, scale, dtype=x.dtype))
+    return _drop(x, kept=kept, scale=scale)
 
 
 class Dropout(Module):
@@ -519,6 +517,7 @@ class EMA:
     def _write(self, arrays: list[Array]) -> None:
         for w, array in zip(self.params, arrays, strict=True):
             w.data[...] = array
+            note_edit(w.data)
 
 
 class BiasVariance(NamedTuple):
@@ -604,21 +603,40 @@ def _affine(y: Array, weight: Array | None, bias: Array | None) -> Array:
     return out
 
 
-def _own(g: Array, shape: tuple[int, ...]) -> Array:
-    """``g`` in another shape, copied unless it may be overwritten."""
-    return (g if g.flags.writeable else g.copy()).reshape(shape)
+_LEAST = 1e-30  # the square of a float32 that is smaller may have been rounded to 0
 
 
-def _sum_rows(rows: Array, like: Array | None, out: Array | None) -> Array:
-    """The sum over rows in the shape of ``like``, as the product with a row of ones."""
-    assert like is not None
+def _inverse_root(y: Array, axes: int | tuple[int, ...], eps: float) -> Array:
+    """1/√(mean of squares + eps), over the last axis (−1), as BLAS adds fastest, or over several.
+
+    Where squares overflowed, or vanished beside a tiny eps, it is computed once more, with y
+    divided by its largest number first.
+    """
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if axes == -1:
+            mean_square = (np.vecdot(y, y) * (1 / max(y.shape[-1], 1)))[..., None]
+        else:
+            mean_square = np.square(y).sum(axes, keepdims=True) * (y.shape[1] / max(y.size, 1))
+        inverse = 1 / np.sqrt(mean_square + eps)
+        if (eps > _LEAST and inverse.all()) or not y.size:
+            return inverse
+        size = np.abs(y).max(axis=axes, keepdims=True)
+        size[size == 0] = 1
+        scaled = np.mean(np.square(y / size), axis=axes, keepdims=True)
+        lost = (mean_square + eps < _LEAST) | (inverse == 0)
+        return np.where(lost, 1 / (size * np.sqrt(scaled + eps / size / size)), inverse)
+
+
+def _sum_rows(rows: Array, shape: tuple[int, ...] | None, out: Array | None) -> Array:
+    """The sum over rows in another shape, as the product with a row of ones."""
+    assert shape is not None
     ones = np.ones(len(rows), dtype=rows.dtype)
     flat = None if out is None else out.reshape(-1)
-    return np.matmul(ones, rows, out=flat).reshape(like.shape)
+    return np.matmul(ones, rows, out=flat).reshape(shape)
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:
-    total, *others = terms
+    total, *others = list(terms) or [Tensor(np.float32(0))]
     for term in others:
         total = total + term
     return total

@@ -146,7 +146,7 @@ def bucket_batches(
         raise ValueError(
             f"bucket_batches: width and batch_size must be at least 1, got {width}, {batch_size}"
         )
-    buckets = (np.maximum(lengths, 1) - 1) // width
+    buckets = (np.maximum(lengths.astype(np.int64), 1) - 1) // width
     batches = []
     for bucket in np.unique(buckets):
         members = np.flatnonzero(buckets == bucket)
@@ -207,6 +207,7 @@ def pack_first_fit(
         raise ValueError(
             f"pack_first_fit: a sequence of {lengths.max()} tokens does not fit a row of {n}"
         )
+    lengths = lengths.astype(np.int64)
     order = np.argsort(-lengths, kind="stable") if decreasing else np.arange(len(lengths))
     rows: list[list[int]] = []
     room = np.zeros(len(lengths), dtype=np.int64)

@@ -20,12 +20,16 @@ from chainrule.neural_networks.backpropagation import (
     gather,
     is_grad_enabled,
     logsumexp,
+    norm,
     primitive,
     relu,
-    sqrt,
+    sum_to,
     where,
 )
-from chainrule.shapes import Array, Float, Int, Num
+from chainrule.neural_networks.backpropagation.operations import axes_from_0, logistic
+from chainrule.neural_networks.backpropagation.promotion import alike
+from chainrule.neural_networks.backpropagation.tensor import constant
+from chainrule.shapes import Array, Float, Int, Shaped
 
 __all__ = [
     "bce_with_logits",
@@ -83,10 +87,15 @@ def huber(
     """
     if delta <= 0:
         raise ValueError(f"huber: delta must be positive, got {delta}")
-    error = _residual(prediction, target)
-    size = absolute(error)
-    near = size.data <= delta
-    return _reduce(where(near, 0.5 * error * error, delta * (size - 0.5 * delta)), reduction)
+    return _reduce(_huber(_residual(prediction, target), delta=delta), reduction)
+
+
+@primitive
+def _huber(error: Array, delta: float) -> Any:
+    """What is within ``delta`` counts by its square, what is beyond by its length."""
+    near = np.clip(error, -delta, delta)
+    y = 0.5 * near * near + delta * (np.abs(error) - np.abs(near))
+    return y, lambda g: (g * near,)
 
 
 def quantile_loss(
@@ -119,9 +128,11 @@ def log_softmax(x: Array, axis: int = -1) -> Any:
 
     Equation: training/loss-functions.md#eq-log-softmax
     """
-    y = x - x.max(axis=axis, keepdims=True)
-    y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
-    return y, lambda g: (g - np.exp(y) * g.sum(axis=axis, keepdims=True),)
+    axes = axes_from_0(axis, x.ndim)
+    y = x - x.max(axis=axes, keepdims=True, initial=-np.inf)
+    with np.errstate(divide="ignore"):  # an axis may have no entries
+        y = y - np.log(np.exp(y).sum(axis=axes, keepdims=True))
+    return y, lambda g: (g - np.exp(y) * g.sum(axis=axes, keepdims=True),)
 
 
 def cross_entropy_composed(
@@ -129,7 +140,7 @@ def cross_entropy_composed(
     targets: Int[Array, "*batch"] | Int[Tensor, "*batch"],
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    weight: Float[Array, "classes"] | None = None,
+    weight: Float[Array, "classes"] | Float[Tensor, "classes"] | None = None,
     z_loss: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
@@ -141,7 +152,7 @@ def cross_entropy_composed(
     of_target = np.asarray(counted * weights[ids])
     log_p = log_softmax_composed(logits)
     picked = gather(log_p, ids[..., None], axis=-1).squeeze(-1)
-    loss = -picked * ((1 - label_smoothing) * of_target)
+    loss = where(of_target != 0, -picked, 0.0) * ((1 - label_smoothing) * of_target)
     if label_smoothing:
         spread = (log_p * weights).sum(axis=-1) * (label_smoothing / logits.shape[-1])
         loss = loss - spread * counted
@@ -158,7 +169,7 @@ def cross_entropy(
     targets: Int[Array, "*batch"] | Int[Tensor, "*batch"],
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    weight: Float[Array, "classes"] | None = None,
+    weight: Float[Array, "classes"] | Float[Tensor, "classes"] | None = None,
     z_loss: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
@@ -211,16 +222,20 @@ def _cross_entropy(
     rows = logits.reshape(-1, logits.shape[-1])
     each = np.arange(len(rows))
     top = rows.max(axis=1, keepdims=True)
-    p = rows - top
+    with np.errstate(invalid="ignore"):
+        p = rows - top
+    if not counted.all():
+        ignored = counted == 0
+        p[ignored], top[ignored] = 0, 0  # whatever their logits are, NaN or infinite
     target = p[each, ids]
-    mean_logit = p @ weights if smoothing else None
+    mean_logit = _weighted_sum(p, weights) if smoothing else 0
     np.exp(p, out=p)
     total = p @ np.ones(p.shape[1], dtype=p.dtype)
     log_total = np.log(total)
     log_z = log_total + top[:, 0]
     b, c = (1 - smoothing) * share, counted * (smoothing / rows.shape[1])
-    loss = b * (log_total - target)
-    if mean_logit is not None:
+    loss = b * (log_total - target) if share.all() else _times(b, log_total - target)
+    if smoothing:
         loss += c * (weights.sum() * log_total - mean_logit)
     if z_loss:
         loss += z_loss * share * log_z * log_z
@@ -271,6 +286,7 @@ def _chunked(h: Array, W: Array, ids: Array, counted: Array, chunk: int) -> Any:
         part = slice(start, start + chunk)
         p = h[part] @ W.T
         p -= p.max(axis=1, keepdims=True)
+        p[counted[part] == 0] = 0
         each = np.arange(len(p))
         target = p[each, ids[part]]
         np.exp(p, out=p)
@@ -291,30 +307,41 @@ def _chunked(h: Array, W: Array, ids: Array, counted: Array, chunk: int) -> Any:
 
 
 @primitive
-def _bce_with_logits(x: Array, target: Array, positive_weight: Any) -> Any:
-    """log(1 + exp(−|x|)) + max(±x, 0), so that nothing overflows; gradient σ(x) − target."""
+def _bce_with_logits(x: Array, target: Array, positive_weight: Array) -> Any:
+    """−w·t·log σ(x) − (1 − t)·log σ(−x), where −log σ(x) = log(1 + exp(−|x|)) + max(−x, 0).
+
+    The gradient is (1 − t)·σ(x) − w·t·σ(−x) for x, and the difference of the two losses for t.
+    """
+    w, t, shape = positive_weight, target, np.shape(positive_weight)
     rest = np.log1p(np.exp(-np.abs(x)))
-    weight = 1 if positive_weight is None else positive_weight
-    y = weight * target * (rest + np.maximum(-x, 0)) + (1 - target) * (rest + np.maximum(x, 0))
-    p = 0.5 * (1 + np.tanh(0.5 * x))
-    return y, lambda g: (g * ((1 - target) * p - weight * target * (1 - p)), None)
+    if_yes, if_no = rest + np.maximum(-x, 0), rest + np.maximum(x, 0)
+    y = _times(w * t, if_yes) + _times(1 - t, if_no)
+    return y, lambda g: (
+        lambda out: g * ((1 - t) * logistic(x) - w * t * logistic(-x)),
+        lambda out: g * (_times(w - 1, if_yes) - x),
+        lambda out: sum_to(g * _times(t, if_yes), shape),
+    )
 
 
 def bce_with_logits(
     logits: Float[Tensor, "*shape"],
-    target: Num[Array, "*shape"] | Float[Tensor, "*shape"],
-    pos_weight: Float[Array, "..."] | None = None,
+    target: Shaped[Array, "*shape"] | Float[Tensor, "*shape"],
+    pos_weight: Float[Array, "..."] | Float[Tensor, "..."] | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """Binary cross-entropy of independent yes/no questions, from logits; targets in [0, 1].
 
-    ``pos_weight`` multiplies the loss of the positive part, and broadcasts.
+    ``pos_weight`` multiplies the loss of the positive part, and broadcasts. Targets and weights
+    that require a gradient get one.
 
     Equation: training/loss-functions.md#eq-bce
     """
-    labels = _plain(target)
-    _same_shape("bce_with_logits", logits, labels)
-    loss = _bce_with_logits(logits, labels.astype(logits.dtype), positive_weight=pos_weight)
+    _same_shape("bce_with_logits", logits, target)
+    labels, weight = (
+        x if isinstance(x, Tensor) else Tensor(np.asarray(x, logits.dtype))
+        for x in (target, 1 if pos_weight is None else pos_weight)
+    )
+    loss = _bce_with_logits(logits, labels.to(logits.dtype), weight.to(logits.dtype))
     return _reduce(loss, reduction)
 
 
@@ -336,6 +363,23 @@ def focal(
     return _reduce(-(missing**gamma) * log_p, reduction)
 
 
+@primitive
+def _kl_div(input: Array, target: Array, log_target: bool) -> Any:
+    """With p the target: the gradient is −p for the input, and log p + 1 − input for p."""
+    input, target = alike(input, target)
+    with np.errstate(divide="ignore"):
+        log_p = target if log_target else np.log(target)
+    p = np.exp(target) if log_target else target
+    apart = _where_not_0(p, log_p, input)
+    slope = p * (apart + 1) if log_target else np.where(p == 0, 0, apart + 1)
+    return p * apart, lambda g: (-g * p, g * slope)
+
+
+def _where_not_0(p: Any, log_p: Any, log_q: Any) -> Any:
+    """log p − log q where p is not 0."""
+    return np.subtract(log_p, log_q, out=np.zeros_like(p), where=p != 0)
+
+
 def kl_div(
     input: Float[Tensor, "*shape"],
     target: Float[Array, "*shape"] | Float[Tensor, "*shape"],
@@ -345,17 +389,22 @@ def kl_div(
     """Σ target·(log target − input), where ``input`` holds **log**-probabilities.
 
     As in PyTorch, "mean" divides by the number of elements, which is not the divergence;
-    "batchmean" divides by the first axis, which is. Where the target is 0 it adds 0.
+    "batchmean" divides by the first axis, which is. Where the target is 0 it adds 0, and so it
+    does to the gradients, whatever the input is. Both get gradients.
 
     Equation: training/loss-functions.md#eq-kl-div
+
+    Raises:
+        ValueError: the shapes differ, or a probability is negative.
     """
-    t = _plain(target)
-    _same_shape("kl_div", input, t)
-    log_t = t if log_target else np.log(np.where(t > 0, t, 1))
-    p = np.exp(t) if log_target else t
-    loss = p * (log_t - input)
+    _same_shape("kl_div", input, target)
+    lowest = _plain(target).min(initial=0.0)
+    if not log_target and lowest < 0:
+        raise ValueError(f"kl_div: a target is a probability, got {lowest}; set log_target for log")
+    loss = _kl_div(input, target, log_target=log_target)
     if reduction == "batchmean":
-        return loss.sum() / input.shape[0]
+        rows = input.shape[0] if input.ndim else 1
+        return loss.sum() / (rows or np.nan)
     return _reduce(loss, reduction)
 
 
@@ -405,8 +454,7 @@ def triplet(
 
     Equation: training/loss-functions.md#eq-triplet
     """
-    near, far = anchor - positive + eps, anchor - negative + eps
-    distances = [sqrt((v * v).sum(axis=-1)) for v in (near, far)]
+    distances = [norm(anchor - other + eps, axis=-1) for other in (positive, negative)]
     return _reduce(relu(distances[0] - distances[1] + margin), reduction)
 
 
@@ -447,7 +495,8 @@ def fit_temperature(
     for _ in range(steps):
         middle = (low + high) / 2
         inverse = Tensor(np.array(np.exp(-middle)), requires_grad=True)
-        cross_entropy(Tensor(logits.astype(float)) * inverse, targets).backward()
+        possible = np.maximum(logits.astype(float), -1e300)  # −∞ times a slope of 0 is no number
+        cross_entropy(Tensor(possible) * inverse, targets).backward()
         assert inverse.grad is not None
         if inverse.grad < 0:  # a larger 1/τ, a smaller τ, is better
             high = middle
@@ -475,6 +524,15 @@ def _plain(value: Tensor | Array) -> Array:
     return value.data if isinstance(value, Tensor) else value
 
 
+def _times(weight: Any, value: Any) -> Any:
+    """The product, 0 where the weight is 0, whatever the value is: 0 · ∞ would be NaN."""
+    return np.multiply(weight, value, out=np.zeros_like(value), where=np.not_equal(weight, 0))
+
+
+def _weighted_sum(rows: Array, weights: Array) -> Array:
+    return (rows if weights.all() else np.where(weights == 0, 0, rows)) @ weights
+
+
 def _same_shape(name: str, prediction: Tensor, target: Tensor | Array) -> None:
     if prediction.shape != target.shape:
         raise ValueError(
@@ -496,7 +554,7 @@ def _positive(value: float, name: str) -> None:
 def _cosines(a: Tensor, b: Tensor) -> Tensor:
     if a.shape != b.shape:
         raise ValueError(f"expected as many rows of the same size, got {a.shape} and {b.shape}")
-    lengths = [sqrt((x * x).sum(axis=-1, keepdims=True)) for x in (a, b)]
+    lengths = [norm(x, axis=-1, keepdims=True) for x in (a, b)]
     if not all(np.all(length.data > 0) for length in lengths):
         raise ValueError("a row of zeros has no direction to compare")
     return (a / lengths[0]) @ (b / lengths[1]).T
@@ -506,7 +564,7 @@ def _check_targets(
     logits: Tensor,
     targets: Tensor | Array,
     ignore_index: int,
-    weight: Array | None,
+    weight: Array | Tensor | None,
     reduction: str,
 ) -> tuple[Array, Array, Array]:
     """Targets with a harmless class where ignored, what counts (0 or 1), the class weights."""
@@ -515,6 +573,7 @@ def _check_targets(
     ids, counted, ones = _check(_plain(targets), tuple(batch), classes, logits.dtype, ignore_index)
     if weight is None:
         return ids, counted, ones
+    weight = np.asarray(constant(weight, "class weights"))
     if weight.shape != (classes,):
         raise ValueError(f"expected {classes} class weights, got shape {weight.shape}")
     return ids, counted, weight.astype(logits.dtype)

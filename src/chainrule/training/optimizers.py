@@ -10,18 +10,23 @@ one at a time. Shape names: ``size`` numbers in an arena, ``m`` and ``n`` rows a
 from __future__ import annotations
 
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.neural_networks.backpropagation import Module, Tensor
+from chainrule.neural_networks.backpropagation.edits import note_edit
+from chainrule.neural_networks.backpropagation.promotion import wide
 from chainrule.shapes import Array, Float
 
 __all__ = [
     "SGD",
     "Adafactor",
+    "Adagrad",
     "Adam",
     "AdamW",
     "Arena",
@@ -30,6 +35,7 @@ __all__ = [
     "Muon",
     "Optimizer",
     "ParamGroups",
+    "RMSprop",
     "clip_grad_norm_",
     "clip_grad_value_",
     "inverse_sqrt",
@@ -73,9 +79,8 @@ class ParamGroups(list[Group]):
         everything = [p for group in self for p in group["params"]]
         if not everything:
             raise ValueError("an optimizer needs at least one parameter, got none")
-        strange = [p for p in everything if not isinstance(p, Tensor)]
-        if strange:
-            raise ValueError(f"parameters must be tensors, got {type(strange[0]).__name__}")
+        for p in everything:
+            _check_parameter(p)
         if len({id(p) for p in everything}) < len(everything):
             raise ValueError("a parameter is listed twice: it would be updated twice a step")
 
@@ -95,8 +100,9 @@ class ParamGroups(list[Group]):
 class Arena:
     """Parameters of one type, moved into one flat array, and a place for their gradients.
 
-    Each parameter's ``data`` becomes a view of ``data`` and its ``grad_buffer`` one of ``grad``,
-    where the backward pass writes. ``steps`` counts the updates of each parameter.
+    Each parameter's ``data`` becomes a view of ``data``, and the backward pass writes its
+    gradient into a part of ``grad``. A part is given out once: whoever keeps a gradient keeps it,
+    and later ones go to a new array. ``steps`` counts the updates of each parameter.
     """
 
     def __init__(self, params: Sequence[Tensor]):
@@ -104,14 +110,42 @@ class Arena:
         ends = np.cumsum([p.size for p in params]).tolist()
         self.parts = [slice(end - p.size, end) for end, p in zip(ends, params, strict=True)]
         self.data = np.concatenate([p.data.reshape(-1) for p in params])
-        self.grad = np.zeros_like(self.data)
         self.steps = [0] * len(self.params)
         self._views = [
-            (self.data[part].reshape(p.shape), self.grad[part].reshape(p.shape))
+            self.data[part].reshape(p.shape)
             for p, part in zip(self.params, self.parts, strict=True)
         ]
-        for p, (data, grad) in zip(self.params, self._views, strict=True):
-            p.data, p.grad_buffer = data, grad
+        self._renew()
+        for i, (p, view) in enumerate(zip(self.params, self._views, strict=True)):
+            p.data, p.grad_place = view, partial(_place, weakref.ref(self), i)
+
+    def _renew(self) -> None:
+        """New memory for gradients; the old is let go first, and usually comes back."""
+        self._places: list[Array] = []
+        self.grad = self.data[:0]
+        self.grad = np.empty_like(self.data)
+        self._places = [
+            self.grad[part].reshape(p.shape)
+            for p, part in zip(self.params, self.parts, strict=True)
+        ]
+        self._given = [False] * len(self.params)
+
+    def place(self, i: int) -> Array:
+        """Where the next gradient of parameter i goes."""
+        if self._given[i]:
+            self._renew()
+        self._given[i] = True
+        return self._places[i]
+
+    def _gather(self) -> None:
+        """Copy gradients that lie elsewhere to where they are expected."""
+        pairs = [(p.grad, i) for i, p in enumerate(self.params) if p.grad is not None]
+        if all(gradient is self._places[i] for gradient, i in pairs):
+            return
+        if any(self._given):
+            self._renew()
+        for gradient, i in pairs:
+            self._places[i][...] = gradient
 
     def runs(self) -> list[tuple[slice, int]]:
         """Stretches of parameters that have a gradient, and which step this is for them.
@@ -119,28 +153,36 @@ class Arena:
         A parameter without a gradient is left out, as in PyTorch, and its steps do not count.
         Data or gradients that somebody has put elsewhere are copied in first.
         """
+        self._gather()
         runs: list[tuple[slice, int]] = []
-        for i, (p, part, (data, grad)) in enumerate(
-            zip(self.params, self.parts, self._views, strict=True)
-        ):
-            if p.data is not data:
-                if p.dtype != data.dtype or p.shape != data.shape:
+        for i, (p, part, view) in enumerate(zip(self.params, self.parts, self._views, strict=True)):
+            if p.data is not view:
+                if p.dtype != view.dtype or p.shape != view.shape:
                     raise ValueError(
-                        f"a parameter was {data.dtype} {data.shape} and is {p.dtype} {p.shape}: "
+                        f"a parameter was {view.dtype} {view.shape} and is {p.dtype} {p.shape}: "
                         "create the optimizer after changing the model"
                     )
-                data[...] = p.data
-                p.data = data
+                view[...] = p.data
+                p.data = view
             if p.grad is None:
                 continue
-            if p.grad is not grad:
-                grad[...] = p.grad
             self.steps[i] += 1
             if runs and runs[-1][0].stop == part.start and runs[-1][1] == self.steps[i]:
                 runs[-1] = slice(runs[-1][0].start, part.stop), self.steps[i]
             else:
                 runs.append((part, self.steps[i]))
         return runs
+
+
+def _place(arena: weakref.ref[Arena], i: int) -> Array | None:
+    """The arena's place for parameter i, while its optimizer lives: parameters do not own it."""
+    alive = arena()
+    return None if alive is None else alive.place(i)
+
+
+def _wide(array: Array) -> Array:
+    """16-bit numbers as float32: the square of 300 is too large for them."""
+    return array.astype(wide(array.dtype), copy=False)
 
 
 def _blocks(run: slice, itemsize: int) -> Iterator[slice]:
@@ -159,7 +201,7 @@ class Optimizer(ABC):
             _check_settings(type(self).__name__, group)
 
     def zero_grad(self) -> None:
-        """Forget all gradients; the next backward pass starts new ones."""
+        """Forget all gradients; the next backward pass starts new arrays for them."""
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None
@@ -211,7 +253,7 @@ class _FlatOptimizer(Optimizer):
             for dtype in dict.fromkeys(p.dtype for p in group["params"]):
                 arena = Arena([p for p in group["params"] if p.dtype == dtype])
                 entry: dict[str, Any] = {
-                    name: np.zeros_like(arena.data) for name in self.moments(group)
+                    name: np.zeros_like(arena.data, wide(dtype)) for name in self.moments(group)
                 }
                 entry["steps"] = np.zeros(len(arena.params), dtype=np.int64)
                 self._arenas.append((group, arena, entry))
@@ -225,7 +267,11 @@ class _FlatOptimizer(Optimizer):
             for run, step in arena.runs():
                 update = self.rule(group, step)
                 for part in _blocks(run, arena.data.itemsize):
-                    update(arena.data[part], arena.grad[part], *(m[part] for m in moments))
+                    w, g = (_wide(array[part]) for array in (arena.data, arena.grad))
+                    update(w, g, *(m[part] for m in moments))
+                    if w.dtype != arena.data.dtype:
+                        arena.data[part] = w
+                note_edit(arena.data[run])
             entry["steps"][:] = arena.steps
 
     @abstractmethod
@@ -333,9 +379,18 @@ class AdamW(_FlatOptimizer):
                 w *= 1 - lr * decay
             elif decay:
                 g = g + decay * w
-            m += (1 - beta1) * (g - m)
-            v += (1 - beta2) * (g * g - v)
-            w -= rate * m / (np.sqrt(v) + eps)
+            change = g - m  # the only new block; everything after it happens in place
+            change *= 1 - beta1
+            m += change
+            np.multiply(g, g, out=change)
+            change -= v
+            change *= 1 - beta2
+            v += change
+            np.sqrt(v, out=change)
+            change += eps
+            np.divide(m, change, out=change)
+            change *= rate
+            w -= change
 
         return update
 
@@ -417,7 +472,11 @@ class _MatrixOptimizer(Optimizer):
                 entry = next(entries)
                 if p.grad is not None:
                     entry["steps"] += 1
-                    self.update(group, entry, p.data, p.grad)
+                    w = _wide(p.data)
+                    self.update(group, entry, w, _wide(p.grad))
+                    if w is not p.data:
+                        p.data[...] = w
+                    note_edit(p.data)
 
     @abstractmethod
     def start(self, p: Tensor) -> dict[str, Array]:
@@ -455,11 +514,12 @@ class Adafactor(_MatrixOptimizer):
 
     def start(self, p: Tensor) -> dict[str, Array]:
         """Means of squares: by row and column for matrices, each for vectors."""
+        dtype = wide(p.dtype)
         if p.ndim < 2:
-            return {"variance": np.zeros_like(p.data)}
+            return {"variance": np.zeros(p.shape, dtype)}
         return {
-            "row_var": np.zeros((*p.shape[:-1], 1), dtype=p.dtype),
-            "col_var": np.zeros((*p.shape[:-2], 1, p.shape[-1]), dtype=p.dtype),
+            "row_var": np.zeros((*p.shape[:-1], 1), dtype),
+            "col_var": np.zeros((*p.shape[:-2], 1, p.shape[-1]), dtype),
         }
 
     def update(self, group: Group, entry: dict[str, Array], w: Array, g: Array) -> None:
@@ -479,7 +539,7 @@ class Adafactor(_MatrixOptimizer):
             rows += newest * (np.mean(g * g, axis=-1, keepdims=True) - rows)
             columns += newest * (np.mean(g * g, axis=-2, keepdims=True) - columns)
             mean = np.mean(rows, axis=-2, keepdims=True)
-            estimate = rows * columns / np.maximum(mean, floor)
+            estimate = rows / np.maximum(mean, floor) * columns
         move = np.asarray(g / np.sqrt(np.maximum(estimate, floor * floor)))
         w -= size / max(1.0, _rms(move) / group["d"]) * move
 
@@ -506,7 +566,7 @@ def newton_schulz(
     """
     a, b, c = coefficients
     X = G.T if G.shape[0] > G.shape[1] else G
-    X = X / max(float(np.linalg.norm(X)), eps)
+    X = X / max(_joint_norm([X], 2), eps)
     for _ in range(steps):
         A = X @ X.T
         X = a * X + (b * A + c * (A @ A)) @ X
@@ -557,7 +617,7 @@ class Muon(_MatrixOptimizer):
             raise ValueError(
                 f"Muon is for matrices, got a parameter of shape {p.shape}: give it to AdamW"
             )
-        return {"momentum_buffer": np.zeros_like(p.data)}
+        return {"momentum_buffer": np.zeros(p.shape, wide(p.dtype))}
 
     def update(self, group: Group, entry: dict[str, Array], w: Array, g: Array) -> None:
         """Average, orthogonalize, decay, move."""
@@ -596,15 +656,13 @@ def clip_grad_norm_(
     arXiv:1211.5063.
 
     Raises:
-        ValueError: the norm is not finite and ``error_if_nonfinite`` is set.
+        ValueError: ``max_norm`` is negative or NaN, or the norm is not finite and
+            ``error_if_nonfinite`` is set.
     """
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm_: max_norm must be at least 0, got {max_norm}")
     gradients = _gradients(params)
-    if norm_type == 2:
-        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
-    elif norm_type == math.inf:
-        norm = max((float(np.abs(g).max(initial=0)) for g in gradients), default=0.0)
-    else:
-        norm = sum(float(np.sum(np.abs(g) ** norm_type)) for g in gradients) ** (1 / norm_type)
+    norm = _joint_norm(gradients, norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise ValueError(
             f"clip_grad_norm_: the norm of the gradients is {norm}: leave this step out, "
@@ -612,13 +670,46 @@ def clip_grad_norm_(
         )
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:
-        for g in gradients:
-            g *= factor
+        with np.errstate(invalid="ignore"):  # an infinite norm makes the factor 0
+            for g in gradients:
+                if g.dtype == wide(g.dtype):
+                    g *= factor
+                else:
+                    g[...] = _wide(g) * factor
     return norm
+
+
+# For each type, squares below this are rounded so coarsely that a sum of them may be wrong.
+_LEAST = {c: float(np.finfo(c).tiny) / float(np.finfo(c).eps) for c in "fd"} | {"g": 0.0}
+
+
+def _joint_norm(arrays: list[Array], kind: float) -> float:
+    """The norm of all numbers together: right wherever it fits, although squares may not fit.
+
+    Norms of kind 0 are counted by array, as in PyTorch: how many hold a number that is not 0.
+    """
+    arrays = [_wide(a) for a in arrays if a.size]
+    if kind == 2:  # the usual case, if no square overflows, and none that matters vanishes
+        total = sum(float(np.vdot(a, a)) for a in arrays)
+        least = sum(a.size * _LEAST[a.dtype.char] for a in arrays)
+        if least < total < math.inf:
+            return math.sqrt(total)
+    if kind == 0 or not arrays:
+        return float(sum(bool(a.any()) for a in arrays))
+    if kind == -math.inf:
+        return float(np.min([np.abs(a).min() for a in arrays]))
+    largest = float(np.max([np.abs(a).max() for a in arrays]))
+    if kind == math.inf or largest == 0 or not math.isfinite(largest):
+        return largest
+    with np.errstate(divide="ignore", over="ignore"):
+        terms = [np.sum((np.abs(a) / largest) ** kind, dtype=np.float64) for a in arrays]
+        return float(largest * np.sum(terms) ** (1 / kind))
 
 
 def clip_grad_value_(params: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Clip every number of every gradient to ±``clip_value``: the direction changes."""
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}")
     for g in _gradients(params):
         np.clip(g, -clip_value, clip_value, out=g)
 
@@ -723,6 +814,7 @@ def lr_range_test(
         optimizer.step()
     for p, w in zip(params, weights, strict=True):
         p.data[...] = w
+        note_edit(p.data)
     optimizer.zero_grad()
     optimizer.load_state_dict(state)
     return LRRange(rates[: len(losses)], np.array(losses))
@@ -732,14 +824,31 @@ def lr_range_test(
 
 
 def _check_settings(name: str, group: Group) -> None:
-    for key in ("lr", "weight_decay", "momentum"):
+    for key in ("lr", "weight_decay", "momentum", "lr_decay", "initial_accumulator_value"):
         if key in group and not group[key] >= 0:
             raise ValueError(f"{name}: {key} must be at least 0, got {group[key]}")
+        if key in group and math.isinf(group[key]):
+            raise ValueError(f"{name}: {key} must be finite, got {group[key]}")
     if "betas" in group and not all(0 <= beta < 1 for beta in group["betas"]):
         raise ValueError(f"{name}: betas must be at least 0 and below 1, got {group['betas']}")
+    if "alpha" in group and not 0 <= group["alpha"] <= 1:
+        raise ValueError(f"{name}: alpha must be from 0 to 1, got {group['alpha']}")
     eps = group.get("eps", 0)
-    if any(e is not None and e < 0 for e in (eps if isinstance(eps, tuple) else (eps,))):
-        raise ValueError(f"{name}: eps must be at least 0, got {eps}")
+    for e in eps if isinstance(eps, tuple) else (eps,):
+        if e is not None and not 0 <= e < math.inf:
+            raise ValueError(f"{name}: eps must be at least 0 and finite, got {eps}")
+
+
+def _check_parameter(p: Any) -> None:
+    if not isinstance(p, Tensor):
+        raise ValueError(f"parameters must be tensors, got {type(p).__name__}")
+    if not p.is_leaf:
+        raise ValueError(
+            "an optimizer cannot change a non-leaf tensor, which is computed from others: give it "
+            "the parameters themselves"
+        )
+    if p.dtype.kind != "f":
+        raise ValueError(f"an optimizer changes floats, got a parameter of type {p.dtype}")
 
 
 def _check_schedule(step: int, warmup: int, total: int) -> None:
@@ -760,3 +869,113 @@ def _same_kind(name: str, given: Any, own: Array) -> None:
     array = np.asarray(given)
     if array.shape != own.shape or array.dtype != own.dtype:
         raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {own.dtype} {own.shape}")
+
+
+# ---- Adam's forerunners ----------------------------------------------------------------------
+
+
+class Adagrad(_FlatOptimizer):
+    """Divides each number's gradient by the root of the sum of all its squares so far.
+
+    The sum only grows, so the steps only shrink; ``lr_decay`` shrinks them further, by
+    1/(1 + (t − 1)·lr_decay).
+
+    Source: Duchi, Hazan and Singer, Adaptive subgradient methods for online learning and
+    stochastic optimization, 2011.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ):
+        super().__init__(
+            params,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+        )
+        for group, _, entry in self._arenas:
+            entry["sum"][...] = group["initial_accumulator_value"]
+
+    def moments(self, group: Group) -> tuple[str, ...]:
+        """The sum of squares."""
+        return ("sum",)
+
+    def rule(self, group: Group, step: int) -> Callable[..., None]:
+        """Add the square, divide by the root."""
+        lr = float(group["lr"]) / (1 + (step - 1) * group["lr_decay"])
+        decay, eps = group["weight_decay"], group["eps"]
+
+        def update(w: Array, g: Array, total: Array) -> None:
+            if decay:
+                g = g + decay * w
+            total += g * g
+            w -= lr * g / (np.sqrt(total) + eps)
+
+        return update
+
+
+class RMSprop(_FlatOptimizer):
+    """Divides each number's gradient by the root of a moving average of its squares.
+
+    ``alpha`` is the share of the average that is kept. ``centered`` subtracts the square of the
+    average gradient first: what is left is a variance. With ``momentum`` the quotients are
+    added up as in `SGD`.
+
+    Source: Hinton, Neural networks for machine learning, lecture 6, 2012; the centred form,
+    Graves, Generating sequences with recurrent neural networks, 2013, arXiv:1308.0850.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ):
+        super().__init__(
+            params,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+        )
+
+    def moments(self, group: Group) -> tuple[str, ...]:
+        """The average square, by PyTorch's name; others as the settings ask."""
+        centered = ("grad_avg",) if group["centered"] else ()
+        return ("square_avg", *centered, *(("momentum_buffer",) if group["momentum"] else ()))
+
+    def rule(self, group: Group, step: int) -> Callable[..., None]:
+        """Averages, quotient, momentum, move."""
+        lr, alpha, eps = float(group["lr"]), group["alpha"], group["eps"]
+
+        def update(w: Array, g: Array, square: Array, *others: Array) -> None:
+            if group["weight_decay"]:
+                g = g + group["weight_decay"] * w
+            square += (1 - alpha) * (g * g - square)
+            spread, buffers = square, list(others)
+            if group["centered"]:
+                mean, *buffers = others
+                mean += (1 - alpha) * (g - mean)
+                spread = np.maximum(square - mean * mean, 0)
+            move = g / (np.sqrt(spread) + eps)
+            for buffer in buffers:
+                buffer *= group["momentum"]
+                buffer += move
+                move = buffer
+            w -= lr * move
+
+        return update

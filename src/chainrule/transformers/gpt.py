@@ -118,7 +118,7 @@ class GPT(TokenModel):
         Equation: transformers/gpt.md#eq-next-token-loss
         """
         if mask is not None:
-            targets = np.where(mask, targets, -100)
+            targets = np.where(mask, targets.astype(np.int64), -100)
         return cross_entropy(self(ids), targets)
 
     def hidden_states(
@@ -201,8 +201,10 @@ def nucleus(p: Float[Array, "*batch vocab"], top_p: float) -> Bool[Array, "*batc
     """
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p lies in (0, 1], got {top_p}")
+    if top_p == 1:  # rounded sums reach 1 before the last symbol
+        return np.ones(p.shape, bool)
     order = np.argsort(-p, axis=-1, kind="stable")
-    before = np.cumsum(np.take_along_axis(p, order, axis=-1), axis=-1)
+    before = np.cumsum(np.take_along_axis(p, order, axis=-1), axis=-1, dtype=np.float64)
     before -= np.take_along_axis(p, order, axis=-1)
     kept = before < top_p
     kept[..., 0] = True
@@ -233,6 +235,7 @@ def repetition_penalty(
     logits: Float[Array, "batch vocab"], ids: Int[Array, "batch time"], penalty: float
 ) -> Float[Array, "batch vocab"]:
     """Divide positive, multiply negative scores of symbols that already occurred."""
+    ids = ids.astype(np.intp)
     scores = np.take_along_axis(logits, ids, axis=-1)
     lowered = np.where(scores < 0, scores * penalty, scores / penalty)
     result = logits.copy()
@@ -273,8 +276,19 @@ def generate(
     """Return ``ids`` continued by n tokens, each drawn from the model's filtered prediction.
 
     Temperature 0 takes the likeliest token and needs no ``rng``. Only the last ``context``
-    tokens are seen. Nothing is cached: see modern-llms/inference for that.
+    tokens are seen. Nothing is cached: see modern-llms/inference for that. The result holds
+    int64, since drawn tokens need not fit the type of the prompt.
+
+    Raises:
+        ValueError: the prompt is no batch of tokens, or the model's scores are not finite.
     """
+    ids = np.asarray(ids)
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"generate continues a batch of prompts, whole numbers of shape (batch, time), got "
+            f"{ids.dtype} of shape {ids.shape}"
+        )
+    ids = ids.astype(np.int64, copy=False)
     if not ids.shape[-1]:
         raise ValueError("generate continues at least one token; the prompt is empty")
     if temperature < 0:
@@ -284,14 +298,19 @@ def generate(
     for _ in range(n):
         with no_grad():
             logits = model(ids[:, -model.config.context :]).data[:, -1]
+        if not np.isfinite(logits.max(axis=-1, initial=-np.inf)).all():
+            raise ValueError(
+                "the model's scores are not finite: its weights are damaged, or training diverged"
+            )
         if temperature == 0 or rng is None:
             drawn = logits.argmax(axis=-1)
         else:
-            p = _softmax(sample_filters(logits, temperature, top_k, top_p, min_p).astype(float))
+            scores = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+            p = _softmax(sample_filters(scores, temperature, top_k, top_p, min_p))
             cumulative = np.cumsum(p, axis=-1)
             threshold = rng.random((len(p), 1)) * cumulative[:, -1:]
             drawn = (cumulative <= threshold).sum(axis=-1)
-        ids = np.concatenate([ids, drawn[:, None].astype(ids.dtype)], axis=1)
+        ids = np.concatenate([ids, drawn[:, None].astype(np.int64)], axis=1)
     return ids
 
 
@@ -341,7 +360,7 @@ class WittenBell:
 
     def _grams(self, ids: Array, order: int) -> Array:
         """Each run of ``order`` symbols as one number in base ``vocabulary``."""
-        grams = np.zeros(len(ids) - order + 1, np.int64)
+        ids, grams = ids.astype(np.int64), np.zeros(len(ids) - order + 1, np.int64)
         for offset in range(order):
             grams = grams * self.vocabulary + ids[offset : offset + len(grams)]
         return grams

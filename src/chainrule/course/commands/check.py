@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import typer
 from chainrule.course import grader, workbook
 from chainrule.course.cli import UsageError
 from chainrule.course.manifest import Course, Document, find_root, load_course
-from chainrule.course.paths import find_subject
+from chainrule.course.paths import find_subject, normal
 from chainrule.course.stubs import Entry, solution_source
 
 
@@ -59,23 +60,27 @@ def check(
 
 
 def to_check(course: Course, words: str) -> tuple[Document | None, str]:
-    """The document that these words name, or the exercise: its document and its name.
+    """The document that these words name, or an exercise: its document and its name.
+
+    An exercise of exactly this name comes before a mere concept of a document.
 
     Raises:
         UsageError: they name neither.
     """
     if not words:
         return None, ""
+    subject = None
+    with contextlib.suppress(UsageError):
+        document, entry = workbook.find_exercise(course, words)
+        subject = document, entry.name
+        if normal(words) in (normal(entry.name), normal(entry.title)):
+            return subject
     try:
         return find_subject(course, words).document, ""
     except UsageError:
-        try:
-            document, entry = workbook.find_exercise(course, words)
-        except UsageError:
-            document = None
-        if document is None:
-            raise
-        return document, entry.name
+        if subject:
+            return subject
+        raise
 
 
 def to_grade(course: Course, chosen: Document | None) -> list[Document]:
@@ -110,6 +115,9 @@ def grade_document(
     clock = f"{datetime.datetime.now():  %H:%M:%S}" if fresh else ""
     typer.secho(f"{document.title}  ({answers.relative_to(course.root)}){clock}", bold=True)
     passed, failed, untouched = set(), [], []
+    kept = answers.with_name(f"replay_{only}.py")
+    if replay:
+        kept.unlink(missing_ok=True)
     for result in grader.grade(
         course.root / document.exercises,
         answers,
@@ -128,19 +136,24 @@ def grade_document(
         elif result.name:
             failed.append(result.name)
     if untouched:
-        typer.secho(f"  · {'; '.join(untouched)}: not started yet", fg="bright_black")
-    if failed and replay:
+        typer.secho(wrapped(f"· {'; '.join(untouched)}: not started yet", 2), fg="bright_black")
+    if failed and replay and kept.exists():
         print(f"""
   Two lines for the end of your file, or for python -i in its folder:
 
       from replay_{only} import args, kwargs
       {only}(*args, **kwargs)""")
     elif failed:
-        print(f"\n  Stuck? chainrule hint {failed[0]}. The failing call again, with your debugger:")
-        print(f"  chainrule check {failed[0]} --replay")
+        print(f"\n  Stuck? chainrule hint {failed[0]}")
+        print(f"  To debug the call that fails: chainrule check {failed[0]} --replay")
     still = [entry for entry in entries.values() if entry.name not in passed]
     typer.echo(f"\n  {len(passed)} of {len(entries)} pass. {next_step(course, document, still)}\n")
     return not still
+
+
+def wrapped(text: str, indent: int) -> str:
+    """Text in lines of at most 88 characters."""
+    return textwrap.indent(textwrap.fill(text, 88 - indent), " " * indent)
 
 
 def show_waiting(name: str, seconds: float) -> None:
@@ -158,9 +171,7 @@ def show_result(result: grader.Result, entry: Entry | None) -> None:
     if result.verdict != "printed":
         typer.secho(f"  {mark} {label}", fg=colour)
     if result.hint:
-        typer.echo(
-            textwrap.fill(result.hint, 88, initial_indent="      ", subsequent_indent="      ")
-        )
+        typer.echo(wrapped(result.hint, 6))
     elif result.message:
         typer.echo(textwrap.indent(result.message, "      "))
     if result.call:

@@ -26,16 +26,30 @@ It is called with tensors (or arrays, or numbers) as positional inputs and with 
 keywords. The rules for a VJP:
 
 - It gets ``g``, the gradient of the output, with the output's shape, and returns one entry for
-  each positional input (trailing ones may be left out): an array of that input's shape, None,
-  or a function. A function ``lambda out: …`` is called only if the input needs a gradient. If
-  ``out`` is an array (the place where the optimizer wants a parameter's gradient), fill it and
-  return it, or ignore it.
+  each positional input (trailing ones may be left out): an array of that input's shape, None
+  for what has no gradient, or a function. A function ``lambda out: …`` is called only if the
+  input needs a gradient. If ``out`` is an array (the place where the optimizer wants a
+  parameter's gradient), fill it and return it, or ignore it. Functions are called in any order,
+  so none may overwrite what another reads.
+- No gradient is dropped without a word: None, or no entry, for an input that requires a gradient
+  is an error, and so is an option that requires one.
 - What the backward pass needs, the closure keeps, until `backward` has used it. Let it capture
-  as little as possible: ``tanh`` captures its output and not its input.
-- ``g`` may be overwritten, and handed on as an entry, if ``g.flags.writeable``; otherwise
-  someone else reads it. An array that is returned is given away: never return, writeable, an
-  array that the operation or its caller will read again.
+  as little as possible: ``tanh`` captures its output and not its input. What was captured and
+  has been overwritten since is refused (`edits`), in each function only what it captured itself.
+- ``g`` may be overwritten, and handed on as an entry, if ``g.flags.writeable`` and it is no
+  function that does so; otherwise someone else reads it. An array that is returned is given
+  away: never return, writeable, an array that the operation or its caller will read again.
 - `sum_to` undoes broadcasting.
+
+The rules for numbers:
+
+- Types are PyTorch's (`promotion`), in gradients too: each has the type of what it belongs to.
+- 16-bit inputs arrive as float32 and the result is rounded back; gradients of 16-bit values
+  travel as float32 until they reach a leaf. Operations that compute nothing say ``widen=False``.
+- Nothing overflows or vanishes on the way to a result that fits: do not square what is divided
+  again, and divide by the largest number first where squares are added.
+- A mask selects (``np.where``) and does not multiply: 0 · ∞ is no number.
+- An array without axes counts as one with a single axis of size 1, an axis may have no entries.
 
 The same from two functions: ``primitive(forward, vjp)``, where ``forward`` returns only its
 output and ``vjp(g, output, *arrays, **options)`` gets everything again.
@@ -68,6 +82,7 @@ from chainrule.neural_networks.backpropagation.module import (
 from chainrule.neural_networks.backpropagation.operations import (
     absolute,
     add,
+    argmax,
     cast,
     cat,
     chunk,
@@ -92,6 +107,7 @@ from chainrule.neural_networks.backpropagation.operations import (
     minimum,
     multiply,
     negative,
+    norm,
     outer,
     permute,
     power,
@@ -123,11 +139,11 @@ from chainrule.neural_networks.backpropagation.trace import Graph, Vertex, keep_
 __all__ = [
     "Buffer", "Embedding", "GradientError", "Graph", "Identity", "Linear", "Module",
     "ModuleList", "Node", "Parameter", "Sequential", "StateFileError", "Tensor", "Vertex",
-    "absolute", "add", "cast", "cat", "checkpoint", "chunk", "clamp", "concat", "cos",
+    "absolute", "add", "argmax", "cast", "cat", "checkpoint", "chunk", "clamp", "concat", "cos",
     "cumsum", "divide", "einsum", "enable_grad", "exp", "expand", "flatten", "gather",
     "getitem", "grad", "gradcheck", "is_grad_enabled", "keep_freed_memory", "keep_values", "linear",
     "load_metadata", "load_state", "log", "logsumexp", "masked_fill", "matmul", "maximum",
-    "mean", "minimum", "multiply", "negative", "no_grad", "outer", "permute", "power",
+    "mean", "minimum", "multiply", "negative", "no_grad", "norm", "outer", "permute", "power",
     "primitive", "relu", "reshape", "save_state", "set_grad_enabled", "sigmoid", "sin",
     "split", "sqrt", "squeeze", "stack", "subtract", "sum_to", "take", "tanh", "tensor",
     "trace", "transpose", "unsqueeze", "var", "where",

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.neural_networks.backpropagation.edits import clock, edits_since
 from chainrule.neural_networks.backpropagation.grad_mode import (
     _mode,
     enable_grad,
     no_grad,
 )
-from chainrule.neural_networks.backpropagation.graph import Node
-from chainrule.neural_networks.backpropagation.tensor import Tensor
+from chainrule.neural_networks.backpropagation.graph import Node, ancestors
+from chainrule.neural_networks.backpropagation.tensor import Tensor, recorded_parents
 from chainrule.shapes import Array
 
 __all__ = ["checkpoint"]
@@ -31,10 +32,13 @@ def checkpoint(
     are the sources of randomness inside, rewound for the second run so that it draws the
     same numbers. Source: Chen et al. 2016, arXiv:1604.06174.
     """
+    order = next(clock)
     states = [generator.bit_generator.state for generator in generators]
+    met_before, _mode.met_gradient = _mode.met_gradient, False
     with no_grad():
         output = function(*inputs).detach()
-    if not _mode.enabled:
+    needed, _mode.met_gradient = _mode.met_gradient, _mode.met_gradient or met_before
+    if not (_mode.enabled and needed):
         return output
 
     def vjp(gradient: Array) -> list[Any]:
@@ -44,16 +48,34 @@ def checkpoint(
         with enable_grad():
             recomputed = function(*again)
         _rewind(generators, now)
+        _refuse_changed_parameters(recomputed, order)
         if recomputed.requires_grad:
             recomputed.backward(gradient)
-        return [x.grad if isinstance(x, Tensor) else None for x in again]
+        return [_gradient(x) for x in again]
 
-    parents = tuple(
-        (x._node or (x if x._requires_grad else None)) if isinstance(x, Tensor) else None
-        for x in inputs
-    )
-    output._node = Node("checkpoint", output.shape, parents, vjp)
+    parents = recorded_parents(inputs) or ()
+    output._node = Node("checkpoint", output.data, parents, vjp)
     return output
+
+
+def _refuse_changed_parameters(recomputed: Tensor, order: int) -> None:
+    """Raise if the second run read a parameter that was overwritten since the first."""
+    edits = edits_since(order)
+    if not edits or recomputed._node is None:
+        return
+    leaves = {id(p): p for node in ancestors(recomputed._node) for p in node.parents
+              if isinstance(p, Tensor)}  # fmt: skip
+    if any(edit.touches(leaf.data) for leaf in leaves.values() for edit in edits):
+        raise RuntimeError(
+            "a parameter of a checkpointed function was modified in place after its forward pass: "
+            "run the forward pass again, or backward() before the edit"
+        )
+
+
+def _gradient(x: Any) -> Array | None:
+    if not isinstance(x, Tensor) or not x.requires_grad:
+        return None
+    return np.zeros(x.shape, x.dtype) if x.grad is None else x.grad
 
 
 def _leaf(x: Any) -> Any:

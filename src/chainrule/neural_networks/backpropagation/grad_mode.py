@@ -11,6 +11,8 @@ __all__ = ["enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
 class _Mode(threading.local):
     enabled = True
+    keep_values = False  # whether nodes keep the value of their output, for `trace`
+    met_gradient = False  # set by an operation on something that requires a gradient
 
 
 _mode = _Mode()

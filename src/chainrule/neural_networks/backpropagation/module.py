@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from chainrule.neural_networks.backpropagation import operations as ops
+from chainrule.neural_networks.backpropagation.edits import note_edit
 from chainrule.neural_networks.backpropagation.tensor import Tensor
 from chainrule.shapes import Array, Float, Int
 
@@ -97,7 +98,7 @@ class Module:
         return self._named_tensors(Buffer)
 
     def zero_grad(self) -> None:
-        """Forget all gradients; the next backward pass starts new ones."""
+        """Forget all gradients; the next backward pass starts new arrays for them."""
         for parameter in self.parameters():
             parameter.grad = None
 
@@ -125,11 +126,13 @@ class Module:
         return self
 
     def to(self: M, dtype: DTypeLike) -> M:
-        """Convert parameters and floating point buffers to another element type, in place."""
+        """Convert parameters and floating point buffers to another floating type, in place."""
+        if np.dtype(dtype).kind != "f":
+            raise TypeError(f"a model's numbers are floats and cannot become {np.dtype(dtype)}")
         for _, value in self._named_tensors(Tensor):
             if value.dtype.kind == "f":
                 value.data = value.data.astype(dtype)
-                value.grad = value.grad_buffer = None
+                value.grad = value.grad_place = None
         return self
 
     def state_dict(self) -> dict[str, Array]:
@@ -158,6 +161,7 @@ class Module:
         for name, array in own.items():
             if name in given:
                 array[...] = given[name]
+                note_edit(array)
 
     def __repr__(self) -> str:
         children = self.named_children()

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from chainrule.neural_networks.backpropagation.edits import last_edit, note_edit
 from chainrule.neural_networks.backpropagation.grad_mode import _mode
 from chainrule.neural_networks.backpropagation.graph import Node, propagate
+from chainrule.neural_networks.backpropagation.promotion import from_python
 from chainrule.shapes import Array
 
 __all__ = ["Tensor", "grad", "primitive", "tensor"]
 
-Axis = int | tuple[int, ...] | None
+Axis = int | Sequence[int] | None
+_HALF = np.dtype(np.float16)
 
 
 class Tensor:
@@ -30,39 +33,55 @@ class Tensor:
     float32. ``requires_grad=True`` makes it a leaf: ``backward`` leaves a gradient on it.
     """
 
-    __slots__ = ("__weakref__", "_node", "_requires_grad", "data", "grad", "grad_buffer")
+    __slots__ = ("__weakref__", "_data", "_node", "_requires_grad", "grad", "grad_place")
     __array_ufunc__ = None  # so that `array * tensor` asks the tensor
 
     def __init__(
         self, data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
-        self.data: Array = _as_array(data, dtype)
+        self._data: Array = _as_array(data, dtype)
         self.grad: Array | None = None
-        self.grad_buffer: Array | None = None
+        self.grad_place: Callable[[], Array | None] | None = None
         self._node: Node | None = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
 
     @property
+    def data(self) -> Array:
+        """The array itself. ``x.data += …`` is noted as an edit; see `edits`."""
+        return self._data
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        if array is self._data:  # what an augmented assignment assigns
+            note_edit(array)
+        self._data = _as_array(array)
+
+    @property
+    def version(self) -> int:
+        """The number of the last edit that was noted of this tensor's memory; 0 without any."""
+        return last_edit(self._data)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the axes."""
-        return self.data.shape
+        return self._data.shape
 
     @property
     def ndim(self) -> int:
         """How many axes there are."""
-        return self.data.ndim
+        return self._data.ndim
 
     @property
     def size(self) -> int:
         """How many elements there are."""
-        return self.data.size
+        return self._data.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements."""
-        return self.data.dtype
+        return self._data.dtype
 
     @property
     def T(self) -> Tensor:
@@ -162,6 +181,43 @@ class Tensor:
     def __format__(self, spec: str) -> str:
         return format(self.data.item(), spec) if spec and self.size == 1 else repr(self)
 
+    def __getstate__(self) -> Any:
+        """What a copy or a pickle takes along: neither a graph nor an optimizer's place."""
+        if self._node is not None:
+            raise RuntimeError("only a leaf can be copied or pickled; use detach() to make one")
+        kept = ("_data", "_node", "_requires_grad", "grad")
+        return None, {**{name: getattr(self, name) for name in kept}, "grad_place": None}
+
+    def _in_place(self, result: Tensor) -> Tensor:
+        """Finish ``x += …``: a leaf keeps its identity, and what is recorded becomes a new tensor.
+
+        In PyTorch, too, a leaf that requires a gradient may only be changed under ``no_grad``.
+        """
+        if self._requires_grad and _mode.enabled:
+            raise RuntimeError(
+                "a leaf that requires a gradient cannot be changed in place while operations are "
+                "recorded: do it under no_grad(), or to its data"
+            )
+        if result.requires_grad:
+            return result
+        if result.shape != self.shape:
+            raise ValueError(f"a tensor of shape {self.shape} cannot take on {result.shape}")
+        np.copyto(self._data, result._data, casting="same_kind")
+        note_edit(self._data)
+        return self
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._in_place(ops.add(self, other))
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._in_place(ops.subtract(self, other))
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._in_place(ops.multiply(self, other))
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._in_place(ops.divide(self, other))
+
     def __add__(self, other: Any) -> Tensor:
         return ops.add(self, other)
 
@@ -205,7 +261,7 @@ class Tensor:
         return ops.absolute(self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, _plain_index(index))
+        return ops.getitem(self, index)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         return Tensor(self.data == _plain(other))
@@ -263,7 +319,7 @@ class Tensor:
         """Elementwise max(x, 0)."""
         return ops.relu(self)
 
-    def clamp(self, low: float | None = None, high: float | None = None) -> Tensor:
+    def clamp(self, low: Any = None, high: Any = None) -> Tensor:
         """Elementwise clipping to the range from ``low`` to ``high``."""
         return ops.clamp(self, low, high)
 
@@ -275,7 +331,7 @@ class Tensor:
         """Mean over ``axis``, or over all elements."""
         return ops.mean(self, axis=axis, keepdims=keepdims)
 
-    def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+    def var(self, axis: Axis = None, keepdims: bool = False, correction: float = 1) -> Tensor:
         """Sum of squared deviations over ``axis`` divided by (count − correction)."""
         return ops.var(self, axis=axis, keepdims=keepdims, correction=correction)
 
@@ -289,7 +345,7 @@ class Tensor:
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Position of the first largest element; has no gradient."""
-        return Tensor(np.argmax(self.data, axis=axis, keepdims=keepdims))
+        return ops.argmax(self, axis, keepdims)
 
     def cumsum(self, axis: int) -> Tensor:
         """Running sum along ``axis``."""
@@ -327,13 +383,13 @@ class Tensor:
         """Return the slices of ``axis`` at ``indices``, which may repeat."""
         return ops.take(self, indices, axis=axis)
 
-    def masked_fill(self, mask: Any, value: float) -> Tensor:
+    def masked_fill(self, mask: Any, value: Any) -> Tensor:
         """Return the tensor with ``value`` where ``mask`` is true."""
         return ops.masked_fill(self, mask, value)
 
     def to(self, dtype: DTypeLike) -> Tensor:
-        """Return the tensor converted to another element type."""
-        return ops.cast(self, dtype)
+        """Return the tensor converted to another element type; itself, if it has that type."""
+        return self if self.dtype == dtype else ops.cast(self, dtype)
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None) -> Tensor:
@@ -342,7 +398,10 @@ def tensor(data: Any, requires_grad: bool = False, dtype: DTypeLike | None = Non
 
 
 def primitive(
-    forward: Callable[..., Any], vjp: Callable[..., Sequence[Any]] | None = None
+    forward: Callable[..., Any],
+    vjp: Callable[..., Sequence[Any]] | None = None,
+    *,
+    widen: bool = True,
 ) -> Callable[..., Tensor]:
     """Make an operation on tensors from a computation on arrays and its VJP.
 
@@ -351,6 +410,9 @@ def primitive(
     ``forward`` returns the output alone, and ``vjp(gradient, output, *arrays, **options)``
     is called with everything. The rules for a VJP stand in the package's docstring. The
     computation on arrays is kept as ``on_arrays``.
+
+    16-bit inputs arrive as float32, and the output is rounded back to 16 bits; an operation
+    that only moves numbers does without, by ``widen=False``.
     """
     if vjp is not None:
         forward = _with_vjp(forward, vjp)
@@ -358,22 +420,63 @@ def primitive(
 
     @functools.wraps(forward)
     def operation(*inputs: Any, **options: Any) -> Tensor:
-        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+        narrow = widen and _narrow(arrays)
+        if narrow:
+            arrays = [_widened(x) for x in arrays]
+        if options:
+            options = {key: constant(x, f"{name}: {key}") for key, x in options.items()}
         output, pullback = forward(*arrays, **options)
+        if narrow and output.dtype == np.float32:
+            output = output.astype(np.float16)
         result = Tensor(output)
-        if _mode.enabled:
-            parents = tuple(
-                (x._node or (x if x._requires_grad else None)) if isinstance(x, Tensor) else None
-                for x in inputs
-            )
-            if any(parent is not None for parent in parents):
-                result._node = Node(name, result.data.shape, parents, pullback)
-                if _recording.values:
-                    result._node.value = result.data
+        parents = recorded_parents(inputs)
+        if parents is not None:
+            result._node = Node(name, result._data, parents, pullback)
+            if _mode.keep_values:
+                result._node.value = result._data
         return result
 
     operation.on_arrays = forward  # type: ignore[attr-defined]
     return operation
+
+
+def recorded_parents(inputs: Sequence[Any]) -> tuple[Any, ...] | None:
+    """The nodes or leaves among the inputs that want gradients, or None if nothing is recorded."""
+    needed = False
+    parents = []
+    for x in inputs:
+        parent = None
+        if isinstance(x, Tensor):
+            parent = x._node or (x if x._requires_grad else None)
+            needed = needed or parent is not None
+        parents.append(parent)
+    if not needed:
+        return None
+    _mode.met_gradient = True
+    return tuple(parents) if _mode.enabled else None
+
+
+def constant(value: Any, what: str) -> Any:
+    """The array of an argument that has no gradient; refuses a tensor that requires one."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.requires_grad:
+        raise ValueError(f"{what} has no gradient, and the tensor given requires one: detach() it")
+    return value._data
+
+
+def _narrow(arrays: list[Any]) -> bool:
+    """Whether there are 16-bit floats, and no wider ones that would decide the result's type."""
+    if not any([type(x) is np.ndarray and x.dtype is _HALF for x in arrays]):  # noqa: C419 faster
+        return False
+    floats = [x for x in arrays if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    deciding = [x for x in floats if x.ndim] or floats
+    return all(x.dtype == _HALF for x in deciding)
+
+
+def _widened(x: Any) -> Any:
+    return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype == _HALF else x
 
 
 def grad(
@@ -385,11 +488,11 @@ def grad(
     """
     wanted: dict[int, Array | None] = {id(leaf): None for leaf in inputs}
 
-    def collect(leaf: Tensor, contribution: Any) -> None:
+    def collect(leaf: Tensor, share: Array) -> None:
         if id(leaf) in wanted:
-            contribution = contribution(None) if callable(contribution) else contribution
             before = wanted[id(leaf)]
-            wanted[id(leaf)] = np.array(contribution if before is None else before + contribution)
+            total = share if before is None else before + share
+            wanted[id(leaf)] = np.array(total, dtype=leaf.dtype)
 
     if any(leaf._node is not None for leaf in inputs):
         raise ValueError("grad() differentiates with respect to leaves; detach() the input first")
@@ -399,13 +502,6 @@ def grad(
     else:
         collect(output, root)
     return [wanted[id(leaf)] for leaf in inputs]
-
-
-class _Recording:
-    values = False
-
-
-_recording = _Recording()
 
 
 def _with_vjp(forward: Callable[..., Any], vjp: Callable[..., Sequence[Any]]) -> Callable[..., Any]:
@@ -418,13 +514,21 @@ def _with_vjp(forward: Callable[..., Any], vjp: Callable[..., Sequence[Any]]) ->
 
 
 def _as_array(data: Any, dtype: DTypeLike | None = None) -> Array:
-    if type(data) is np.ndarray and dtype is None:
+    if type(data) is np.ndarray and dtype is None and data.dtype.kind in "fiub":
         return data
     if isinstance(data, Tensor):
-        data = data.data
-    array = np.asarray(data, dtype=dtype)
-    if dtype is None and not isinstance(data, np.ndarray | np.generic) and array.dtype.kind == "f":
-        array = array.astype(np.float32)
+        data = data._data
+    if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
+        raise TypeError("a list of tensors is no tensor: join them with stack() or concat()")
+    if isinstance(data, np.ndarray | np.generic) or dtype is not None:
+        array = np.asarray(data, dtype=dtype)
+    else:
+        array = from_python(data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"a tensor holds booleans, whole numbers or floats, not {type(data).__name__} "
+            f"({array.dtype})"
+        )
     return array
 
 
@@ -436,7 +540,7 @@ def _root_gradient(root: Tensor, gradient: Any) -> Array:
                 "for each element; or reduce to one number first, with .sum() or .mean()"
             )
         return np.ones(root.shape, dtype=root.dtype)
-    gradient = np.asarray(_plain(gradient), dtype=root.dtype).view()
+    gradient = np.asarray(constant(gradient, "backward: gradient"), dtype=root.dtype).view()
     if gradient.shape != root.shape:
         raise ValueError(f"gradient has shape {gradient.shape}, the tensor {root.shape}")
     gradient.flags.writeable = False
@@ -445,12 +549,6 @@ def _root_gradient(root: Tensor, gradient: Any) -> Array:
 
 def _plain(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
-
-
-def _plain_index(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_plain(part) for part in index)
-    return _plain(index)
 
 
 def _flat(sizes: tuple[Any, ...]) -> tuple[int, ...]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.neural_networks.backpropagation.grad_mode import _mode
 from chainrule.neural_networks.backpropagation.graph import Node, ancestors, propagate
-from chainrule.neural_networks.backpropagation.tensor import Tensor, _recording
+from chainrule.neural_networks.backpropagation.tensor import Tensor
 from chainrule.shapes import Array
 
 __all__ = ["Graph", "Vertex", "keep_values", "trace"]
@@ -38,11 +39,11 @@ class Graph:
 @contextmanager
 def keep_values() -> Iterator[None]:
     """Keep the value of every operation recorded inside, for `trace` to show."""
-    before, _recording.values = _recording.values, True
+    before, _mode.keep_values = _mode.keep_values, True
     try:
         yield
     finally:
-        _recording.values = before
+        _mode.keep_values = before
 
 
 def trace(root: Tensor, gradients: bool = False) -> Graph:
@@ -79,11 +80,10 @@ def trace(root: Tensor, gradients: bool = False) -> Graph:
 
 
 def _fill_gradients(root: Tensor, graph: Graph, ids: dict[int, int]) -> None:
-    def at_leaf(leaf: Any, contribution: Any) -> None:
+    def at_leaf(leaf: Any, share: Array) -> None:
         vertex = graph.vertices[ids[id(leaf)]]
-        contribution = contribution(None) if callable(contribution) else contribution
         before = 0 if vertex.gradient is None else vertex.gradient
-        vertex.gradient = np.array(before + contribution)
+        vertex.gradient = np.array(before + share)
 
     def at_node(node: Node, gradient: Array) -> None:
         graph.vertices[ids[id(node)]].gradient = np.array(gradient)

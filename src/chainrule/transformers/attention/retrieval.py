@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.neural_networks.backpropagation import Tensor, primitive, sum_to
+from chainrule.neural_networks.backpropagation.promotion import wide
 from chainrule.shapes import Array, Float
 
 Mask = Tensor | Array
@@ -87,9 +88,12 @@ def scaled_dot_product_attention(
     arXiv:1706.03762.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    narrow = q.dtype
+    if wide(narrow) != narrow:  # scores of 16 bits would overflow where weights fit
+        q, k, v = (x.to(wide(narrow)) for x in (q, k, v))
     scores = (q * scale) @ k.transpose(-1, -2)
     weights = masked_softmax(scores, mask, sink)
-    return weights @ v, weights
+    return (weights @ v).to(narrow), weights.to(narrow)
 
 
 class AdditiveParameters(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.neural_networks.backpropagation import Tensor, primitive, sum_to
+from chainrule.neural_networks.backpropagation.promotion import wide
 from chainrule.shapes import Array, Float
 from chainrule.transformers.attention.retrieval import Sink
 
@@ -189,8 +190,14 @@ def flash_attention(
     arXiv:2205.14135.
 
     Raises:
-        ValueError: there is no key, or fewer keys than causal queries, or no room in a block.
+        ValueError: leading axes differ, there is no key, or fewer keys than causal queries, or no
+            room in a block.
     """
+    if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        raise ValueError(
+            f"flash_attention needs keys and values for each head of the queries, got leading axes "
+            f"{q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}: expand them"
+        )
     if causal and k.shape[-2] < q.shape[-2]:
         raise ValueError(
             f"causal attention needs a key for each of {q.shape[-2]} queries, got {k.shape[-2]}"
@@ -200,7 +207,7 @@ def flash_attention(
     if block < 1:
         raise ValueError(f"flash_attention: a block holds at least one position, got {block}")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    lse = np.empty(q.shape[:-1], q.dtype)
+    lse = np.empty(q.shape[:-1], wide(q.dtype))
     options: dict[str, Any] = {"lse": lse, "scale": scale, "block": block, "causal": causal}
     if sink is None:
         return _flash_attention(q, k, v, **options), lse

@@ -27,8 +27,11 @@ class CacheConfig:
         sizes = (self.n_layers, self.n_kv_heads, self.d_head, self.kv_rank, self.rope_dim)
         if min(sizes) < 0 or self.n_layers < 1 or self.element < 1:
             raise ValueError(f"layers and bytes are at least 1, sizes at least 0; got {self}")
-        if bool(self.n_kv_heads and self.d_head) == bool(self.kv_rank):
-            raise ValueError(f"give n_kv_heads with d_head, or kv_rank; got {self}")
+        heads = bool(self.n_kv_heads and self.d_head)
+        if heads == bool(self.kv_rank) or (heads and self.rope_dim):
+            raise ValueError(
+                f"give n_kv_heads with d_head, or kv_rank and perhaps rope_dim; got {self}"
+            )
 
 
 def kv_bytes_per_token(cfg: CacheConfig) -> int:

@@ -26,6 +26,7 @@ def _rows(attention: MultiHeadAttention, head: int) -> tuple[slice, slice, slice
 def qk_circuit(attention: MultiHeadAttention, head: int) -> Float[Array, "d_model d_model"]:
     """Return W_Qᵀ W_K: how strongly a query at one vector looks at a key at another.
 
+    It does not know of biases, `rope`, or ``qk_norm``, and is not divided by the root of d_head.
     Equation: transformers/multi-head-attention.md#eq-qk-circuit. Source: Elhage et al. 2021,
     A Mathematical Framework for Transformer Circuits.
     """

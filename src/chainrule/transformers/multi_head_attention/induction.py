@@ -62,6 +62,10 @@ class InductionCircuit(Module):
         batch, time = ids.shape
         if time > self.context:
             raise ValueError(f"the circuit knows {self.context} places, the text has {time}")
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.vocabulary):
+            raise ValueError(
+                f"tokens are 0 to {self.vocabulary - 1}, the text has {ids.min()} to {ids.max()}"
+            )
         token, place, _, guess = self._parts()
         x = np.zeros((batch, time, guess.stop))
         x[..., token] = np.eye(self.vocabulary)[ids]

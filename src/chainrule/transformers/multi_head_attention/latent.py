@@ -38,7 +38,8 @@ class LatentAttention(Module):
     arXiv:2405.04434.
 
     Raises:
-        ValueError: the width does not divide into heads, and no ``d_head`` is given.
+        ValueError: the width does not divide into heads, and no ``d_head`` is given, or a latent
+            vector has no numbers.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class LatentAttention(Module):
     ) -> None:
         if d_head is None and (n_heads < 1 or d % n_heads):
             raise ValueError(f"width {d} does not divide into {n_heads} heads")
+        if kv_rank < 1:
+            raise ValueError(f"a latent vector has at least 1 number, not {kv_rank}")
         self.n_heads, self.d_head = n_heads, d // n_heads if d_head is None else d_head
         self.kv_rank, self.rope_dim, self.rope_base = kv_rank, rope_dim, rope_base
         self.causal = causal

@@ -97,6 +97,8 @@ class MultiHeadAttention(Module):
             raise ValueError(f"width {d} does not divide into {n_heads} heads")
         if n_heads % n_kv_heads:
             raise ValueError(f"{n_heads} heads do not divide into {n_kv_heads} groups")
+        if d_head is not None and d_head < 1:
+            raise ValueError(f"a head has at least 1 number, not {d_head}")
         self.d, self.n_heads, self.n_kv_heads = d, n_heads, n_kv_heads
         self.d_head = d // n_heads if d_head is None else d_head
         self.causal, self.rope, self.rope_scaling = causal, rope, rope_scaling
@@ -119,6 +121,9 @@ class MultiHeadAttention(Module):
 
         ``mask`` broadcasts to (batch, heads, time, source): true where a query may look, or
         numbers added to the scores. ``positions`` are those of `rope`, 0, 1, … by default.
+
+        Raises:
+            ValueError: with `rope`, ``context`` is not as long as ``x``.
         """
         if self._is_plain and context is None and mask is None:
             return self.out(packed_attention(self.qkv(x), self.n_heads, self.causal))
@@ -153,6 +158,11 @@ class MultiHeadAttention(Module):
         if self.query_gain is not None and self.key_gain is not None:
             q, k = rms_normalize(q) * self.query_gain, rms_normalize(k) * self.key_gain
         if self.rope is not None:
+            if k.shape[-2] != q.shape[-2]:
+                raise ValueError(
+                    f"rope needs a key at the place of each query; got {q.shape[-2]} queries "
+                    f"and {k.shape[-2]} keys"
+                )
             if positions is None:
                 positions = np.arange(x.shape[-2])
             q = rope(q, positions, self.rope, scaling=self.rope_scaling)

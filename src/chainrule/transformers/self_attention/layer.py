@@ -51,7 +51,16 @@ class SelfAttention(Module):
         x: Float[Tensor, "*batch time d_model"],
         mask: Bool[Array, "*mask"] | None = None,
     ) -> tuple[Float[Tensor, "*batch time d_head"], Float[Tensor, "*batch time time"]]:
-        """Return the output and the weights."""
+        """Return the output and the weights.
+
+        Raises:
+            ValueError: the mask has more axes than the scores, such as one for several heads.
+        """
+        if mask is not None and mask.ndim > len(x.shape):
+            scores = (*x.shape[:-1], x.shape[-2])
+            raise ValueError(
+                f"a mask of shape {mask.shape} has more axes than the scores, {scores}"
+            )
         if self.causal:
             mask = combine(mask, causal_mask(x.shape[-2]))
         return scaled_dot_product_attention(self.query(x), self.key(x), self.value(x), mask)
@@ -60,9 +69,9 @@ class SelfAttention(Module):
 def has_leak(fn: Callable[[Array], Any], x: Float[Array, "time d"]) -> bool:
     """Tell whether any output of ``fn`` depends on a later input position.
 
-    Moves one position at a time, by more than the largest entry of ``x`` and by another amount
-    in each feature, and compares the outputs at the positions before it, relative to the
-    largest output. A leak that two such moves leave below 1e-6 is not seen.
+    Moves one position at a time, up and down, by more than the largest entry of ``x`` and by
+    another amount in each feature, and compares the outputs at the positions before it, relative
+    to the largest output. A leak that two such moves leave below 1e-6 is not seen.
 
     Raises:
         ValueError: an output for ``x`` itself is not a finite number.
@@ -71,7 +80,8 @@ def has_leak(fn: Callable[[Array], Any], x: Float[Array, "time d"]) -> bool:
     if not np.isfinite(before).all():
         raise ValueError("has_leak compares outputs, so those for x must be finite numbers")
     size = np.abs(before).max(initial=0)
-    move = np.cos(1 + np.arange(x.shape[1])) * (1 + np.abs(x).max(initial=0))
+    wave = np.cos(1 + np.arange(x.shape[1]))
+    move = (np.sign(wave) + wave) * (1 + np.abs(x).max(initial=0))
     for t in range(1, len(x)):
         for step in (move, -2 * move):
             changed = x.copy()

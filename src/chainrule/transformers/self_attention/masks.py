@@ -29,6 +29,8 @@ def causal_mask(n: int, keys: int | None = None) -> Bool[Array, "n keys"]:
 def padding_mask(lengths: Int[Array, "batch"], n: int) -> Bool[Array, "batch 1 1 n"]:
     """Hide the keys after each sequence's end, for scores of shape (batch, heads, n, n).
 
+    One head has scores of shape (batch, n, n): take ``[:, 0]`` of the mask.
+
     Raises:
         ValueError: a length is below 0 or above ``n``.
     """
@@ -79,7 +81,12 @@ def top_k_mask(
     """Let each query see the ``k`` keys with the largest scores among those the mask allows.
 
     Of equal scores the earlier key wins. Source: DeepSeek-AI 2025, arXiv:2512.02556.
+
+    Raises:
+        ValueError: ``k`` is below 1.
     """
+    if k < 1:
+        raise ValueError(f"top_k_mask: a query sees at least one key, got {k}")
     open_scores = scores if mask is None else np.where(mask, scores, -np.inf)
     order = np.argsort(-open_scores, axis=-1, kind="stable")[..., :k]
     chosen = np.zeros(open_scores.shape, dtype=bool)

@@ -22,13 +22,15 @@ def sinusoidal_encoding(
     position rotates each pair of columns.
 
     Raises:
-        ValueError: the width is odd.
+        ValueError: the width is odd, or the base not above 1.
 
     Equation: transformers/self-attention.md#eq-sinusoidal. Source: Vaswani et al. 2017,
     arXiv:1706.03762, section 3.5.
     """
     if d % 2:
         raise ValueError(f"sinusoidal_encoding needs an even width: sines come in pairs; got {d}")
+    if not base > 1:
+        raise ValueError(f"sinusoidal_encoding needs a base above 1, got {base}")
     angles = np.arange(n)[:, None] * base ** (-np.arange(0, d, 2) / max(d, 1))
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(n, d).astype(dtype)
 
@@ -51,8 +53,11 @@ class LearnedPositions(Module):
         """Add the vectors of positions ``start``, ``start`` + 1, …
 
         Raises:
-            ValueError: the sequence reaches beyond the table.
+            ValueError: the sequence reaches beyond the table, or has another width.
         """
+        d = self.weight.shape[-1]
+        if x.shape[-1] != d:
+            raise ValueError(f"positions have width {d}, the sequence {x.shape[-1]}")
         end = start + x.shape[-2]
         if start < 0 or end > self.n:
             needs = f"{end}" if start >= 0 else f"to begin at {start}"
@@ -105,7 +110,8 @@ def relative_buckets(
     single = buckets // 2
     if single < 1 or limit <= single:
         raise ValueError(f"{single} buckets of one distance do not fit below the limit {limit}")
-    distance = np.abs(offset) if bidirectional else np.maximum(-offset.astype(np.int64), 0)
+    back = -offset.astype(np.int64)  # small integers have no absolute value of their lowest
+    distance = np.abs(back) if bidirectional else np.maximum(back, 0)
     growth = np.log(np.maximum(distance, single) / single) / math.log(limit / single)
     far = np.minimum(single + (growth * (buckets - single)).astype(np.int64), buckets - 1)
     bucket = np.where(distance < single, distance, far)

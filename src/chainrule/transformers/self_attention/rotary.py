@@ -24,8 +24,11 @@ def rope_frequencies(
     between ``"beta_fast"`` (32) and ``"beta_slow"`` (1) turns; ``"llama3"`` does the same with
     ``"high_freq_factor"`` (4) and ``"low_freq_factor"`` (1).
 
+    In between, the ramp of ``"yarn"`` is a line over the number of the pair, as in its authors'
+    code (their paper has a line over turns); that of ``"llama3"`` is a line over turns.
+
     Raises:
-        ValueError: an odd size, an unknown type, a missing entry, a factor below 1.
+        ValueError: an odd size, a base not above 1, an unknown type, a missing or senseless entry.
 
     Equation: transformers/self-attention.md#eq-rope-frequencies.
     Equation: transformers/self-attention.md#eq-rope-scaling.
@@ -34,13 +37,13 @@ def rope_frequencies(
     """
     if d % 2:
         raise ValueError(f"rope rotates pairs and needs an even size; got {d}")
+    if not base > 1:
+        raise ValueError(f"rope_frequencies needs a base above 1, got {base}")
     powers = np.arange(0, d, 2) / max(d, 1)
     plain = base**-powers
     if scaling is None:
         return plain
-    kind, factor = scaling.get("type"), _entry(scaling, "factor")
-    if not factor >= 1:
-        raise ValueError(f"rope scaling stretches a context: factor at least 1, got {factor}")
+    kind, factor = scaling.get("type"), _factor(scaling)
     if kind == "linear":
         return plain / factor
     if kind == "ntk":
@@ -48,8 +51,8 @@ def rope_frequencies(
     if kind == "yarn":
         keep = _yarn_ramp(d, base, scaling)
     elif kind == "llama3":
-        low, high = scaling.get("low_freq_factor", 1.0), scaling.get("high_freq_factor", 4.0)
-        turns = _entry(scaling, "original") * plain / (2 * np.pi)
+        low, high = _bounds(scaling, low_freq_factor=1.0, high_freq_factor=4.0)
+        turns = _original(scaling) * plain / (2 * np.pi)
         keep = np.clip((turns - low) / (high - low), 0, 1)
     else:
         raise ValueError(f"rope scaling is linear, ntk, yarn or llama3, not {kind!r}")
@@ -62,27 +65,57 @@ def _entry(scaling: dict[str, Any], name: str) -> float:
     return float(scaling[name])
 
 
+def _factor(scaling: dict[str, Any]) -> float:
+    factor = _entry(scaling, "factor")
+    if not factor >= 1:
+        raise ValueError(f"rope scaling stretches a context: factor at least 1, got {factor}")
+    return factor
+
+
+def _original(scaling: dict[str, Any]) -> float:
+    original = _entry(scaling, "original")
+    if not original > 0:
+        raise ValueError(
+            f"rope scaling {scaling.get('type')!r} needs 'original' above 0, got {original:g}"
+        )
+    return original
+
+
+def _bounds(scaling: dict[str, Any], **defaults: float) -> tuple[float, float]:
+    """The two numbers of turns between which a hand is slowed in part, the smaller first."""
+    low, high = (float(scaling.get(name, default)) for name, default in defaults.items())
+    if not 0 < low < high:
+        names = " < ".join(defaults)
+        raise ValueError(
+            f"rope scaling {scaling.get('type')!r} needs 0 < {names}, got {low} and {high}"
+        )
+    return low, high
+
+
 def _yarn_ramp(d: int, base: float, scaling: dict[str, Any]) -> Array:
     """1 for pairs that turn often within the original context, 0 for those that hardly turn."""
-    original = _entry(scaling, "original")
+    original, (slow, fast) = _original(scaling), _bounds(scaling, beta_slow=1.0, beta_fast=32.0)
 
     def pair_that_turns(turns: float) -> float:
         return d * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    low = max(math.floor(pair_that_turns(scaling.get("beta_fast", 32.0))), 0)
-    high = min(math.ceil(pair_that_turns(scaling.get("beta_slow", 1.0))), d - 1)
+    low = max(math.floor(pair_that_turns(fast)), 0)
+    high = min(math.ceil(pair_that_turns(slow)), d - 1)
     return 1 - np.clip((np.arange(d // 2) - low) / max(high - low, 0.001), 0, 1)
 
 
 def rope_attention_factor(scaling: dict[str, Any] | None) -> float:
     """Return what `rope` multiplies queries and keys by: 0.1·log(factor) + 1 for yarn, else 1.
 
-    Scores grow by its square, so the softmax stays as sharp over more keys. Source: Peng et al.
-    2023, arXiv:2309.00071, section 3.4.
+    Scores grow by its square. The formula was fitted to Llama models. Source: Peng et al. 2023,
+    arXiv:2309.00071, section 3.
+
+    Raises:
+        ValueError: the factor is missing, or below 1.
     """
     if scaling is None or scaling.get("type") != "yarn":
         return 1.0
-    return 0.1 * math.log(_entry(scaling, "factor")) + 1
+    return 0.1 * math.log(_factor(scaling)) + 1
 
 
 @primitive

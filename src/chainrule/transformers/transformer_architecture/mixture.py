@@ -72,9 +72,9 @@ class MoE(Module):
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Send each token to its experts and add up what they return."""
-        tokens = x.reshape(-1, x.shape[-1])
-        if not len(tokens.data):
+        if not x.size:
             return x
+        tokens = x.reshape(-1, x.shape[-1])
         shares = masked_softmax(self.router(tokens))
         chosen = self._choose(shares.data)
         weights = gather(shares, chosen, axis=-1)

@@ -19,77 +19,97 @@ def _six(x, **changed):
     return np.array(list((slopes | changed).values()))
 
 
-@wrong("six_derivatives", "Multiplies the derivatives of the factors of x·exp(x).")
+@wrong(
+    "six_derivatives",
+    "Multiplies the derivatives of the factors of x·exp(x).",
+    known="multiplies_the_derivatives",
+)
 def _(x):
     return _six(x, product=np.exp(x))
 
 
-@wrong("six_derivatives", "Forgets the inner derivative 2x of sin(x²).")
+@wrong(
+    "six_derivatives",
+    "Forgets the inner derivative 2x of sin(x²).",
+    known="forgets_the_inner_derivative",
+)
 def _(x):
     return _six(x, sine=np.cos(x**2))
 
 
-@wrong("six_derivatives", "Loses the minus of the derivative of 1/(1 + x²).")
+@wrong(
+    "six_derivatives",
+    "Loses the minus of the derivative of 1/(1 + x²).",
+    known="loses_the_sign_of_the_quotient",
+)
 def _(x):
     return _six(x, bell=2 * x / (1 + x**2) ** 2)
 
 
-@wrong("six_derivatives", "Forgets the inner derivative exp(x) of log(1 + exp(x)).")
+@wrong(
+    "six_derivatives",
+    "Forgets the inner derivative exp(x) of log(1 + exp(x)).",
+    known="forgets_the_inside_of_the_logarithm",
+)
 def _(x):
     return _six(x, softplus=1 / (1 + np.exp(x)))
 
 
-@wrong("six_derivatives", "Forgets the factor 3 of tanh(3x).")
+@wrong("six_derivatives", "Forgets the factor 3 of tanh(3x).", known="forgets_the_inner_derivative")
 def _(x):
     return _six(x, tanh=1 / np.cosh(3 * x) ** 2)
 
 
-@wrong("ridge_gradient", "Forgets the 2 of both squares.")
+@wrong("ridge_gradient", "Forgets the 2 of both squares.", known="forgets_the_two")
 def _(A, b, x, lam):
     return A.T @ (A @ x - b) + lam * x
 
 
-@wrong("ridge_gradient", "Forgets the 2 of the penalty alone.")
+@wrong("ridge_gradient", "Forgets the 2 of the penalty alone.", known="halves_the_penalty")
 def _(A, b, x, lam):
     return 2 * A.T @ (A @ x - b) + lam * x
 
 
-@wrong("ridge_gradient", "The residual has the wrong sign.")
+@wrong("ridge_gradient", "The residual has the wrong sign.", known="residual_the_wrong_way_round")
 def _(A, b, x, lam):
     return 2 * A.T @ (b - A @ x) + 2 * lam * x
 
 
-@wrong("ridge_gradient", "Forgets the transpose of A.")
+@wrong("ridge_gradient", "Forgets the transpose of A.", known="forgets_the_transpose")
 def _(A, b, x, lam):
     return 2 * A @ (A @ x - b) + 2 * lam * x
 
 
-@wrong("ridge_gradient", "Forgets the penalty.")
+@wrong("ridge_gradient", "Forgets the penalty.", known="forgets_the_penalty")
 def _(A, b, x, lam):
     return 2 * A.T @ (A @ x - b)
 
 
-@wrong("best_step", "Sets the two errors equal instead of their slopes.")
+@wrong("best_step", "Sets the two errors equal instead of their slopes.", known="equal_errors")
 def _(eps, order, c):
     return (eps / c) ** (1 / (order + 1))
 
 
-@wrong("best_step", "Takes the root of order and not of order + 1.")
+@wrong("best_step", "Takes the root of order and not of order + 1.", known="forgets_one_power")
 def _(eps, order, c):
     return (eps / (order * c)) ** (1 / order)
 
 
-@wrong("best_step", "Multiplies by order where it should divide.")
+@wrong("best_step", "Multiplies by order where it should divide.", known="multiplies_by_the_order")
 def _(eps, order, c):
     return (order * eps / c) ** (1 / (order + 1))
 
 
-@wrong("best_step", "Always the square root: the central difference is forgotten.")
+@wrong(
+    "best_step",
+    "Always the square root: the central difference is forgotten.",
+    known="always_the_square_root",
+)
 def _(eps, order, c):
     return np.sqrt(eps / (order * c))
 
 
-@wrong("best_step", "Leaves the constant c out.")
+@wrong("best_step", "Leaves the constant c out.", known="leaves_c_out")
 def _(eps, order, c):
     return (eps / order) ** (1 / (order + 1))
 
@@ -116,90 +136,124 @@ class _Right:
         return type(self)(np.tanh(self.value), (1 - np.tanh(self.value) ** 2) * self.slope)
 
 
-@wrong("Pair", "The product's slope is the product of the slopes.")
+@wrong("Pair", "The product's slope is the product of the slopes.", known="MultipliesTheSlopes")
 class _(_Right):
     def __mul__(self, other):
         return type(self)(self.value * other.value, self.slope * other.slope)
 
 
-@wrong("Pair", "The quotient rule has its two terms exchanged.")
+@wrong(
+    "Pair", "The quotient rule has its two terms exchanged.", known="ExchangesTheTermsOfTheQuotient"
+)
 class _(_Right):
     def __truediv__(self, other):
         slope = self.value * other.slope - self.slope * other.value
         return type(self)(self.value / other.value, slope / other.value**2)
 
 
-@wrong("Pair", "Divides by the denominator and not by its square.")
+@wrong(
+    "Pair",
+    "Divides by the denominator and not by its square.",
+    known="ForgetsToSquareTheDenominator",
+)
 class _(_Right):
     def __truediv__(self, other):
         slope = self.slope * other.value - self.value * other.slope
         return type(self)(self.value / other.value, slope / other.value)
 
 
-@wrong("Pair", "exp does not multiply with the slope that came in.")
+@wrong("Pair", "exp does not multiply with the slope that came in.", known="LosesTheSlopeInExp")
 class _(_Right):
     def exp(self):
         return type(self)(np.exp(self.value), np.exp(self.value))
 
 
-@wrong("Pair", "tanh's slope uses 1 − value² of the input, not of the output.")
+@wrong(
+    "Pair",
+    "tanh's slope uses 1 − value² of the input, not of the output.",
+    known="SquaresTheInputOfTanh",
+)
 class _(_Right):
     def tanh(self):
         return type(self)(np.tanh(self.value), (1 - self.value**2) * self.slope)
 
 
-@wrong("hessian_times", "A forward difference: the error is of first order in h.")
+@wrong(
+    "hessian_times",
+    "A forward difference: the error is of first order in h.",
+    known="looks_ahead_only",
+)
 def _(grad_f, x, v):
     h = 1e-5 / np.linalg.norm(v)
     return (grad_f(x + h * v) - grad_f(x)) / h
 
 
-@wrong("hessian_times", "A fixed step along v, whatever the length of v.")
+@wrong(
+    "hessian_times",
+    "A fixed step along v, whatever the length of v.",
+    known="same_multiple_for_every_v",
+)
 def _(grad_f, x, v):
     h = 1e-5
     return (grad_f(x + h * v) - grad_f(x - h * v)) / (2 * h)
 
 
-@wrong("hessian_times", "Makes v a unit vector and does not multiply its length back.")
+@wrong(
+    "hessian_times",
+    "Makes v a unit vector and does not multiply its length back.",
+    known="forgets_the_length_of_v",
+)
 def _(grad_f, x, v):
     u, h = v / np.linalg.norm(v), 1e-5
     return (grad_f(x + h * u) - grad_f(x - h * u)) / (2 * h)
 
 
-@wrong("hessian_times", "Divides by h and not by 2h.")
+@wrong("hessian_times", "Divides by h and not by 2h.", known="divides_by_one_step")
 def _(grad_f, x, v):
     length, h = np.linalg.norm(v), 1e-5
     u = v / length
     return (grad_f(x + h * u) - grad_f(x - h * u)) / h * length
 
 
-@wrong("hessian_times", "Multiplies the gradient's change with v entry by entry.")
+@wrong(
+    "hessian_times",
+    "Multiplies the gradient's change with v entry by entry.",
+    known="multiplies_entry_by_entry",
+)
 def _(grad_f, x, v):
     h = 1e-5
     return (grad_f(x + h) - grad_f(x - h)) / (2 * h) * v
 
 
-@wrong("unit_jacobian", "Treats the length as a constant.")
+@wrong("unit_jacobian", "Treats the length as a constant.", known="length_held_constant")
 def _(x):
     return np.eye(len(x)) / np.linalg.norm(x)
 
 
-@wrong("unit_jacobian", "Forgets that the outer product is divided by the squared length.")
+@wrong(
+    "unit_jacobian",
+    "Forgets that the outer product is divided by the squared length.",
+    known="takes_the_long_outer_product",
+)
 def _(x):
     return (np.eye(len(x)) - np.outer(x, x)) / np.linalg.norm(x)
 
 
-@wrong("unit_jacobian", "Forgets to divide by the length.")
+@wrong("unit_jacobian", "Forgets to divide by the length.", known="forgets_one_over_length")
 def _(x):
     return np.eye(len(x)) - np.outer(x, x) / (x @ x)
 
 
-@wrong("unit_jacobian", "The second term is added, not subtracted.")
+@wrong("unit_jacobian", "The second term is added, not subtracted.", known="adds_the_second_term")
 def _(x):
     return (np.eye(len(x)) + np.outer(x, x) / (x @ x)) / np.linalg.norm(x)
 
 
-@wrong("unit_jacobian", "Only the diagonal: each output's derivative by its own input.")
+@wrong(
+    "unit_jacobian",
+    "Only the diagonal: each output's derivative by its own input.",
+    known="diagonal_only",
+)
 def _(x):
     r = np.linalg.norm(x)
     return np.diag(1 / r - x**2 / r**3)

@@ -118,55 +118,6 @@ def _(layer, x, order):
     return float((layer(x[order]) - layer(x)[order]).max())
 
 
-def packed(scores, texts, window, *, rows=False, reach=0, bag=False, padding=True, later=False):
-    T = scores.shape[-1]
-    behind = np.arange(T)[:, None] - np.arange(T)
-    near = (np.abs(behind) if later else behind) < window + reach
-    near = near & (later | (behind >= 0))
-    same = np.ones_like(scores, bool) if bag else texts[:, :, None] == texts[:, None, :]
-    real = texts >= 0
-    if padding:
-        same = same & (real[:, :, None] if rows else real[:, None, :])
-    masked = np.where(near & same, scores, -np.inf)
-    top = masked.max(axis=-1, keepdims=True)
-    e = np.exp(masked - np.where(top == -np.inf, 0, top))
-    total = e.sum(axis=-1, keepdims=True)
-    return e / np.where(total == 0, 1, total)
-
-
-@wrong(
-    "packed_weights",
-    "Blinds padded queries instead of hiding padded keys; texts are ignored.",
-    known="padding_on_the_wrong_axis",
-)
-def _(scores, texts, window):
-    return packed(scores, texts, window, rows=True, bag=True)
-
-
-@wrong("packed_weights", "The window holds one token too many.", known="window_of_one_more")
-def _(scores, texts, window):
-    return packed(scores, texts, window, reach=1)
-
-
-@wrong(
-    "packed_weights",
-    "Padding belongs to the text −1, so it looks at itself.",
-    known="padding_is_a_text",
-)
-def _(scores, texts, window):
-    return packed(scores, texts, window, padding=False)
-
-
-@wrong("packed_weights", "A window to both sides: not causal.", known="looks_ahead")
-def _(scores, texts, window):
-    return packed(scores, texts, window, later=True)
-
-
-@wrong("packed_weights", "All real tokens of a row are one text.", known="one_text_a_row")
-def _(scores, texts, window):
-    return packed(scores, texts, window, bag=True)
-
-
 def turned(x, cos, sin, layout):
     if layout == "half":
         a, b = np.split(x, 2, axis=-1)
@@ -216,37 +167,6 @@ def _(x, cos, sin, layout):
         return y
 
     return turn(x, sin), lambda g: (turn(g, -sin),)
-
-
-@wrong("to_half", "The way back: spreads the halves over even and odd rows.", known="the_way_back")
-def _(weight, heads):
-    d_head = len(weight) // heads
-    order = np.argsort(np.r_[0:d_head:2, 1:d_head:2])
-    return weight.reshape(heads, d_head, -1)[:, order].reshape(weight.shape)
-
-
-@wrong("to_half", "Sorts the rows of all heads together.", known="all_heads_together")
-def _(weight, heads):
-    return weight[np.r_[0 : len(weight) : 2, 1 : len(weight) : 2]]
-
-
-@wrong("to_half", "Sorts the columns, which are features of the input.", known="sorts_the_columns")
-def _(weight, heads):
-    n = weight.shape[1]
-    return weight[:, np.r_[0:n:2, 1:n:2]]
-
-
-@wrong("to_half", "Cuts the rows as (d_head, heads).", known="cuts_across_the_heads")
-def _(weight, heads):
-    d_head = len(weight) // heads
-    order = np.r_[0:d_head:2, 1:d_head:2]
-    return weight.reshape(d_head, heads, -1)[order].reshape(weight.shape)
-
-
-@wrong("to_half", "Swaps the two halves of every head.", known="exchanges_the_halves")
-def _(weight, heads):
-    d_head = len(weight) // heads
-    return np.roll(weight.reshape(heads, d_head, -1), d_head // 2, axis=1).reshape(weight.shape)
 
 
 def attention(x, w_q, w_k, w_v, *, causal=True, paths="qkv", inner=True, scaled=True, keys="T"):

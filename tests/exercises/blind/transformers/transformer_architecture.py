@@ -19,30 +19,38 @@ def _rates(steps, w, d):
     return np.minimum(steps**-0.5, steps * w**-1.5) / np.sqrt(d)
 
 
-@wrong("rates_of_2017", "Solves 1/√(w) = peak and forgets the width in the warm-up.")
+@wrong(
+    "rates_of_2017",
+    "Solves 1/√(w) = peak and forgets the width in the warm-up.",
+    known="warmup_without_width",
+)
 def _(steps, peak, d):
     return _rates(steps, max(1, round(1 / peak**2)), d)
 
 
-@wrong("rates_of_2017", "Takes the larger of the two terms.")
+@wrong("rates_of_2017", "Takes the larger of the two terms.", known="takes_the_larger")
 def _(steps, peak, d):
     w = max(1, round(1 / (d * peak**2)))
     return np.maximum(steps**-0.5, steps * w**-1.5) / np.sqrt(d)
 
 
-@wrong("rates_of_2017", "Leaves out the factor 1/√d of the rate.")
+@wrong("rates_of_2017", "Leaves out the factor 1/√d of the rate.", known="rate_without_width")
 def _(steps, peak, d):
     w = max(1, round(1 / (d * peak**2)))
     return np.minimum(steps**-0.5, steps * w**-1.5)
 
 
-@wrong("rates_of_2017", "Falls from the warm-up on in a straight line of 1/step.")
+@wrong(
+    "rates_of_2017",
+    "Falls from the warm-up on in a straight line of 1/step.",
+    known="falls_like_one_over_step",
+)
 def _(steps, peak, d):
     w = max(1, round(1 / (d * peak**2)))
     return peak * np.minimum(steps / w, w / steps)
 
 
-@wrong("rates_of_2017", "Solves for w without the square.")
+@wrong("rates_of_2017", "Solves for w without the square.", known="warmup_without_square")
 def _(steps, peak, d):
     return _rates(steps, max(1, round(1 / (np.sqrt(d) * peak))), d)
 
@@ -58,7 +66,7 @@ def _square(real, queries):
     return np.repeat(real[:, None, None, :], queries, axis=2)
 
 
-@wrong("three_masks", "Makes cross-attention causal as well.")
+@wrong("three_masks", "Makes cross-attention causal as well.", known="causal_cross")
 def _(source_lengths, target_lengths):
     s, t = _real(source_lengths), _real(target_lengths)
     S, T = s.shape[1], t.shape[1]
@@ -66,7 +74,7 @@ def _(source_lengths, target_lengths):
     return _square(s, S), _square(t, T) & causal, _square(s, T) & np.tri(T, S, dtype=bool)
 
 
-@wrong("three_masks", "Forgets the filling in the decoder.")
+@wrong("three_masks", "Forgets the filling in the decoder.", known="decoder_sees_filling")
 def _(source_lengths, target_lengths):
     s, t = _real(source_lengths), _real(target_lengths)
     S, T = s.shape[1], t.shape[1]
@@ -74,7 +82,9 @@ def _(source_lengths, target_lengths):
     return _square(s, S), causal, _square(s, T)
 
 
-@wrong("three_masks", "Hides the queries that are filling instead of the keys.")
+@wrong(
+    "three_masks", "Hides the queries that are filling instead of the keys.", known="hides_queries"
+)
 def _(source_lengths, target_lengths):
     s, t = _real(source_lengths), _real(target_lengths)
     S, T = s.shape[1], t.shape[1]
@@ -83,14 +93,16 @@ def _(source_lengths, target_lengths):
     return encoder, decoder, np.repeat(t[:, None, :, None], S, axis=3)
 
 
-@wrong("three_masks", "Lets the decoder see the future and hides the past.")
+@wrong(
+    "three_masks", "Lets the decoder see the future and hides the past.", known="sees_the_future"
+)
 def _(source_lengths, target_lengths):
     s, t = _real(source_lengths), _real(target_lengths)
     S, T = s.shape[1], t.shape[1]
     return _square(s, S), _square(t, T) & np.tri(T, dtype=bool).T, _square(s, T)
 
 
-@wrong("three_masks", "True means hidden, as in one part of PyTorch.")
+@wrong("three_masks", "True means hidden, as in one part of PyTorch.", known="true_hides")
 def _(source_lengths, target_lengths):
     s, t = _real(source_lengths), _real(target_lengths)
     S, T = s.shape[1], t.shape[1]
@@ -114,27 +126,27 @@ def _llama(vocab_size, width, layers, heads, kv_heads, hidden, tied, experts=0, 
     return rest + router + layers * experts * one, rest + router + layers * used * one
 
 
-@wrong("count_llama", "Counts two matrices in SwiGLU.")
+@wrong("count_llama", "Counts two matrices in SwiGLU.", known="two_matrices")
 def _(*args, **kwargs):
     return _llama(*args, **kwargs, matrices=2)
 
 
-@wrong("count_llama", "Gives every head keys and values of its own.")
+@wrong("count_llama", "Gives every head keys and values of its own.", known="all_heads_have_keys")
 def _(*args, **kwargs):
     return _llama(*args, **kwargs, all_heads=True)
 
 
-@wrong("count_llama", "Forgets the last norm.")
+@wrong("count_llama", "Forgets the last norm.", known="no_last_norm")
 def _(*args, **kwargs):
     return _llama(*args, **kwargs, last=0)
 
 
-@wrong("count_llama", "Counts one table although they are not tied.")
+@wrong("count_llama", "Counts one table although they are not tied.", known="always_one_table")
 def _(*args, **kwargs):
     return _llama(*args, **kwargs, one_table=True)
 
 
-@wrong("count_llama", "Forgets the routers.")
+@wrong("count_llama", "Forgets the routers.", known="no_routers")
 def _(*args, **kwargs):
     return _llama(*args, **kwargs, routers=0)
 
@@ -161,29 +173,31 @@ def _first(shapes, branches, rng, deviation, dtype, scale, ends=_ENDS, gain=1.0,
     return found
 
 
-@wrong("first_weights", "Divides by the number of branches, not by its root.")
+@wrong(
+    "first_weights",
+    "Divides by the number of branches, not by its root.",
+    known="divides_by_branches",
+)
 def _(shapes, branches, rng, deviation=0.02, dtype=np.float32):
     return _first(shapes, branches, rng, deviation, dtype, lambda s, n: s / n)
 
 
-@wrong("first_weights", "Scales no matrix.")
+@wrong("first_weights", "Scales no matrix.", known="scales_nothing")
 def _(shapes, branches, rng, deviation=0.02, dtype=np.float32):
     return _first(shapes, branches, rng, deviation, dtype, lambda s, n: s)
 
 
-@wrong("first_weights", "Starts the gains at zero.")
+@wrong("first_weights", "Starts the gains at zero.", known="gains_of_zero")
 def _(shapes, branches, rng, deviation=0.02, dtype=np.float32):
     return _first(shapes, branches, rng, deviation, dtype, lambda s, n: s / n**0.5, gain=0.0)
 
 
-@wrong("first_weights", "Takes the deviation for the variance.")
+@wrong("first_weights", "Takes the deviation for the variance.", known="takes_it_for_the_variance")
 def _(shapes, branches, rng, deviation=0.02, dtype=np.float32):
     return _first(shapes, branches, rng, deviation**0.5, dtype, lambda s, n: s / n**0.5)
 
 
-@wrong(
-    "first_weights", "Scales every name that ends in out.weight or down.weight by √2 of branches."
-)
+@wrong("first_weights", "Counts the branches twice.", known="doubles_the_branches")
 def _(shapes, branches, rng, deviation=0.02, dtype=np.float32):
     return _first(shapes, branches, rng, deviation, dtype, lambda s, n: s / (2 * n) ** 0.5)
 
@@ -223,27 +237,39 @@ def _block(x, gain, W_gate, W_up, W_down, eps, **how):
     return y, vjp
 
 
-@wrong("gated_block", "Forgets to add x, forward and backward.")
+@wrong("gated_block", "Forgets to add x, forward and backward.", known="does_not_add")
 def _(x, gain, W_gate, W_up, W_down, eps):
     return _block(x, gain, W_gate, W_up, W_down, eps, no_add=True)
 
 
-@wrong("gated_block", "Forgets the straight way in the gradient by x.")
+@wrong(
+    "gated_block",
+    "Forgets the straight way in the gradient by x.",
+    known="forgets_the_straight_way",
+)
 def _(x, gain, W_gate, W_up, W_down, eps):
     return _block(x, gain, W_gate, W_up, W_down, eps, no_straight=True)
 
 
-@wrong("gated_block", "Treats the root mean square as a constant on the way back.")
+@wrong(
+    "gated_block",
+    "Treats the root mean square as a constant on the way back.",
+    known="takes_the_norm_for_a_constant",
+)
 def _(x, gain, W_gate, W_up, W_down, eps):
     return _block(x, gain, W_gate, W_up, W_down, eps, no_norm_term=True)
 
 
-@wrong("gated_block", "Gates with the logistic function alone.")
+@wrong(
+    "gated_block",
+    "Gates with the logistic function alone.",
+    known="gates_with_the_logistic_function",
+)
 def _(x, gain, W_gate, W_up, W_down, eps):
     return _block(x, gain, W_gate, W_up, W_down, eps, sigmoid=True)
 
 
-@wrong("gated_block", "Applies SiLU to the signal and not to the gate.")
+@wrong("gated_block", "Applies SiLU to the signal and not to the gate.", known="bends_the_signal")
 def _(x, gain, W_gate, W_up, W_down, eps):
     return _block(x, gain, W_gate, W_up, W_down, eps, swap=True)
 
@@ -273,22 +299,26 @@ def _mixture(x, router, experts, k, **how):
     return y, load, float(n * (load * shares.mean(axis=0)).sum())
 
 
-@wrong("mixture", "Weights are the shares themselves, not divided by their sum.")
+@wrong(
+    "mixture",
+    "Weights are the shares themselves, not divided by their sum.",
+    known="weights_do_not_sum_to_one",
+)
 def _(x, router, experts, k):
     return _mixture(x, router, experts, k, raw=True)
 
 
-@wrong("mixture", "Weights all chosen experts alike.")
+@wrong("mixture", "Weights all chosen experts alike.", known="equal_weights")
 def _(x, router, experts, k):
     return _mixture(x, router, experts, k, equal=True)
 
 
-@wrong("mixture", "The load is counted for each token: it sums to k.")
+@wrong("mixture", "The load is counted for each token: it sums to k.", known="load_for_each_token")
 def _(x, router, experts, k):
     return _mixture(x, router, experts, k, per_token=True)
 
 
-@wrong("mixture", "Forgets the factor n of the balance loss.")
+@wrong("mixture", "Forgets the factor n of the balance loss.", known="balance_without_the_factor")
 def _(x, router, experts, k):
     return _mixture(x, router, experts, k, no_n=True)
 
