@@ -391,7 +391,8 @@ def fine_tuning(plt):
     ax.set_xticks(range(len(found["rates"])), [f"{rate:g}" for rate in found["rates"]])
     ax.set_xlabel("learning rate")
     ax.set_ylabel("right judgements")
-    ax.legend(loc="upper left", frameon=False)
+    ax.set_ylim(0.48, 0.78)
+    ax.legend(loc="upper right", frameon=False)
     return fig
 
 
@@ -402,7 +403,7 @@ def writing(plt):
     for place, values in enumerate(np.transpose(found["known"])):
         dots(ax, place, values, "vermillion")
     ax.axhline(found["real"], color=COLORS["grey"], ls="--", lw=1)
-    ax.text(-0.4, found["real"] + 0.02, "real words that were held out", color="#555555",
+    ax.text(-0.15, found["real"] + 0.02, "real words that were held out", color="#555555",
             fontsize=9)  # fmt: skip
     ax.set_xticks(range(len(found["steps"])), [str(n) for n in found["steps"]])
     ax.set_ylim(0, 1.08)
