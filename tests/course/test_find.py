@@ -239,6 +239,9 @@ def test_three_questions():
         "what is the gradient of softmax with cross entropy": "three-lines-for-the-gradient",
     }
     run("find", "warm up", cache=cache)
+    page = (ROOT / "transformers/bert.md").read_text("utf-8")
+    shown = page.split("```text\n")[1].split("```")[0]
+    assert run("find", "-n", "1", "why divide by the root of d", cache=cache)[1] == shown
     for question, anchor in wanted.items():
         started = time.perf_counter()
         status, output, errors = run("find", question, cache=cache)
