@@ -175,6 +175,21 @@ def measure_gaps():
     }
 
 
+@measurement("mask-rate", absolute=0.04, seconds=500)
+def measure_mask_rate():
+    """Right middle letters after training with other shares of hidden letters."""
+    test = words()[1][1::2]
+    shares, chosen, right = (0.15, 0.3, 0.5, 0.8), [], []
+    for p in shares:
+
+        def make(rate, seed, p=p):
+            return encoder(rate, seed, p=p)
+
+        chosen.append(tuned(make, fills_both))
+        right.append([fills_both(make(chosen[-1], seed), test) for seed in range(SEEDS)])
+    return {"shares": shares, "rates": chosen, "right": right}
+
+
 # ---- fine-tuning: is this a word? -------------------------------------------------------------
 
 
@@ -372,6 +387,21 @@ def gaps(plt):
     ax.set_xticks(range(3), names)
     ax.set_xlim(-0.5, 2.6)
     ax.set_ylim(0, 0.55)
+    ax.set_ylabel("right middle letters")
+    return fig
+
+
+@figure("mask-rate")
+def mask_rate(plt):
+    found = measured("mask-rate")
+    fig, ax = plt.subplots(figsize=(6.6, 3.2))
+    for place, right in enumerate(found["right"]):
+        dots(ax, place, right, "vermillion")
+    ax.plot(range(len(found["shares"])), np.mean(found["right"], axis=1), color="#999999", lw=1,
+            zorder=0)  # fmt: skip
+    ax.set_xticks(range(len(found["shares"])), [f"{100 * p:.0f} %" for p in found["shares"]])
+    ax.set_ylim(0.2, 0.35)
+    ax.set_xlabel("letters chosen in training")
     ax.set_ylabel("right middle letters")
     return fig
 
