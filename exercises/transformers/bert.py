@@ -598,6 +598,8 @@ def short_answers(answer, rng):
             start, end = rng.normal(size=(2, 17))
             expected = best_answer(start, end, longest)
             _same(answer(start, end, longest), expected, f"answers of at most {longest} tokens")
+    equal = np.array([0.0, 1, 1, 0])
+    _same(answer(equal, equal, 1), (1, 1, 2.0), "two equal answers")
 
 
 @best_answer.check

@@ -103,8 +103,17 @@ def test_vectors_are_cached_by_content(passages, tmp_path):
     changed = [*some[:-1], passages[77]]
     by_meaning("a bad cage", changed, encode, store)
     assert encode.read == different + 4
-    store.write_bytes(b"damaged")
-    assert by_meaning("a bad cage", some, encode, store)[0][0] == pytest.approx(first[0][0])
+    whole = store.read_bytes()
+    for damaged in (b"damaged", b"", whole[: len(whole) // 2], whole[:-1]):
+        store.write_bytes(damaged)
+        assert by_meaning("a bad cage", some, encode, store)[0][0] == pytest.approx(first[0][0])
+
+
+def test_vectors_that_cannot_be_kept(passages, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way of a folder")
+    ranked = by_meaning("a bad cage", passages[:9], Letters(), tmp_path / "file" / "v.npz")
+    assert ranked
+    assert "the vectors are not kept: " in capsys.readouterr().err
 
 
 def test_ranking_is_by_cosine_and_one_a_section(passages, tmp_path):

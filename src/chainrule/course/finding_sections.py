@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from math import log
@@ -36,7 +38,11 @@ def by_meaning(question: str, passages: list[Passage], encode: Encode, store: Pa
         vectors = encode(list(missing.values()))
         known = {key: known[key] for key in keys if key in known}
         known |= dict(zip(missing, vectors, strict=True))
-        _save(store, known)
+        try:
+            _save(store, known)
+        except OSError as error:
+            why = f"{error.filename or store}: {error.strerror or error}"
+            print(f"chainrule: the vectors are not kept: {why}", file=sys.stderr)
     scores = np.stack([known[key] for key in keys]) @ encode([question])[0]
     return _best_of_each(zip(scores.tolist(), passages, strict=True))
 
@@ -79,7 +85,7 @@ def _load(store: Path) -> dict[str, Array]:
     try:
         with np.load(store, allow_pickle=False) as file:
             return dict(zip(file["keys"].tolist(), file["vectors"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}  # not there, or damaged: it is made again
 
 

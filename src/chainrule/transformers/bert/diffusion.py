@@ -24,19 +24,19 @@ def masked_diffusion_loss(
 ) -> Float[Tensor, ""]:
     """Return a sample of the bound on −log p, in nats a text, averaged over the batch.
 
-    Each text draws its own rate t from 0 to 1, hides each token with probability t, and counts
-    its losses 1/t times. Rates are spread evenly over the batch, which lowers the variance.
+    Each text draws its own share r from 0 to 1, hides each token with probability r, and counts
+    its losses 1/r times. Shares are spread evenly over the batch, which lowers the variance.
     Equation: transformers/bert.md#eq-diffusion. Source: Sahoo et al. 2024, arXiv:2406.07524.
     """
     batch, time = ids.shape
-    t = (rng.random() + rng.permutation(batch)) / batch
-    t = np.clip(t, 1e-3, 1.0)[:, None]
-    hidden = rng.random(ids.shape) < t
+    r = (rng.random() + rng.permutation(batch)) / batch
+    r = np.clip(r, 1e-3, 1.0)[:, None]
+    hidden = rng.random(ids.shape) < r
     if not hidden.any():
         hidden[np.arange(batch), rng.integers(0, time, batch)] = True
     logits = logits_of(np.where(hidden, mask_id, ids).astype(ids.dtype))
     each = cross_entropy(logits[hidden], ids[hidden], reduction="none")
-    weight = np.broadcast_to(1 / t, ids.shape)[hidden].astype(each.dtype)
+    weight = np.broadcast_to(1 / r, ids.shape)[hidden].astype(each.dtype)
     return (each * weight).sum() / batch
 
 
