@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chainrule.course.commands.models import get
 from chainrule.course.finding_sections import by_meaning, by_words
 from chainrule.course.manifest import load_course
 from chainrule.course.markdown import parse
@@ -209,6 +210,20 @@ def test_other_weights_are_refused_and_leave_the_old_ones(tiny):
         models.install("tiny", tiny)
     assert models.is_present("tiny")
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "vocab.txt"])
+def test_damaged_files_are_fetched_again(file, tiny, monkeypatch, capsys):
+    folder = models.install("tiny", tiny)
+    whole = (folder / file).read_bytes()
+    fetched = []
+    monkeypatch.setattr(models, "fetch", lambda name: fetched.append(name) or folder)
+    get("tiny", None)
+    assert fetched == []
+    assert capsys.readouterr().out == f"Tiny is already in {folder}\n"
+    (folder / file).write_bytes(whole[:-1])
+    get("tiny", None)
+    assert fetched == ["tiny"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"model": {"vocab": {"a": 0}}}', '{"model": 3}'])

@@ -18,7 +18,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MODELS", "Model", "ModelError", "fetch", "install", "is_present", "model_folder"]
+__all__ = [
+    "MODELS", "Model", "ModelError", "fetch", "install", "is_intact", "is_present", "model_folder",
+]  # fmt: skip
 
 
 class ModelError(ValueError):
@@ -79,6 +81,15 @@ def is_present(name: str) -> bool:
     """Tell whether all files of a model are there."""
     folder = model_folder(name)
     return all((folder / file).is_file() for file in (_WEIGHTS, _TOKENIZER, _VOCABULARY))
+
+
+def is_intact(name: str) -> bool:
+    """Tell whether a model is there and its weights and vocabulary are those that are pinned."""
+    model, folder = _model(name), model_folder(name)
+    if not is_present(name):
+        return False
+    pinned = ((_WEIGHTS, model.weights), (_VOCABULARY, model.vocabulary))
+    return all(_hash(folder / file) == wanted for file, wanted in pinned)
 
 
 def fetch(name: str) -> Path:
@@ -165,9 +176,13 @@ def _extract(source: Path, place: Path) -> None:
         raise ModelError(f"{source} holds no {missing[0]}")
 
 
-def _check_weights(model: Model, file: Path, source: Path) -> None:
+def _hash(file: Path) -> str:
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_weights(model: Model, file: Path, source: Path) -> None:
+    found = _hash(file)
     if found != model.weights:
         raise ModelError(
             f"{source}: these are not the weights of {model.title}: SHA-256 {found[:12]}…, "

@@ -57,8 +57,7 @@ def encoder():
     try:
         model = load_encoder(model_folder("minilm"))
     except (StateFileError, ValueError) as error:
-        way_out = "chainrule models get minilm --from FILE puts it there again"
-        raise UsageError(f"{error}; {way_out}") from None
+        raise UsageError(f"{error}; type: chainrule models get minilm") from None
 
     def encode(texts):
         if len(texts) > 50:

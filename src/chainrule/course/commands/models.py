@@ -42,10 +42,10 @@ def get(
     ] = None,
 ) -> None:
     """Put a model into the cache of this machine; its weights are compared with a pinned hash."""
-    from chainrule.data.models import MODELS, ModelError, fetch, install, is_present, model_folder
+    from chainrule.data.models import MODELS, ModelError, fetch, install, is_intact, model_folder
 
     try:
-        if source is None and is_present(name):
+        if source is None and is_intact(name):
             print(f"{MODELS[name].title} is already in {model_folder(name)}")
             return
         folder = fetch(name) if source is None else install(name, source)
