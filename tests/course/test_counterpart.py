@@ -28,7 +28,7 @@ def softmax(scores, allowed=None):
     masked = scores if allowed is None else np.where(allowed, scores, -np.inf)
     p = np.exp(masked - masked.max(axis=-1, keepdims=True))
     p /= p.sum(axis=-1, keepdims=True)
-    return p, lambda g: (p * (g - (g * p).sum(axis=-1, keepdims=True)),)
+    return p, lambda g: (p * (g - (g * p).sum(axis=-1, keepdims=True)), None)
 
 @softmax.check
 def random(answer, rng):
