@@ -308,6 +308,7 @@ SHOWN = {
     "rank 1": ("rank 1", "sky", "v"),
     "rank 4": ("rank 4", "blue", "s"),
     "rank 16": ("rank 16", "purple", "D"),
+    "attention": ("attention only", "blue", "<"),
     "vectors": ("biases and gains", "orange", "^"),
     "adapters": ("adapters", "green", "P"),
     "prefix": ("prefix", "vermillion", "X"),
