@@ -269,7 +269,7 @@ def two_sources():
     ]
 
 
-def mixture_run(tokenizer, sources, share, seed, lr, steps=400, batch=16, context=64):
+def mixture_run(tokenizer, sources, share, seed, lr, steps=250, batch=16, context=64):
     """Held-out losses on both sources, after a run that read a share of the second one."""
     rng = np.random.default_rng(seed)
     model = GPT(gpt_config(len(tokenizer), context, 2, 4, 64), rng)
@@ -289,7 +289,7 @@ def mixture_run(tokenizer, sources, share, seed, lr, steps=400, batch=16, contex
         return [model.eval().loss(some[:, :-1], some[:, 1:]).item() for some in rows]
 
 
-@measurement("mixture", absolute={"losses": 0.06}, seconds=330)
+@measurement("mixture", absolute={"losses": 0.06}, seconds=100)
 def measure_mixture():
     """The rate is chosen at half and half, on seed 100; then five seeds of each share."""
     tokenizer, sources = two_sources()
