@@ -369,7 +369,7 @@ def measure_transfer():
 
 
 WIDER = (32, 64, 128, 256)
-GPT_RATES = tuple(2.0**-k for k in range(10, 5, -1))
+GPT_RATES = tuple(2.0**-k for k in range(9, 6, -1))
 
 
 class DividedGPT(GPT):
@@ -416,7 +416,7 @@ def gpt_run(width, lr, mup, seed, steps=150, batch=16, context=32):
     return float(np.mean(losses[-30:])), float(moved)
 
 
-@measurement("width", absolute={"moved": 0.1}, relative={"moved": 0.1}, seconds=25)
+@measurement("width", absolute={"moved": 0.1}, relative={"moved": 0.1}, seconds=6)
 def measure_width():
     moved = {
         name: [
@@ -428,7 +428,7 @@ def measure_width():
     return {"widths": list(WIDER), "moved": moved}
 
 
-@measurement("transfer-gpt", absolute={"losses": 0.1}, seconds=250)
+@measurement("transfer-gpt", absolute={"losses": 0.1}, seconds=125)
 def measure_transfer_gpt():
     """As `measure_transfer`, for a GPT of two layers at the widths 32 and 128."""
     runs = [("base", 32, False), ("one", 128, False), ("mup", 128, True)]
