@@ -369,7 +369,6 @@ def measure_transfer():
 
 
 WIDER = (32, 64, 128, 256)
-GPT_RATES = tuple(2.0**-k for k in range(9, 6, -1))
 
 
 class DividedGPT(GPT):
@@ -398,8 +397,8 @@ def widened(width, lr, mup, rng, vocabulary, context=32):
     return model, AdamW(groups, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
 
 
-def gpt_run(width, lr, mup, seed, steps=150, batch=16, context=32):
-    """Mean loss of the last 30 steps, and how far three first steps moved the logits."""
+def moved(width, mup, seed, lr=2**-7, steps=3, batch=16, context=32):
+    """How far a few first steps of Adam move the logits, root mean square."""
     corpus = frozen_corpus()
     tokenizer = corpus.tokenizer()
     ids = tokenizer.encode(corpus.text("train"))
@@ -408,35 +407,18 @@ def gpt_run(width, lr, mup, seed, steps=150, batch=16, context=32):
     seen = windows(ids, draw, batch, context)[:, :-1]
     with no_grad():
         before = model(seen).data
-    fit(model, optimizer, (windows(ids, draw, batch, context) for _ in range(3)), lambda _: 1)
+    fit(model, optimizer, (windows(ids, draw, batch, context) for _ in range(steps)), lambda _: 1)
     with no_grad():
-        moved = np.sqrt(np.mean((model(seen).data - before) ** 2))
-    batches = (windows(ids, draw, batch, context) for _ in range(steps - 3))
-    losses = fit(model, optimizer, batches, lambda _: 1) if steps > 3 else [0.0]
-    return float(np.mean(losses[-30:])), float(moved)
+        return float(np.sqrt(np.mean((model(seen).data - before) ** 2)))
 
 
 @measurement("width", absolute={"moved": 0.1}, relative={"moved": 0.1}, seconds=6)
 def measure_width():
-    moved = {
-        name: [
-            [gpt_run(width, 2**-7, mup, seed, steps=3)[1] for seed in range(SEEDS)]
-            for width in WIDER
-        ]
+    found = {
+        name: [[moved(width, mup, seed) for seed in range(SEEDS)] for width in WIDER]
         for name, mup in KINDS
     }
-    return {"widths": list(WIDER), "moved": moved}
-
-
-@measurement("transfer-gpt", absolute={"losses": 0.1}, seconds=125)
-def measure_transfer_gpt():
-    """As `measure_transfer`, for a GPT of two layers at the widths 32 and 128."""
-    runs = [("base", 32, False), ("one", 128, False), ("mup", 128, True)]
-    losses = {
-        name: [[gpt_run(width, lr, mup, seed)[0] for seed in range(SEEDS)] for lr in GPT_RATES]
-        for name, width, mup in runs
-    }
-    return {"rates": list(GPT_RATES), "losses": losses}
+    return {"widths": list(WIDER), "moved": found}
 
 
 # ---- short runs: what is drawn -----------------------------------------------------------------
@@ -500,10 +482,10 @@ def transfer(plt):
 
 @figure("width")
 def width(plt):
-    moved = measured("width")["moved"]
+    found = measured("width")["moved"]
     fig, ax = plt.subplots(figsize=(7.2, 3.8))
     for (name, (color, label)), mark in zip(LOOK_OF.items(), ("o--", "s-"), strict=True):
-        rows = np.array(moved[name])
+        rows = np.array(found[name])
         ax.plot(WIDER, rows.mean(axis=1), mark, color=COLORS[color], label=label)
         ax.vlines(WIDER, rows.min(axis=1), rows.max(axis=1), color=COLORS[color])
     ax.set_xscale("log", base=2)
