@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from chainrule.course.audit import Audit
 from chainrule.course.blocks import environment
-from chainrule.course.cli import UsageError
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
+from chainrule.program import UsageError
 
 NAME = "interactive"
 STOPS = "A reader moves a slider, and the figure shows numbers that the course's code never gives."
