@@ -716,6 +716,11 @@ TOUR = r"""(async () => {
             if (box.left < around.left - 1 || box.right > around.right + 1)
                 faults.push(`${where}: "${text.textContent}" is outside the figure`);
         }
+        for (const input of root.querySelectorAll("input, select, button")) {
+            const box = input.getBoundingClientRect();
+            if (box.left < around.left - 1 || box.right > around.right + 1)
+                faults.push(`${where}: ${input.outerHTML} is outside the figure`);
+        }
     };
     await look("at first");
     for (const node of root.querySelectorAll("*")) {
