@@ -82,8 +82,7 @@ class Seq2Seq(Module):
 
     The encoder is an `LSTM`, the decoder a `CharLSTM` with as many units, in one layer and one
     direction: the state of the first must fit the second.
-    Equation: architectures/sequence-to-sequence.md#eq-encode,
-    architectures/sequence-to-sequence.md#eq-factors
+    Equation: architectures/sequence-to-sequence.md#eq-factors
     Source: Sutskever, Vinyals, Le 2014, arXiv:1409.3215.
 
     Raises:

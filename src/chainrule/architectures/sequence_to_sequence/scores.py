@@ -18,8 +18,7 @@ def bleu(
     penalty. Counts of all sentences are added before anything is divided. A candidate is compared
     with the length of its nearest reference, of two the shorter. Without a match of some size the
     score is 0: nothing is smoothed.
-    Equation: architectures/sequence-to-sequence.md#eq-clipped,
-    architectures/sequence-to-sequence.md#eq-bleu
+    Equation: architectures/sequence-to-sequence.md#eq-bleu
     Source: Papineni, Roukos, Ward, Zhu 2002.
 
     Raises:
@@ -33,13 +32,8 @@ def bleu(
         )
     logs = []
     for n in range(1, max_n + 1):
-        matched = total = 0
-        for cand, several in zip(cands, refs, strict=True):
-            counts, most = _grams(cand, n), Counter[Sequence[Hashable]]()
-            for ref in several:
-                most |= _grams(ref, n)  # the larger of two counts
-            matched += (counts & most).total()  # the smaller
-            total += counts.total()
+        found = [_clipped(cand, several, n) for cand, several in zip(cands, refs, strict=True)]
+        matched, total = sum(m for m, _ in found), sum(t for _, t in found)
         if matched == 0:
             return 0.0
         logs.append(math.log(matched / total))
@@ -48,6 +42,19 @@ def bleu(
         _nearest(len(c), map(len, several)) for c, several in zip(cands, refs, strict=True)
     )
     return math.exp(min(0.0, 1 - wanted / length) + sum(logs) / max_n)
+
+
+def _clipped(
+    cand: Sequence[Hashable], several: Sequence[Sequence[Hashable]], n: int
+) -> tuple[int, int]:
+    """How many n-grams of the candidate stand in a reference, each as often as there, and of all.
+
+    Equation: architectures/sequence-to-sequence.md#eq-clipped
+    """
+    counts, most = _grams(cand, n), Counter[Sequence[Hashable]]()
+    for ref in several:
+        most |= _grams(ref, n)  # the larger of two counts
+    return (counts & most).total(), counts.total()
 
 
 def _nearest(length: int, lengths: Iterable[int]) -> int:
