@@ -1,0 +1,365 @@
+"""Figures of architectures/sequence-to-sequence.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.patches import FancyBboxPatch
+
+from chainrule.architectures.sequence_to_sequence import (
+    Pairs,
+    Seq2Seq,
+    beam_search,
+    encode_pairs,
+    greedy_decode,
+    reversal_task,
+)
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
+from chainrule.neural_networks.backpropagation import Tensor, no_grad
+from chainrule.training.loss_functions import cross_entropy
+from chainrule.training.optimizers import AdamW, clip_grad_norm_
+
+SEEDS = 5
+SYMBOLS = 26
+VOCAB = SYMBOLS + 2
+
+# ---- reversing: how long a source fits into the state -----------------------------------------
+
+SIZES = (32, 64, 128)
+LENGTHS = tuple(range(4, 25, 2))
+RATES = (0.003, 0.01, 0.03)
+STEPS, BATCH, HELD = 3000, 64, 500
+
+
+def copied(batch: Pairs) -> Pairs:
+    """The same sources, to be copied and not reversed."""
+    sources = [row[keep] for row, keep in zip(batch.source, batch.mask, strict=True)]
+    return encode_pairs(sources, sources)
+
+
+def trained(size, rate, seed, steps=STEPS, task=lambda batch: batch, watch=None):
+    """A pair after AdamW with a falling rate; ``watch(model)`` is called 20 times on the way."""
+    rng = np.random.default_rng(seed)
+    model = Seq2Seq.of_size(VOCAB, size, rng=rng)
+    for lstm in (model.encoder, model.decoder.rnn):
+        lstm.cells[0].weight_x.data *= np.sqrt(size, dtype=np.float32)  # one-hot: length 1
+    optimizer = AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    seen = []
+    for step in range(steps):
+        if watch is not None and step % (steps // 20) == 0:
+            seen.append(watch(model))
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (1 - step / steps)
+        optimizer.zero_grad()
+        model.loss(task(reversal_task(rng, BATCH, 1, LENGTHS[-1], SYMBOLS))).backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return (model, seen) if watch is not None else model
+
+
+def exact(model, batch):
+    """The share of outputs that are right from the first symbol to the end."""
+    written = greedy_decode(model, batch.source, batch.mask, batch.inputs.shape[1])
+    wanted = [[int(y) for y in row if y > 0] for row in batch.targets]
+    return float(np.mean([a == b for a, b in zip(written, wanted, strict=True)]))
+
+
+def fresh(length, seed):
+    """Pairs of one length that no training has seen."""
+    return reversal_task(np.random.default_rng(90_000 + seed), HELD, length, length, SYMBOLS)
+
+
+def best_rate(size, steps=STEPS, task=lambda batch: batch):
+    """The rate with the lowest loss on pairs of all lengths, with a seed of its own."""
+    held = task(reversal_task(np.random.default_rng(80_000), HELD, 1, LENGTHS[-1], SYMBOLS))
+
+    def loss(rate):
+        with no_grad():
+            return trained(size, rate, 99, steps, task).loss(held).item()
+
+    return min(RATES, key=loss)
+
+
+def lengths_of(size):
+    """Share of exact outputs at each length: mean, worst and best of five networks."""
+    rate = best_rate(size)
+    runs = []
+    for seed in range(SEEDS):
+        model = trained(size, rate, seed)
+        runs.append([exact(model, fresh(length, seed)) for length in LENGTHS])
+    found = np.array(runs)
+    return {
+        "lengths": LENGTHS,
+        "rate": rate,
+        "mean": found.mean(axis=0).tolist(),
+        "worst": found.min(axis=0).tolist(),
+        "best": found.max(axis=0).tolist(),
+    }
+
+
+BAND = {"absolute": 0.15, "relative": 0.0}
+
+
+@measurement("length-32", **BAND, seconds=600)
+def measure_32():
+    """Exact outputs by length, 32 units."""
+    return lengths_of(32)
+
+
+@measurement("length-64", **BAND, seconds=900)
+def measure_64():
+    """Exact outputs by length, 64 units."""
+    return lengths_of(64)
+
+
+@measurement("length-128", **BAND, seconds=1800)
+def measure_128():
+    """Exact outputs by length, 128 units."""
+    return lengths_of(128)
+
+
+@measurement("order", **BAND, seconds=900)
+def measure_order():
+    """Exact outputs of 64 units at length 8, on the way, when reversing and when copying."""
+    found = {}
+    for name, task in (("reversing", lambda batch: batch), ("copying", copied)):
+        rate = best_rate(64, task=task)
+        held = task(fresh(8, 0))
+        runs = [
+            trained(64, rate, seed, task=task, watch=lambda model, held=held: exact(model, held))[1]
+            for seed in range(SEEDS)
+        ]
+        found[name] = {
+            "rate": rate,
+            "mean": np.mean(runs, axis=0).tolist(),
+            "worst": np.min(runs, axis=0).tolist(),
+            "best": np.max(runs, axis=0).tolist(),
+        }
+    return found
+
+
+@measurement("free", absolute=0.15, relative=0.15, seconds=300)
+def measure_free():
+    """Loss at each place of outputs of 20 symbols, 64 units: a teacher, own symbols, both."""
+    rate, length = best_rate(64), 20
+    found = {"forced": [], "free": []}
+    for seed in range(SEEDS):
+        model, batch = trained(64, rate, seed), fresh(length, seed)
+        with no_grad():
+            logits = model(batch.source, batch.inputs, batch.mask)
+            written = greedy_decode(model, batch.source, batch.mask, length)
+            own = encode_pairs([[2]] * HELD, written).inputs[:, : length + 1]
+            own = np.pad(own, ((0, 0), (0, length + 1 - own.shape[1])))
+            freely = model(batch.source, own, batch.mask)
+        for name, given in (("forced", logits), ("free", freely)):
+            each = cross_entropy(given, batch.targets, reduction="none").data
+            found[name].append(each.mean(axis=0).tolist())
+    return {name: np.mean(runs, axis=0).tolist() for name, runs in found.items()}
+
+
+@measurement("alignment", absolute=0.15, relative=0.15, seconds=60)
+def measure_alignment():
+    """How much each output of 128 units feels each place of a source of 10 symbols.
+
+    The length of the gradient of the right logit by the one-hot vector of a place, each row
+    divided by its sum, mean over sources.
+    """
+    model, batch = trained(128, best_rate(128), 0), fresh(10, 0)
+    places, felt = np.arange(10), []
+    for t in places:
+        one_hot = Tensor(np.eye(VOCAB, dtype=np.float32)[batch.source], requires_grad=True)
+        logits, _ = model.decoder(batch.inputs, model.encoder(one_hot)[1])
+        logits[np.arange(HELD), t, batch.targets[:, t]].sum().backward()
+        sizes = np.linalg.norm(one_hot.grad, axis=-1)
+        felt.append((sizes / sizes.sum(axis=1, keepdims=True)).mean(axis=0))
+    return {"felt": np.array(felt).tolist()}
+
+
+# ---- what needs no training --------------------------------------------------------------------
+
+READ, WRITE = ("k", "b", "m", "a"), ("a", "m", "b", "k", "END")
+
+
+def box(ax, x, y, color, label=""):
+    ax.add_patch(
+        FancyBboxPatch(
+            (x - 0.3, y - 0.22), 0.6, 0.44, boxstyle="round,pad=0.02", facecolor="white",
+            edgecolor=color, linewidth=1.6,
+        )
+    )  # fmt: skip
+    ax.text(x, y, label, ha="center", va="center", color=color)
+
+
+def arrow(ax, start, end, color, width=1.4, **style):
+    look = {"arrowstyle": "-|>", "color": color, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=look | style)
+
+
+@figure("handover")
+def handover(plt):
+    fig, ax = plt.subplots(figsize=(7.2, 2.7))
+    blue, orange, black = COLORS["blue"], COLORS["vermillion"], COLORS["black"]
+    for i, letter in enumerate(READ):
+        box(ax, i, 0, blue)
+        ax.text(i, -0.95, letter, ha="center", va="center", family="monospace")
+        arrow(ax, (i, -0.75), (i, -0.26), black)
+        if i:
+            arrow(ax, (i - 0.68, 0), (i - 0.33, 0), blue)
+    for i, letter in enumerate(WRITE):
+        x = 4.9 + i
+        box(ax, x, 0, orange)
+        ax.text(x, 0.95, letter, ha="center", va="center", family="monospace")
+        ax.text(
+            x, -0.95, ("START", *WRITE)[i], ha="center", va="center", family="monospace",
+            fontsize=None if i else 8,
+        )  # fmt: skip
+        arrow(ax, (x, 0.26), (x, 0.75), black)
+        arrow(ax, (x, -0.75), (x, -0.26), black)
+        if i:
+            arrow(ax, (x - 0.68, 0), (x - 0.33, 0), orange)
+    arrow(ax, (3.33, 0), (4.56, 0), black, 3.5)
+    ax.text(3.95, 0.24, "one vector", ha="center", va="bottom")
+    ax.text(1.5, 0.62, "encoder", ha="center", color=blue)
+    ax.text(9.35, 0.0, "decoder", ha="left", va="center", color=orange)
+    ax.set(xlim=(-0.5, 10.5), ylim=(-1.2, 1.2))
+    ax.set_axis_off()
+    return fig
+
+
+# The tree of the page: after nothing, after a, after b; the probabilities of a and END.
+END, START, A, B = 0, 1, 2, 3
+
+
+def tree(first, end_a, end_b):
+    """Log-probabilities of the next symbol: a or b first, then END or one more a or b."""
+    after = {
+        START: [0.0, 0.0, first, 1 - first],
+        A: [end_a, 0.0, (1 - end_a) / 2, (1 - end_a) / 2],
+        B: [end_b, 0.0, (1 - end_b) / 2, (1 - end_b) / 2],
+    }
+
+    def step(symbol, written):
+        written = () if symbol == START else (*written, symbol)
+        p = after[symbol] if len(written) < 2 else [1.0, 0.0, 0.0, 0.0]
+        with np.errstate(divide="ignore"):
+            return np.log(p), written
+
+    return step
+
+
+def outputs_of(first, end_a, end_b):
+    """All six outputs of the tree and their probabilities."""
+    found = {}
+    for name, p, end in (("a", first, end_a), ("b", 1 - first, end_b)):
+        found[name] = p * end
+        for second in "ab":
+            found[name + second] = p * (1 - end) / 2
+    return found
+
+
+@interactive(
+    "beam",
+    states=[
+        {"width": 2},
+        {"width": 3, "first": 0.5, "endA": 0.2, "endB": 0.3},
+        {"width": 1, "first": 0.3, "endA": 0.9, "endB": 0.1},
+    ],
+)
+def beam_model(state):
+    first, end_a, end_b = state["first"], state["endA"], state["endB"]
+    found = beam_search(tree(first, end_a, end_b), START, END, int(state["width"]), 3)
+    everything = outputs_of(first, end_a, end_b)
+    names = ["".join("?.ab"[k] for k in one.tokens if k != END) for one in found]
+    return {
+        "outputs": [everything[name] for name in everything],
+        "found": [float(name in names) for name in everything],
+        "best": float(np.exp(found[0].log_p)),
+        "possible": max(everything.values()),
+    }
+
+
+@figure("beam")
+def beam(plt):
+    fig, ax = plt.subplots(figsize=(6.8, 3.4))
+    places = {
+        "": (0, 0.0), "a": (1, 1.1), "b": (1, -1.1),
+        "a END": (2, 1.9), "a a": (2, 1.1), "a b": (2, 0.3),
+        "b END": (2, -0.3), "b a": (2, -1.1), "b b": (2, -1.9),
+    }  # fmt: skip
+    steps = [
+        ("", "a", 0.6), ("", "b", 0.4),
+        ("a", "a END", 0.4), ("a", "a a", 0.3), ("a", "a b", 0.3),
+        ("b", "b END", 0.9), ("b", "b a", 0.05), ("b", "b b", 0.05),
+    ]  # fmt: skip
+    together = {"": 1.0}
+    kept = {"a", "b", "a END", "b END"}  # of a beam of width two
+    for before, now, p in steps:
+        together[now] = together[before] * p
+        (x0, y0), (x1, y1) = places[before], places[now]
+        thick = now in kept
+        color = COLORS["blue"] if thick else COLORS["grey"]
+        ax.plot([x0 + 0.02, x1 - 0.02], [y0, y1], color=color, linewidth=3.2 if thick else 1.2)
+        share = 0.45 if x0 == 0 else 0.72
+        ax.text(
+            x0 + share * (x1 - x0), y0 + share * (y1 - y0), f"{p:g}", ha="center", va="center",
+            fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2},
+        )  # fmt: skip
+    for name, (x, y) in places.items():
+        ax.plot(x, y, "o", color="black", markersize=4)
+        if x == 2:
+            weight = "bold" if name == "b END" else "normal"
+            ax.text(2.07, y, f"{name}: {together[name]:.2f}", va="center", fontweight=weight)
+        elif name:
+            ax.text(x, y + 0.22, name, ha="center", va="bottom")
+    ax.set(xlim=(-0.1, 2.75), ylim=(-2.2, 2.3))
+    ax.set_axis_off()
+    return fig
+
+
+# ---- from what was measured --------------------------------------------------------------------
+
+
+@figure("length")
+def length(plt):
+    fig, ax = plt.subplots(figsize=(6.8, 3.4))
+    for size, color, marker in zip(
+        SIZES, ("vermillion", "green", "blue"), ("s", "^", "o"), strict=True
+    ):
+        found = measured(f"length-{size}")
+        ax.fill_between(
+            found["lengths"], found["worst"], found["best"], color=COLORS[color], alpha=0.15
+        )
+        ax.plot(
+            found["lengths"], found["mean"], marker=marker, color=COLORS[color],
+            label=f"{size} units",
+        )  # fmt: skip
+    ax.set_xlabel("letters in the source")
+    ax.set_ylabel("share of outputs that are right")
+    ax.set_ylim(0, 1.05)
+    ax.legend()
+    return fig
+
+
+@figure("free")
+def free(plt):
+    fig, ax = plt.subplots(figsize=(6.8, 3.2))
+    found = measured("free")
+    places = np.arange(1, len(found["free"]) + 1)
+    ax.plot(places, found["free"], color=COLORS["vermillion"], label="reads its own symbols")
+    ax.plot(places, found["forced"], color=COLORS["blue"], label="with a teacher")
+    ax.set_xlabel("place in the output")
+    ax.set_ylabel("loss in nats")
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    return fig
+
+
+@figure("alignment")
+def alignment(plt):
+    fig, ax = plt.subplots(figsize=(4.6, 4.0))
+    felt = np.array(measured("alignment")["felt"])
+    ax.imshow(felt, cmap="Blues", vmin=0)
+    ax.set_xticks(range(len(felt)), range(1, len(felt) + 1))
+    ax.set_yticks(range(len(felt)), range(1, len(felt) + 1))
+    ax.set_xlabel("place in the source")
+    ax.set_ylabel("place in the output")
+    return fig
