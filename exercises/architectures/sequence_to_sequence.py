@@ -404,7 +404,7 @@ def _(package, step_fn, start, eos, width, max_len, power):
 
 
 def _table(rng, vocab):
-    """A step whose probabilities depend on everything that was written, and not all tokens can be."""
+    """A step whose probabilities depend on all that was written; some tokens have none."""
     found = {}
 
     def step(token, state):
