@@ -1,5 +1,6 @@
 """Encoder and decoder against PyTorch's LSTMs, and what goes in and out of them."""
 
+import inspect
 import itertools
 
 import numpy as np
@@ -233,3 +234,24 @@ def test_probabilities_of_all_outputs_of_a_length_sum_to_one(rng):
             token, log_p = new, log_p + found[new]
         total += np.exp(log_p)
     np.testing.assert_allclose(total, 1, rtol=1e-12)
+
+
+def test_facts_of_the_box_about_pytorch(rng):
+    """No class for the pair; a state handed on; −100 left out; classes on axis 1."""
+    assert not [name for name in dir(torch.nn) if "seq2seq" in name.lower()]
+    assert not [name for name in dir(torch.nn) if "encoderdecoder" in name.lower()]
+    encoder, decoder = (torch.nn.LSTM(3, 5, batch_first=True) for _ in range(2))
+    x, y = (torch.randn(2, n, 3) for n in (4, 7))
+    _, state = encoder(x)
+    assert decoder(y, state)[0].shape == (2, 7, 5)
+    pack = torch.nn.utils.rnn.pack_padded_sequence
+    _, (h, _) = encoder(pack(x, [2, 4], batch_first=True, enforce_sorted=False))
+    _, (short, _) = encoder(x[:1, :2])
+    torch.testing.assert_close(h[:, :1], short)
+    with pytest.raises(RuntimeError, match="sorted"):
+        pack(x, [2, 4], batch_first=True)
+    cross_entropy = torch.nn.functional.cross_entropy
+    assert inspect.signature(cross_entropy).parameters["ignore_index"].default == -100
+    logits, targets = torch.randn(2, 3, 7), torch.tensor([[0, 1, 6], [2, -100, -100]])
+    expected = -torch.log_softmax(logits, -1)[targets >= 0, targets[targets >= 0]].mean()
+    torch.testing.assert_close(cross_entropy(logits.mT, targets), expected)
