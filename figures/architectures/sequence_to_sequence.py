@@ -198,6 +198,23 @@ def arrow(ax, start, end, color, width=1.4, **style):
     ax.annotate("", end, start, arrowprops=look | style)
 
 
+@interactive(
+    "handover",
+    states=[{"task": "copied"}, {"step": 0}, {"step": 3, "task": "copied"}, {"step": 6}],
+)
+def handover_model(state):
+    n, step = len(READ), int(state["step"])
+    origins = range(n - 1, -1, -1) if state["task"] == "reversed" else range(n)
+    waits = [(n + t + 1) - (i + 1) for t, i in enumerate(origins)]
+    return {
+        "read": min(step, n),
+        "written": max(0, step - n),
+        "waits": waits,
+        "shortest": min(waits),
+        "mean": sum(waits) / n,
+    }
+
+
 @figure("handover")
 def handover(plt):
     fig, ax = plt.subplots(figsize=(7.2, 2.7))
