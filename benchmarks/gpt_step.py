@@ -82,9 +82,9 @@ def chainrule_stepper(size):
     import numpy as np
 
     from chainrule.training.optimizers import AdamW, ParamGroups, clip_grad_norm_
-    from chainrule.transformers.gpt import GPT, GPTConfig
+    from chainrule.transformers.gpt import GPT, gpt_config
 
-    config = GPTConfig(size["vocab"], size["time"], size["layers"], size["heads"], size["width"])
+    config = gpt_config(size["vocab"], size["time"], size["layers"], size["heads"], size["width"])
     model = GPT(config, np.random.default_rng(0))
     model.load_state_dict(initial_weights(size))
     parameters = list(model.parameters())

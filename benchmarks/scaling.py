@@ -25,11 +25,11 @@ NAMES = {"width": "width", "layers": "depth", "time": "context"}
 
 def flops(size: dict) -> float:
     """Floating-point operations of one step: forward, and twice that backward."""
-    from chainrule.transformers.gpt import GPTConfig
+    from chainrule.transformers.gpt import gpt_config
     from chainrule.transformers.transformer_architecture import count_flops
 
-    config = GPTConfig(size["vocab"], size["time"], size["layers"], size["heads"], size["width"])
-    return 3 * size["batch"] * count_flops(config.architecture, size["time"])
+    config = gpt_config(size["vocab"], size["time"], size["layers"], size["heads"], size["width"])
+    return 3 * size["batch"] * count_flops(config, size["time"])
 
 
 def slope(sizes: tuple[int, ...], values: list[float]) -> float:

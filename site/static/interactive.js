@@ -252,7 +252,8 @@ class Plot {
   }
 
   // A box with lines of words around a point, for diagrams. `on: true` fills it with its colour.
-  box([x, y], lines, { color = "grey", on = false, width, height } = {}) {
+  // `link`, "folder/document.md#section" from a `links` entry of the result, leads there.
+  box([x, y], lines, { color = "grey", on = false, width, height, link } = {}) {
     const texts = [lines].flat();
     const wide = width ?? 18 + 7.4 * Math.max(...texts.map((text) => text.length));
     const high = height ?? 12 + 17 * texts.length;
@@ -264,6 +265,7 @@ class Plot {
       const row = this.y(y) + 17 * (line - (texts.length - 1) / 2);
       this.word(this.x(x), row, text, { anchor: "middle", bold: line === 0 && texts.length > 1 });
     });
+    if (link) this.scene.placeLink(place, link, texts.join(", "));
   }
 
   // Lines of equal height of a grid { x: […], y: […], z: [row of y][column of x] }.
@@ -437,8 +439,9 @@ class Scene {
     this.handles = new Map();
     this.svg = shape("svg", { role: "group", "aria-label": label });
     this.drawing = shape("g", { "aria-hidden": "true" });
+    this.links = shape("g");
     this.grips = shape("g");
-    this.svg.append(this.drawing, this.grips);
+    this.svg.append(this.drawing, this.links, this.grips);
     this.legendList = html("ul", { class: "legend" });
     this.reading = html("output");
     this.number = format;
@@ -448,6 +451,7 @@ class Scene {
     this.state = state;
     this.width = Math.floor(this.svg.parentElement.clientWidth) || 640;
     this.drawing.replaceChildren();
+    this.links.replaceChildren();
     this.legendList.replaceChildren();
     this.items = [];
     this.foot = 0;
@@ -520,6 +524,15 @@ class Scene {
   // A number below the drawing, also read aloud when it changes.
   say(label, value) {
     this.items.push([label, value]);
+  }
+
+  // A part of the drawing that leads to a section: the page of a document, from any page.
+  placeLink(place, target, words) {
+    const root = new URL(document.documentElement.dataset.content_root ?? "./", document.baseURI);
+    const href = new URL(target.replace(/\.md(?=#|$)/, ".html"), root);
+    const link = shape("a", { href, class: "link", "aria-label": words });
+    link.append(shape("rect", place));
+    this.links.append(link);
   }
 
   placeHandle(plot, name, { at, axis, color }) {

@@ -223,6 +223,29 @@ def test_differences_are_found_at_the_line_of_the_model(root):
     assert {(each.file, each.line) for each in found} == {(SCRIPT, line)}
 
 
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [
+        (f"{DOCUMENT}#linear-algebra", None),
+        (DOCUMENT, None),
+        ("", None),
+        (f"{DOCUMENT}#gone", "no heading or id gives #gone"),
+        ("training/optimizers.md", "there is no document training/optimizers.md"),
+        (SCRIPT, f"there is no document {SCRIPT}"),
+    ],
+)
+def test_links_of_a_figure_lead_somewhere(root, target, fault):
+    links = json.dumps({"box": [target]})
+    put(root, MODULE, EVERYTHING.replace("return { area", f"return {{ links: {links}, area"))
+    put(root, SCRIPT, PYTHON.replace('return {"area"', f'return {{"links": {links}, "area"'))
+    found = findings(root)
+    if fault is None:
+        assert found == []
+    else:
+        assert fault in only(found).message
+        assert only(found).file == SCRIPT
+
+
 def test_a_tolerance_is_relative(root):
     put(root, MODULE, EVERYTHING.replace("Math.PI", "(Math.PI * (1 + 1e-7))"))
     assert len(findings(root)) == 1
@@ -413,6 +436,31 @@ def test_the_site_carries_only_modules_that_are_shown_and_notices_a_change(tmp_p
     again = address.search(page.read_text(encoding="utf-8"))
     assert again is not None
     assert again[2] == first[2]
+
+
+def test_a_box_leads_to_its_section(browser, serve, tmp_path):
+    drawn = EVERYTHING.replace(
+        "plot.dot(",
+        'plot.box([0, 0.9], "Sums", { link: "math-foundations/linear-algebra.md#sums" });\n'
+        "  plot.dot(",
+    )
+    bare_page(tmp_path, drawn)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    page = page.replace('<html lang="en">', '<html lang="en" data-content_root="../../">')
+    put(tmp_path, "deep/down/index.html", page.replace('href="inter', 'href="../../inter')
+        .replace('src="inter', 'src="../../inter').replace('"module.js"', '"../../module.js"')
+        .replace('"picture.svg"', '"../../picture.svg"'))  # fmt: skip
+    address = serve(tmp_path)
+    open_figure(browser, f"{address}/deep/down/index.html")
+    href = browser.run("document.querySelector('.interactive a.link').href.baseVal")
+    assert href == f"{address}/math-foundations/linear-algebra.html#sums"
+    name = browser.run("document.querySelector('.interactive a.link').getAttribute('aria-label')")
+    assert name == "Sums"
+    put(tmp_path, "math-foundations/linear-algebra.html", "<!doctype html><title>there</title>")
+    x, y = middle(browser, ".interactive a.link rect")
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    browser.until("document.title === 'there'", 5)
 
 
 def test_keys_move_a_slider_and_the_numbers_are_those_of_python(browser, serve, tmp_path):

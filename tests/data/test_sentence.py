@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from chainrule.data import sentence
-from chainrule.data.sentence import EMBEDDING, SENTENCE, W_K, W_O, W_Q, W_V, embed
+from chainrule.data.sentence import (
+    B_UP,
+    EMBEDDING,
+    SENTENCE,
+    W_DOWN,
+    W_K,
+    W_O,
+    W_Q,
+    W_UP,
+    W_V,
+    embed,
+)
+from chainrule.math_foundations.probability import softmax
 
 SCORES = [
     [0, 2, 0, 0, 2],
@@ -40,6 +52,23 @@ def test_the_scores_of_two_heads_add_up_to_those_of_one():
 def test_what_is_handed_over_comes_back_in_the_order_of_the_embedding():
     X = embed()
     np.testing.assert_array_equal(X @ W_V.T @ W_O.T, X * [1, 1, 1, 2])
+
+
+def after_attention(words):
+    X = embed(words)
+    Q, K, V = X @ W_Q.T, X @ W_K.T, X @ W_V.T
+    halves = slice(0, 2), slice(2, 4)
+    heads = [softmax(Q[:, h] @ K[:, h].T / np.sqrt(2)) @ V[:, h] for h in halves]
+    return X + np.concatenate(heads, axis=1) @ W_O.T
+
+
+def test_hidden_units_fire_where_a_verb_meets_a_biter_or_his_opposite():
+    hidden = after_attention(SENTENCE) @ W_UP.T + B_UP > 0
+    assert hidden.tolist() == [[0, 0], [1, 0], [1, 0], [0, 0], [0, 1]]  # dog and bites; man
+    assert not (after_attention(("the", "dog")) @ W_UP.T + B_UP > 0).any()  # without a verb
+    written = np.maximum(after_attention(SENTENCE) @ W_UP.T + B_UP, 0) @ W_DOWN.T
+    assert not written[:, [0, 1, 3]].any()  # only "verb" is written to
+    assert ((after_attention(SENTENCE) + written) @ EMBEDDING.T)[1].argmax() == 2  # dog: bites
 
 
 def test_an_unknown_word_is_named():

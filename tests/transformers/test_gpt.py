@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,11 +27,10 @@ from chainrule.transformers.gpt import (
     GPT2_MEDIUM,
     GPT2_SMALL,
     GPT2_XL,
-    GPTConfig,
     WittenBell,
     bits_per_byte,
-    count_parameters,
     generate,
+    gpt_config,
     load_gpt2_state,
     min_p_filter,
     nucleus,
@@ -41,9 +41,10 @@ from chainrule.transformers.gpt import (
     witten_bell_ngram,
 )
 from chainrule.transformers.self_attention import has_leak
+from chainrule.transformers.transformer_architecture import count_params
 
 B, T, V = 2, 7, 23
-TINY = GPTConfig(vocab_size=V, context=11, layers=2, heads=3, width=12)
+TINY = gpt_config(vocab_size=V, context=11, layers=2, heads=3, width=12)
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +102,12 @@ def test_gpt2_small_at_full_size():
 
 def test_published_counts():
     # 38,597,376 + 786,432 + 12 · 7,087,872 + 1,536
-    assert count_parameters(GPT2_SMALL) == 124_439_808
-    assert count_parameters(GPT2_MEDIUM) == 354_823_168
-    assert count_parameters(GPT2_LARGE) == 774_030_080
-    assert count_parameters(GPT2_XL) == 1_557_611_200
+    assert count_params(GPT2_SMALL) == 124_439_808
+    assert count_params(GPT2_MEDIUM) == 354_823_168
+    assert count_params(GPT2_LARGE) == 774_030_080
+    assert count_params(GPT2_XL) == 1_557_611_200
     assert (
-        count_parameters(GPTConfig(vocab_size=65, context=64, layers=4, heads=4, width=128))
-        == 809_856
+        count_params(gpt_config(vocab_size=65, context=64, layers=4, heads=4, width=128)) == 809_856
     )
 
 
@@ -117,9 +117,9 @@ def test_published_counts():
      {"bias": False}, {"kv_heads": 1}, {"tied": False}, {"qk_norm": True}],
 )  # fmt: skip
 def test_each_change_towards_llama(changes, rng):
-    config = GPTConfig(**{**vars(TINY), **changes})
+    config = replace(TINY, **changes)
     model = GPT(config, rng)
-    assert sum(p.size for p in model.parameters()) == count_parameters(config)
+    assert sum(p.size for p in model.parameters()) == count_params(config)
     ids = rng.integers(0, V, (B, T))
     loss = model.loss(ids, np.roll(ids, -1, axis=1))
     loss.backward()
@@ -128,7 +128,7 @@ def test_each_change_towards_llama(changes, rng):
 
 
 def test_initial_scale(rng):
-    model = GPT(GPTConfig(vocab_size=300, context=64, layers=8, heads=4, width=64), rng)
+    model = GPT(gpt_config(vocab_size=300, context=64, layers=8, heads=4, width=64), rng)
     block = model.blocks[0]
     assert block.feed_forward.up.weight.data.std() == pytest.approx(0.02, rel=0.05)
     assert block.feed_forward.down.weight.data.std() == pytest.approx(0.02 / 4, rel=0.05)
@@ -155,7 +155,7 @@ def test_parallel_equals_sequential(rng):
 
 
 def test_dropout_only_in_training(rng):
-    model = GPT(GPTConfig(**{**vars(TINY), "dropout": 0.5}), rng)
+    model = GPT(replace(TINY, dropout=0.5), rng)
     ids = rng.integers(0, V, (B, T))
     assert not np.array_equal(model(ids).data, model(ids).data)
     model.eval()

@@ -1,29 +1,31 @@
-"""The architecture against torch.nn.Transformer and transformers' Llama, and counted exactly."""
+"""Blocks and stacks against torch.nn.Transformer and against their formulas."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig
-from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-from chainrule.neural_networks.backpropagation import Tensor, grad, gradcheck
-from chainrule.transformers.self_attention import causal_mask, padding_mask
+from chainrule.neural_networks.backpropagation import Tensor
+from chainrule.neural_networks.regularization import layer_norm
+from chainrule.transformers.self_attention import (
+    causal_mask,
+    padding_mask,
+    sinusoidal_encoding,
+)
 from chainrule.transformers.transformer_architecture import (
-    BASE_TRANSFORMER,
-    LLAMA_3_8B,
-    LLAMA_7B,
     DecoderBlock,
     Encoder,
     EncoderBlock,
     FeedForward,
-    MoE,
+    TokenModel,
     Transformer,
     TransformerConfig,
-    count_flops,
     count_params,
+    initial_weights,
+    initialize_,
     noam_lr,
-    parameter_table,
+    residual,
 )
 
 B, T, S, D, H = 2, 5, 7, 12, 3
@@ -70,212 +72,181 @@ def test_against_torch_transformer(place, activation, rng):
     hidden = torch.tensor(~pad[:, 0, 0])
     z = theirs(tsrc, ttgt, tgt_mask=torch.tensor(~causal_mask(T)), src_key_padding_mask=hidden,
                memory_key_padding_mask=hidden)  # fmt: skip
-    np.testing.assert_allclose(y.data, z.detach(), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(y.data, z.detach(), rtol=1e-10, atol=1e-10)
     weights = rng.standard_normal(y.shape)
     y.backward(weights)
     z.backward(torch.tensor(weights))
-    np.testing.assert_allclose(src.grad, tsrc.grad, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(tgt.grad, ttgt.grad, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(src.grad, tsrc.grad, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(tgt.grad, ttgt.grad, rtol=1e-8, atol=1e-10)
     named = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         np.testing.assert_allclose(
-            parameter.grad, named[torch_name(name)].grad, rtol=1e-6, atol=1e-8
+            parameter.grad, named[torch_name(name)].grad, rtol=1e-8, atol=1e-10
         )
 
 
-def test_published_counts():
-    assert count_params(BASE_TRANSFORMER) == 44_140_544
-    assert count_params(LLAMA_7B) == 6_738_415_616
-    assert count_params(LLAMA_3_8B) == 8_030_261_248
-    table = parameter_table(LLAMA_7B)
-    assert table["feed-forward"] / sum(table.values()) == pytest.approx(0.642, abs=1e-3)
+BENDS = {
+    "relu": torch.relu,
+    "relu2": lambda a: torch.relu(a) ** 2,
+    "gelu": torch.nn.functional.gelu,
+    "gelu_tanh": lambda a: torch.nn.functional.gelu(a, approximate="tanh"),
+    "swiglu": torch.nn.functional.silu,
+    "geglu_tanh": lambda a: torch.nn.functional.gelu(a, approximate="tanh"),
+}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"bias": False},
-        {"norm": "rms"},
-        {"norm": "rms", "bias": False, "qk_norm": True},
-        {"norm_place": "none"},
-        {"feed_forward": "swiglu"},
-        {"kv_heads": 1},
-        {"d_head": 7},
-        {"positions": "sinusoidal", "tied": False},
-        {"encoder_layers": 2},
-        {"vocab_size": 0},
-        {"bias": False, "experts": 3, "shared_experts": 1, "feed_forward": "swiglu"},
-        {"final_norm": False},
-    ],
-)
-def test_counts_equal_the_built_model(changes, rng):
-    base = {
-        "vocab_size": 11,
-        "width": D,
-        "heads": H,
-        "decoder_layers": 2,
-        "hidden": 17,
-        "context": 9,
-    }
-    cfg = TransformerConfig(**{**base, **changes})
-    built = sum(p.size for p in Transformer(cfg, rng).parameters())
-    assert count_params(cfg) == built
-
-
-def llama_names(ours):
-    for a, b in (
-        ("decoder.blocks", "model.layers"), ("attention_norm", "input_layernorm"),
-        ("feed_forward_norm", "post_attention_layernorm"), ("decoder.norm", "model.norm"),
-        ("tokens", "model.embed_tokens"), ("head.", "lm_head."), ("feed_forward", "mlp"),
-        ("mlp.gate", "mlp.gate_proj"), ("mlp.up", "mlp.up_proj"), ("mlp.down", "mlp.down_proj"),
-        ("attention.out", "self_attn.o_proj"), ("attention.qkv", "self_attn.qkv"),
-    ):  # fmt: skip
-        ours = ours.replace(a, b)
-    return ours
-
-
-def test_a_llama_is_five_settings_away(rng):
-    torch.manual_seed(0)
-    theirs = LlamaForCausalLM(LlamaConfig(
-        vocab_size=23, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=16,
-        tie_word_embeddings=False,
-    ))  # fmt: skip
-    cfg = TransformerConfig(
-        vocab_size=23, width=24, heads=4, kv_heads=2, decoder_layers=2, hidden=40,
-        feed_forward="swiglu", norm="rms", eps=theirs.config.rms_norm_eps, bias=False,
-        positions="rope", tied=False, context=16,
-    )  # fmt: skip
-    state = {n: a.numpy() for n, a in theirs.state_dict().items()}
-    for i in range(2):
-        prefix = f"model.layers.{i}.self_attn."
-        state[prefix + "qkv.weight"] = np.concatenate(
-            [state[f"{prefix}{n}_proj.weight"] for n in "qkv"]
-        )
-    ours = Transformer(cfg, rng)
-    ours.load_state_dict({n: state[llama_names(n)] for n in ours.state_dict()})
-    ids = rng.integers(0, 23, (B, T))
-    with torch.no_grad():
-        expected = theirs(torch.tensor(ids)).logits
-    np.testing.assert_allclose(ours(None, ids).data, expected, rtol=1e-4, atol=1e-5)
-    assert count_params(cfg) == sum(p.numel() for p in theirs.parameters())
-
-
-@pytest.mark.parametrize("kind", ["relu", "gelu", "gelu_tanh", "swiglu"])
+@pytest.mark.parametrize("kind", BENDS)
 def test_feed_forward(kind, rng):
     layer = FeedForward(D, 17, kind, rng=rng, dtype=float)
     x = numbers(rng, B, 3, D)
-    t = torch.tensor(x.data)
-    f = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "swiglu": torch.nn.functional.silu,
-         "gelu_tanh": lambda a: torch.nn.functional.gelu(a, approximate="tanh")}[kind]  # fmt: skip
-    through = lambda p, a: a @ torch.tensor(p.weight.data).T + torch.tensor(p.bias.data)  # noqa: E731
-    hidden = (
-        f(through(layer.gate, t)) * through(layer.up, t)
-        if kind == "swiglu"
-        else f(through(layer.up, t))
-    )
-    np.testing.assert_allclose(layer(x).data, through(layer.down, hidden), rtol=1e-9)
-    gradcheck(layer, [numbers(rng, 2, D)])
+    t = torch.tensor(x.data, requires_grad=True)
+
+    def through(linear, a):
+        return a @ torch.tensor(linear.weight.data).T + torch.tensor(linear.bias.data)
+
+    hidden = BENDS[kind](through(layer.up if layer.gate is None else layer.gate, t))
+    if layer.gate is not None:
+        hidden = hidden * through(layer.up, t)
+    y, z = layer(x), through(layer.down, hidden)
+    np.testing.assert_allclose(y.data, z.detach(), rtol=1e-10, atol=1e-12)
+    weights = rng.standard_normal(y.shape)
+    y.backward(weights)
+    z.backward(torch.tensor(weights))
+    np.testing.assert_allclose(x.grad, t.grad, rtol=1e-9, atol=1e-11)
     with pytest.raises(ValueError, match="not 'elu'"):
         FeedForward(D, 17, "elu", rng=rng)
 
 
-def dense_mixture(layer, x):
-    """The same mixture by running every expert on every token."""
-    tokens = x.reshape(-1, D)
-    logits = (tokens @ layer.router.weight.T).data
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    scores = shares + (layer.choice_bias.data if layer.balance == "bias" else 0)
-    y = 0.0
-    for row, score, share in zip(range(len(shares)), scores, shares, strict=True):
-        best = np.argsort(-score)[: layer.k]
-        parts = sum(layer.experts[e](tokens[row : row + 1]).data * share[e] for e in best)
-        y = parts / share[best].sum() if row == 0 else np.vstack([y, parts / share[best].sum()])
-    for expert in layer.shared:
-        y = y + expert(tokens).data
-    return y.reshape(x.shape)
+def test_residual_by_its_formulas(rng):
+    x, g, b = numbers(rng, B, T, D), rng.standard_normal(D), rng.standard_normal(D)
+    branch = FeedForward(D, 17, rng=rng, dtype=float)
+
+    def norm(h):
+        return layer_norm(h, D, Tensor(g), Tensor(b))
+
+    for place, expected in (
+        ("pre", x + branch(norm(x))),
+        ("post", norm(x + branch(x))),
+    ):
+        np.testing.assert_array_equal(residual(x, branch, norm, place).data, expected.data)
+    np.testing.assert_array_equal(residual(x, branch).data, (x + branch(x)).data)
+
+
+def randomized(cfg, rng):
+    block = DecoderBlock(cfg, rng)
+    for parameter in block.parameters():
+        parameter.data[...] = rng.standard_normal(parameter.shape)
+    return block
+
+
+def test_parallel_and_sandwich_blocks(rng):
+    common = {"width": D, "heads": H, "hidden": 17, "norm": "rms", "eps": 1e-6, "dtype": "float64"}
+    x = numbers(rng, B, T, D)
+    block = randomized(TransformerConfig(**common, parallel=True), rng)
+    h = block.attention_norm(x)
+    expected = x + block.attention(h) + block.feed_forward(h)
+    np.testing.assert_allclose(block(x).data, expected.data, rtol=1e-12)
+    assert block.feed_forward_norm is None
+
+    block = randomized(TransformerConfig(**common, norm_place="sandwich"), rng)
+    y = x + block.attention_after(block.attention(block.attention_norm(x)))
+    y = y + block.feed_forward_after(block.feed_forward(block.feed_forward_norm(y)))
+    np.testing.assert_allclose(block(x).data, y.data, rtol=1e-12)
+
+
+def test_a_window_in_one_layer_of_two(rng):
+    cfg = TransformerConfig(width=D, heads=H, hidden=8, encoder_layers=2, decoder_layers=2,
+                            window=(2, None), dtype="float64")  # fmt: skip
+    x = numbers(rng, 1, T, D)
+
+    def sees(block, mask=None):
+        x.grad = None
+        block(x, mask=mask)[0, 2].sum().backward()
+        return (np.abs(x.grad[0]).sum(-1) > 0).tolist()
+
+    assert sees(DecoderBlock(cfg, rng, layer=0)) == [False, True, True, False, False]
+    assert sees(DecoderBlock(cfg, rng, layer=1)) == [True, True, True, False, False]
+    assert sees(DecoderBlock(cfg, rng, layer=2)) == [False, True, True, False, False]
+    assert sees(EncoderBlock(cfg, rng, layer=0)) == [False, True, True, True, False]
+    assert sees(EncoderBlock(cfg, rng, layer=1)) == [True] * 5
+    visible = np.array([True, False, True, True, True])
+    assert sees(EncoderBlock(cfg, rng, layer=0), visible) == [False, False, True, True, False]
+    added = np.where(visible, 0.0, -np.inf)
+    assert sees(EncoderBlock(cfg, rng, layer=0), added) == [False, False, True, True, False]
+
+
+def test_layers_without_rotation(rng):
+    cfg = TransformerConfig(width=D, heads=H, positions="rope", rope_base=(50.0, None, 70.0))
+    bases = [DecoderBlock(cfg, rng, layer=i).attention.rope for i in range(5)]
+    assert bases == [50.0, None, 70.0, 50.0, None]
 
 
 @pytest.mark.parametrize(
-    ("k", "shared", "balance"), [(1, 0, "loss"), (2, 1, "bias"), (3, 0, "none")]
+    ("changes", "message"),
+    [
+        ({"feed_forward": "elu"}, "not 'elu'"),
+        ({"norm": "batch"}, "norm is one of"),
+        ({"width": 10, "heads": 3}, "width 10 does not divide into 3 heads"),
+        ({"kv_heads": 3}, "8 heads do not divide into 3 groups"),
+        ({"heads": 0}, "heads is at least 1, not 0"),
+        ({"experts": 2, "experts_per_token": 3}, "1 to 2 experts, not 3"),
+        ({"parallel": True, "norm_place": "post"}, "parallel"),
+    ],
 )
-def test_dispatch_equals_a_dense_loop(k, shared, balance, rng):
-    layer = MoE(D, 8, 4, k, shared, balance, rng=rng, dtype=float)
-    layer.choice_bias.data[...] = rng.standard_normal(4)
+def test_configurations_that_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TransformerConfig(**changes)
+
+
+def test_initial_weights(rng):
+    cfg = TransformerConfig(vocab_size=300, width=64, heads=4, encoder_layers=2, decoder_layers=3,
+                            context=64, qk_norm=True)  # fmt: skip
+    model = Transformer(cfg, rng)
+    initialize_(model, rng)
+    branches = 2 * 2 + 3 * 3
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            assert (parameter.data == (0 if name.endswith("bias") else 1)).all(), name
+            continue
+        to_stream = name.endswith(("out.weight", "down.weight"))
+        expected = 0.02 / branches**0.5 if to_stream else 0.02
+        assert parameter.data.std() == pytest.approx(expected, rel=0.06), name
+    with pytest.raises(ValueError, match="at least 1 branch"):
+        initial_weights({"down.weight": (3, 2)}, 0, rng)
+
+
+def test_scores(rng):
+    cfg = TransformerConfig(vocab_size=11, width=D, heads=H, decoder_layers=1, positions="none",
+                            dtype="float64")  # fmt: skip
+    x, ids = numbers(rng, B, T, D), rng.integers(0, 11, (B, T))
+    model, capped = Transformer(cfg, rng), Transformer(replace(cfg, logit_cap=0.5), rng)
+    capped.load_state_dict(model.state_dict())
+    plain = model.predict(x).data
+    np.testing.assert_allclose(plain, x.data @ model.tokens.weight.data.T, rtol=1e-12)
+    np.testing.assert_allclose(capped.predict(x).data, 0.5 * np.tanh(plain / 0.5), rtol=1e-12)
+    scaled = Transformer(replace(cfg, scaled=True), rng)
+    scaled.load_state_dict(model.state_dict())
+    np.testing.assert_allclose(scaled.embed(ids).data, D**0.5 * model.embed(ids).data, rtol=1e-12)
+    # one table with two jobs gets the gradients of both
+    weights = rng.standard_normal((B, T, 11))
+    untied = Transformer(replace(cfg, tied=False), rng)
+    state = {**model.state_dict(), "head.weight": model.tokens.weight.data}
+    untied.load_state_dict(state)
+    for m in (model, untied):
+        (m(None, ids) * weights).sum().backward()
+    both = untied.tokens.weight.grad + untied.head.weight.grad
+    np.testing.assert_allclose(model.tokens.weight.grad, both, rtol=1e-9, atol=1e-12)
+
+
+def test_token_model_by_its_formulas(rng):
+    cfg = TransformerConfig(vocab_size=11, width=D, heads=H, decoder_layers=1, scaled=True,
+                            positions="sinusoidal", dtype="float64")  # fmt: skip
+    model, ids = TokenModel(cfg, rng), rng.integers(0, 11, (B, T))
+    table = model.tokens.weight.data
+    expected = D**0.5 * table[ids] + sinusoidal_encoding(T, D, dtype=float)
+    np.testing.assert_allclose(model.embed(ids).data, expected, rtol=1e-12)
     x = numbers(rng, B, T, D)
-    np.testing.assert_allclose(layer(x).data, dense_mixture(layer, x), rtol=1e-9)
-    assert layer.load.sum() == pytest.approx(1)
-    gradcheck(layer, [numbers(rng, 1, D)])
-    gradcheck(lambda w: _with(layer, w, x), [layer.router.weight])
-
-
-def test_mixture_against_mixtral(rng):
-    theirs = MixtralSparseMoeBlock(MixtralConfig(
-        hidden_size=D, intermediate_size=8, num_local_experts=4, num_experts_per_tok=2,
-    )).double()  # fmt: skip
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.copy_(torch.tensor(rng.standard_normal(parameter.shape)))
-    ours = MoE(D, 8, 4, 2, rng=rng, dtype=float)
-    state = {name: a.numpy() for name, a in theirs.state_dict().items()}
-    ours.router.weight.data[...] = state["gate.weight"]
-    for i, expert in enumerate(ours.experts):
-        gate, up = np.split(state["experts.gate_up_proj"][i], 2)
-        expert.gate.weight.data[...], expert.up.weight.data[...] = gate, up
-        expert.down.weight.data[...] = state["experts.down_proj"][i]
-    x = numbers(rng, B, T, D)
-    t = torch.tensor(x.data, requires_grad=True)
-    y, z = ours(x), theirs(t)
-    z = z[0] if isinstance(z, tuple) else z
-    # transformers computes the router's softmax in float32
-    np.testing.assert_allclose(y.data, z.detach(), rtol=1e-5, atol=1e-5)
-    weights = rng.standard_normal(y.shape)
-    y.backward(weights)
-    z.backward(torch.tensor(weights))
-    np.testing.assert_allclose(x.grad, t.grad, rtol=1e-4, atol=1e-4)
-
-
-def _with(layer, weight, x):
-    layer.router.weight = weight
-    return layer(x[:1, :1])
-
-
-def test_balancing(rng):
-    layer = MoE(D, 8, 4, 2, balance="loss", rng=rng, dtype=float)
-    layer.router.weight.data[...] = 0  # everything ties: the first two experts take all
-    layer(numbers(rng, B, T, D))
-    np.testing.assert_array_equal(layer.load, [0.5, 0.5, 0, 0])
-    assert layer.balance_loss.item() == pytest.approx(1.0)
-    layer.router.weight.data[:2] = 50 * rng.standard_normal((2, D))
-    layer(numbers(rng, B, T, D))
-    (gradient,) = grad(layer.balance_loss, [layer.router.weight])
-    assert np.abs(gradient).max() > 0
-
-    biased = MoE(D, 8, 4, 1, balance="bias", rng=rng, dtype=float)
-    biased.router.weight.data[:] = 0.2 * rng.standard_normal((4, D))
-    biased.router.weight.data[0, 0] = 2
-    x = rng.standard_normal((8, 8, D))
-    x[..., 0] += 1  # nearly every token prefers expert 0
-    biased(Tensor(x))
-    assert biased.load.max() > 0.7
-    for _ in range(100):
-        biased(Tensor(x))
-        biased.update_bias(0.015)
-    assert biased.load.max() < 0.4
-
-
-def test_capacity_drops_late_tokens(rng):
-    layer = MoE(D, 8, 2, 1, capacity=0.5, rng=rng, dtype=float)
-    layer.router.weight.data[...] = 0  # all eight tokens want expert 0, which takes two
-    x = numbers(rng, 8, D)
-    y = layer(x).data
-    assert (y[2:] == 0).all()
-    np.testing.assert_allclose(y[:2], layer.experts[0](x).data[:2], rtol=1e-12)
-    with pytest.raises(ValueError, match="1 to 2 experts, not 3"):
-        MoE(D, 8, 2, 3, rng=rng)
-    with pytest.raises(ValueError, match="not 'hope'"):
-        MoE(D, 8, 2, 1, balance="hope", rng=rng)
+    np.testing.assert_allclose(model.predict(x).data, x.data @ table.T, rtol=1e-12)
 
 
 def test_where_blocks_may_look(rng):
@@ -295,6 +266,9 @@ def test_where_blocks_may_look(rng):
     model = Transformer(cfg, rng)
     with pytest.raises(ValueError, match="source sequence"):
         model(None, x)
+    alone = Transformer(replace(cfg, encoder_layers=0), rng)
+    with pytest.raises(ValueError, match="no encoder"):
+        alone(x, x)
     with pytest.raises(TypeError, match="no vocabulary"):
         model(np.ones((1, 2), int), x)
 
@@ -320,28 +294,6 @@ def test_embeddings_and_positions(rng):
         same = model(None, np.full((1, 4), 3)).data[0]
         assert same.shape == (4, 11)
         assert np.allclose(same[1], same[2]) == (positions in ("none", "rope"))
-    with pytest.raises(ValueError, match="norm is one of"):
-        TransformerConfig(norm="batch")
-
-
-@pytest.mark.parametrize("kv_heads", [2, 4])
-def test_flops_against_a_counter(kv_heads, rng):
-    theirs = LlamaForCausalLM(LlamaConfig(
-        vocab_size=31, hidden_size=48, intermediate_size=72, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=kv_heads, attn_implementation="eager",
-    ))  # fmt: skip
-    cfg = TransformerConfig(
-        vocab_size=31, width=48, heads=4, kv_heads=kv_heads, decoder_layers=3, hidden=72,
-        feed_forward="swiglu", norm="rms", bias=False, positions="rope", tied=False,
-    )  # fmt: skip
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        theirs(torch.tensor(rng.integers(0, 31, (1, 40))))
-    assert counter.get_total_flops() == pytest.approx(count_flops(cfg, 40), rel=0.01)
-    both = TransformerConfig(width=D, heads=H, encoder_layers=2, decoder_layers=2, hidden=17)
-    model = torch.nn.Transformer(D, H, 2, 2, 17, batch_first=True)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.ones(1, T, D), torch.ones(1, T, D))
-    assert counter.get_total_flops() == pytest.approx(count_flops(both, T), rel=0.01)
 
 
 def test_warm_up():
@@ -352,3 +304,96 @@ def test_warm_up():
     assert rates[15_999] == pytest.approx(max(rates) / 2)
     with pytest.raises(ValueError, match="counted from 1"):
         noam_lr(0, 512, 4000)
+
+
+# ---- what the document says of PyTorch -----------------------------------------------------------
+
+
+def test_pytorch_layers_are_post_norm_by_default():
+    layer = torch.nn.TransformerEncoderLayer(D, H)
+    assert layer.norm_first is False
+    assert torch.nn.TransformerEncoderLayer(D, H, norm_first=True).norm_first
+    assert layer.linear1.out_features == 2048
+    assert layer.dropout.p == 0.1
+    assert layer.activation is torch.nn.functional.relu
+    assert layer.self_attn.batch_first is False
+    stack = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    assert stack.norm is None
+    given = torch.nn.TransformerEncoder(layer, 2, torch.nn.LayerNorm(D), enable_nested_tensor=False)
+    assert isinstance(given.norm, torch.nn.LayerNorm)
+
+
+def test_pytorch_transformer_is_the_base_model_without_its_ends():
+    with torch.device("meta"):
+        base = torch.nn.Transformer()
+    assert sum(p.numel() for p in base.parameters()) == 44_140_544
+    assert not any(isinstance(module, torch.nn.Embedding) for module in base.modules())
+    assert isinstance(base.encoder.norm, torch.nn.LayerNorm)
+    assert isinstance(base.decoder.norm, torch.nn.LayerNorm)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(T)
+    assert torch.equal(mask == -torch.inf, torch.tensor(~causal_mask(T)))
+    assert not mask[torch.tensor(causal_mask(T))].any()
+
+
+def test_pytorch_transformer_has_no_causal_mask_of_its_own():
+    torch.manual_seed(0)
+    model = torch.nn.Transformer(D, H, 1, 1, 17, 0.0, batch_first=True).double().eval()
+    source, target = torch.randn(1, S, D).double(), torch.randn(1, T, D).double()
+    changed = target.clone()
+    changed[:, -1] += 1
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(T).double()
+    with torch.no_grad():
+        for options, leaks in (({}, True), ({"tgt_mask": mask}, False)):
+            before, after = (model(source, t, **options)[:, 0] for t in (target, changed))
+            assert torch.allclose(before, after) is not leaks
+
+
+# ---- inputs that break things --------------------------------------------------------------------
+
+NASTY = {
+    "no example": np.zeros((0, T, D)),
+    "no token": np.zeros((B, 0, D)),
+    "one token": np.full((1, 1, D), 2.0),
+    "zeros": np.zeros((B, T, D)),
+    "equal tokens": np.full((B, T, D), 3.0),
+    "huge": np.full((B, T, D), 1e150) * np.linspace(-1, 1, D),
+    "tiny": np.full((B, T, D), 1e-300) * np.linspace(-1, 1, D),
+}
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("place", ["pre", "post", "sandwich"])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_blocks_take_nasty_inputs(name, place, norm, rng):
+    cfg = TransformerConfig(width=D, heads=H, hidden=17, norm_place=place, norm=norm,
+                            dtype="float64")  # fmt: skip
+    for kind in (EncoderBlock, DecoderBlock):
+        x = Tensor(NASTY[name], requires_grad=True)
+        y = kind(cfg, rng)(x)
+        assert y.shape == x.shape
+        assert np.isfinite(y.data).all()
+        y.backward(np.ones(y.shape))
+        assert x.grad.shape == x.shape
+        assert np.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("experts", [0, 3])
+def test_a_nan_stays_in_its_example(experts, rng):
+    cfg = TransformerConfig(width=D, heads=H, hidden=17, experts=experts, feed_forward="swiglu",
+                            bias=False, dtype="float64")  # fmt: skip
+    x = rng.standard_normal((3, T, D))
+    block = DecoderBlock(cfg, rng)
+    clean = block(Tensor(x)).data
+    x[1, 2, 3] = np.nan
+    y = block(Tensor(x)).data
+    np.testing.assert_allclose(y[[0, 2]], clean[[0, 2]], rtol=1e-12)
+    assert np.isnan(y[1, 2:]).all()
+
+
+def test_precision_is_kept(rng):
+    for dtype in ("float32", "float64"):
+        cfg = TransformerConfig(vocab_size=11, width=D, heads=H, encoder_layers=1,
+                                decoder_layers=1, dtype=dtype)  # fmt: skip
+        model = Transformer(cfg, rng)
+        ids = rng.integers(0, 11, (B, T)).astype(np.uint8)
+        assert model(ids, ids).dtype == np.dtype(dtype)

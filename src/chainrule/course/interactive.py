@@ -7,6 +7,9 @@
     def name_model(state):  # the values of all controls
         return {"p": softmax(x / state["tau"])}  # the entries of compute(state)
 
+An entry ``links`` of the result holds places of the course, "folder/document.md#section", for boxes
+that lead there; each must exist.
+
 ``python -m chainrule.course.interactive [ID …]`` asks both, in the default state and in every
 state listed, and prints where they differ.
 """
@@ -25,6 +28,7 @@ from typing import Any
 
 from chainrule.course.figures import FigureError, Model, chosen, explain, load_models
 from chainrule.course.manifest import CourseError, Document, find_root, load_course
+from chainrule.course.markdown import parse
 from chainrule.course.node import find_node
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
@@ -85,6 +89,8 @@ def compare(root: Path, documents: list[Document]) -> Iterator[Row]:
             for change, message in answer["faults"]:
                 yield file, _line(source, "compute"), f"compute at {_said(change)}: {message}"
             yield from _differences(root, document, model, answer)
+            for message in _link_faults(root, answer["answers"]):
+                yield document.figure_script, model.line, f"{model.name}: {message}"
 
 
 def ask(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -229,6 +235,28 @@ def _differences(
         difference = next(_differ(given, expected, "", model.tolerance), None)
         if difference:
             yield script, model.line, f"{where}: {difference}"
+
+
+def _link_faults(root: Path, answers: list[list[Any]]) -> Iterator[str]:
+    """Each place that a result leads to and that the course has not."""
+    targets = {target for *_, result in answers for target in _strings(result.get("links", []))}
+    for target in sorted(targets):
+        path, _, anchor = target.partition("#")
+        file = root / path
+        if not (path.endswith(".md") and file.is_file()):
+            yield f"it leads to {target}, and there is no document {path}"
+        elif anchor and anchor not in parse(file.read_text(encoding="utf-8")).anchors:
+            yield f"it leads to {target}, and no heading or id gives #{anchor}"
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+    elif isinstance(value, str) and value:
+        yield value
 
 
 def _plain(value: Any) -> Any:

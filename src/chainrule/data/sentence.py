@@ -16,6 +16,10 @@ its like; an article asks for nouns. Scores, ``Q @ K.T / sqrt(4)``, come out as 
     the          0     2      0     0     2
     man          1    −1      2     1     1
     ========  ====  ====  =====  ====  ====
+
+A feed-forward layer with two hidden units follows (``maximum(x @ W_UP.T + B_UP, 0) @ W_DOWN.T``).
+Unit 1 fires where a row holds a verb and a biter, unit 2 where it holds a verb and the opposite of
+a biter. The first raises the number "verb", the second lowers it.
 """
 
 from __future__ import annotations
@@ -26,13 +30,16 @@ import numpy as np
 
 from chainrule.shapes import Array, Float
 
-__all__ = ["EMBEDDING", "SENTENCE", "VOCABULARY", "W_K", "W_O", "W_Q", "W_V", "embed"]
+__all__ = [
+    "B_UP", "EMBEDDING", "SENTENCE", "VOCABULARY", "W_DOWN", "W_K", "W_O", "W_Q", "W_UP", "W_V",
+    "embed",
+]  # fmt: skip
 
 SENTENCE = ("the", "dog", "bites", "the", "man")
 VOCABULARY = ("the", "dog", "bites", "man")
 
 
-def _constant(rows: list[list[float]]) -> Array:
+def _constant(rows: Sequence[Sequence[float]] | Sequence[float]) -> Array:
     array = np.array(rows, dtype=np.float64)
     array.flags.writeable = False
     return array
@@ -59,6 +66,15 @@ W_V: Float[Array, "4 4"] = _constant([[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], 
 
 W_O: Float[Array, "4 4"] = _constant([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 """Puts what was handed over back into the order of the embedding."""
+
+W_UP: Float[Array, "2 4"] = _constant([[0, 0, 3, 1], [0, 0, 3, -1]])
+"""What the two hidden units look for: a verb, and who bites or who does not."""
+
+B_UP: Float[Array, "2"] = _constant([-3, -3])
+"""Neither a verb nor a biter is enough alone."""
+
+W_DOWN: Float[Array, "4 2"] = _constant([[0, 0], [0, 0], [2, -2], [0, 0]])
+"""Unit 1 adds to "verb", unit 2 takes away from it."""
 
 
 def embed(tokens: Sequence[str] = SENTENCE) -> Float[Array, "time 4"]:

@@ -23,7 +23,7 @@ from chainrule.shapes import Array, Int
 from chainrule.trainer import checkpoint
 from chainrule.trainer.settings import Settings, SettingsError
 from chainrule.training.optimizers import AdamW, ParamGroups, clip_grad_norm_, warmup_cosine
-from chainrule.transformers.gpt import GPT, GPTConfig
+from chainrule.transformers.gpt import GPT, gpt_config
 
 QUICK_TOKENS = 16_384
 """Held-out characters per evaluation while training; the report uses more."""
@@ -231,7 +231,7 @@ class Evaluation:
 
 def build_model(settings: Settings, vocabulary: int, rng: np.random.Generator) -> GPT:
     """The GPT that the settings describe, freshly initialized."""
-    config = GPTConfig(
+    config = gpt_config(
         vocab_size=vocabulary,
         context=settings.context,
         layers=settings.layers,

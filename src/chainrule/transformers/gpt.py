@@ -1,8 +1,8 @@
 """GPT: a causal transformer trained to predict the next token, and ways to sample from it.
 
 Taught in ``transformers/gpt.md``. The model is the decoder stack of
-`chainrule.transformers.transformer_architecture` without an encoder; `GPTConfig` covers GPT-2
-and, with other settings, Llama. Also here: the strong baseline, a Witten–Bell n-gram.
+`chainrule.transformers.transformer_architecture` without an encoder; `gpt_config` says which
+settings make GPT-2 and Llama. Also here: the strong baseline, a Witten–Bell n-gram.
 
 Shape names: ``batch``, ``time`` positions, ``vocab`` symbols, ``d_model`` width.
 """
@@ -11,121 +11,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from chainrule.neural_networks.backpropagation import (
-    Embedding,
-    Linear,
-    Module,
-    ModuleList,
-    Tensor,
-    linear,
-    no_grad,
-)
-from chainrule.neural_networks.regularization import Dropout
+from chainrule.neural_networks.backpropagation import ModuleList, Tensor, no_grad
 from chainrule.shapes import Array, Bool, Float, Int
 from chainrule.training.loss_functions import cross_entropy
-from chainrule.transformers.self_attention import LearnedPositions
 from chainrule.transformers.transformer_architecture import (
+    GPT2_LARGE,
+    GPT2_MEDIUM,
+    GPT2_SMALL,
+    GPT2_XL,
     DecoderBlock,
+    TokenModel,
     TransformerConfig,
-    count_params,
+    initialize_,
     normalization,
 )
 
 __all__ = [
-    "GPT", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL", "GPTConfig", "WittenBell",
-    "bits_per_byte", "count_parameters", "generate", "load_gpt2_state", "min_p_filter", "nucleus",
-    "repetition_penalty", "sample_filters", "top_k_filter", "top_p_filter", "witten_bell_ngram",
+    "GPT", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL", "WittenBell", "bits_per_byte",
+    "generate", "gpt_config", "load_gpt2_state", "min_p_filter", "nucleus", "repetition_penalty",
+    "sample_filters", "top_k_filter", "top_p_filter", "witten_bell_ngram",
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class GPTConfig:
-    """The shape of a GPT; the defaults are GPT-2 small.
+def gpt_config(
+    vocab_size: int = 50_257,
+    context: int = 1024,
+    layers: int = 12,
+    heads: int = 12,
+    width: int = 768,
+    **changes: Any,
+) -> TransformerConfig:
+    """Return the configuration of a GPT: GPT-2 small, but for what is given.
 
-    What turns GPT-2 into Llama: ``feed_forward="swiglu"`` with its ``hidden`` width,
-    ``norm="rms"``, ``positions="rope"``, ``bias=False``, ``tied=False`` and, in later ones, fewer
-    ``kv_heads``.
+    ``changes`` are fields of `TransformerConfig`. What turns GPT-2 into Llama:
+    ``feed_forward="swiglu"`` with its ``hidden`` width, ``norm="rms"``, ``positions="rope"``,
+    ``bias=False``, ``tied=False`` and, in later ones, fewer ``kv_heads``.
+    """
+    return replace(
+        GPT2_SMALL, vocab_size=vocab_size, context=context, decoder_layers=layers, heads=heads,
+        width=width, **changes,
+    )  # fmt: skip
+
+
+class GPT(TokenModel):
+    """Token vectors plus position vectors, through causal blocks, to logits.
+
+    Weights start as `initial_weights` says. ``rng`` draws them and, in training, the dropout.
+
+    Raises:
+        ValueError: the configuration has an encoder, or no vocabulary.
     """
 
-    vocab_size: int = 50_257
-    context: int = 1024
-    layers: int = 12
-    heads: int = 12
-    width: int = 768
-    dropout: float = 0.0
-    feed_forward: str = "gelu_tanh"
-    hidden: int | None = None
-    norm: str = "layer"
-    positions: str = "learned"
-    bias: bool = True
-    kv_heads: int | None = None
-    tied: bool = True
-    eps: float = 1e-5
-    rope_base: float = 10_000.0
-    qk_norm: bool = False
-    dtype: str = "float32"
-
-    @property
-    def architecture(self) -> TransformerConfig:
-        """The same shape as a `TransformerConfig`."""
-        return TransformerConfig(
-            vocab_size=self.vocab_size, width=self.width, heads=self.heads,
-            kv_heads=self.kv_heads, decoder_layers=self.layers, hidden=self.hidden,
-            feed_forward=self.feed_forward, norm=self.norm, eps=self.eps, bias=self.bias,
-            qk_norm=self.qk_norm, positions=self.positions, context=self.context,
-            rope_base=self.rope_base, tied=self.tied, dropout=self.dropout, dtype=self.dtype,
-        )  # fmt: skip
-
-
-GPT2_SMALL = GPTConfig()
-GPT2_MEDIUM = GPTConfig(layers=24, heads=16, width=1024)
-GPT2_LARGE = GPTConfig(layers=36, heads=20, width=1280)
-GPT2_XL = GPTConfig(layers=48, heads=25, width=1600)
-
-
-def count_parameters(config: GPTConfig) -> int:
-    """Return the number of trained numbers; 124,439,808 for GPT-2 small."""
-    return count_params(config.architecture)
-
-
-class GPT(Module):
-    """Token vectors plus position vectors, through ``layers`` causal blocks, to logits.
-
-    Weights start normal with deviation 0.02, biases 0, and the projections that write to the
-    residual stream are smaller by √(2 · layers), so that its variance does not grow with depth.
-    ``rng`` draws the weights and, in training, the dropout. Source: Radford et al. 2019.
-    Equation: transformers/gpt.md#eq-residual-init
-    """
-
-    def __init__(self, config: GPTConfig, rng: np.random.Generator) -> None:
-        cfg = config.architecture
-        self.config = config
-        self.tokens = Embedding(cfg.vocab_size, cfg.width, rng=rng, dtype=cfg.dtype)
-        self.positions: LearnedPositions | None = None
-        if cfg.positions == "learned":
-            self.positions = LearnedPositions(cfg.context, cfg.width, rng=rng, dtype=cfg.dtype)
-        self.dropout = Dropout(cfg.dropout, rng)
-        self.blocks = ModuleList(DecoderBlock(cfg, rng) for _ in range(cfg.decoder_layers))
-        self.norm = normalization(cfg)
-        self.head: Linear | None = None
-        if not cfg.tied:
-            self.head = Linear(cfg.width, cfg.vocab_size, False, rng=rng, dtype=cfg.dtype)
-        self._initialize(rng)
-
-    def _initialize(self, rng: np.random.Generator) -> None:
-        for name, parameter in self.named_parameters():
-            if name.endswith(".bias"):
-                parameter.data[...] = 0
-            elif parameter.ndim == 2:
-                to_stream = name.endswith(("attention.out.weight", "feed_forward.down.weight"))
-                deviation = 0.02 / math.sqrt(2 * self.config.layers) if to_stream else 0.02
-                drawn = rng.standard_normal(parameter.shape, dtype=np.float32)
-                parameter.data[...] = drawn * np.float32(deviation)
+    def __init__(self, config: TransformerConfig, rng: np.random.Generator) -> None:
+        if config.encoder_layers or not config.vocab_size:
+            raise ValueError(
+                f"a GPT has a vocabulary and no encoder, got vocab_size={config.vocab_size}, "
+                f"encoder_layers={config.encoder_layers}"
+            )
+        super().__init__(config, rng)
+        self.blocks = ModuleList(
+            DecoderBlock(config, rng, layer=i) for i in range(config.decoder_layers)
+        )
+        self.norm = normalization(config)
+        initialize_(self, rng)
 
     def forward(
         self, ids: Int[Array, "batch time"] | Int[Tensor, "batch time"]
@@ -139,20 +92,20 @@ class GPT(Module):
     def embed(
         self, ids: Int[Array, "batch time"] | Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time d_model"]:
-        """Return the first state of the residual stream."""
+        """Return the first state of the residual stream.
+
+        Raises:
+            ValueError: there are more tokens than the context holds.
+        """
         if ids.shape[-1] > self.config.context:
             raise ValueError(
                 f"the context is {self.config.context} tokens, got {ids.shape[-1]}: cut the input"
             )
-        x = self.tokens(ids)
-        if self.positions is not None:
-            x = self.positions(x)
-        return self.dropout(x)
+        return super().embed(ids)
 
     def predict(self, x: Float[Tensor, "batch time d_model"]) -> Float[Tensor, "batch time vocab"]:
         """Normalize a state of the residual stream and score every symbol."""
-        x = self.norm(x)
-        return self.head(x) if self.head is not None else linear(x, self.tokens.weight)
+        return super().predict(self.norm(x))
 
     def loss(
         self,
@@ -194,8 +147,8 @@ def load_gpt2_state(state: Mapping[str, Any], heads: int | None = None) -> GPT:
         raise ValueError(f"not a GPT-2 state: {missing[0]} is missing")
     vocab, width = arrays["wte.weight"].shape
     layers = 1 + max((int(n.split(".")[1]) for n in arrays if n.startswith("h.")), default=-1)
-    config = GPTConfig(vocab, len(arrays["wpe.weight"]), layers, heads or max(1, width // 64),
-                       width, dtype=str(arrays["wte.weight"].dtype))  # fmt: skip
+    config = gpt_config(vocab, len(arrays["wpe.weight"]), layers, heads or max(1, width // 64),
+                        width, dtype=str(arrays["wte.weight"].dtype))  # fmt: skip
     renamed = {}
     for name, array in arrays.items():
         if name.endswith((".attn.bias", ".attn.masked_bias", "lm_head.weight")):
