@@ -5,20 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainrule.data.corpus import frozen_corpus
 from chainrule.data.text import (
     CharTokenizer,
     DataError,
-    course_documents,
     load_corpus,
     read_text,
     split,
 )
 
 
-def test_the_course_is_always_there_and_starts_with_its_readme():
-    documents = course_documents()
-    assert documents[0].startswith("# Chain Rule")
-    assert any(text.startswith("# Linear algebra") for text in documents)
+def test_the_course_is_always_there_and_frozen():
+    corpus = load_corpus("course")
+    assert corpus.train == frozen_corpus().text("train")
+    assert corpus.train.startswith("Linear algebra\n")
+    assert set(corpus.validation) <= set(corpus.train)
+    assert corpus.validation.startswith("Backpropagation\n")
 
 
 def test_shakespeare_is_38_plays_without_markup():

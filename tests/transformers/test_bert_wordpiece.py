@@ -1,10 +1,12 @@
 """WordPiece against transformers and tokenizers, and against the file of a real model."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tokenizers import BertWordPieceTokenizer
 
-from chainrule.data.text import course_documents
+from chainrule.course.manifest import load_course
 from chainrule.transformers.bert import SentenceEncoder, WordPiece, pack_pair, words_of
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -118,7 +120,10 @@ def folder():
 
 @pytest.fixture(scope="module")
 def lines():
-    return [line for text in course_documents() for line in text.splitlines() if line.strip()]
+    course = load_course(Path(__file__).parents[2])
+    files = [course.root / "README.md", *(course.root / d.path for d in course.written())]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    return [line for text in texts for line in text.splitlines() if line.strip()]
 
 
 def test_agrees_on_every_line_of_the_course(folder, lines):

@@ -7,8 +7,8 @@ import pytest
 
 from chainrule.transformers.gpt import (
     GPT,
-    GPTConfig,
     generate,
+    gpt_config,
     min_p_filter,
     nucleus,
     repetition_penalty,
@@ -22,7 +22,7 @@ V = 300
 
 
 def tiny(vocabulary=V):
-    config = GPTConfig(vocab_size=vocabulary, context=8, layers=1, heads=2, width=16)
+    config = gpt_config(vocab_size=vocabulary, context=8, layers=1, heads=2, width=16)
     return GPT(config, np.random.default_rng(0))
 
 

@@ -1,13 +1,13 @@
-"""Text to train on: the course's own documents, Shakespeare's plays, or any UTF-8 file.
+"""Text to train on: the course's own prose, Shakespeare's plays, or any UTF-8 file.
 
-A `Corpus` is split by document where it has ten or more (every tenth is held out) and by
-position otherwise (the last tenth is held out). A random split of passages would put the
+The prose is that of `chainrule.data.corpus`, with its own split. Any other `Corpus` is split by
+document where it has ten or more (every tenth is held out) and by position otherwise (the last
+tenth is held out). A random split of passages would put the
 neighbours of every held-out passage into the training text and flatter the model.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -46,7 +46,10 @@ def load_corpus(source: str) -> Corpus:
         DataError: the file is missing, empty, not text, or an extra is not installed.
     """
     if source == "course":
-        return split("course", course_documents())
+        from chainrule.data.corpus import frozen_corpus
+
+        frozen = frozen_corpus()
+        return Corpus("course", *_known(frozen.text("train"), frozen.text("validation")))
     if source == "shakespeare":
         return split("shakespeare", shakespeare_plays())
     return split(Path(source).name, [read_text(Path(source))])
@@ -63,9 +66,13 @@ def split(name: str, documents: Iterable[str]) -> Corpus:
         text = "\n".join(documents)
         cut = len(text) - len(text) // HELD_OUT
         train, validation = text[:cut], text[cut:]
+    return Corpus(name, *_known(train, validation))
+
+
+def _known(train: str, validation: str) -> tuple[str, str]:
+    """A character that training never shows has no embedding: it is dropped from the other text."""
     known = set(train)
-    # A character that training never shows has no embedding; drop it from the held-out text.
-    return Corpus(name, train, "".join(c for c in validation if c in known))
+    return train, "".join(c for c in validation if c in known)
 
 
 def read_text(path: Path) -> str:
@@ -93,15 +100,6 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise DataError(f"{path} is a binary file (it holds zero bytes); give a text file")
     return text.replace("\r\n", "\n")
-
-
-def course_documents() -> list[str]:
-    """The README and the documents that exist, in reading order: always there, no dependency."""
-    installed = Path(__file__).parent / "course"
-    root = installed if installed.is_dir() else Path(__file__).parents[3]
-    entries = tomllib.loads((root / "course.toml").read_text(encoding="utf-8"))["document"]
-    paths = [root / "README.md", *(root / f"{entry['id']}.md" for entry in entries)]
-    return [path.read_text(encoding="utf-8") for path in paths if path.is_file()]
 
 
 def shakespeare_plays() -> list[str]:

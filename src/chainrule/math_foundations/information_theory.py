@@ -247,8 +247,10 @@ def arithmetic_encode(symbols: Sequence[int], model: Model) -> list[int]:
     """
     low, high, undecided = 0, (1 << _BITS) - 1, 0
     bits: list[int] = []
+    seen: list[int] = []
     for position, symbol in enumerate(symbols):
-        edges = _edges(model(symbols[:position]))
+        edges = _edges(model(seen))
+        seen.append(symbol)
         if not 0 <= symbol < len(edges) - 1:
             raise ValueError(
                 f"arithmetic_encode: symbol {symbol} at position {position} is not in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from chainrule.data.text import CharTokenizer
 from chainrule.trainer import checkpoint
 from chainrule.trainer.loop import build_model, load_weights
 from chainrule.trainer.settings import Settings
-from chainrule.transformers.gpt import GPT, generate
+from chainrule.transformers.gpt import GPT
+from chainrule.transformers.gpt import stream as continuation
 
 
 def load_trained(folder: Path) -> tuple[GPT, CharTokenizer]:
@@ -42,7 +44,9 @@ def stream(
     length: int,
     *,
     temperature: float,
-    top_p: float,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     rng: np.random.Generator,
 ) -> Iterator[str]:
     """The prompt's continuation, ``length`` characters, as they are drawn.
@@ -50,9 +54,7 @@ def stream(
     Raises:
         DataError: the prompt holds a character that the model has never seen.
     """
-    model.eval()
     ids = tokenizer.encode(prompt)[None, :]
-    for _ in range(length):
-        ids = generate(model, ids, 1, temperature=temperature, top_p=top_p, rng=rng)
-        yield tokenizer.decode(ids[0, -1:])
-        ids = ids[:, -model.config.context :]
+    drawn = continuation(model, ids, temperature, top_k, top_p, min_p, rng)
+    for token in islice(drawn, length):
+        yield tokenizer.decode(token)

@@ -20,21 +20,71 @@ def sample(
     run: Annotated[
         Path | None, typer.Argument(help="Folder of the run (default: the newest in runs/).")
     ] = None,
-    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "\n",
-    length: Annotated[int, typer.Option(min=1, help="Characters to draw.")] = 500,
+    course: Annotated[
+        bool,
+        typer.Option(
+            "--course",
+            help="Sample from the model that was trained on this course. "
+            "Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="Text to continue. Taught in transformers/gpt#autoregressive-language-modeling."
+        ),
+    ] = "\n",
+    length: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Characters to draw. Taught in transformers/gpt#choosing-the-next-token."
+        ),
+    ] = 500,
     temperature: Annotated[
-        float, typer.Option(help="Below 1 sharper, above 1 wilder; 0 always takes the likeliest.")
+        float,
+        typer.Option(
+            help="Below 1 sharper, above 1 wilder; 0 always takes the likeliest. "
+            "Taught in transformers/gpt#temperature."
+        ),
     ] = 0.8,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Draw from so many of the likeliest characters. "
+            "Taught in transformers/gpt#cutting-the-tail.",
+        ),
+    ] = None,
     top_p: Annotated[
-        float, typer.Option(help="Draw from the likeliest characters that hold this probability.")
+        float,
+        typer.Option(
+            help="Draw from the likeliest characters that hold this probability. "
+            "Taught in transformers/gpt#cutting-the-tail."
+        ),
     ] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="The same seed, the same text.")] = None,
+    min_p: Annotated[
+        float,
+        typer.Option(
+            help="Draw from characters at least so many times as likely as the likeliest. "
+            "Taught in transformers/gpt#cutting-the-tail."
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="The same seed, the same text. Taught in transformers/gpt#choosing-the-next-token."
+        ),
+    ] = None,
 ) -> None:
-    """Stream text from a trained model."""
+    """Stream text from a trained model. Each option names the section that teaches it."""
     if temperature < 0:
         raise UsageError(f"--temperature must be 0 or more, received {temperature:g}")
     if not 0 < top_p <= 1:
         raise UsageError(f"--top-p must be above 0 and at most 1, received {top_p:g}")
+    if not 0 <= min_p <= 1:
+        raise UsageError(f"--min-p must be from 0 to 1, received {min_p:g}")
+    if course and run is not None:
+        raise UsageError(f"give a run ({run}) or --course, not both")
     if not prompt:
         raise UsageError("--prompt is empty; give at least one character, or leave it out")
     try:
@@ -43,16 +93,25 @@ def sample(
         from chainrule.data.text import DataError
         from chainrule.trainer.checkpoint import CheckpointError
         from chainrule.trainer.sampling import load_trained, stream
+        from chainrule.transformers.gpt import load_course_gpt
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
     try:
-        model, tokenizer = load_trained(run or _newest())
+        model, tokenizer = load_course_gpt() if course else load_trained(run or _newest())
         if prompt == "\n" and "\n" not in tokenizer.alphabet:
             prompt = tokenizer.alphabet[0]
         rng = np.random.default_rng(seed)
         print(prompt.lstrip("\n"), end="", flush=True)
         for piece in stream(
-            model, tokenizer, prompt, length, temperature=temperature, top_p=top_p, rng=rng
+            model,
+            tokenizer,
+            prompt,
+            length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            rng=rng,
         ):
             print(piece, end="", flush=True)
         print()

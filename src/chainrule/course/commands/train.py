@@ -14,20 +14,42 @@ import typer
 from chainrule.course.cli import UsageError
 from chainrule.program import typed
 
+# What each option does, and the section of the course that teaches it.
 SETTINGS = {
-    "steps": "Optimizer steps.",
-    "batch_size": "Sequences a step.",
-    "context": "Characters a sequence.",
-    "layers": "Transformer blocks.",
-    "heads": "Attention heads a block.",
-    "width": "Width of the residual stream.",
-    "learning_rate": "Peak learning rate, after the warm-up.",
-    "final_learning_rate": "Learning rate at the last step of the cosine.",
-    "warmup": "Steps of linear warm-up.",
-    "dropout": "Probability of dropping a unit.",
-    "seed": "Seed of initialization, batches and dropout.",
-    "evaluate_every": "Steps between two looks at the held-out text.",
-    "save_every": "Steps between two checkpoints.",
+    "steps": ("Optimizer steps.", "transformers/gpt#six-operations"),
+    "batch_size": ("Sequences a step.", "transformers/gpt#one-text-many-examples"),
+    "context": ("Characters a sequence.", "transformers/gpt#the-first-characters-are-the-hardest"),
+    "layers": ("Transformer blocks.", "transformers/transformer-architecture"),
+    "heads": (
+        "Attention heads a block.",
+        "transformers/multi-head-attention#multiple-attention-heads-in-parallel",
+    ),
+    "width": (
+        "Width of the residual stream.",
+        "transformers/transformer-architecture#the-row-that-everything-adds-to",
+    ),
+    "learning_rate": (
+        "Peak learning rate, after the warm-up.",
+        "training/optimizers#adam-and-adamw",
+    ),
+    "final_learning_rate": (
+        "Learning rate at the last step of the cosine.",
+        "training/optimizers#why-to-end-small-and-how",
+    ),
+    "warmup": ("Steps of linear warm-up.", "training/optimizers#why-to-start-small"),
+    "dropout": ("Probability of dropping a unit.", "neural-networks/regularization#dropout"),
+    "seed": (
+        "Seed of initialization, batches and dropout.",
+        "transformers/transformer-architecture#how-large-branches-start",
+    ),
+    "evaluate_every": (
+        "Steps between two looks at the held-out text.",
+        "neural-networks/regularization#reading-two-curves",
+    ),
+    "save_every": (
+        "Steps between two checkpoints.",
+        "neural-networks/regularization#stopping-early-resembles-a-penalty",
+    ),
 }
 
 
@@ -37,13 +59,18 @@ def register(app: typer.Typer) -> None:
 
 
 def _option(name: str):
-    return typer.Option(f"--{name.replace('_', '-')}", help=SETTINGS[name], show_default=False)
+    what, section = SETTINGS[name]
+    words = f"{what} Taught in {section}."
+    return typer.Option(f"--{name.replace('_', '-')}", help=words, show_default=False)
 
 
 def train(
     data: Annotated[
         str | None,
-        typer.Option(help="'course' (default), 'shakespeare', or a UTF-8 text file."),
+        typer.Option(
+            help="'course' (default), 'shakespeare', or a UTF-8 text file. "
+            "Taught in transformers/gpt#what-counting-can-do."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run (default: runs/DATA).")
@@ -65,7 +92,10 @@ def train(
     evaluate_every: Annotated[int | None, _option("evaluate_every")] = None,
     save_every: Annotated[int | None, _option("save_every")] = None,
 ) -> None:
-    """Train a character-level GPT; progress, samples, checkpoints and a report as it goes."""
+    """Train a character-level GPT; progress, samples, checkpoints and a report as it goes.
+
+    Each option names the section that teaches it; chainrule learn opens the course.
+    """
     given = dict(locals())
     chosen = {name: given[name] for name in SETTINGS if given[name] is not None}
     try:

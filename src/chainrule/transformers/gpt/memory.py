@@ -1,0 +1,194 @@
+"""Keys and values kept from one token to the next, so that a new token costs one row.
+
+The reasons, the arithmetic and the limits of this memory are taught in ``modern-llms/inference``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from chainrule.neural_networks.backpropagation import Linear, Module, Tensor, no_grad
+from chainrule.neural_networks.regularization import LayerNorm
+from chainrule.shapes import Array, Float, Int
+from chainrule.transformers.gpt.model import GPT
+from chainrule.transformers.gpt.sampling import draw, prompts
+from chainrule.transformers.multi_head_attention import MultiHeadAttention
+from chainrule.transformers.self_attention import (
+    causal_mask,
+    sinusoidal_encoding,
+    sliding_window_mask,
+)
+from chainrule.transformers.transformer_architecture import DecoderBlock
+
+__all__ = ["KeyValueMemory", "Reader", "stream"]
+
+
+class KeyValueMemory:
+    """The keys and values of every layer for the tokens that a model has read.
+
+    ``length`` tokens have been read; no more than the model's context fit. The model is put into
+    evaluation.
+    """
+
+    def __init__(self, model: GPT, batch: int = 1) -> None:
+        config = model.config
+        self.model, self.length = model.eval(), 0
+        shape = (len(model.blocks), 2, batch, config.groups, config.context, config.head_size)
+        self._kept = np.zeros(shape, config.dtype)
+
+    def read(self, ids: Int[Array, "batch time"]) -> Float[Array, "batch vocab"]:
+        """Read more tokens and return the scores of the one that follows the last.
+
+        Raises:
+            ValueError: they do not fit, or there is none.
+        """
+        start, end = self.length, self.length + ids.shape[1]
+        if not start < end <= self.model.config.context:
+            raise ValueError(
+                f"the context is {self.model.config.context} tokens and {start} are read, "
+                f"so {ids.shape[1]} more do not fit"
+            )
+        with no_grad():
+            x = self._embed(ids, start)
+            for block, kept in zip(self.model.blocks, self._kept, strict=True):
+                x = self._through(block, x, kept, start)
+            self.length = end
+            return self.model.predict(Tensor(x[:, -1:])).data[:, 0]
+
+    def forget(self) -> None:
+        """Start a new text."""
+        self.length = 0
+
+    def _embed(self, ids: Array, start: int) -> Array:
+        model, config = self.model, self.model.config
+        assert model.tokens is not None
+        x = model.tokens.weight.data[ids]
+        if config.scaled:
+            x = x * np.asarray(config.width**0.5, x.dtype)
+        end = start + ids.shape[1]
+        if model.positions is not None:
+            x = x + model.positions.weight.data[start:end]
+        elif config.positions == "sinusoidal":
+            x = x + sinusoidal_encoding(end, config.width, dtype=x.dtype)[start:]
+        return x
+
+    def _through(self, block: DecoderBlock, x: Array, kept: Array, start: int) -> Array:
+        """One block; what it reads of earlier tokens comes from ``kept``."""
+
+        def attend(h: Array) -> Array:
+            return _attend(block.attention, h, kept, start, block.window)
+
+        def think(h: Array) -> Array:
+            return block.feed_forward(Tensor(h)).data
+
+        place, norm, after = block.norm_place, block.attention_norm, block.attention_after
+        if block.parallel:
+            return _add(x, lambda h: attend(h) + think(h), norm, after, place)
+        x = _add(x, attend, norm, after, place)
+        return _add(x, think, block.feed_forward_norm, block.feed_forward_after, place)
+
+
+def _add(
+    x: Array,
+    branch: Callable[[Array], Array],
+    norm: Module | None,
+    after: Module | None,
+    place: str,
+) -> Array:
+    """Add what a branch computes, with its norms, as the block does."""
+    y = branch(x if norm is None or place == "post" else _normalized(norm, x))
+    x = x + (y if after is None else _normalized(after, y))
+    return _normalized(norm, x) if norm is not None and place == "post" else x
+
+
+def _normalized(norm: Module, x: Array) -> Array:
+    if not isinstance(norm, LayerNorm) or norm.weight is None:
+        return norm(Tensor(x)).data
+    x = x - x.mean(axis=-1, keepdims=True)
+    x /= np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.asarray(norm.eps, x.dtype))
+    x *= norm.weight.data
+    return x if norm.bias is None else np.add(x, norm.bias.data, out=x)
+
+
+def _attend(
+    attention: MultiHeadAttention, h: Array, kept: Array, start: int, window: int | None
+) -> Array:
+    time = h.shape[1]
+    end = start + time
+    kept_now = kept[..., start:end, :]
+    if attention.rope is None and attention.query_gain is None:
+        q = _split_into(attention, h, kept_now)
+    else:
+        queries, k, v = attention.project(Tensor(h), positions=np.arange(start, end))
+        q, kept_now[0], kept_now[1] = queries.data, k.data, v.data
+    keys, values = kept[0, :, :, :end], kept[1, :, :, :end]
+    batch, groups, _, size = keys.shape
+    q = q.reshape(batch, groups, -1, size)  # heads that share keys stand together
+    scores = q @ keys.swapaxes(-2, -1) * np.asarray(size**-0.5, keys.dtype)
+    scores = scores.reshape(batch, groups, -1, time, end)
+    if time > 1 or (window is not None and window < end):
+        allowed = causal_mask(end) if window is None else sliding_window_mask(end, window)
+        scores = np.where(allowed[start:], scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    mixed = weights.reshape(batch, groups, -1, end) @ values
+    mixed = mixed.reshape(batch, attention.n_heads, time, size).swapaxes(1, 2)
+    return _linear(attention.out, mixed.reshape(batch, time, -1))
+
+
+def _linear(layer: Linear, x: Array) -> Array:
+    y = x @ layer.weight.data.T
+    return y if layer.bias is None else np.add(y, layer.bias.data, out=y)
+
+
+def _split_into(attention: MultiHeadAttention, x: Array, kept: Array) -> Array:
+    """Store keys and values of each head in ``kept``, and return the queries."""
+    heads, groups = attention.n_heads, attention.n_kv_heads
+    y = _linear(attention.qkv, x).reshape(*x.shape[:2], -1, attention.d_head).swapaxes(1, 2)
+    kept[0], kept[1] = y[:, heads : heads + groups], y[:, heads + groups :]
+    return y[:, :heads]
+
+
+class Reader:
+    """Reads texts of any length side by side, a few tokens at a time, and predicts the next.
+
+    When the context is full, its later half is read anew. So a prediction has seen at least half
+    a context of what came before, or all that there was.
+    """
+
+    def __init__(self, model: GPT, batch: int = 1) -> None:
+        self.memory = KeyValueMemory(model, batch)
+        self._seen = np.zeros((batch, 0), np.int64)
+
+    def read(self, ids: Int[Array, "batch time"]) -> Float[Array, "batch vocab"]:
+        """Read the tokens that came, and return the scores of the next."""
+        context = self.memory.model.config.context
+        self._seen = np.concatenate([self._seen, ids], axis=1)
+        if self.memory.length + ids.shape[1] > context:
+            self.memory.forget()
+            self._seen = ids = self._seen[:, -max(1, context // 2) :]
+        return self.memory.read(ids)
+
+
+def stream(
+    model: GPT,
+    ids: Int[Array, "batch time"],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    rng: np.random.Generator | None = None,
+) -> Iterator[Int[Array, "batch"]]:
+    """Yield the tokens that continue ``ids``, without end, as `generate` draws them.
+
+    As long as the text fits the context, these are the tokens of `generate`. Beyond, `generate`
+    sees the whole last context and this sees between half and all of it.
+    """
+    new = prompts(ids)
+    reader = Reader(model, len(new))
+    while True:
+        drawn = draw(reader.read(new), temperature, top_k, top_p, min_p, rng)
+        yield drawn
+        new = drawn[:, None].astype(np.int64)
