@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
@@ -24,36 +26,25 @@ VOCAB = SYMBOLS + 2
 
 # ---- reversing: how long a source fits into the state -----------------------------------------
 
-SIZES = (32, 64, 128)
-LENGTHS = tuple(range(4, 25, 2))
-RATES = (0.003, 0.01, 0.03)
+SIZES = (16, 32, 64)
+LENGTHS = tuple(range(2, 25, 2))
+RATES = (0.01, 0.03, 0.1)
 STEPS, BATCH, HELD = 3000, 64, 500
+MOMENTS = 10  # looks on the way
 
 
-def copied(batch: Pairs) -> Pairs:
-    """The same sources, to be copied and not reversed."""
+def as_asked(batch: Pairs, task: str) -> Pairs:
+    """The same sources, to be reversed or to be copied."""
+    if task == "reversing":
+        return batch
     sources = [row[keep] for row, keep in zip(batch.source, batch.mask, strict=True)]
     return encode_pairs(sources, sources)
 
 
-def trained(size, rate, seed, steps=STEPS, task=lambda batch: batch, watch=None):
-    """A pair after AdamW with a falling rate; ``watch(model)`` is called 20 times on the way."""
-    rng = np.random.default_rng(seed)
-    model = Seq2Seq.of_size(VOCAB, size, rng=rng)
-    for lstm in (model.encoder, model.decoder.rnn):
-        lstm.cells[0].weight_x.data *= np.sqrt(size, dtype=np.float32)  # one-hot: length 1
-    optimizer = AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    seen = []
-    for step in range(steps):
-        if watch is not None and step % (steps // 20) == 0:
-            seen.append(watch(model))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * (1 - step / steps)
-        optimizer.zero_grad()
-        model.loss(task(reversal_task(rng, BATCH, 1, LENGTHS[-1], SYMBOLS))).backward()
-        clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return (model, seen) if watch is not None else model
+def fresh(length, seed, task="reversing"):
+    """Pairs of one length that no training has seen."""
+    rng = np.random.default_rng(90_000 + seed)
+    return as_asked(reversal_task(rng, HELD, length, length, SYMBOLS), task)
 
 
 def exact(model, batch):
@@ -63,119 +54,165 @@ def exact(model, batch):
     return float(np.mean([a == b for a, b in zip(written, wanted, strict=True)]))
 
 
-def fresh(length, seed):
-    """Pairs of one length that no training has seen."""
-    return reversal_task(np.random.default_rng(90_000 + seed), HELD, length, length, SYMBOLS)
+@cache
+def trained(size, rate, seed, steps=STEPS, task="reversing"):
+    """A pair after AdamW with a falling rate, and its exact outputs of 8 letters on the way."""
+    rng = np.random.default_rng(seed)
+    model = Seq2Seq.of_size(VOCAB, size, rng=rng)
+    for lstm in (model.encoder, model.decoder.rnn):
+        lstm.cells[0].weight_x.data *= np.sqrt(size, dtype=np.float32)  # one-hot: length 1
+    optimizer = AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    held, seen = fresh(8, 1_000, task), []
+    for step in range(1, steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (1 - (step - 1) / steps)
+        optimizer.zero_grad()
+        batch = reversal_task(rng, BATCH, 1, LENGTHS[-1], SYMBOLS)
+        model.loss(as_asked(batch, task)).backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % (steps // MOMENTS) == 0:
+            seen.append(exact(model, held))
+    return model, seen
 
 
-def best_rate(size, steps=STEPS, task=lambda batch: batch):
-    """The rate with the lowest loss on pairs of all lengths, with a seed of its own."""
-    held = task(reversal_task(np.random.default_rng(80_000), HELD, 1, LENGTHS[-1], SYMBOLS))
+def best_rate(size, steps=STEPS, task="reversing"):
+    """The rate with the lowest loss on held pairs of all lengths, with a seed of its own."""
+    rng = np.random.default_rng(80_000)
+    held = as_asked(reversal_task(rng, HELD, 1, LENGTHS[-1], SYMBOLS), task)
 
     def loss(rate):
+        model, _ = trained(size, rate, 99, steps, task)
         with no_grad():
-            return trained(size, rate, 99, steps, task).loss(held).item()
+            found = model.loss(held).item()
+        print(f"{task}, {size} units, {steps} steps, rate {rate}: loss {found:.3f}", flush=True)
+        return found
 
     return min(RATES, key=loss)
 
 
-def lengths_of(size):
-    """Share of exact outputs at each length: mean, worst and best of five networks."""
-    rate = best_rate(size)
-    runs = []
-    for seed in range(SEEDS):
-        model = trained(size, rate, seed)
-        runs.append([exact(model, fresh(length, seed)) for length in LENGTHS])
+def spread(runs):
+    """Mean, worst and best of five networks."""
     found = np.array(runs)
     return {
-        "lengths": LENGTHS,
-        "rate": rate,
         "mean": found.mean(axis=0).tolist(),
         "worst": found.min(axis=0).tolist(),
         "best": found.max(axis=0).tolist(),
     }
 
 
+def lengths_of(size, steps=STEPS, task="reversing"):
+    """Share of exact outputs at each length, and of letters that are right with a teacher."""
+    rate, runs, letters = best_rate(size, steps, task), [], []
+    for seed in range(SEEDS):
+        model, _ = trained(size, rate, seed, steps, task)
+        batches = [fresh(length, seed, task) for length in LENGTHS]
+        runs.append([exact(model, batch) for batch in batches])
+        with no_grad():
+            letters.append(
+                [
+                    float((model(b.source, b.inputs, b.mask).data.argmax(-1) == b.targets).mean())
+                    for b in batches
+                ]
+            )
+    return {
+        "lengths": LENGTHS,
+        "rate": rate,
+        **spread(runs),
+        "letters": np.mean(letters, axis=0).tolist(),
+    }
+
+
+def half_length(found):
+    """The length at which half of the outputs are right, on straight lines between lengths."""
+    lengths, mean = found["lengths"], found["mean"]
+    k = next(k for k, share in enumerate(mean) if share < 0.5)
+    fall = (mean[k - 1] - 0.5) / (mean[k - 1] - mean[k])
+    return lengths[k - 1] + fall * (lengths[k] - lengths[k - 1])
+
+
 BAND = {"absolute": 0.15, "relative": 0.0}
 
 
-@measurement("length-32", **BAND, seconds=370)
+@measurement("length-16", **BAND, seconds=200)
+def measure_16():
+    """Exact outputs by length, 16 units."""
+    return lengths_of(16)
+
+
+@measurement("length-32", **BAND, seconds=240)
 def measure_32():
     """Exact outputs by length, 32 units."""
     return lengths_of(32)
 
 
-@measurement("length-64", **BAND, seconds=670)
+@measurement("length-64", **BAND, seconds=450)
 def measure_64():
     """Exact outputs by length, 64 units."""
     return lengths_of(64)
 
 
-@measurement("length-128", **BAND, seconds=1300)
-def measure_128():
-    """Exact outputs by length, 128 units."""
-    return lengths_of(128)
+@measurement("length-32-half", **BAND, seconds=120)
+def measure_half():
+    """Exact outputs by length, 32 units, after half of the steps."""
+    return lengths_of(32, STEPS // 2)
 
 
-@measurement("order", **BAND, seconds=1400)
+@measurement("order", **BAND, seconds=480)
 def measure_order():
-    """Exact outputs of 64 units at length 8, on the way, when reversing and when copying."""
+    """Exact outputs of 8 letters on the way, 32 units, when reversing and when copying."""
     found = {}
-    for name, task in (("reversing", lambda batch: batch), ("copying", copied)):
-        rate = best_rate(64, task=task)
-        held = task(fresh(8, 0))
-        runs = [
-            trained(64, rate, seed, task=task, watch=lambda model, held=held: exact(model, held))[1]
-            for seed in range(SEEDS)
-        ]
-        found[name] = {
-            "rate": rate,
-            "mean": np.mean(runs, axis=0).tolist(),
-            "worst": np.min(runs, axis=0).tolist(),
-            "best": np.max(runs, axis=0).tolist(),
-        }
+    for task in ("reversing", "copying"):
+        rate = best_rate(32, STEPS, task)
+        runs = [trained(32, rate, seed, STEPS, task)[1] for seed in range(SEEDS)]
+        found[task] = {"rate": rate, **spread(runs)}
     return found
 
 
-@measurement("free", absolute=0.15, relative=0.15, seconds=420)
+@measurement("free", absolute=0.15, relative=0.15, seconds=450)
 def measure_free():
-    """Loss at each place of outputs of 20 symbols, 64 units: with a teacher, and with own symbols.
+    """Mistakes and loss at each place, 64 units: with a teacher, and with its own symbols.
 
-    Behind an END of its own the decoder reads END again, until all 20 symbols are through.
+    Behind an END of its own the decoder reads END again, until all symbols are through.
     """
-    rate, length = measured("length-64")["rate"], 20
-    found = {"forced": [], "free": []}
-    for seed in range(SEEDS):
-        model, batch = trained(64, rate, seed), fresh(length, seed)
-        with no_grad():
-            logits = model(batch.source, batch.inputs, batch.mask)
-            written = greedy_decode(model, batch.source, batch.mask, length)
-            own = encode_pairs([[2]] * HELD, written).inputs[:, : length + 1]
-            own = np.pad(own, ((0, 0), (0, length + 1 - own.shape[1])))
-            freely = model(batch.source, own, batch.mask)
-        for name, given in (("forced", logits), ("free", freely)):
-            each = cross_entropy(given, batch.targets, reduction="none").data
-            found[name].append(each.mean(axis=0).tolist())
-    return {name: np.mean(runs, axis=0).tolist() for name, runs in found.items()}
+    rate, found = best_rate(64), {}
+    for length in (12, 20):
+        runs = {name: [] for name in ("forced", "free", "forced wrong", "free wrong")}
+        for seed in range(SEEDS):
+            (model, _), batch = trained(64, rate, seed), fresh(length, seed)
+            with no_grad():
+                logits = model(batch.source, batch.inputs, batch.mask)
+                written = greedy_decode(model, batch.source, batch.mask, length)
+                own = encode_pairs([[2]] * HELD, written).inputs[:, : length + 1]
+                own = np.pad(own, ((0, 0), (0, length + 1 - own.shape[1])))
+                freely = model(batch.source, own, batch.mask)
+            for name, given in (("forced", logits), ("free", freely)):
+                each = cross_entropy(given, batch.targets, reduction="none").data
+                runs[name].append(each.mean(axis=0))
+                wrong = given.data.argmax(-1) != batch.targets
+                runs[f"{name} wrong"].append(wrong.mean(axis=0))
+        found[str(length)] = {name: np.mean(several, axis=0) for name, several in runs.items()}
+        found[str(length)] = {name: row.tolist() for name, row in found[str(length)].items()}
+    return found
 
 
-@measurement("alignment", absolute=0.15, relative=0.15, seconds=170)
+@measurement("alignment", absolute=0.15, relative=0.15, seconds=450)
 def measure_alignment():
-    """How much each output of 128 units feels each place of a source of 10 symbols.
+    """How much each output of 64 units feels each place of a source of 8 symbols.
 
     The length of the gradient of the right logit by the one-hot vector of a place, each row
-    divided by its sum, mean over sources.
+    divided by its sum, mean over sources and five networks.
     """
-    model = trained(128, measured("length-128")["rate"], 0)
-    batch = fresh(10, 0)
-    places, felt = np.arange(10), []
-    for t in places:
-        one_hot = Tensor(np.eye(VOCAB, dtype=np.float32)[batch.source], requires_grad=True)
-        logits, _ = model.decoder(batch.inputs, model.encoder(one_hot)[1])
-        logits[np.arange(HELD), t, batch.targets[:, t]].sum().backward()
-        sizes = np.linalg.norm(one_hot.grad, axis=-1)
-        felt.append((sizes / sizes.sum(axis=1, keepdims=True)).mean(axis=0))
-    return {"felt": np.array(felt).tolist()}
+    rate, places, felt = best_rate(64), np.arange(8), []
+    for seed in range(SEEDS):
+        (model, _), batch = trained(64, rate, seed), fresh(8, seed)
+        for t in places:
+            one_hot = Tensor(np.eye(VOCAB, dtype=np.float32)[batch.source], requires_grad=True)
+            logits, _ = model.decoder(batch.inputs, model.encoder(one_hot)[1])
+            logits[np.arange(HELD), t, batch.targets[:, t]].sum().backward()
+            sizes = np.linalg.norm(one_hot.grad, axis=-1)
+            felt.append((sizes / sizes.sum(axis=1, keepdims=True)).mean(axis=0))
+    return {"felt": np.mean(np.reshape(felt, (SEEDS, 8, 8)), axis=0).tolist()}
 
 
 # ---- what needs no training --------------------------------------------------------------------
