@@ -29,7 +29,7 @@ VOCAB = SYMBOLS + 2
 SIZES = (16, 32, 64)
 LENGTHS = tuple(range(2, 25, 2))
 RATES = (0.01, 0.03, 0.1)
-STEPS, BATCH, HELD = 3000, 64, 500
+STEPS, BATCH, HELD = 2000, 64, 500
 MOMENTS = 10  # looks on the way
 
 
@@ -76,16 +76,16 @@ def trained(size, rate, seed, steps=STEPS, task="reversing"):
     return model, seen
 
 
-def best_rate(size, steps=STEPS, task="reversing"):
+def best_rate(size, task="reversing"):
     """The rate with the lowest loss on held pairs of all lengths, with a seed of its own."""
     rng = np.random.default_rng(80_000)
     held = as_asked(reversal_task(rng, HELD, 1, LENGTHS[-1], SYMBOLS), task)
 
     def loss(rate):
-        model, _ = trained(size, rate, 99, steps, task)
+        model, _ = trained(size, rate, 99, STEPS, task)
         with no_grad():
             found = model.loss(held).item()
-        print(f"{task}, {size} units, {steps} steps, rate {rate}: loss {found:.3f}", flush=True)
+        print(f"{task}, {size} units, rate {rate}: loss {found:.3f}", flush=True)
         return found
 
     return min(RATES, key=loss)
@@ -101,12 +101,12 @@ def spread(runs):
     }
 
 
-def lengths_of(size, steps=STEPS, task="reversing"):
+def lengths_of(size, steps=STEPS, rate=None):
     """Share of exact outputs at each length, and of letters that are right with a teacher."""
-    rate, runs, letters = best_rate(size, steps, task), [], []
+    rate, runs, letters = rate or best_rate(size), [], []
     for seed in range(SEEDS):
-        model, _ = trained(size, rate, seed, steps, task)
-        batches = [fresh(length, seed, task) for length in LENGTHS]
+        model, _ = trained(size, rate, seed, steps)
+        batches = [fresh(length, seed) for length in LENGTHS]
         runs.append([exact(model, batch) for batch in batches])
         with no_grad():
             letters.append(
@@ -134,52 +134,40 @@ def half_length(found):
 BAND = {"absolute": 0.15, "relative": 0.0}
 
 
-@measurement("length-16", **BAND, seconds=200)
+@measurement("length-16", **BAND, seconds=130)
 def measure_16():
     """Exact outputs by length, 16 units."""
     return lengths_of(16)
 
 
-@measurement("length-32", **BAND, seconds=240)
+@measurement("length-32", **BAND, seconds=160)
 def measure_32():
     """Exact outputs by length, 32 units."""
     return lengths_of(32)
 
 
-@measurement("length-64", **BAND, seconds=450)
-def measure_64():
-    """Exact outputs by length, 64 units."""
-    return lengths_of(64)
-
-
-@measurement("length-32-half", **BAND, seconds=120)
-def measure_half():
-    """Exact outputs by length, 32 units, after half of the steps."""
-    return lengths_of(32, STEPS // 2)
-
-
-@measurement("order", **BAND, seconds=480)
+@measurement("order", **BAND, seconds=320)
 def measure_order():
     """Exact outputs of 8 letters on the way, 32 units, when reversing and when copying."""
     found = {}
     for task in ("reversing", "copying"):
-        rate = best_rate(32, STEPS, task)
+        rate = best_rate(32, task)
         runs = [trained(32, rate, seed, STEPS, task)[1] for seed in range(SEEDS)]
         found[task] = {"rate": rate, **spread(runs)}
     return found
 
 
-@measurement("free", absolute=0.15, relative=0.15, seconds=450)
+@measurement("free", absolute=0.15, relative=0.15, seconds=160)
 def measure_free():
-    """Mistakes and loss at each place, 64 units: with a teacher, and with its own symbols.
+    """Mistakes and loss at each place, 32 units: with a teacher, and with its own symbols.
 
     Behind an END of its own the decoder reads END again, until all symbols are through.
     """
-    rate, found = best_rate(64), {}
+    rate, found = best_rate(32), {}
     for length in (12, 20):
         runs = {name: [] for name in ("forced", "free", "forced wrong", "free wrong")}
         for seed in range(SEEDS):
-            (model, _), batch = trained(64, rate, seed), fresh(length, seed)
+            (model, _), batch = trained(32, rate, seed), fresh(length, seed)
             with no_grad():
                 logits = model(batch.source, batch.inputs, batch.mask)
                 written = greedy_decode(model, batch.source, batch.mask, length)
@@ -196,16 +184,16 @@ def measure_free():
     return found
 
 
-@measurement("alignment", absolute=0.15, relative=0.15, seconds=450)
+@measurement("alignment", absolute=0.15, relative=0.15, seconds=160)
 def measure_alignment():
-    """How much each output of 64 units feels each place of a source of 8 symbols.
+    """How much each output of 32 units feels each place of a source of 8 symbols.
 
     The length of the gradient of the right logit by the one-hot vector of a place, each row
     divided by its sum, mean over sources and five networks.
     """
-    rate, places, felt = best_rate(64), np.arange(8), []
+    rate, places, felt = best_rate(32), np.arange(8), []
     for seed in range(SEEDS):
-        (model, _), batch = trained(64, rate, seed), fresh(8, seed)
+        (model, _), batch = trained(32, rate, seed), fresh(8, seed)
         for t in places:
             one_hot = Tensor(np.eye(VOCAB, dtype=np.float32)[batch.source], requires_grad=True)
             logits, _ = model.decoder(batch.inputs, model.encoder(one_hot)[1])
@@ -213,6 +201,19 @@ def measure_alignment():
             sizes = np.linalg.norm(one_hot.grad, axis=-1)
             felt.append((sizes / sizes.sum(axis=1, keepdims=True)).mean(axis=0))
     return {"felt": np.mean(np.reshape(felt, (SEEDS, 8, 8)), axis=0).tolist()}
+
+
+@measurement("length-32-half", **BAND, seconds=50)
+def measure_half():
+    """Exact outputs by length, 32 units, after half of the steps, at the rate of all of them."""
+    rate = measured("length-32")["rate"]
+    return lengths_of(32, STEPS // 2, rate=rate)
+
+
+@measurement("length-64", **BAND, seconds=280)
+def measure_64():
+    """Exact outputs by length, 64 units."""
+    return lengths_of(64)
 
 
 # ---- what needs no training --------------------------------------------------------------------
