@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from chainrule.architectures.sequence_to_sequence import (
     Pairs,
@@ -55,7 +55,7 @@ def exact(model, batch):
 
 
 @cache
-def trained(size, rate, seed, steps=STEPS, task="reversing"):
+def trained(size, rate, seed, steps, task):
     """A pair after AdamW with a falling rate, and its exact outputs of 8 letters on the way."""
     rng = np.random.default_rng(seed)
     model = Seq2Seq.of_size(VOCAB, size, rng=rng)
@@ -105,7 +105,7 @@ def lengths_of(size, steps=STEPS, rate=None):
     """Share of exact outputs at each length, and of letters that are right with a teacher."""
     rate, runs, letters = rate or best_rate(size), [], []
     for seed in range(SEEDS):
-        model, _ = trained(size, rate, seed, steps)
+        model, _ = trained(size, rate, seed, steps, "reversing")
         batches = [fresh(length, seed) for length in LENGTHS]
         runs.append([exact(model, batch) for batch in batches])
         with no_grad():
@@ -132,7 +132,7 @@ def measure_16():
     return lengths_of(16)
 
 
-@measurement("length-32", **BAND, seconds=160)
+@measurement("length-32", **BAND, seconds=250)
 def measure_32():
     """Exact outputs by length, 32 units."""
     return lengths_of(32)
@@ -149,7 +149,7 @@ def measure_order():
     return found
 
 
-@measurement("free", absolute=0.15, relative=0.15, seconds=160)
+@measurement("free", absolute=0.15, relative=0.15, seconds=250)
 def measure_free():
     """Mistakes and loss at each place, 32 units: with a teacher, and with its own symbols.
 
@@ -159,7 +159,7 @@ def measure_free():
     for length in (12, 20):
         runs = {name: [] for name in ("forced", "free", "forced wrong", "free wrong")}
         for seed in range(SEEDS):
-            (model, _), batch = trained(32, rate, seed), fresh(length, seed)
+            (model, _), batch = trained(32, rate, seed, STEPS, "reversing"), fresh(length, seed)
             with no_grad():
                 logits = model(batch.source, batch.inputs, batch.mask)
                 written = greedy_decode(model, batch.source, batch.mask, length)
@@ -176,7 +176,7 @@ def measure_free():
     return found
 
 
-@measurement("alignment", absolute=0.15, relative=0.15, seconds=160)
+@measurement("alignment", absolute=0.15, relative=0.15, seconds=250)
 def measure_alignment():
     """How much each output of 32 units feels each place of a source of 8 symbols.
 
@@ -185,7 +185,7 @@ def measure_alignment():
     """
     rate, places, felt = best_rate(32), np.arange(8), []
     for seed in range(SEEDS):
-        (model, _), batch = trained(32, rate, seed), fresh(8, seed)
+        (model, _), batch = trained(32, rate, seed, STEPS, "reversing"), fresh(8, seed)
         for t in places:
             one_hot = Tensor(np.eye(VOCAB, dtype=np.float32)[batch.source], requires_grad=True)
             logits, _ = model.decoder(batch.inputs, model.encoder(one_hot)[1])
@@ -389,12 +389,15 @@ def length(plt):
 @figure("free")
 def free(plt):
     fig, ax = plt.subplots(figsize=(6.8, 3.2))
-    found = measured("free")
-    places = np.arange(1, len(found["free"]) + 1)
-    ax.plot(places, found["free"], color=COLORS["vermillion"], label="reads its own symbols")
-    ax.plot(places, found["forced"], color=COLORS["blue"], label="with a teacher")
+    found, places = measured("free")["12"], np.arange(1, 13)
+    for name, label, color, marker in (
+        ("free", "reads its own letters", "vermillion", "s"),
+        ("forced", "with a teacher", "blue", "o"),
+    ):
+        ax.plot(places, found[name][:12], marker=marker, color=COLORS[color], label=label)
     ax.set_xlabel("place in the output")
-    ax.set_ylabel("loss in nats")
+    ax.set_ylabel("loss (nats)")
+    ax.set_xticks(places)
     ax.set_ylim(bottom=0)
     ax.legend()
     return fig
@@ -404,9 +407,14 @@ def free(plt):
 def alignment(plt):
     fig, ax = plt.subplots(figsize=(4.6, 4.0))
     felt = np.array(measured("alignment")["felt"])
-    ax.imshow(felt, cmap="Blues", vmin=0)
-    ax.set_xticks(range(len(felt)), range(1, len(felt) + 1))
-    ax.set_yticks(range(len(felt)), range(1, len(felt) + 1))
+    size = len(felt)
+    shown = ax.imshow(felt, cmap="Blues", vmin=0)
+    for row in range(size):
+        corner = (size - 1 - row - 0.46, row - 0.46)
+        ax.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=COLORS["vermillion"]))
+    ax.set_xticks(range(size), range(1, size + 1))
+    ax.set_yticks(range(size), range(1, size + 1))
     ax.set_xlabel("place in the source")
     ax.set_ylabel("place in the output")
+    fig.colorbar(shown, ax=ax, label="share of the row", shrink=0.85)
     return fig
