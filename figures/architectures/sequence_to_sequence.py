@@ -26,7 +26,7 @@ VOCAB = SYMBOLS + 2
 
 # ---- reversing: how long a source fits into the state -----------------------------------------
 
-SIZES = (16, 32)
+SIZES = (16, 32, 64)
 LENGTHS = tuple(range(2, 25, 2))
 RATES = (0.01, 0.03, 0.1)
 STEPS, BATCH, HELD = 2000, 64, 500
@@ -136,6 +136,12 @@ def measure_16():
 def measure_32():
     """Exact outputs by length, 32 units."""
     return lengths_of(32)
+
+
+@measurement("length-64", **BAND, seconds=290)
+def measure_64():
+    """Exact outputs by length, 64 units."""
+    return lengths_of(64)
 
 
 @measurement("order", **BAND, seconds=320)
@@ -369,7 +375,9 @@ def length(plt):
     steady = [0.99**n for n in range(25)]
     ax.plot(range(25), steady, color=COLORS["grey"], linestyle="--")
     ax.text(24, 0.86, "every letter right with 0.99", ha="right", va="bottom")
-    for size, color, marker in zip(SIZES, ("vermillion", "blue"), ("s", "o"), strict=True):
+    for size, color, marker in zip(
+        SIZES, ("vermillion", "green", "blue"), ("s", "^", "o"), strict=True
+    ):
         found = measured(f"length-{size}")
         ax.fill_between(
             found["lengths"], found["worst"], found["best"], color=COLORS[color], alpha=0.15
