@@ -130,7 +130,9 @@ def pack(codes: Int[Array, "count"], bits: int) -> Int[Array, "bytes"]:
         ValueError: a code that does not fit.
     """
     if len(codes) and not 0 <= codes.min() <= codes.max() < 2**bits:
-        raise ValueError(f"codes of {bits} bits are from 0 to {2**bits - 1}, got {codes.max()}")
+        raise ValueError(
+            f"codes of {bits} bits are from 0 to {2**bits - 1}, got {codes.min()} to {codes.max()}"
+        )
     single = codes.astype(np.uint8)[:, None]
     every = np.unpackbits(single, axis=1, count=bits, bitorder="little")
     return np.packbits(every.ravel(), bitorder="little")

@@ -17,13 +17,15 @@ Target = Callable[[Array, int], Array]
 Draft = Callable[[Array], Array]
 
 
-def acceptance(p: Float[Array, "*batch vocab"], q: Float[Array, "*batch vocab"]) -> Array:
+def acceptance(
+    p: Float[Array, "*batch vocab"], q: Float[Array, "*batch vocab"]
+) -> Float[Array, "*batch"]:
     """Return the chance that a token drawn from q is kept as one of p: Σ min(p, q) = 1 − TV.
 
     Equation: modern-llms/inference.md#eq-acceptance. Source: Leviathan et al. 2022,
     arXiv:2211.17192.
     """
-    return np.minimum(p, q).sum(axis=-1)
+    return np.asarray(np.minimum(p, q).sum(axis=-1))
 
 
 def residual(p: Float[Array, "vocab"], q: Float[Array, "vocab"]) -> Float[Array, "vocab"]:
