@@ -20,7 +20,7 @@ class Device:
     memory: float
 
     def __post_init__(self) -> None:
-        if not min(self.flops, self.bandwidth, self.memory) > 0:
+        if not all(x > 0 for x in (self.flops, self.bandwidth, self.memory)):
             raise ValueError(f"a device has positive rates and memory, got {self}")
 
     @property
