@@ -3,7 +3,7 @@
 Taught in ``modern-llms/inference.md``. `cache` keeps keys and values, `paging` keeps them in
 blocks, `speculative` lets a cheap draft propose tokens, `quantization` stores weights in few
 bits, `calibration` rounds them by what the layer reads, `serving` simulates a queue of requests,
-`roofline` predicts the time of a step, `answers` spends several answers on one question.
+`batcher` serves one with a real model, `roofline` predicts the time of a step, `answers` spends several answers on one question.
 
 Shape names: ``time`` positions, ``vocab`` symbols, ``out`` and ``in`` widths of a layer, ``n``
 examples of its input.
@@ -12,6 +12,7 @@ examples of its input.
 from __future__ import annotations
 
 from chainrule.modern_llms.inference.answers import majority_vote
+from chainrule.modern_llms.inference.batcher import ContinuousBatcher
 from chainrule.modern_llms.inference.cache import (
     CachedGPT,
     generate_cached,
@@ -56,7 +57,7 @@ from chainrule.modern_llms.inference.speculative import (
 )
 
 __all__ = [
-    "H100", "H200", "POLICIES", "CachedGPT", "Device", "NGramDraft", "PagedCache", "QTensor",
+    "H100", "H200", "POLICIES", "CachedGPT", "ContinuousBatcher", "Device", "NGramDraft", "PagedCache", "QTensor",
     "Request", "Served", "Serving", "acceptance", "awq_scales", "bits_a_weight", "blocks_needed",
     "decode_intensity", "expected_tokens", "generate_cached", "gptq", "majority_vote",
     "output_error", "pack", "positions_computed", "quantize", "residual", "roofline",
