@@ -16,9 +16,11 @@ from chainrule.modern_llms.inference import (
     output_error,
     pack,
     quantize,
+    quantized_model,
     smoothquant,
     unpack,
 )
+from chainrule.transformers.gpt import GPT, gpt_config
 
 
 def layer(seed, out=13, width=24, n=97):
@@ -79,6 +81,20 @@ def test_bytes_are_those_predicted():
         assert q.nbytes * 8 == bits_a_weight(bits, group) * w.size
     assert bits_a_weight(4, 32) == 4.5
     assert bits_a_weight(4, 128, zero_bits=4) == 4.15625
+
+
+def test_a_model_takes_the_bytes_predicted_and_the_original_stays():
+    model = GPT(gpt_config(23, 16, 1, 4, 32), np.random.default_rng(0)).eval()
+    before = [p.data.copy() for p in model.parameters()]
+    copy, size = quantized_model(model, 4, group=16)
+    matrices = sum(p.data.size for p in model.parameters() if p.data.ndim == 2)
+    vectors = sum(p.data.size for p in model.parameters() if p.data.ndim == 1)
+    assert size == matrices * bits_a_weight(4, 16, scale_bits=32) / 8 + vectors * 4
+    for p, old, new in zip(model.parameters(), before, copy.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, old)
+        if old.ndim == 2:
+            np.testing.assert_array_equal(new.data, quantize(old, 4, group=16).dequantize())
+        assert new.data.dtype == old.dtype
 
 
 def test_by_hand():

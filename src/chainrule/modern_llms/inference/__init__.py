@@ -3,7 +3,8 @@
 Taught in ``modern-llms/inference.md``. `cache` keeps keys and values, `paging` keeps them in
 blocks, `speculative` lets a cheap draft propose tokens, `quantization` stores weights in few
 bits, `calibration` rounds them by what the layer reads, `serving` simulates a queue of requests,
-`batcher` serves one with a real model, `roofline` predicts the time of a step, `answers` spends several answers on one question.
+`batcher` serves one with a real model, `roofline` predicts the time of a step, `answers` spends
+several answers on one question.
 
 Shape names: ``time`` positions, ``vocab`` symbols, ``out`` and ``in`` widths of a layer, ``n``
 examples of its input.
@@ -31,6 +32,7 @@ from chainrule.modern_llms.inference.quantization import (
     bits_a_weight,
     pack,
     quantize,
+    quantized_model,
     unpack,
 )
 from chainrule.modern_llms.inference.roofline import (
@@ -57,10 +59,10 @@ from chainrule.modern_llms.inference.speculative import (
 )
 
 __all__ = [
-    "H100", "H200", "POLICIES", "CachedGPT", "ContinuousBatcher", "Device", "NGramDraft", "PagedCache", "QTensor",
-    "Request", "Served", "Serving", "acceptance", "awq_scales", "bits_a_weight", "blocks_needed",
-    "decode_intensity", "expected_tokens", "generate_cached", "gptq", "majority_vote",
-    "output_error", "pack", "positions_computed", "quantize", "residual", "roofline",
-    "scores_computed", "simulate_serving", "smoothquant", "speculative_generate",
-    "speculative_step", "unpack", "wasted_share",
+    "H100", "H200", "POLICIES", "CachedGPT", "ContinuousBatcher", "Device", "NGramDraft",
+    "PagedCache", "QTensor", "Request", "Served", "Serving", "acceptance", "awq_scales",
+    "bits_a_weight", "blocks_needed", "decode_intensity", "expected_tokens", "generate_cached",
+    "gptq", "majority_vote", "output_error", "pack", "positions_computed", "quantize",
+    "quantized_model", "residual", "roofline", "scores_computed", "simulate_serving",
+    "smoothquant", "speculative_generate", "speculative_step", "unpack", "wasted_share",
 ]  # fmt: skip

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from chainrule.neural_networks.backpropagation import Module
 from chainrule.shapes import Array, Int
 
-__all__ = ["QTensor", "bits_a_weight", "pack", "quantize", "unpack"]
+__all__ = ["QTensor", "bits_a_weight", "pack", "quantize", "quantized_model", "unpack"]
+
+Model = TypeVar("Model", bound=Module)
 
 
 @dataclass(frozen=True)
@@ -158,3 +163,23 @@ def bits_a_weight(bits: int, group: int, scale_bits: int = 16, zero_bits: int = 
     if bits < 1 or group < 1:
         raise ValueError(f"needs bits and a group of at least 1, got {bits} and {group}")
     return bits + (scale_bits + zero_bits) / group
+
+
+def quantized_model(
+    model: Model, bits: int, axis: int | None = None, group: int | None = None
+) -> tuple[Model, int]:
+    """Return a copy whose matrices have rounded values, and the bytes that it would take stored.
+
+    The copy computes with the rounded values in the type of the original, so it shows what
+    rounding does to a loss and not what it does to the time. Vectors (gains and offsets) stay as
+    they are, and so does their type.
+    """
+    copy, size = deepcopy(model), 0
+    for parameter in copy.parameters():
+        if parameter.data.ndim < 2:
+            size += parameter.data.nbytes
+            continue
+        rounded = quantize(parameter.data, bits, axis, group)
+        parameter.data = rounded.dequantize()
+        size += rounded.nbytes
+    return copy, size
