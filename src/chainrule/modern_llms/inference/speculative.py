@@ -120,26 +120,26 @@ class NGramDraft:
         if n < 1 or len(ids) < n:
             raise ValueError(f"{len(ids)} symbols hold no runs of {n}")
         self.n, self.vocabulary = n, vocabulary
-        self._after: list[dict[tuple[int, ...], Array]] = []
+        self._after: list[dict[tuple[int, ...], dict[int, int]]] = []
         text = ids.tolist()
         for size in range(n):
-            counts: dict[tuple[int, ...], Array] = {}
+            counts: dict[tuple[int, ...], dict[int, int]] = {}
             for i in range(size, len(text)):
-                history = tuple(text[i - size : i])
-                if history not in counts:
-                    counts[history] = np.zeros(vocabulary)
-                counts[history][text[i]] += 1
+                after = counts.setdefault(tuple(text[i - size : i]), {})
+                after[text[i]] = after.get(text[i], 0) + 1
             self._after.append(counts)
 
     def __call__(self, ids: Int[Array, "time"]) -> Float[Array, "vocab"]:
         """Return the law of the next symbol."""
         q = np.full(self.vocabulary, 1 / self.vocabulary)
-        for size, counts in enumerate(self._after):
-            found = counts.get(tuple(ids[len(ids) - size :].tolist()))
-            if found is None or len(ids) < size:
+        history = ids[len(ids) - min(len(ids), self.n - 1) :].tolist()
+        for size in range(len(history) + 1):
+            found = self._after[size].get(tuple(history[len(history) - size :]))
+            if found is None:
                 break
-            kinds = (found > 0).sum()
-            q = (found + kinds * q) / (found.sum() + kinds)
+            q *= len(found)
+            q[list(found)] += list(found.values())
+            q /= sum(found.values()) + len(found)
         return q
 
 
