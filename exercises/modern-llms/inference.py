@@ -193,8 +193,8 @@ def reversed_codes(packed, bits, count):
     minutes=30,
     section="three-ways-to-fill-two-places",
     counterpart="chainrule.modern_llms.inference:simulate_serving",
-    idea="Keep a list of those in a place, with what they still want. One loop is one step: let in, "
-    "let time pass, give out, let go.",
+    idea="Keep a list of those in a place, with what they still want. One loop is one step: let "
+    "in, let time pass, give out, let go.",
 )
 def finish_times(arrivals, lengths, places):
     """Return when each request gets its last token, if a free place is filled before every step.
@@ -424,10 +424,14 @@ def two_weights(answer, rng):
 @round_row.check
 def longer_rows(answer, rng):
     for size, examples, step in ((5, 23, 0.5), (11, 41, 0.25), (7, 19, 1.0)):
-        x = rng.normal(size=(examples, size)) @ rng.normal(size=(size, size))
-        w = rng.normal(size=size)
-        what = f"a row of {size} weights in steps of {step}"
-        expect_close(answer(w, x, step), round_row(w, x, step), what=what)
+        found, expected = [], []
+        for _ in range(9):
+            x = rng.normal(size=(examples, size)) @ rng.normal(size=(size, size))
+            w = rng.normal(size=size)
+            found.append(answer(w, x, step))
+            expected.append(round_row(w, x, step))
+        what = f"nine rows of {size} weights in steps of {step}"
+        expect_close(np.array(found), np.array(expected), what=what)
 
 
 def _by_inverse(w, x, step, sign, shrinks):
