@@ -81,14 +81,14 @@ def roofline_figure(plt):
         )
     ax.axvline(H100.ridge, color=COLORS["grey"], linestyle=":", linewidth=1)
     ax.text(H100.ridge * 0.93, 1.2, "ridge: 295", color=COLORS["grey"], ha="right")
-    ax.text(0.6, 6, "waiting for bytes", rotation=0)
+    ax.text(0.6, 20, "waiting for bytes")
     ax.text(2_000, 1_150, "waiting for products", ha="right")
     ax.set_ylim(1, 2_500)
     ax.set_xlabel("operations for each byte moved")
     ax.set_ylabel("TFLOP/s reached at most")
     ax.plot([], [], "o", color=COLORS["blue"], label="weights alone")
     ax.plot([], [], "s", color=COLORS["vermillion"], label="with 1,000 tokens of cache a text")
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.12), frameon=False)
+    ax.legend(loc="upper left", frameon=False)
     return fig
 
 
