@@ -131,7 +131,9 @@ def measure_bits():
 
     exact, worse, size = nats(model), [], []
     for how in WAYS.values():
-        found = [quantized_model(model, bits, **how) for bits in (3, 4, 5, 6, 8)]
+        found = [
+            quantized_model(model, bits, **how, scale_type="float16") for bits in (3, 4, 5, 6, 8)
+        ]
         worse.append([nats(rounded) - exact for rounded, _ in found])
         size.append([stored for _, stored in found])
     return {"worse": worse, "size": size}

@@ -105,6 +105,18 @@ def test_by_hand():
     assert (q.scale[0], q.zero[0], q.codes().tolist()) == (1.0, 1.0, [[0, 1, 1, 3]])
 
 
+def test_scales_in_two_bytes():
+    w = np.random.default_rng(0).normal(size=(64, 96)).astype("float32")
+    q = quantize(w, 4, group=32, scale_type="float16")
+    assert q.nbytes * 8 == bits_a_weight(4, 32) * w.size
+    assert q.dequantize().dtype == np.float32
+    step = np.repeat(q.scale.astype(float), 32).reshape(w.shape)
+    assert (np.abs(q.dequantize() - w) <= step * 0.51).all()
+    for size in (1e9, 1e-9):
+        with pytest.raises(ValueError, match="float16 cannot hold scales from"):
+            quantize(w * np.float32(size), 4, scale_type="float16")
+
+
 def test_the_error_is_a_twelfth_of_the_squared_step():
     w = np.random.default_rng(0).uniform(-1, 1, 40_009)
     q = quantize(w, 6)

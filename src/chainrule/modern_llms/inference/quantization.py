@@ -20,8 +20,8 @@ Model = TypeVar("Model", bound=Module)
 class QTensor:
     """A quantized array: packed codes, and a scale and a zero for each row of ``rows``.
 
-    A value is scale · (code − zero). ``rows`` is the number of groups, each of equally many
-    values; ``axis`` is the axis that was moved to the front before grouping, if any.
+    A value is scale · (code − zero), in ``dtype``. ``rows`` is the number of groups, each of
+    equally many values; ``axis`` is the axis that was moved to the front before grouping, if any.
     Equation: modern-llms/inference.md#eq-dequantize
     """
 
@@ -30,6 +30,7 @@ class QTensor:
     zero: Array | None
     bits: int
     shape: tuple[int, ...]
+    dtype: np.dtype
     axis: int | None = None
 
     def codes(self) -> Int[Array, "rows size"]:
@@ -42,10 +43,10 @@ class QTensor:
 
     def dequantize(self) -> Array:
         """Return the values that the codes stand for."""
-        codes = self.codes().astype(self.scale.dtype)
+        codes = self.codes().astype(self.dtype)
         if self.zero is not None:
-            codes = codes - self.zero[:, None]
-        values = codes * self.scale[:, None]
+            codes = codes - self.zero[:, None].astype(self.dtype)
+        values = codes * self.scale[:, None].astype(self.dtype)
         if self.axis is None:
             return values.reshape(self.shape)
         front = np.moveaxis(np.empty(self.shape, np.bool_), self.axis, 0).shape
@@ -64,18 +65,20 @@ def quantize(
     axis: int | None = None,
     group: int | None = None,
     symmetric: bool = True,
+    scale_type: str | None = None,
 ) -> QTensor:
     """Round to the nearest of at most 2^bits evenly spaced values.
 
     One scale for the whole array; or one for each index along ``axis``; or one for every ``group``
     neighbours along the last axis. ``symmetric`` puts code 0 at value 0 and uses ±(2^(bits−1) − 1);
     otherwise the codes 0 to 2^bits − 1 span the values from the smallest (or 0) to the greatest (or
-    0), so that 0 is exact in both. Whole numbers are computed with in float64.
+    0), so that 0 is exact in both. Scales are stored in ``scale_type``, or in the type of the
+    weights; codes are chosen with the scale as stored. Whole numbers are computed with in float64.
     Equation: modern-llms/inference.md#eq-quantize
 
     Raises:
         ValueError: bits outside 2 to 8, ``axis`` with ``group``, a last axis that the groups do not
-            fill, or values that are not finite.
+            fill, values that are not finite, or scales that ``scale_type`` cannot hold.
     """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits are from 2 to 8, got {bits}")
@@ -88,10 +91,18 @@ def quantize(
         raise ValueError("cannot quantize NaN or infinity: look for them in the weights first")
     rows = _rows(weights, axis, group)
     scale, zero = _grid(rows, bits, symmetric)
-    codes = _nearest(rows, scale, zero, bits)
+    if scale_type is not None:
+        with np.errstate(over="ignore"):
+            stored = scale.astype(scale_type)
+        if not (np.isfinite(stored).all() and (stored > 0).all()):
+            raise ValueError(
+                f"{scale_type} cannot hold scales from {scale.min():.3g} to {scale.max():.3g}"
+            )
+        scale = stored
+    codes = _nearest(rows, scale.astype(rows.dtype), zero, bits)
     shift = 2 ** (bits - 1) if zero is None else 0
     packed = pack((codes + shift).astype(np.uint8).ravel(), bits)
-    return QTensor(packed, scale, zero, bits, weights.shape, axis)
+    return QTensor(packed, scale, zero, bits, weights.shape, weights.dtype, axis)
 
 
 def _rows(weights: Array, axis: int | None, group: int | None) -> Array:
@@ -166,7 +177,11 @@ def bits_a_weight(bits: int, group: int, scale_bits: int = 16, zero_bits: int = 
 
 
 def quantized_model(
-    model: Model, bits: int, axis: int | None = None, group: int | None = None
+    model: Model,
+    bits: int,
+    axis: int | None = None,
+    group: int | None = None,
+    scale_type: str | None = None,
 ) -> tuple[Model, int]:
     """Return a copy whose matrices have rounded values, and the bytes that it would take stored.
 
@@ -179,7 +194,7 @@ def quantized_model(
         if parameter.data.ndim < 2:
             size += parameter.data.nbytes
             continue
-        rounded = quantize(parameter.data, bits, axis, group)
+        rounded = quantize(parameter.data, bits, axis, group, scale_type=scale_type)
         parameter.data = rounded.dequantize()
         size += rounded.nbytes
     return copy, size
