@@ -47,7 +47,7 @@ def both_sides_of_the_ridge(answer, rng):
     expect_close(found, np.array([step_seconds(*case) for case in cases]), what="the seconds")
 
 
-@step_seconds.mistake("Bits or bytes?")
+@step_seconds.mistake("You read the weights as bytes. How many bits has a byte?")
 def bits_as_bytes(parameters, bits, texts, cache_bytes, flops, bandwidth):
     return step_seconds(parameters, 8 * bits, texts, cache_bytes, flops, bandwidth)
 
@@ -270,7 +270,7 @@ def waits_for_all(arrivals, lengths, places):
     return _together(arrivals, lengths, places, full=True)
 
 
-@finish_times.mistake("How many places are there?")
+@finish_times.mistake("You let everybody in at once. How many places are there?")
 def no_limit(arrivals, lengths, places):
     return np.array(arrivals) + np.array(lengths, float)
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule.modern_llms.inference import (
+    QTensor,
     awq_scales,
     bits_a_weight,
     gptq,
@@ -99,6 +100,7 @@ def test_a_model_takes_the_bytes_predicted_and_the_original_stays():
 
 def test_by_hand():
     q = quantize(np.array([0.1, -0.7, 0.35, 0.2]), 4)
+    assert isinstance(q, QTensor)
     assert q.scale[0] == pytest.approx(0.1)
     assert q.codes().tolist() == [[1, -7, 3, 2]] or q.codes().tolist() == [[1, -7, 4, 2]]
     q = quantize(np.array([-1.0, 0.0, 0.5, 2.0]), 2, symmetric=False)
