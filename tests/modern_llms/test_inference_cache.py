@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.attention.bias
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from chainrule.modern_llms.inference import (
@@ -85,6 +86,18 @@ def test_it_draws_what_transformers_draws():
     )  # fmt: skip
     ours = generate_cached(load_gpt2_state(state, heads=4), ids, 17, temperature=0)
     assert ours.tolist() == want[0].tolist()
+
+
+def test_pytorch_masks_a_cache_from_the_wrong_corner_unless_told():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    one = q[:, :, :1]
+    torch.testing.assert_close(attend(one, k, v, is_causal=True), v[:, :, :1])
+    assert not torch.allclose(attend(one, k, v), v[:, :, :1])
+    seen = torch.ones(3, 5, dtype=torch.bool).tril(2)  # the last query sees all
+    right = torch.nn.attention.bias.causal_lower_right(3, 5)
+    torch.testing.assert_close(attend(q, k, v, attn_mask=right), attend(q, k, v, attn_mask=seen))
 
 
 def test_it_computes_as_many_positions_as_predicted(model):
