@@ -13,6 +13,8 @@ from chainrule.modern_llms.inference import (
     awq_scales,
     bits_a_weight,
     gptq,
+    gptq_model,
+    layer_inputs,
     majority_vote,
     output_error,
     pack,
@@ -21,6 +23,7 @@ from chainrule.modern_llms.inference import (
     smoothquant,
     unpack,
 )
+from chainrule.neural_networks.backpropagation import Linear
 from chainrule.transformers.gpt import GPT, gpt_config
 
 
@@ -196,6 +199,26 @@ def test_gptq_with_great_inputs_first_errs_less_still():
         first, plain = (output_error(w, gptq(w, x, 4, order=o), x) for o in (True, False))
         ratios.append(np.log(first / plain))
     assert np.mean(ratios) + 4 * np.std(ratios) / np.sqrt(20) < 0
+
+
+def test_what_layers_read_and_how_a_model_is_rounded_by_it():
+    model = GPT(gpt_config(23, 16, 2, 4, 32), np.random.default_rng(0)).eval()
+    ids = np.random.default_rng(1).integers(0, 23, (5, 11))
+    before, forward = [p.data.copy() for p in model.parameters()], Linear.forward
+    read = layer_inputs(model, ids)
+    assert Linear.forward is forward
+    assert len(read) == 2 * 4
+    first = model.blocks[0].attention_norm(model.embed(ids)).data
+    np.testing.assert_array_equal(read["blocks.0.attention.qkv"], first.reshape(-1, 32))
+    rounded = gptq_model(model, ids, 3, 8)
+    for (name, new), old in zip(rounded.named_parameters(), before, strict=True):
+        if name.endswith("weight") and name.removesuffix(".weight") in read:
+            want = gptq(old, read[name.removesuffix(".weight")], 3, 8)
+            np.testing.assert_array_equal(new.data, want)
+        else:
+            np.testing.assert_array_equal(new.data, old)
+    for p, old in zip(model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.data, old)
 
 
 def test_gptq_is_not_below_the_best_of_all_roundings():

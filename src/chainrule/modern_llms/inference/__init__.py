@@ -23,6 +23,8 @@ from chainrule.modern_llms.inference.cache import (
 from chainrule.modern_llms.inference.calibration import (
     awq_scales,
     gptq,
+    gptq_model,
+    layer_inputs,
     output_error,
     smoothquant,
 )
@@ -62,7 +64,8 @@ __all__ = [
     "H100", "H200", "POLICIES", "CachedGPT", "ContinuousBatcher", "Device", "NGramDraft",
     "PagedCache", "QTensor", "Request", "Served", "Serving", "acceptance", "awq_scales",
     "bits_a_weight", "blocks_needed", "decode_intensity", "expected_tokens", "generate_cached",
-    "gptq", "majority_vote", "output_error", "pack", "positions_computed", "quantize",
-    "quantized_model", "residual", "roofline", "scores_computed", "simulate_serving",
-    "smoothquant", "speculative_generate", "speculative_step", "unpack", "wasted_share",
+    "gptq", "gptq_model", "layer_inputs", "majority_vote", "output_error", "pack",
+    "positions_computed", "quantize", "quantized_model", "residual", "roofline",
+    "scores_computed", "simulate_serving", "smoothquant", "speculative_generate",
+    "speculative_step", "unpack", "wasted_share",
 ]  # fmt: skip

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import numpy as np
 
-from chainrule.modern_llms.inference.quantization import quantize
-from chainrule.shapes import Array, Float
+from chainrule.modern_llms.inference.quantization import Model, quantize
+from chainrule.neural_networks.backpropagation import Linear, Module, no_grad
+from chainrule.shapes import Array, Float, Int
 
-__all__ = ["awq_scales", "gptq", "output_error", "smoothquant"]
+__all__ = [
+    "awq_scales", "gptq", "gptq_model", "layer_inputs", "output_error", "smoothquant",
+]  # fmt: skip
 
 
 def output_error(
@@ -84,6 +90,50 @@ def _prepared(weights: Array, x: Array, damping: float) -> tuple[Array, Array]:
     if h.size and not h.diagonal().min() > 0:
         raise ValueError("some input is always 0: give damping above 0, or more examples")
     return w, h
+
+
+def layer_inputs(model: Module, *inputs: Array) -> dict[str, Float[Array, "n in"]]:
+    """Return what each linear layer reads while the model computes, by the layer's name.
+
+    Rows are examples: all positions of all texts. Layers that are not called are left out.
+    """
+    read: dict[str, list[Array]] = {}
+    watched = {id(m): name for name, m in model.named_modules() if isinstance(m, Linear)}
+    original: Any = Linear.forward
+
+    def record(layer: Linear, x: Any) -> Any:
+        if id(layer) in watched:
+            read.setdefault(watched[id(layer)], []).append(x.data.reshape(-1, x.shape[-1]).copy())
+        return original(layer, x)
+
+    Linear.forward = record  # type: ignore[method-assign]
+    try:
+        with no_grad():
+            model(*inputs)
+    finally:
+        Linear.forward = original  # type: ignore[method-assign]
+    return {name: np.concatenate(parts) for name, parts in read.items()}
+
+
+def gptq_model(
+    model: Model,
+    ids: Int[Array, "batch time"],
+    bits: int,
+    group: int | None = None,
+    damping: float = 0.01,
+    order: bool = False,
+) -> Model:
+    """Return a copy whose linear layers are rounded by `gptq` on what they read of ``ids``.
+
+    What a layer reads is taken from the model that is not rounded. Tables of tokens and positions
+    stay as they are.
+    """
+    read, copy = layer_inputs(model, ids), deepcopy(model)
+    for name, layer in copy.named_modules():
+        if name in read and isinstance(layer, Linear):
+            weights = layer.weight.data
+            layer.weight.data = gptq(weights, read[name], bits, group, damping, order)
+    return copy
 
 
 def awq_scales(
