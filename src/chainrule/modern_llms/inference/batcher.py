@@ -9,7 +9,7 @@ import numpy as np
 from chainrule.neural_networks.backpropagation import Tensor, no_grad
 from chainrule.shapes import Array, Int
 from chainrule.transformers.gpt import GPT, draw
-from chainrule.transformers.gpt.memory import KeyValueMemory, _add
+from chainrule.transformers.gpt.memory import KeyValueMemory, _add, _think
 from chainrule.transformers.multi_head_attention import MultiHeadAttention
 from chainrule.transformers.transformer_architecture import DecoderBlock
 
@@ -97,7 +97,7 @@ class ContinuousBatcher:
         x = memory._embed(np.array([place.text]), 0)
         for block, kept in zip(memory.model.blocks, memory._kept, strict=True):
             x = memory._through(block, x, kept[:, row : row + 1], 0)
-        return memory.model.predict(Tensor(x[:, -1:])).data[0, 0]
+        return memory._score(x[:, -1])[0]
 
     def _decode(self, rows: list[int]) -> Array:
         """One new token in each row, at the place where that row has arrived."""
@@ -113,7 +113,7 @@ class ContinuousBatcher:
         order = np.array(rows)
         for block, kept in zip(memory.model.blocks, memory._kept, strict=True):
             x = _through(block, x, kept, order, at)
-        return memory.model.predict(Tensor(x)).data[:, 0]
+        return memory._score(x[:, 0])
 
 
 def _through(block: DecoderBlock, x: Array, kept: Array, rows: Array, at: Array) -> Array:
@@ -123,7 +123,7 @@ def _through(block: DecoderBlock, x: Array, kept: Array, rows: Array, at: Array)
         return _attend(block.attention, h, kept, rows, at, block.window)
 
     def think(h: Array) -> Array:
-        return block.feed_forward(Tensor(h)).data
+        return _think(block.feed_forward, h)
 
     place, norm, after = block.norm_place, block.attention_norm, block.attention_after
     if block.parallel:

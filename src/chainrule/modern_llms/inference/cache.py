@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.neural_networks.backpropagation import Tensor, no_grad
+from chainrule.neural_networks.backpropagation import no_grad
 from chainrule.shapes import Array, Float, Int
 from chainrule.transformers.gpt import GPT, KeyValueMemory, draw
 
@@ -41,7 +41,7 @@ class CachedGPT(KeyValueMemory):
             x = self._embed(new, kept)
             for block, store in zip(self.model.blocks, self._kept, strict=True):
                 x = self._through(block, x, store, kept)
-            logits = self.model.predict(Tensor(x[:, -last:])).data[0]
+            logits = self._score(x[0, -last:])
         self.length, self.seen = len(ids), ids.astype(np.int64)
         self.positions += len(ids) - kept
         return logits
@@ -90,10 +90,10 @@ def generate_cached(
             f"{len(ids)} + {n} tokens outgrow the context of {model.config.context}: "
             f"`stream` goes on beyond it"
         )
-    reader, text = CachedGPT(model), np.asarray(ids, np.int64)
-    for _ in range(n):
-        drawn = draw(reader.scores(text), temperature, top_k, top_p, min_p, rng)
-        text = np.append(text, drawn)
+    reader, text = CachedGPT(model), np.empty(len(ids) + n, np.int64)
+    text[: len(ids)] = ids
+    for end in range(len(ids), len(text)):
+        text[end] = draw(reader.scores(text[:end]), temperature, top_k, top_p, min_p, rng)[0]
     return text
 
 

@@ -106,7 +106,7 @@ def layer_inputs(model: Module, *inputs: Array) -> dict[str, Float[Array, "n in"
             read.setdefault(watched[id(layer)], []).append(x.data.reshape(-1, x.shape[-1]).copy())
         return original(layer, x)
 
-    Linear.forward = record  # type: ignore[method-assign]
+    Linear.forward = record  # type: ignore[method-assign, assignment]
     try:
         with no_grad():
             model(*inputs)
