@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from chainrule.modern_llms.inference import (
     H200,
     Request,
     decode_intensity,
+    generate_cached,
     quantized_model,
     roofline,
     simulate_serving,
 )
 from chainrule.neural_networks.backpropagation import no_grad
-from chainrule.transformers.gpt import load_course_gpt
+from chainrule.transformers.gpt import GPT, generate, gpt_config, load_course_gpt
 
 ROOT = Path(__file__).parents[2]
 DEVICES = {"H100": H100, "H200": H200}
@@ -152,6 +154,56 @@ def bits(plt):
     ax.set_xlabel("kilobytes of the model")
     ax.set_ylabel("loss above float32, nats\n(0.001 or less at the floor)")
     ax.legend(frameon=False, title="scales")
+    return fig
+
+
+# ---- time against length ------------------------------------------------------------------------
+
+PROMPT, LENGTHS = 16, {32: 5, 64: 5, 128: 3, 256: 3, 512: 1}
+
+
+@measurement("time-against-length", relative={"plain": 3, "cached": 3, "ratio": 0.5}, seconds=60)
+def measure_time():
+    """Process time to write so many tokens, both ways in turns; weights random, context longer."""
+    model = GPT(gpt_config(107, 528, 3, 4, 96), np.random.default_rng(0))
+    prompt = np.random.default_rng(1).integers(0, 107, PROMPT)
+    ways = {
+        "plain": lambda n: generate(model, prompt[None], n, temperature=0)[0],
+        "cached": lambda n: generate_cached(model, prompt, n, temperature=0),
+    }
+    found = {"length": list(LENGTHS), "plain": [], "cached": [], "ratio": []}
+    for n, rounds in LENGTHS.items():
+        spent, texts = {name: [] for name in ways}, {}
+        for _ in range(rounds):
+            for name, write in ways.items():
+                begun = time.process_time()
+                texts[name] = write(n)
+                spent[name].append(time.process_time() - begun)
+        if not np.array_equal(*texts.values()):
+            raise RuntimeError(f"cached and uncached texts of {n} tokens differ")
+        for name, times in spent.items():
+            found[name].append(float(np.median(times)))
+        found["ratio"].append(found["plain"][-1] / found["cached"][-1])
+    return found
+
+
+@figure("time-against-length")
+def time_against_length(plt):
+    found = measured("time-against-length")
+    n = found["length"]
+    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    ax.loglog(n, found["plain"], "s-", color=COLORS["vermillion"], label="without a cache")
+    ax.loglog(n, found["cached"], "o-", color=COLORS["blue"], label="with a cache")
+    for x, low, high, ratio in zip(n, found["cached"], found["plain"], found["ratio"], strict=True):
+        ax.plot([x, x], [low, high], ":", color=COLORS["grey"], linewidth=1)
+        ax.annotate(f"{ratio:.0f} ×", (x, (low * high) ** 0.5), xytext=(5, 0), fontsize=9,
+                    textcoords="offset points", va="center")  # fmt: skip
+    ax.set_xticks(n, [str(x) for x in n])
+    ax.minorticks_off()
+    ax.set_xlim(27, 700)
+    ax.set_xlabel("tokens written")
+    ax.set_ylabel("seconds of the processor")
+    ax.legend(loc="upper left", frameon=False)
     return fig
 
 
