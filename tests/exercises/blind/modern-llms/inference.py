@@ -9,37 +9,37 @@ from chainrule.course.exercises import wrong
 # ---- step_seconds --------------------------------------------------------------------------------
 
 
-@wrong("step_seconds", "Adds the two times.")
+@wrong("step_seconds", "Adds the two times.", known="one_after_the_other")
 def _(parameters, bits, texts, cache_bytes, flops, bandwidth):
     moved = parameters * bits / 8 + texts * cache_bytes
     return 2 * parameters * texts / flops + moved / bandwidth
 
 
-@wrong("step_seconds", "Takes bits for bytes.")
+@wrong("step_seconds", "Takes bits for bytes.", known="bits_as_bytes")
 def _(parameters, bits, texts, cache_bytes, flops, bandwidth):
     moved = parameters * bits + texts * cache_bytes
     return max(2 * parameters * texts / flops, moved / bandwidth)
 
 
-@wrong("step_seconds", "One cache for all texts.")
+@wrong("step_seconds", "One cache for all texts.", known="one_cache")
 def _(parameters, bits, texts, cache_bytes, flops, bandwidth):
     moved = parameters * bits / 8 + cache_bytes
     return max(2 * parameters * texts / flops, moved / bandwidth)
 
 
-@wrong("step_seconds", "Counts one operation a weight.")
+@wrong("step_seconds", "Counts one operation a weight.", known="products_alone")
 def _(parameters, bits, texts, cache_bytes, flops, bandwidth):
     moved = parameters * bits / 8 + texts * cache_bytes
     return max(parameters * texts / flops, moved / bandwidth)
 
 
-@wrong("step_seconds", "Reads the weights once for every text.")
+@wrong("step_seconds", "Reads the weights once for every text.", known="weights_for_each")
 def _(parameters, bits, texts, cache_bytes, flops, bandwidth):
     moved = texts * (parameters * bits / 8 + cache_bytes)
     return max(2 * parameters * texts / flops, moved / bandwidth)
 
 
-@wrong("step_seconds", "Computes for one text only.")
+@wrong("step_seconds", "Computes for one text only.", known="products_of_one")
 def _(parameters, bits, texts, cache_bytes, flops, bandwidth):
     moved = parameters * bits / 8 + texts * cache_bytes
     return max(2 * parameters / flops, moved / bandwidth)
@@ -48,7 +48,7 @@ def _(parameters, bits, texts, cache_bytes, flops, bandwidth):
 # ---- chat_passes ---------------------------------------------------------------------------------
 
 
-@wrong("chat_passes", "Passes the last token of each answer too.")
+@wrong("chat_passes", "Passes the last token of each answer too.", known="reads_the_last")
 def _(questions, answers, kept):
     if kept:
         return sum(questions) + sum(answers)
@@ -59,7 +59,7 @@ def _(questions, answers, kept):
     return total
 
 
-@wrong("chat_passes", "Never reads the last token of any answer.")
+@wrong("chat_passes", "Never reads the last token of any answer.", known="forgets_the_last_of_each")
 def _(questions, answers, kept):
     total, said = 0, 0
     for q, a in zip(questions, answers, strict=True):
@@ -68,7 +68,11 @@ def _(questions, answers, kept):
     return total
 
 
-@wrong("chat_passes", "Without a cache between turns, uses none within a turn either.")
+@wrong(
+    "chat_passes",
+    "Without a cache between turns, uses none within a turn either.",
+    known="no_cache_in_a_turn",
+)
 def _(questions, answers, kept):
     if kept:
         return sum(questions) + sum(answers) - 1
@@ -79,7 +83,9 @@ def _(questions, answers, kept):
     return total
 
 
-@wrong("chat_passes", "Counts the questions only, answers cost nothing.")
+@wrong(
+    "chat_passes", "Counts the questions only, answers cost nothing.", known="answers_for_nothing"
+)
 def _(questions, answers, kept):
     if kept:
         return sum(questions)
@@ -90,7 +96,7 @@ def _(questions, answers, kept):
     return total
 
 
-@wrong("chat_passes", "Forgets the answers in what was said before.")
+@wrong("chat_passes", "Forgets the answers in what was said before.", known="forgets_the_answers")
 def _(questions, answers, kept):
     if kept:
         return sum(questions) + sum(answers) - 1
@@ -104,26 +110,30 @@ def _(questions, answers, kept):
 # ---- unpack_codes --------------------------------------------------------------------------------
 
 
-@wrong("unpack_codes", "Highest bits first.")
+@wrong("unpack_codes", "Highest bits first.", known="highest_first")
 def _(packed, bits, count):
     row = np.unpackbits(packed)[: bits * count].reshape(count, bits)
     return (row @ (1 << np.arange(bits)[::-1])).astype(np.uint8)
 
 
-@wrong("unpack_codes", "Lowest bit first in the bytes, highest first in the codes.")
+@wrong(
+    "unpack_codes",
+    "Lowest bit first in the bytes, highest first in the codes.",
+    known="reversed_codes",
+)
 def _(packed, bits, count):
     row = np.unpackbits(packed, bitorder="little")[: bits * count].reshape(count, bits)
     return (row @ (1 << np.arange(bits)[::-1])).astype(np.uint8)
 
 
-@wrong("unpack_codes", "No code crosses from byte to byte.")
+@wrong("unpack_codes", "No code crosses from byte to byte.", known="none_crosses")
 def _(packed, bits, count):
     each = 8 // bits
     found = [(int(b) >> bits * i) & (2**bits - 1) for b in packed for i in range(each)]
     return np.array(found[:count], np.uint8)
 
 
-@wrong("unpack_codes", "Shifts a uint8 and loses what crosses.")
+@wrong("unpack_codes", "Shifts a uint8 and loses what crosses.", known="loses_the_rest")
 def _(packed, bits, count):
     found = []
     for i in range(count):
@@ -132,7 +142,11 @@ def _(packed, bits, count):
     return np.array(found, np.uint8)
 
 
-@wrong("unpack_codes", "Takes the bytes as one number, most significant first.")
+@wrong(
+    "unpack_codes",
+    "Takes the bytes as one number, most significant first.",
+    known="last_byte_first",
+)
 def _(packed, bits, count):
     number = int.from_bytes(packed.tobytes(), "big")
     return np.array([(number >> bits * i) & (2**bits - 1) for i in range(count)], np.uint8)
@@ -141,7 +155,7 @@ def _(packed, bits, count):
 # ---- finish_times --------------------------------------------------------------------------------
 
 
-@wrong("finish_times", "Static batches: waits until all are done.")
+@wrong("finish_times", "Static batches: waits until all are done.", known="stays_together")
 def _(arrivals, lengths, places):
     done, now, i = [0] * len(arrivals), 0, 0
     while i < len(arrivals):
@@ -154,7 +168,7 @@ def _(arrivals, lengths, places):
     return done
 
 
-@wrong("finish_times", "Says when the last step begins.")
+@wrong("finish_times", "Says when the last step begins.", known="begins_the_last_step")
 def _(arrivals, lengths, places):
     free, done = [0] * places, []
     for a, n in zip(arrivals, lengths, strict=True):
@@ -165,12 +179,12 @@ def _(arrivals, lengths, places):
     return done
 
 
-@wrong("finish_times", "Nobody ever waits for a place.")
+@wrong("finish_times", "Nobody ever waits for a place.", known="no_limit")
 def _(arrivals, lengths, places):
     return [a + n for a, n in zip(arrivals, lengths, strict=True)]
 
 
-@wrong("finish_times", "Shortest waiting request first.")
+@wrong("finish_times", "Shortest waiting request first.", known="shortest_first")
 def _(arrivals, lengths, places):
     waiting, running, done, now = list(range(len(arrivals))), {}, [0] * len(arrivals), 0
     while waiting or running:
@@ -187,7 +201,7 @@ def _(arrivals, lengths, places):
     return done
 
 
-@wrong("finish_times", "A request takes part one step after it arrived.")
+@wrong("finish_times", "A request takes part one step after it arrived.", known="a_step_late")
 def _(arrivals, lengths, places):
     free, done = [0] * places, []
     for a, n in zip(arrivals, lengths, strict=True):
@@ -198,7 +212,7 @@ def _(arrivals, lengths, places):
     return done
 
 
-@wrong("finish_times", "Request i always has place i modulo the places.")
+@wrong("finish_times", "Request i always has place i modulo the places.", known="places_in_turn")
 def _(arrivals, lengths, places):
     free, done = [0] * places, []
     for i, (a, n) in enumerate(zip(arrivals, lengths, strict=True)):
@@ -214,7 +228,7 @@ def _draw(chances, v):
     return int(np.searchsorted(np.cumsum(chances / chances.sum()), v, side="right"))
 
 
-@wrong("judge", "The replacement comes from p itself.")
+@wrong("judge", "The replacement comes from p itself.", known="replaced_from_p")
 def _(p, q, guesses, u, v):
     out = []
     for i, g in enumerate(guesses):
@@ -230,7 +244,7 @@ def _(p, q, guesses, u, v):
     return [*out, _draw(p[len(out)], v)]
 
 
-@wrong("judge", "The residual is not divided by its sum.")
+@wrong("judge", "The residual is not divided by its sum.", known="not_divided")
 def _(p, q, guesses, u, v):
     out = []
     for i, g in enumerate(guesses):
@@ -241,7 +255,7 @@ def _(p, q, guesses, u, v):
     return [*out, _draw(p[-1], v)]
 
 
-@wrong("judge", "Nothing is written after the last guess if all are kept.")
+@wrong("judge", "Nothing is written after the last guess if all are kept.", known="nothing_extra")
 def _(p, q, guesses, u, v):
     out = []
     for i, g in enumerate(guesses):
@@ -251,7 +265,7 @@ def _(p, q, guesses, u, v):
     return out
 
 
-@wrong("judge", "Keeps a guess if the number is below p, whatever q.")
+@wrong("judge", "Keeps a guess if the number is below p, whatever q.", known="whatever_the_draft")
 def _(p, q, guesses, u, v):
     out = []
     for i, g in enumerate(guesses):
@@ -261,7 +275,7 @@ def _(p, q, guesses, u, v):
     return [*out, _draw(p[-1], v)]
 
 
-@wrong("judge", "Judges guess i by the prediction after it.")
+@wrong("judge", "Judges guess i by the prediction after it.", known="one_row_late")
 def _(p, q, guesses, u, v):
     out = []
     for i, g in enumerate(guesses):
@@ -271,7 +285,9 @@ def _(p, q, guesses, u, v):
     return [*out, _draw(p[-1], v)]
 
 
-@wrong("judge", "Takes the likeliest token instead of drawing with v.")
+@wrong(
+    "judge", "Takes the likeliest token instead of drawing with v.", known="likeliest_at_the_end"
+)
 def _(p, q, guesses, u, v):
     out = []
     for i, g in enumerate(guesses):
@@ -284,12 +300,12 @@ def _(p, q, guesses, u, v):
 # ---- round_row -----------------------------------------------------------------------------------
 
 
-@wrong("round_row", "Rounds each weight to the nearest.")
+@wrong("round_row", "Rounds each weight to the nearest.", known="to_the_nearest")
 def _(w, x, step):
     return np.rint(w / step) * step
 
 
-@wrong("round_row", "Lets only the next weight make up for it.")
+@wrong("round_row", "Lets only the next weight make up for it.", known="only_the_next")
 def _(w, x, step):
     w, out = w.astype(float).copy(), np.empty(len(w))
     for j in range(len(w)):
@@ -300,7 +316,7 @@ def _(w, x, step):
     return out
 
 
-@wrong("round_row", "Adds the correction with the wrong sign.")
+@wrong("round_row", "Adds the correction with the wrong sign.", known="wrong_sign")
 def _(w, x, step):
     w, out = w.astype(float).copy(), np.empty(len(w))
     for j in range(len(w)):
@@ -311,7 +327,7 @@ def _(w, x, step):
     return out
 
 
-@wrong("round_row", "Uses the inverse of the whole H at every column.")
+@wrong("round_row", "Uses the inverse of the whole H at every column.", known="inverse_of_all")
 def _(w, x, step):
     w, out = w.astype(float).copy(), np.empty(len(w))
     inverse = np.linalg.inv(x.T @ x)
@@ -321,7 +337,7 @@ def _(w, x, step):
     return out
 
 
-@wrong("round_row", "Returns the codes, not the multiples.")
+@wrong("round_row", "Returns the codes, not the multiples.", known="codes_alone")
 def _(w, x, step):
     w, out = w.astype(float).copy(), np.empty(len(w))
     for j in range(len(w)):
