@@ -55,7 +55,7 @@ export function draw(scene, { model, card }, { bytes, together, fits, trained })
       below = above;
     });
     const digits = below < 10 ? 2 : 1;
-    plot.text([i + 0.5, below + 0.02 * top], scene.number(below, digits), { anchor: "middle" });
+    plot.text([i + 0.5, below + 0.035 * top], scene.number(below, digits), { anchor: "middle" });
   });
   const line = card * 1e9 / unit;
   if (line < top) plot.line([[0, line], [3, line]], { color: "grey", dash: "4 4" });
