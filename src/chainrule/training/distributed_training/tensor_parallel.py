@@ -123,7 +123,7 @@ def vocab_parallel_cross_entropy(
     Equation: training/distributed-training.md#eq-vocab-parallel. Source: Shoeybi et al. 2019,
     arXiv:1909.08053.
     """
-    rows = logits.reshape(-1, logits.shape[-1])
+    rows = logits.reshape(targets.size, logits.shape[-1])
     top = all_reduce(worker, rows.max(axis=1, initial=-np.inf), np.maximum)
     p = np.exp(rows - top[:, None])
     ids = targets.reshape(-1) - start

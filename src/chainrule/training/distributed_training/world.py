@@ -17,7 +17,7 @@ import numpy as np
 
 from chainrule.shapes import Array
 
-__all__ = ["Communicator", "CommunicationError", "Event", "Group", "Link", "Worker", "World"]
+__all__ = ["CommunicationError", "Communicator", "Event", "Group", "Link", "Worker", "World"]
 
 
 class CommunicationError(RuntimeError):
