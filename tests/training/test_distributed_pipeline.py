@@ -112,7 +112,7 @@ def swapped(order, rank, i, j):
 def test_fault_backward_before_its_forward():
     order = schedule("1f1b", 2, 3)
     bad = swapped(order, 1, 0, 1)  # B0 before F0 on the last worker
-    with pytest.raises(ScheduleError, match="worker 1 waits forever to do B0|worker 0 waits"):
+    with pytest.raises(ScheduleError, match=r"worker \d waits forever"):
         check_schedule(bad, 3)
 
 

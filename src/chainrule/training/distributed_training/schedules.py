@@ -187,7 +187,8 @@ def bubble_fraction(
 
     ``backward`` is the time of B and W together, ``weights`` of W alone (half of it by default).
     gpipe and 1f1b wait (p − 1)(F + B); "interleaved", with ``chunks`` pieces of the model a worker,
-    that divided by the chunks; zb-h1 waits (p − 1)(F + B − 2W), where B is both parts, if F = W = B − W and m ≥ p.
+    that divided by the chunks; zb-h1 waits (p − 1)(F + B − 2W), where B is both parts, if all
+    three parts take the same time and there are as many micro-batches as workers.
     Equation: training/distributed-training.md#eq-bubble
     Equation: training/distributed-training.md#eq-interleaved
     Equation: training/distributed-training.md#eq-zero-bubble

@@ -1,0 +1,160 @@
+"""Real processes instead of simulated workers: the same programs, with messages over sockets.
+
+`SocketWorker` has the four names of `Communicator`. ``run_processes`` starts the workers as
+processes of their own; a program is a function that a new process can import.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.shapes import Array
+from chainrule.training.distributed_training.world import CommunicationError
+
+__all__ = ["SocketWorker", "run_processes"]
+
+_HEADER = struct.Struct("!IQ")  # bytes of the description, bytes of the array
+
+
+class SocketWorker:
+    """A worker that is a process: arrays travel through one connection to each other worker."""
+
+    def __init__(self, rank: int, connections: dict[int, socket.socket]) -> None:
+        self.rank, self.size = rank, len(connections) + 1
+        self.bytes_sent = 0
+        self._connections = connections
+        self._mail: dict[int, deque[tuple[Array, Any]]] = {r: deque() for r in connections}
+        self._ready = {r: threading.Semaphore(0) for r in connections}
+        for r in connections:  # a thread reads on while this one sends: no two wait for each other
+            threading.Thread(target=self._listen, args=(r,), daemon=True).start()
+
+    def send(self, to: int, array: Array, tag: Any = None) -> None:
+        """Send a copy of an array."""
+        array = np.ascontiguousarray(array)
+        about = json.dumps([array.dtype.str, np.shape(array), tag]).encode()
+        header = _HEADER.pack(len(about), array.nbytes)
+        self._connections[to].sendall(header + about + array.tobytes())
+        self.bytes_sent += array.nbytes
+
+    def receive(self, source: int, tag: Any = None) -> Array:
+        """Wait for the next array from a worker.
+
+        Raises:
+            CommunicationError: it is another message than the one expected, or the connection ended.
+        """
+        self._ready[source].acquire()
+        if not self._mail[source]:
+            raise CommunicationError(f"worker {self.rank}: the connection to {source} has ended")
+        array, sent_tag = self._mail[source].popleft()
+        if sent_tag != json.loads(json.dumps(tag)):
+            raise CommunicationError(
+                f"worker {self.rank} expected {tag!r} from worker {source}, got {sent_tag!r}"
+            )
+        return array
+
+    def _listen(self, source: int) -> None:
+        connection = self._connections[source]
+        try:
+            while True:
+                about, size = _HEADER.unpack(_exactly(connection, _HEADER.size))
+                dtype, shape, tag = json.loads(_exactly(connection, about))
+                array = np.frombuffer(_exactly(connection, size), dtype).reshape(shape).copy()
+                self._mail[source].append((array, tag))
+                self._ready[source].release()
+        except OSError:
+            self._ready[source].release()
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    """The next ``size`` bytes: a socket hands out as many as have come."""
+    parts = bytearray()
+    while len(parts) < size:
+        part = connection.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            raise ConnectionError("the other side has closed the connection")
+        parts += part
+    return bytes(parts)
+
+
+def run_processes(
+    size: int, program: Callable[..., Any], arguments: Sequence[Any] = (), timeout: float = 60.0
+) -> list[Any]:
+    """Run ``program(worker, *arguments)`` in ``size`` new processes; return what each returned.
+
+    They talk through sockets on this machine.
+
+    Raises:
+        ValueError: no worker.
+        CommunicationError: a process failed, or was not done after ``timeout`` seconds.
+    """
+    if size < 1:
+        raise ValueError(f"at least 1 process, got {size}")
+    context = multiprocessing.get_context("spawn")
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(size)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    pipes, processes = [], []
+    for rank in range(size):
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_body, args=(rank, ports, listeners[rank], theirs, program, tuple(arguments)),
+            daemon=True,
+        )  # fmt: skip
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    for listener in listeners:
+        listener.close()
+    results = []
+    try:
+        for rank, pipe in enumerate(pipes):
+            if not pipe.poll(timeout):
+                raise CommunicationError(f"process {rank} was not done after {timeout} seconds")
+            try:
+                failed, result = pipe.recv()
+            except EOFError:
+                raise CommunicationError(f"process {rank} ended without a result") from None
+            if failed:
+                raise CommunicationError(f"process {rank} failed: {result}")
+            results.append(result)
+        for pipe in pipes:
+            pipe.send("done")
+    finally:
+        for process in processes:
+            process.join(1.0)
+            if process.is_alive():
+                process.terminate()
+    return results
+
+
+def _body(
+    rank: int, ports: list[int], listener: socket.socket, pipe: Any,
+    program: Callable[..., Any], arguments: tuple[Any, ...],
+) -> None:  # fmt: skip
+    try:
+        result = False, program(SocketWorker(rank, _connect(rank, ports, listener)), *arguments)
+    except BaseException as error:
+        result = True, f"{type(error).__name__}: {error}"  # type: ignore[assignment]
+    pipe.send(result)
+    pipe.recv()  # stay until all have read their last message
+
+
+def _connect(rank: int, ports: list[int], listener: socket.socket) -> dict[int, socket.socket]:
+    """A connection to each other worker: the lower number is called by the higher."""
+    connections = {}
+    for other in range(rank):
+        connections[other] = socket.create_connection(("127.0.0.1", ports[other]))
+        connections[other].sendall(struct.pack("!I", rank))
+    for _ in range(rank + 1, len(ports)):
+        connection, _ = listener.accept()
+        connections[struct.unpack("!I", _exactly(connection, 4))[0]] = connection
+    return connections
