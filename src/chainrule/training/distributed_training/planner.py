@@ -163,7 +163,7 @@ def step_time_model(
     Products run at the device's efficiency. Tensor parallelism adds up four times a block the rows
     of the stream, within a machine if it fits. The pipeline waits as its closed form says. What the
     ``data`` workers exchange hides behind the passes of one micro-batch, in stages 2 and 3 of all,
-    and only the rest counts. The update reads and writes 28 bytes a parameter of the device's share.
+    and only the rest counts. The update moves 28 bytes a parameter of the device's share.
     Equation: training/distributed-training.md#eq-step-time
 
     Raises:

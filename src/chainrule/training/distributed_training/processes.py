@@ -1,16 +1,19 @@
 """Real processes instead of simulated workers: the same programs, with messages over sockets.
 
-`SocketWorker` has the four names of `Communicator`. ``run_processes`` starts the workers as
+`SocketWorker` has the four names of `Communicator`. `run_processes` starts the workers as
 processes of their own; a program is a function that a new process can import.
+`worker_from_environment` finds the others when somebody else has started them.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +23,7 @@ import numpy as np
 from chainrule.shapes import Array
 from chainrule.training.distributed_training.world import CommunicationError
 
-__all__ = ["SocketWorker", "run_processes"]
+__all__ = ["SocketWorker", "run_processes", "worker_from_environment"]
 
 _HEADER = struct.Struct("!IQ")  # bytes of the description, bytes of the array
 
@@ -49,7 +52,7 @@ class SocketWorker:
         """Wait for the next array from a worker.
 
         Raises:
-            CommunicationError: it is another message than the one expected, or the connection ended.
+            CommunicationError: it is another message than the one expected, or there is no more.
         """
         self._ready[source].acquire()
         if not self._mail[source]:
@@ -60,6 +63,15 @@ class SocketWorker:
                 f"worker {self.rank} expected {tag!r} from worker {source}, got {sent_tag!r}"
             )
         return array
+
+    def close(self) -> None:
+        """Say good-bye: return when all have said it, and close the connections."""
+        for other in self._connections:
+            self.send(other, np.zeros(0), "good-bye")
+        for other in self._connections:
+            self.receive(other, "good-bye")
+        for connection in self._connections.values():
+            connection.close()
 
     def _listen(self, source: int) -> None:
         connection = self._connections[source]
@@ -146,6 +158,44 @@ def _body(
         result = True, f"{type(error).__name__}: {error}"  # type: ignore[assignment]
     pipe.send(result)
     pipe.recv()  # stay until all have read their last message
+
+
+def worker_from_environment(timeout: float = 30.0) -> SocketWorker:
+    """Return the worker that a launcher has made of this process.
+
+    The launcher sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Worker 0 listens one port
+    above the launcher's and tells everybody where the others listen. All run on one machine.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    meeting = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]) + 1
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    if rank == 0:
+        ports, guests = {0: port}, []
+        with socket.create_server(meeting) as desk:
+            while len(ports) < size:
+                guest, _ = desk.accept()
+                other, its_port = struct.unpack("!II", _exactly(guest, 8))
+                ports[other] = its_port
+                guests.append(guest)
+        known = [ports[r] for r in range(size)]
+        for guest in guests:
+            guest.sendall(struct.pack(f"!{size}I", *known))
+            guest.close()
+    else:
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                desk = socket.create_connection(meeting)
+                break
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+        desk.sendall(struct.pack("!II", rank, port))
+        known = list(struct.unpack(f"!{size}I", _exactly(desk, 4 * size)))
+        desk.close()
+    return SocketWorker(rank, _connect(rank, known, listener))
 
 
 def _connect(rank: int, ports: list[int], listener: socket.socket) -> dict[int, socket.socket]:

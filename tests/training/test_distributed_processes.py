@@ -1,0 +1,93 @@
+"""Two real processes: the weights of the simulator, bit for bit; and under torchrun likewise."""
+
+import importlib
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from chainrule.training.distributed_training.processes import run_processes
+from chainrule.training.distributed_training.script import digest, train
+from chainrule.training.distributed_training.world import CommunicationError, World
+
+PROGRAMS = """
+import numpy as np
+from chainrule.training.distributed_training.collectives import all_reduce
+
+def add_up(w, size):
+    return all_reduce(w, np.arange(size) * (w.rank + 1.0)), w.bytes_sent
+
+def disagree(w):
+    if w.rank == 0:
+        w.send(1, np.ones(1), "a")
+    else:
+        w.receive(0, "b")
+
+def leave(w):
+    if w.rank == 0:
+        raise KeyError("gone")
+    w.receive(0)
+
+def silent(w):
+    if w.rank == 1:
+        w.receive(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """A module that a new process can import too."""
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "programs_of_the_test.py").write_text(textwrap.dedent(PROGRAMS))
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("programs_of_the_test")
+    sys.path.remove(str(folder))
+
+
+def test_two_processes_add_up_like_two_simulated_workers(programs):
+    simulated = World(2).run(programs.add_up, 7)
+    real = run_processes(2, programs.add_up, (7,))
+    for (a, sent_a), (b, sent_b) in zip(simulated, real, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert sent_a == sent_b
+
+
+def test_fault_processes_that_disagree_are_named(programs):
+    with pytest.raises(CommunicationError, match="expected 'b' from worker 0, got 'a'"):
+        run_processes(2, programs.disagree)
+
+
+def test_fault_process_that_fails_is_named(programs):
+    with pytest.raises(CommunicationError, match="process 0 failed: KeyError: 'gone'"):
+        run_processes(2, programs.leave)
+
+
+def test_fault_process_that_waits_forever_is_named(programs):
+    with pytest.raises(CommunicationError, match=r"process 1 was not done after 1\.5 seconds"):
+        run_processes(2, programs.silent, timeout=1.5)
+
+
+def test_two_processes_train_the_same_model_as_the_simulator():
+    simulated = World(2).run(train, 2, 4)
+    real = run_processes(2, train, (2, 4))
+    alone = World(1).run(train, 2, 4)[0]
+    assert len({digest(state) for state in [*simulated, *real]}) == 1
+    for name, array in alone.items():
+        np.testing.assert_allclose(real[0][name], array, rtol=0, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.slow
+def test_the_script_under_torchrun():
+    pytest.importorskip("torch")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "29517", "-m", "chainrule.training.distributed_training.script"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    names = {line.split(": ")[1] for line in done.stdout.splitlines() if line.startswith("worker")}
+    assert names == {digest(World(2).run(train)[0])}
+
+
+def test_at_least_one_process():
+    with pytest.raises(ValueError, match="at least 1 process, got 0"):
+        run_processes(0, print)
