@@ -8,14 +8,18 @@ processes of their own; a program is a function that a new process can import.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import pickle
 import socket
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,7 +106,8 @@ def run_processes(
 ) -> list[Any]:
     """Run ``program(worker, *arguments)`` in ``size`` new processes; return what each returned.
 
-    They talk through sockets on this machine.
+    They talk through sockets on this machine. The program is a function of a module that a new
+    process can import, and is found there by its name.
 
     Raises:
         ValueError: no worker.
@@ -110,54 +115,69 @@ def run_processes(
     """
     if size < 1:
         raise ValueError(f"at least 1 process, got {size}")
-    context = multiprocessing.get_context("spawn")
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(size)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    pipes, processes = [], []
-    for rank in range(size):
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_body, args=(rank, ports, listeners[rank], theirs, program, tuple(arguments)),
-            daemon=True,
-        )  # fmt: skip
-        process.start()
-        theirs.close()
-        pipes.append(ours)
-        processes.append(process)
-    for listener in listeners:
-        listener.close()
-    results = []
-    try:
-        for rank, pipe in enumerate(pipes):
-            if not pipe.poll(timeout):
-                raise CommunicationError(f"process {rank} was not done after {timeout} seconds")
-            try:
-                failed, result = pipe.recv()
-            except EOFError:
-                raise CommunicationError(f"process {rank} ended without a result") from None
-            if failed:
+    job = pickle.dumps((program, tuple(arguments)))
+    port = _free_port()
+    processes = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for rank in range(size):
+                places = {
+                    "RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(port - 1), "PYTHONPATH": os.pathsep.join(sys.path),
+                }  # fmt: skip
+                command = [sys.executable, "-c", f"from {__name__} import _child; _child()"]
+                command.append(str(Path(folder, str(rank))))
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, env={**os.environ, **places}
+                )
+                assert process.stdin is not None
+                process.stdin.write(job)
+                process.stdin.close()
+                processes.append(process)
+            end = time.monotonic() + timeout
+            while any(process.poll() is None for process in processes):
+                if time.monotonic() > end:
+                    late = next(r for r, q in enumerate(processes) if q.poll() is None)
+                    raise CommunicationError(f"process {late} was not done after {timeout} seconds")
+                time.sleep(0.01)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        return _results([Path(folder, str(rank)) for rank in range(size)])
+
+
+def _results(files: Sequence[Path]) -> list[Any]:
+    """What the processes left, or the error that the others only followed."""
+    outcomes: list[tuple[str, Any]] = [
+        pickle.loads(file.read_bytes()) if file.exists() else ("failed", "it left no result")
+        for file in files
+    ]
+    for kind in ("failed", "followed"):
+        for rank, (outcome, result) in enumerate(outcomes):
+            if outcome == kind:
                 raise CommunicationError(f"process {rank} failed: {result}")
-            results.append(result)
-        for pipe in pipes:
-            pipe.send("done")
-    finally:
-        for process in processes:
-            process.join(1.0)
-            if process.is_alive():
-                process.terminate()
-    return results
+    return [result for _, result in outcomes]
 
 
-def _body(
-    rank: int, ports: list[int], listener: socket.socket, pipe: Any,
-    program: Callable[..., Any], arguments: tuple[Any, ...],
-) -> None:  # fmt: skip
+def _child() -> None:
+    """Run the job on standard input as the worker that the environment says."""
+    program, arguments = pickle.loads(sys.stdin.buffer.read())
+    outcome: tuple[str, Any]
     try:
-        result = False, program(SocketWorker(rank, _connect(rank, ports, listener)), *arguments)
-    except BaseException as error:
-        result = True, f"{type(error).__name__}: {error}"  # type: ignore[assignment]
-    pipe.send(result)
-    pipe.recv()  # stay until all have read their last message
+        worker = worker_from_environment()
+        result = program(worker, *arguments)
+        worker.close()
+        outcome = "done", result
+    except Exception as error:
+        lost = isinstance(error, OSError) or "has ended" in str(error)
+        outcome = "followed" if lost else "failed", f"{type(error).__name__}: {error}"
+    Path(sys.argv[1]).write_bytes(pickle.dumps(outcome))
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def worker_from_environment(timeout: float = 30.0) -> SocketWorker:
