@@ -139,8 +139,8 @@ def memory_model(cfg: TransformerConfig, mesh: Mesh, length: int, batches: int) 
     """Return what the fullest device holds: the first of a pipeline, with a table of symbols.
 
     1F1B with ``batches`` micro-batches of ``mesh.rows`` sequences of ``length`` tokens, norms by
-    stretches of the sequence, attention in blocks. Equation:
-    training/distributed-training.md#eq-memory-model
+    stretches of the sequence, attention in blocks.
+    Equation: training/distributed-training.md#eq-memory-model
     """
     tables = cfg.vocab_size * cfg.width
     blocks = count_params(cfg) - tables * (1 if cfg.tied else 2)
