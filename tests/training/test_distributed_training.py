@@ -13,7 +13,12 @@ from chainrule.training.distributed_training.data_parallel import (
     buckets,
     overlapped_seconds,
 )
-from chainrule.training.distributed_training.operations import scatter_to
+from chainrule.training.distributed_training.operations import (
+    copy_to,
+    gather_from,
+    reduce_from,
+    scatter_to,
+)
 from chainrule.training.distributed_training.tensor_parallel import (
     ColumnParallelLinear,
     RowParallelLinear,
@@ -280,6 +285,36 @@ def test_tensor_parallel_training_equals_one_worker(name, p):
         for b in blocks:
             norm = b.attention_norm.weight.data
             np.testing.assert_allclose(norm, alone[f"{key}attention_norm.weight"], atol=1e-11)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_the_four_operations_are_two_pairs(p):
+    """<g, A x> = <Aᵀ g, x>, over all workers together: each operation's VJP is its transpose."""
+    rng = np.random.default_rng(0)
+    for operation, rows_in, rows_out in (
+        (copy_to, 5, 5), (reduce_from, 5, 5), (gather_from, 2, 2 * p), (scatter_to, 2 * p, 2)
+    ):  # fmt: skip
+        x, g = rng.normal(size=(p, rows_in, 3)), rng.normal(size=(p, rows_out, 3))
+
+        def program(w, operation=operation, x=x, g=g):
+            mine = Tensor(x[w.rank], requires_grad=True)
+            y = operation(mine, worker=w)
+            y.backward(g[w.rank])
+            return y.data, mine.grad
+
+        results = World(p).run(program)
+        forward = np.array([y for y, _ in results])
+        backward = np.array([dx for _, dx in results])
+        if operation in (copy_to, reduce_from):  # x, or g, is one array that every worker has
+            shared = x[0] if operation is copy_to else g[0]
+            assert shared.shape == (5, 3)
+            total = (g if operation is copy_to else x).sum(axis=0)
+            summed = backward if operation is copy_to else forward
+            np.testing.assert_allclose(summed, np.broadcast_to(total, summed.shape), atol=1e-12)
+            passed, given = (forward, x) if operation is copy_to else (backward, g)
+            np.testing.assert_array_equal(passed, given)
+        else:
+            assert np.sum(g * forward) == pytest.approx(np.sum(backward * x), rel=1e-12)
 
 
 def test_one_sum_each_way_for_a_split_pair():
