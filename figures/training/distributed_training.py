@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure
+from chainrule.course.figures import COLORS, figure, interactive
 from chainrule.training.distributed_training import (
     bubble,
+    peak_in_flight,
     schedule,
     timeline,
     zero_bytes,
@@ -44,6 +45,23 @@ def schedules(plt):
     names = ["F forward", "B backward", "W weights"]
     axes[2].legend(handles, names, loc="lower right", fontsize=8, handlelength=1)
     return fig
+
+
+@interactive(
+    "schedules",
+    states=[{"kind": "GPipe"}, {"kind": "ZB-H1"}, {"kind": "ZB-H1", "workers": 8, "batches": 3}],
+)
+def schedules_model(state):
+    """The same chart, for any number of workers and micro-batches."""
+    kind = {"GPipe": "gpipe", "1F1B": "1f1b", "ZB-H1": "zb-h1"}[state["kind"]]
+    order = schedule(kind, int(state["workers"]), int(state["batches"]))
+    events = timeline(order, {"F": 1.0, "B": 1.0 if kind == "zb-h1" else 2.0, "W": 1.0})
+    return {
+        "events": [event._asdict() for event in events],
+        "end": max(event.end for event in events),
+        "idle": bubble(events),
+        "held": [peak_in_flight(actions) for actions in order],
+    }
 
 
 @figure("ring")
