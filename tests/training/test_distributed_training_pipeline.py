@@ -138,18 +138,46 @@ def test_fault_twice_never_and_unknown(change, message):
         check_schedule(order, 3)
 
 
-def test_fault_every_swap_is_caught_or_harmless():
-    """Whatever two neighbours change places: the check refuses it exactly if the run cannot."""
-    order = schedule("1f1b", 3, 4)
-    refused = 0
+def messages(order):
+    """A run of nothing but the messages: workers that forget no order and compute nothing."""
+
+    def program(w):
+        done = set()
+        for kind, i in order[w.rank]:
+            source = w.rank + (1 if kind == "B" else -1)
+            if 0 <= source < w.size:
+                w.receive(source, (kind, i))
+            if kind == "B" and ("F", i) not in done:
+                raise CommunicationError("backward before forward")
+            done.add((kind, i))
+            to = w.rank + (-1 if kind == "B" else 1)
+            if 0 <= to < w.size:
+                w.send(to, np.zeros(1), (kind, i))
+
+    return program
+
+
+@pytest.mark.parametrize("kind", ["gpipe", "1f1b"])
+def test_fault_any_two_neighbours_that_change_places_are_caught(kind):
+    """A swap fails in the run; or it is F and B of different micro-batches, and costs time only."""
+    order = schedule(kind, 3, 4)
+    World(3).run(messages(order))
+    fastest = max(e.end for e in timeline(order, UNIT[kind]))
+    caught = 0
     for rank in range(3):
         for i in range(len(order[rank]) - 1):
             bad = swapped(order, rank, i, i + 1)
             try:
-                check_schedule(bad, 4)
-            except ScheduleError:
-                refused += 1
-    assert refused > 0
+                World(3).run(messages(bad))
+            except CommunicationError:
+                caught += 1
+                continue
+            first, second = order[rank][i], order[rank][i + 1]
+            assert first.kind != second.kind
+            assert first.batch != second.batch
+            check_schedule(bad, 4)
+            assert max(e.end for e in timeline(bad, UNIT[kind])) >= fastest
+    assert caught > 0
 
 
 def test_fault_workers_that_disagree_on_the_order_are_named_in_the_run():
