@@ -1,6 +1,7 @@
 """Two real processes: the weights of the simulator, bit for bit; and under torchrun likewise."""
 
 import importlib
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -91,3 +92,23 @@ def test_the_script_under_torchrun():
 def test_at_least_one_process():
     with pytest.raises(ValueError, match="at least 1 process, got 0"):
         run_processes(0, print)
+
+
+def test_what_the_page_says_of_pytorch():
+    torch = pytest.importorskip("torch")
+    from torch.distributed import fsdp, pipelining, tensor
+    from torch.distributed.tensor import parallel
+
+    signature = inspect.signature(torch.distributed.all_reduce).parameters
+    assert signature["op"].default == torch.distributed.ReduceOp.SUM
+    names = {name for name in dir(pipelining) if name.startswith("Schedule")}
+    assert {"ScheduleGPipe", "Schedule1F1B", "ScheduleInterleaved1F1B"} < names
+    assert "ScheduleZBVZeroBubble" in names
+    assert not [name for name in names if "H1" in name]
+    options = inspect.signature(fsdp.fully_shard).parameters
+    assert options["reshard_after_forward"].default is None
+    assert "dim-0" in fsdp.fully_shard.__doc__
+    assert {"ColwiseParallel", "RowwiseParallel", "SequenceParallel", "parallelize_module"} < set(
+        dir(parallel)
+    )
+    assert {"Shard", "Replicate", "Partial"} < set(dir(tensor))
