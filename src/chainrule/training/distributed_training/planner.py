@@ -31,9 +31,11 @@ LLAMA_3_405B = replace(LLAMA_3_8B, width=16_384, heads=128, decoder_layers=126, 
 
 @dataclass(frozen=True)
 class Device:
-    """An accelerator and its links, each way; ``efficiency`` is what large products reach.
+    """An accelerator and its links, each way.
 
     ``inside`` connects the ``node`` devices of one machine, ``outside`` the machines, a device.
+    ``efficiency`` is the part of the peak that large products reach: an assumption, not a
+    published figure, as are the latencies of the links.
     """
 
     name: str
