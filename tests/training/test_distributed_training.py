@@ -226,10 +226,18 @@ def test_fully_sharded_equals_one_worker(p):
             cross_entropy(rest(x, "predict"), rows[:, 1:], reduction="sum").backward()
             average_pieces(w, pieces, rows[:, 1:].size)
             optimizer.step()
-        return [q.data for q in pieces], held, whole, names
+        ends = sum(q.data.nbytes for q in rest.parameters())
+        return [q.data for q in pieces], held, whole, names, ends
 
     results = world.run(program)
-    assert sum(held for _, held, _, _ in results) == results[0][2]  # nothing twice
+    assert sum(held for _, held, _, _, _ in results) == results[0][2]  # nothing twice
+    # A unit travels 3 times for each use: two gathers, one scatter. The ends are used twice, and
+    # what a use does not touch has no gradient to scatter: the norm first, the positions last.
+    size, ends = results[0][2], sum(r[4] for r in results)
+    untouched = sum(alone()[n].nbytes for n in ("norm.weight", "norm.bias", "positions.weight"))
+    counts = 8 * 2 * (p - 1)  # one count of tokens a worker, in all
+    expected = (p - 1) * (3 * (size + ends) - untouched) + counts
+    assert sum(world.bytes_sent) == STEPS * expected
     joined = [np.concatenate(same) for same in zip(*(r[0] for r in results), strict=True)]
     order = [n for n in results[0][3] if n.startswith("blocks")]
     order += [n for n in results[0][3] if not n.startswith("blocks")]
