@@ -17,6 +17,7 @@ BENCHMARKS = {
     "gpt_step": "One training step of a GPT, beside PyTorch",
     "peers": "One epoch of the same MLP on digits, beside other engines",
     "ladders": "Fused operations beside their composition of primitives",
+    "convolutions": "Convolution and pooling beside PyTorch, and where the time goes",
     "scaling": "How a GPT step grows with width, depth and context",
     "blas": "The limit: matrix products alone",
 }

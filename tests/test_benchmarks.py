@@ -1,5 +1,6 @@
 """The benchmarks compare what they say they compare."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import peers, scaling, timing
+from benchmarks import convolutions, peers, scaling, timing
 from benchmarks.__main__ import BENCHMARKS, machine, table
 
 ROOT = Path(__file__).parent.parent
@@ -72,6 +73,23 @@ def test_peak_memory_is_not_that_of_the_process_before():
     )
     done = subprocess.run([sys.executable, "-c", fat], cwd=ROOT, capture_output=True, text=True)
     assert 1 << 10 < int(done.stdout) < 300 << 10
+
+
+@pytest.mark.parametrize("name", convolutions.operations())
+def test_every_rung_computes_the_same_convolution(name, monkeypatch):
+    for size, value in (("IMAGES", 2), ("CHANNELS", 3), ("SIDE", 10)):
+        monkeypatch.setattr(convolutions, size, value)
+    arrays, *versions = convolutions.operations()[name]
+    results = {key: run() for key, run in convolutions.contestants(arrays, *versions).items()}
+    for rung in ("composed", "fused"):
+        for mine, theirs in zip(results[rung], results["PyTorch"], strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_stored_convolutions_take_at_most_three_times_as_long_as_pytorch():
+    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["convolutions"]
+    assert len(stored["rows"]) == len(convolutions.operations())
+    assert all(row["fused_over_pytorch"] <= 3 for row in stored["rows"])
 
 
 def test_unknown_benchmark_is_one_line():

@@ -18,6 +18,71 @@ EXAMPLE = np.array([[4.0, 2.0], [1.0, 3.0]])
 
 
 @exercise(
+    "Where does it land?",
+    difficulty=1,
+    minutes=2,
+    section="matrix-multiplication-and-its-meaning",
+    because="a matrix product does it, for which a package needs no function",
+    idea="The point is x steps along the first axis and y along the second. Where do x steps go?",
+)
+def lands_at(first, second, x, y):
+    """Return where a linear map sends the point (x, y), as an array.
+
+    The map sends (1, 0) to ``first`` and (0, 1) to ``second``, which are arrays.
+    """
+    return x * first + y * second
+
+
+@lands_at.check
+def the_axes(answer, rng):
+    first, second = np.array([4.0, 1.0]), np.array([2.0, 3.0])
+    expect_close(answer(first, second, 1.0, 0.0), first, what="where (1, 0) lands")
+    expect_close(answer(first, second, 0.0, 1.0), second, what="where (0, 1) lands")
+
+
+@lands_at.check
+def any_point(answer, rng):
+    first, second = np.array([4.0, 1.0]), np.array([2.0, 3.0])
+    expect_close(answer(first, second, 2.0, -1.0), np.array([6.0, -1.0]))
+
+
+@lands_at.check
+def into_three_dimensions(answer, rng):
+    first, second = rng.standard_normal((2, 3))
+    x, y = rng.standard_normal(2)
+    expect_close(answer(first, second, x, y), x * first + y * second)
+
+
+@lands_at.mistake(
+    "You made the images rows. They are the columns of the matrix: (1, 0) must land on the first"
+    " of them, with all its numbers."
+)
+def images_as_rows(first, second, x, y):
+    return np.stack([first, second]) @ np.array([x, y])
+
+
+@lands_at.mistake(
+    "You added the images and forgot how many steps lead along each axis. What do x and y say?"
+)
+def forgets_the_steps(first, second, x, y):
+    return first + second
+
+
+@lands_at.mistake("You scaled each number of an image by its own step. All of first goes x times.")
+def one_step_a_number(first, second, x, y):
+    steps = np.resize([x, y], len(first))
+    return steps * first + steps * second
+
+
+@lands_at.mistake("x goes with the image of (1, 0), which is first; you have them the other way.")
+def the_other_way(first, second, x, y):
+    return y * first + x * second
+
+
+# --- 2 -------------------------------------------------------------------------------------
+
+
+@exercise(
     "Eight shapes, eight strings",
     difficulty=1,
     minutes=15,
@@ -124,7 +189,7 @@ def pairs_columns_with_themselves(u, v, A, X, W, K):
     return eight_einsums(u, v, A, X, W, K) | {"gram": np.einsum("mn,mn->n", A, A)}
 
 
-# --- 2 -------------------------------------------------------------------------------------
+# --- 3 -------------------------------------------------------------------------------------
 
 
 @exercise(
@@ -229,7 +294,7 @@ def divides_zero_by_zero(u, v):
         return (u @ v) / (v @ v) * v
 
 
-# --- 3 -------------------------------------------------------------------------------------
+# --- 4 -------------------------------------------------------------------------------------
 
 
 @exercise(
@@ -324,7 +389,7 @@ def forgets_the_singular_values(A, k):
     return U[:, :k] @ Vt[:k]
 
 
-# --- 4 -------------------------------------------------------------------------------------
+# --- 5 -------------------------------------------------------------------------------------
 
 
 @exercise(
@@ -466,7 +531,7 @@ def loses_the_last_digit(X, part, how):
     return _counted(_variances(X, how), part, how)
 
 
-# --- 5 -------------------------------------------------------------------------------------
+# --- 6 -------------------------------------------------------------------------------------
 
 
 @exercise(
@@ -600,7 +665,7 @@ def measures_before_moving(A, start, target, steps):
     return np.array(errors)
 
 
-# --- 6 -------------------------------------------------------------------------------------
+# --- 7 -------------------------------------------------------------------------------------
 
 
 @exercise(

@@ -817,7 +817,7 @@ def calls_and_no_more(answer, rng):
 
 
 def _mixed(x, router, experts, k, *, raw=False, equal=False, smallest=False, each_token=False,
-           factor=True, scores=False, everyone=False, one_by_one=False):  # fmt: skip
+           factor=True, scores=False):  # fmt: skip
     shares = softmax(x @ router.T)
     order = shares if smallest else -shares
     chosen = np.argsort(order, axis=1, kind="stable")[:, :k]
@@ -832,13 +832,7 @@ def _mixed(x, router, experts, k, *, raw=False, equal=False, smallest=False, eac
     y = np.zeros_like(x)
     for i, expert in enumerate(experts):
         rows, slots = np.nonzero(chosen == i)
-        if everyone:
-            whole = expert(x)
-            y[rows] += weights[rows, slots, None] * whole[rows]
-        elif one_by_one:
-            for row, slot in zip(rows, slots, strict=True):
-                y[row] += weights[row, slot] * expert(x[row : row + 1])[0]
-        elif len(rows):
+        if len(rows):
             y[rows] += weights[rows, slots, None] * expert(x[rows])
     load = np.bincount(chosen.ravel(), minlength=len(experts))
     load = load / (len(x) if each_token else chosen.size)

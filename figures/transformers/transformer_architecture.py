@@ -87,35 +87,39 @@ def train(model, task, rate, seed, steps, longest, warmup=0, decay=False):
 # ---- depth: before, after, or nowhere -----------------------------------------------------------
 
 DEPTHS, RATES, SEEDS = (1, 6), (0.001, 0.003, 0.01), 5
-PLACES = {
-    "pre": ("pre", 0),
-    "post": ("post", 0),
-    "none": ("none", 0),
-    "post, warm-up": ("post", 100),
-}
+PLACES = ("pre", "post", "none")
 STEPS, SHORT = 200, 8
 
 
-def one_depth(depth, kind, rate, seed):
+def one_depth(depth, place, rate, seed):
     """The share of right words of 4 to 8 letters, after 200 steps at one rate."""
-    place, warmup = PLACES[kind]
     cfg = configuration(depth, norm_place=place, width=32)
     model = Transformer(cfg, np.random.default_rng(seed))
     with np.errstate(over="ignore", invalid="ignore"):
-        train(model, "reverse", rate, seed, STEPS, SHORT, warmup)
+        train(model, "reverse", rate, seed, STEPS, SHORT)
         return exact(model, "reverse", SHORT)
 
 
-@measurement("depth", absolute=0.4, seconds=660)
+BANDS = {"mean": 0.35, "lowest": 1.0, "highest": 0.6}  # a single seed may turn out either way
+
+
+def spread(shares):
+    """Mean, lowest and highest over the last axis, which holds the seeds."""
+    shares = np.array(shares)
+    return {"mean": shares.mean(-1), "lowest": shares.min(-1), "highest": shares.max(-1)}
+
+
+@measurement("depth", absolute=BANDS, seconds=500)
 def measure_depth():
-    """Five seeds for each depth, place of the norm and rate: mean, lowest and highest share."""
-    found = {"depths": DEPTHS, "rates": RATES}
-    for kind in PLACES:
-        found[kind] = []
-        for depth in DEPTHS:
-            runs = [[one_depth(depth, kind, rate, seed) for seed in range(SEEDS)] for rate in RATES]
-            found[kind].append([[float(np.mean(row)), min(row), max(row)] for row in runs])
-    return found
+    """Share of right words by place of the norm, depth and rate, over five seeds."""
+    shares = [
+        [
+            [[one_depth(depth, place, rate, seed) for seed in range(SEEDS)] for rate in RATES]
+            for depth in DEPTHS
+        ]
+        for place in PLACES
+    ]
+    return {"places": PLACES, "depths": DEPTHS, "rates": RATES, **spread(shares)}
 
 
 # ---- parts: take one away ------------------------------------------------------------------------
@@ -129,12 +133,12 @@ class Nothing(Module):
         return x * 0
 
 
-def whole(seed):
-    return Transformer(configuration(1), np.random.default_rng(seed))
+def whole(seed, **changes):
+    return Transformer(configuration(1, width=32, **changes), np.random.default_rng(seed))
 
 
 def without_positions(seed):
-    return Transformer(configuration(1, positions="none"), np.random.default_rng(seed))
+    return whole(seed, positions="none")
 
 
 def without_feed_forward(seed):
@@ -158,16 +162,15 @@ PARTS = {
     "residual connections": without_residual,
 }
 PART_RATES = (0.003, 0.006)
-LONG = 12
 
 
 def one_part(part, task, rate, seed):
     model = PARTS[part](seed)
-    train(model, task, rate, seed, 600, LONG, warmup=50, decay=True)
-    return exact(model, task, LONG)
+    train(model, task, rate, seed, 400, SHORT, warmup=50, decay=True)
+    return exact(model, task, SHORT)
 
 
-@measurement("parts-rates", absolute=0.5, seconds=180)
+@measurement("parts-rates", absolute=0.5, seconds=65)
 def measure_parts_rates():
     """The share of right words of seed 100, for every rate."""
     found = {"rates": PART_RATES}
@@ -178,17 +181,20 @@ def measure_parts_rates():
     return found
 
 
-@measurement("parts", absolute=0.35, seconds=440)
+@measurement("parts", absolute=BANDS, seconds=160)
 def measure_parts():
-    """Five seeds at each one's best rate: the share of words that come out right as a whole."""
+    """Share of right words by part and task, over five seeds, at each one's better rate."""
     tried = measured("parts-rates")
-    found = {}
+    shares = []
     for part in PARTS:
-        found[part] = {}
-        for task in TASKS:
-            rate = tried["rates"][int(np.argmax(tried[part][task]))]
-            found[part][task] = [one_part(part, task, rate, seed) for seed in range(SEEDS)]
-    return found
+        rates = [tried["rates"][int(np.argmax(tried[part][task]))] for task in TASKS]
+        shares.append(
+            [
+                [one_part(part, task, rate, seed) for seed in range(SEEDS)]
+                for task, rate in zip(TASKS, rates, strict=True)
+            ]
+        )
+    return {"parts": tuple(PARTS), "tasks": TASKS, **spread(shares)}
 
 
 # ---- drawings of both ----------------------------------------------------------------------------
@@ -198,25 +204,23 @@ def measure_parts():
 def depth(plt):
     found = measured("depth")
     fig, axes = plt.subplots(1, 2, figsize=(7.8, 3.4), sharey=True)
-    looks = {
-        "pre": ("blue", "o", "before the branch"),
-        "post": ("vermillion", "s", "after the sum"),
-        "post, warm-up": ("orange", "^", "after the sum, with warm-up"),
-        "none": ("grey", "D", "nowhere"),
-    }
+    looks = (
+        ("blue", "o", "before the branch"),
+        ("vermillion", "s", "after the sum"),
+        ("grey", "D", "nowhere"),
+    )
     for place, (ax, blocks) in enumerate(zip(axes, found["depths"], strict=True)):
-        for number, (kind, (color, marker, label)) in enumerate(looks.items()):
-            mean, low, high = np.array(found[kind][place]).T
-            x = np.arange(3) + 0.09 * (number - 1.5)
-            spread = np.array([mean - low, high - mean])
-            ax.errorbar(x, mean, spread, color=COLORS[color], marker=marker, ms=5, capsize=3,
-                        lw=1.4, label=label)  # fmt: skip
+        for number, (color, marker, label) in enumerate(looks):
+            mean, low, high = (np.array(found[name])[number, place] for name in BANDS)
+            x = np.arange(3) + 0.09 * (number - 1)
+            look = {"color": COLORS[color], "marker": marker, "ms": 5, "capsize": 3, "lw": 1.4}
+            ax.errorbar(x, mean, [mean - low, high - mean], label=label, **look)
         ax.set_xticks(range(3), [f"{rate:g}" for rate in found["rates"]])
         ax.set_xlabel("learning rate")
         ax.set_title(f"{blocks} + {blocks} block{'s' if blocks > 1 else ''}", fontsize=11)
         ax.set_ylim(-0.03, 1.03)
     axes[0].set_ylabel("share of words right")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
                fontsize=9)  # fmt: skip
     return fig
 
@@ -226,17 +230,17 @@ def parts(plt):
     found = measured("parts")
     fig, ax = plt.subplots(figsize=(7.4, 3.4))
     for number, (task, color) in enumerate((("reverse", "blue"), ("sort", "orange"))):
-        shares = np.array([found[part][task] for part in PARTS])
-        mean = shares.mean(axis=1)
-        spread = np.array([mean - shares.min(axis=1), shares.max(axis=1) - mean])
+        mean, low, high = (np.array(found[name])[:, number] for name in BANDS)
         x = np.arange(len(PARTS)) + 0.4 * (number - 0.5)
         ax.bar(x, mean, 0.38, color=COLORS[color], label=task)
-        ax.errorbar(x, mean, spread, fmt="none", ecolor=COLORS["black"], capsize=3, lw=1)
-        for place, height, top in zip(x, mean, shares.max(axis=1), strict=True):
+        ax.errorbar(x, mean, [mean - low, high - mean], fmt="none", ecolor=COLORS["black"],
+                    capsize=3, lw=1)  # fmt: skip
+        for place, height, top in zip(x, mean, high, strict=True):
             ax.text(place, top + 0.02, f"{height:.0%}", ha="center", fontsize=9)
     ax.set_xticks(range(len(PARTS)), [part.replace(" ", "\n") for part in PARTS])
     ax.set_xlabel("taken away")
     ax.set_ylabel("share of words right")
+    ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylim(0, 1.28)
     ax.legend(ncols=2, loc="upper right")
     return fig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from sphinx.transforms import SphinxTransform
 
 from chainrule.course.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
 from chainrule.course.manifest import Course, load_course
+from chainrule.course.paths import normal
 from chainrule.course.site import neighbours
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
@@ -77,6 +79,8 @@ class KnowAnchors(SphinxTransform):
 
 def tidy(app, doctree: nodes.document) -> None:
     """Wrap generated regions, drop comments, link source files to pages that show them."""
+    if app.env.doc2path(app.env.docname).suffix == ".ipynb":
+        _say_how_to_open(doctree, app.env.docname)
     for raw in list(doctree.findall(nodes.raw)):
         region = REGION.fullmatch(raw.astext().strip())
         if region:
@@ -94,8 +98,30 @@ def tidy(app, doctree: nodes.document) -> None:
             _relink(app, link, _page_showing(path))
     for link in list(doctree.findall(addnodes.pending_xref)):
         folder = posixpath.join(posixpath.dirname(app.env.docname), link.get("reftarget", ""))
-        if link.get("reftype") == "myst" and (Path(app.srcdir) / folder).is_dir():
+        if link.get("reftype") != "myst" or not (Path(app.srcdir) / folder).is_dir():
+            continue
+        package = posixpath.normpath(folder)
+        if (Path(app.srcdir) / package / "__init__.py").is_file():
+            shown.add(package)
+            _relink(app, link, _page_showing(package))
+        else:
             link.replace_self(link.children)
+
+
+def _say_how_to_open(doctree: nodes.document, docname: str) -> None:
+    """Under a notebook's title: what to type, and the file."""
+    title = next(doctree.findall(nodes.title), None)
+    if title is None:
+        return
+    command = f".venv/bin/jupyter lab {docname}.ipynb"
+    file = addnodes.download_reference(
+        "", "", nodes.Text("download the file"), reftarget=f"/{docname}.ipynb"
+    )
+    line = nodes.paragraph("", "", nodes.Text("To run it: "), nodes.literal("", command))
+    line += [nodes.Text("; or "), file, nodes.Text(".")]
+    title.parent.insert(
+        title.parent.index(title) + 1, nodes.container("", line, classes=["generated-header"])
+    )
 
 
 def _wrap(start: nodes.raw, name: str) -> None:
@@ -143,20 +169,41 @@ def add_context(app, pagename: str, templatename: str, context: dict, doctree) -
             "title": app.env.titles[page].astext(),
             "link": app.builder.get_relative_uri(pagename, page),
         }
+    if pagename == "search":
+        app.add_js_file(None, body=f"const TAUGHT = {json.dumps(taught(app.course))};")
     script = {"index": "graph.js", "search": "search.js"}.get(pagename)
     if script:
         app.add_js_file(script, loading_method="defer")
 
 
+def taught(course: Course) -> dict[str, list[str]]:
+    """By page, the names of what it teaches, as the search compares them."""
+    return {
+        document.id: [
+            normal(name)
+            for name in (
+                document.title,
+                *document.concepts,
+                *(item.text for item in document.outline),
+            )
+        ]
+        for document in course.written()
+    }
+
+
 def extra_pages(app):
-    """The home page, and one page a source file that a document links to."""
+    """The home page, and one page a source file or package that a document links to."""
     yield "index", home(app), "home.html"
     for path in sorted(set().union(*app.env.course_shown.values())):
-        text = (Path(app.srcdir) / path).read_text(encoding="utf-8")
-        language = {".py": "python", ".toml": "toml"}.get(Path(path).suffix, "text")
-        code = app.builder.highlighter.highlight_block(text, language, linenos="inline")
-        body = f"<h1><code>{path}</code></h1>\n{code}"
-        yield _page_showing(path), {"title": path, "body": body}, "page.html"
+        place = Path(app.srcdir) / path
+        files = sorted(place.glob("*.py")) if place.is_dir() else []
+        parts = [f"<h1><code>{path}</code></h1>"]
+        for file in files or [place]:
+            parts += [f"<h2><code>{file.name}</code></h2>"] * bool(files)
+            language = {".py": "python", ".toml": "toml"}.get(file.suffix, "text")
+            text = file.read_text(encoding="utf-8")
+            parts.append(app.builder.highlighter.highlight_block(text, language, linenos="inline"))
+        yield _page_showing(path), {"title": path, "body": "\n".join(parts)}, "page.html"
 
 
 def home(app) -> dict:
@@ -164,6 +211,9 @@ def home(app) -> dict:
     course: Course = app.course
     readme = app.env.get_and_resolve_doctree(app.config.root_doc, app.builder)
     opening = next(readme.findall(nodes.paragraph), None)
+    picture = next(readme.findall(nodes.image), None)
+    app.builder.imgpath = "_images"
+    shown = picture and [picture.parent, picture.parent.next_node(siblings=True, descend=False)]
     written = {document.id for document in course.written()}
     return {
         "title": course.about.name,
@@ -172,6 +222,7 @@ def home(app) -> dict:
         "box": (NODE_WIDTH, NODE_HEIGHT),
         "written": written,
         "opening": app.builder.render_partial(opening)["fragment"] if opening else "",
+        "picture": "".join(app.builder.render_partial(node)["fragment"] for node in shown or ()),
         "tracks": [(track, course.path_to(track.goals)) for track in course.tracks],
         "notebooks": [entry for entry in course.notebooks if course.exists(entry)],
         "minutes": lambda documents: duration(sum(each.minutes for each in documents)),

@@ -78,6 +78,18 @@ title = "Down the hill"
 serves = ["math-foundations/slopes"]
 seconds = 20
 megabytes = 1
+
+[[ask]]
+document = "math-foundations/lengths"
+question = "How long is the arrow from (0, 0) to (6, 8)?"
+answer = "10"
+computed = "math.hypot(6, 8)"
+
+[[ask]]
+document = "math-foundations/slopes"
+question = "A road rises 1 metre in 8. What is its slope? (two decimals)"
+answer = "0.13"
+computed = "1 / 8"
 """
 
 LENGTHS = """\

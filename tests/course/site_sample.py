@@ -92,6 +92,7 @@ Forty-two.[^1]
 CALCULUS = """# Calculus
 
 A Jacobian is a matrix; see [linear algebra](../math-foundations/linear-algebra.md#eq-projection).
+Code: [`calculus`](../src/chainrule/math_foundations/calculus).
 
 ## Chain rule
 
@@ -149,6 +150,8 @@ def small_course(root: Path, **replaced: str) -> Course:
         "NOTATION.md": "# Notation\n\nVectors are bold: $\\mathbf{x}$.\n",
         "LICENSE": "Do what you want.\n",
         "src/chainrule/math_foundations/linear_algebra.py": '"""Vectors."""\n\nx = 1\n',
+        "src/chainrule/math_foundations/calculus/__init__.py": '"""Slopes."""\n',
+        "src/chainrule/math_foundations/calculus/limits.py": "y = 2\n",
         "math-foundations/linear-algebra.md": LINEAR_ALGEBRA,
         "math-foundations/calculus.md": CALCULUS,
         "figures/math-foundations/linear-algebra/balls.svg": FIGURE,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from urllib.request import urlopen
+
 import pytest
 from chromium import Chromium
 from site_sample import REPOSITORY, small_course
@@ -62,6 +65,52 @@ def test_search_leads_to_the_page(browser, sample):
     browser.open(link)
     assert browser.run("document.querySelector('h1').firstChild.data") == "Calculus"
     assert browser.faults(f"{sample}/search.html?q=unmistakablyfindable") == []
+
+
+def test_search_names_first_what_teaches_the_words(browser, sample):
+    browser.look(1280)
+    browser.open(f"{sample}/search.html?q=linear+algebra")
+    link = browser.until('document.querySelector("#search-results li a")?.href')
+    assert "math-foundations/linear-algebra" in link
+    shown = browser.run('[...document.querySelectorAll("#search-results li a")].map((a) => a.href)')
+    about = [n for n, link in enumerate(shown) if "/README" in link or "/NOTATION" in link]
+    course = [n for n, link in enumerate(shown) if n not in about]
+    assert not about or max(course) < min(about)
+
+
+def test_what_has_the_focus_can_be_seen(browser, sample):
+    browser.look(1280)
+    browser.call("Emulation.setFocusEmulationEnabled", enabled=True)
+    browser.open(f"{sample}/math-foundations/linear-algebra.html")
+    browser.until('document.querySelector("button.copybtn") !== null')
+    seen = browser.run("""(() => {
+        const button = document.querySelector("button.copybtn");
+        button.focus({ focusVisible: true });
+        const { opacity, outlineStyle } = getComputedStyle(button);
+        return [opacity, outlineStyle];
+    })()""")
+    assert seen[1] == "solid"
+    assert browser.until(
+        'getComputedStyle(document.querySelector("button.copybtn")).opacity === "1"'
+    )
+
+
+@pytest.mark.parametrize(("scheme", "filtered"), [("light", False), ("dark", True)])
+def test_pictures_are_dark_at_night(browser, sample, scheme, filtered):
+    browser.look(1280, scheme)
+    browser.open(f"{sample}/math-foundations/linear-algebra.html")
+    look = browser.run('getComputedStyle(document.querySelector("article p > img")).filter')
+    assert (look != "none") == filtered
+
+
+def test_a_notebook_says_how_to_open_it(browser, sample):
+    browser.look(1280)
+    browser.open(f"{sample}/notebooks/01-numpy-neural-net.html")
+    box = browser.run('document.querySelector("article .generated-header").textContent')
+    assert ".venv/bin/jupyter lab notebooks/01-numpy-neural-net.ipynb" in box
+    file = browser.run('document.querySelector("article .generated-header a").href')
+    with urlopen(file) as answer:
+        assert json.load(answer)["nbformat"] == 4
 
 
 def test_an_excerpt_shows_a_formula_once_and_not_its_source(browser, sample):

@@ -37,6 +37,34 @@ MORE = '    {{ id = "{}", because = "It is needed here." }},\n'
 # check, what is planted, file, what stands on the line, what the message says
 MANIFEST = [
     (
+        edit("course.toml", 'answer = "0.13"', 'answer = "0.14"'),
+        '"math-foundations/slopes"',
+        "the answer about math-foundations/slopes is 0.125, not 0.14",
+    ),
+    (
+        edit("course.toml", 'computed = "1 / 8"', 'computed = "1 / 0"'),
+        '"math-foundations/slopes"',
+        "the question about math-foundations/slopes cannot be computed: division by zero",
+    ),
+    (
+        edit(
+            "course.toml",
+            '[[ask]]\ndocument = "math-foundations/slopes"',
+            '[[ask]]\ndocument = "math-foundations/hills"',
+        ),
+        '"math-foundations/slopes"',
+        "math-foundations/slopes has no question for `chainrule path --ask`",
+    ),
+    (
+        edit(
+            "course.toml",
+            '[[ask]]\ndocument = "math-foundations/slopes"',
+            '[[ask]]\ndocument = "math-foundations/hills"',
+        ),
+        '"math-foundations/hills"',
+        "the question about math-foundations/hills asks about no document",
+    ),
+    (
         edit(
             "course.toml",
             "concepts =",

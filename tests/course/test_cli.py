@@ -25,14 +25,14 @@ FILE = "workbook/math-foundations/lengths.py"
 def chainrule(small):
     """Run the command in the small course; returns status, output, errors."""
 
-    def run(*arguments, cwd=small.root, **environment):
+    def run(*arguments, cwd=small.root, typed="", **environment):
         done = subprocess.run(
             [sys.executable, "-P", "-c", CODE, *arguments],
             cwd=cwd,
             env={**os.environ, **environment},
             capture_output=True,
             encoding="utf-8",
-            stdin=subprocess.DEVNULL,
+            input=typed,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr
@@ -145,6 +145,43 @@ def test_known_and_forget(chainrule):
     _, output, _ = chainrule("progress", "--forget", "slopes")
     assert "1 of 2 written documents" in output
     assert "✓ Slopes" not in output
+
+
+def test_questions_shorten_a_path_and_are_kept(chainrule, small):
+    status, output, errors = chainrule("path", "neurons", "--ask", typed="10\n0.3\n")
+    assert (status, errors) == (0, "")
+    assert "Lengths: How long is the arrow" in output
+    assert "Right: Lengths is marked as known." in output
+    assert "It is 0.13: math-foundations/slopes.md stays" in output
+    assert "2 documents, 50 min" in output
+    assert "✓ Lengths" in chainrule("progress")[1]
+    _, output, _ = chainrule("path", "neurons", "--ask", typed="q\n")
+    assert "Lengths" not in output
+    assert "2 documents" in output
+
+
+def test_commands_are_suggested_as_they_were_called(small, tmp_path):
+    program = small.root / "bin" / "chainrule"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n{CODE}\n")
+    program.chmod(0o755)
+
+    def run(*command, path=os.environ["PATH"]):
+        return subprocess.run(
+            command,
+            cwd=small.root,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            encoding="utf-8",
+        )
+
+    written = run("bin/chainrule", "exercise", "lengths")
+    assert "then type: bin/chainrule check lengths --watch" in written.stdout
+    assert "    bin/chainrule check lengths\n" in (small.root / FILE).read_text()
+    refused = run(program, "check", "slopes")
+    assert "yet; type: bin/chainrule exercise slopes" in refused.stderr
+    found = run("chainrule", "check", "slopes", path=f"{program.parent}:{os.environ['PATH']}")
+    assert "yet; type: chainrule exercise slopes" in found.stderr
 
 
 def test_what_passed_stays_passed(chainrule, small):
@@ -315,7 +352,8 @@ def read_until(process, text):
 
 def test_an_interrupt_while_grading_ends_without_traceback(chainrule, small):
     chainrule("exercise", "lengths")
-    small.edit(FILE, STUB, STUB[:-3] + "print('begun', flush=True)\n    while True: pass")
+    begun = small.root / "begun"
+    small.edit(FILE, STUB, STUB[:-3] + f"open({str(begun)!r}, 'w').close()\n    while True: pass")
     check = subprocess.Popen(
         [sys.executable, "-P", "-c", CODE, "check"],
         cwd=small.root,
@@ -323,7 +361,9 @@ def test_an_interrupt_while_grading_ends_without_traceback(chainrule, small):
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
-    time.sleep(2)
+    deadline = time.monotonic() + 30
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
     check.send_signal(signal.SIGINT)
     _, errors = check.communicate(timeout=10)
     assert check.returncode == 130

@@ -12,7 +12,7 @@ from chainrule.course.exercises import load, prove
 from chainrule.neural_networks import regularization
 from chainrule.neural_networks.backpropagation import primitive
 from chainrule.training import optimizers
-from chainrule.transformers.gpt import GPT, GPTConfig
+from chainrule.transformers.gpt import GPT, gpt_config
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "exercises").glob("*/*.py"))
@@ -22,18 +22,18 @@ from chainrule.course.exercises import exercise, expect_close
 """
 SCORES = '''
 @exercise("Softmax", difficulty=1, minutes=5, section="s",
-          counterpart="chainrule.transformers.attention:_softmax")
+          counterpart="chainrule.transformers.attention.retrieval:_softmax")
 def softmax(scores, allowed=None):
     """Return p and its vjp."""
     masked = scores if allowed is None else np.where(allowed, scores, -np.inf)
     p = np.exp(masked - masked.max(axis=-1, keepdims=True))
     p /= p.sum(axis=-1, keepdims=True)
-    return p, lambda g: (p * (g - (g * p).sum(axis=-1, keepdims=True)),)
+    return p, lambda g: (p * (g - (g * p).sum(axis=-1, keepdims=True)), None)
 
 @softmax.check
 def random(answer, rng):
     scores, g = rng.normal(size=(2, 3, 5))
-    p, vjp = answer(scores, scores > -1)
+    p, vjp = answer(scores, allowed=scores > -1)
     expect_close(p.sum(axis=-1), np.ones(3))
     vjp(g)
 '''
@@ -100,7 +100,7 @@ def test_every_counterpart_exists_and_every_primitive_keeps_its_function():
 def step():
     """One training step of a small GPT; the loss and the parameters after it."""
     rng = np.random.default_rng(0)
-    model = GPT(GPTConfig(vocab_size=11, context=7, layers=2, heads=2, width=8, dropout=0.5), rng)
+    model = GPT(gpt_config(vocab_size=11, context=7, layers=2, heads=2, width=8, dropout=0.5), rng)
     optimizer = optimizers.AdamW(model.parameters(), lr=optimizers.warmup_cosine(3, 0.1, 2, 9))
     ids = rng.integers(0, 11, size=(3, 8))
     loss = model.loss(ids[:, :-1], ids[:, 1:])

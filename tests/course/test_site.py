@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from pygments.styles import get_style_by_name
+from pygments.token import Error, Whitespace
 from site_sample import LINEAR_ALGEBRA, REPOSITORY, large_course, small_course, write
 
 from chainrule.course.drawing import COLUMN, NODE_HEIGHT, NODE_WIDTH, draw_graph
@@ -39,6 +41,36 @@ def pages(course) -> Path:
 
 def soup(pages: Path, name: str) -> BeautifulSoup:
     return BeautifulSoup((pages / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+
+
+# Colours
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of luminances by WCAG 2.2, of two colours #rrggbb."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (
+            p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("option", ["pygments_style", "pygments_dark_style"])
+def test_code_can_be_read_in_every_colour(option):
+    name = re.search(rf'^{option} = "(.+)"', (SITE / "conf.py").read_text(), re.MULTILINE)[1]
+    style = get_style_by_name(name)
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    poor = {
+        str(token): round(contrast(f"#{look['color']}", style.background_color), 2)
+        for token, look in style
+        if look["color"] and token not in (Whitespace, Error)
+    }
+    assert {token: ratio for token, ratio in poor.items() if ratio < 4.5} == {}
 
 
 # What is in it
@@ -133,7 +165,16 @@ def test_source_files_are_shown_as_pages(pages):
     target = (pages / "math-foundations" / link["href"]).resolve()
     assert "x = 1" in BeautifulSoup(target.read_text(), "html.parser").get_text().replace("  ", " ")
     assert (pages / "source/LICENSE.html").is_file()
-    assert not (pages / "_downloads").exists()
+    assert {path.suffix for path in (pages / "_downloads").rglob("*.*")} == {".ipynb"}
+
+
+def test_a_package_is_shown_as_one_page_file_by_file(pages):
+    links = soup(pages, "math-foundations/calculus").article.select("a")
+    target = next(link["href"] for link in links if link.get_text() == "calculus")
+    shown = (pages / "math-foundations" / target).resolve().read_text()
+    page = BeautifulSoup(shown, "html.parser").article
+    assert [title.get_text() for title in page.select("h2")] == ["__init__.py", "limits.py"]
+    assert "y = 2" in page.get_text().replace("  ", " ")
 
 
 def test_a_folder_that_is_linked_to_becomes_plain_text(pages):

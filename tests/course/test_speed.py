@@ -132,21 +132,36 @@ def finished(tmp_path_factory):
     return fake.root
 
 
+LIMIT = 2.7
+# About a second of Python on the machine of 2026; what the audit takes is counted in it.
+YARDSTICK = """
+import ast, inspect, typing
+for _ in range(20):
+    ast.unparse(ast.parse(inspect.getsource(typing)))
+"""
+
+
+def seconds_of_processor(command: list[str]) -> tuple[float, str]:
+    """What a command and its children took of the processor, and what it printed."""
+    before = os.times()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    after = os.times()
+    spent = after.children_user + after.children_system
+    return spent - before.children_user - before.children_system, done.stdout
+
+
 @pytest.mark.alone
-def test_thirty_documents_take_less_than_two_seconds(finished):
+def test_the_fast_audit_of_thirty_documents_is_fast(finished):
     words = sum(len(path.read_text().split()) for path in finished.glob("*/*.md"))
     assert words > 30 * 4500
     command = [sys.executable, "-c", "from chainrule.course.cli import main; main()", "audit"]
     command += ["--root", str(finished), "--format", "json"]
-    spent = []
-    for _ in range(3):
-        before = os.times()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        after = os.times()
-        assert json.loads(done.stdout) == []
-        # CPU of Python and Node together: at least what it takes on a quiet machine.
-        spent.append(after.children_user + after.children_system)
-        spent[-1] -= before.children_user + before.children_system
-        if spent[-1] < 2:
+    ratios = []
+    for _ in range(4):
+        audit, printed = seconds_of_processor(command)
+        assert json.loads(printed) == []
+        yardstick, _ = seconds_of_processor([sys.executable, "-c", YARDSTICK])
+        ratios.append(round(audit / yardstick, 2))
+        if ratios[-1] < LIMIT:
             break
-    assert min(spent) < 2, spent
+    assert min(ratios) < LIMIT, ratios

@@ -16,8 +16,10 @@ from chainrule.training.batching import (
     bucket_batches,
     gradient_noise_scale,
     pack_batch,
+    pack_best_fit,
     pack_first_fit,
     packed_positions,
+    packed_targets,
     pad_batch,
     padding_waste,
     steps_needed,
@@ -161,6 +163,43 @@ def test_packing_is_close_to_the_best(lengths, n, decreasing):
     assert best <= len(rows) <= (11 * best + 6) / 9 if decreasing else len(rows) <= 1.7 * best
 
 
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=8).map(np.array),
+    st.integers(9, 14),
+)
+def test_best_fit_is_close_to_the_best(lengths, n):
+    rows = pack_best_fit(lengths, n)
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    assert all(lengths[row].sum() <= n for row in rows)
+    best = fewest_rows(tuple(lengths.tolist()), n)
+    assert best <= len(rows) <= (11 * best + 6) / 9
+    first = [lengths[row[0]] for row in rows]
+    assert first == sorted(first, reverse=True)
+
+
+def test_best_fit_takes_the_fullest_row():
+    lengths = np.array([7, 4, 4, 1])  # the 1 fits behind the 7 and, more tightly, behind 4 and 4
+    assert pack_first_fit(lengths, 10) == [[0, 3], [1, 2]]
+    assert pack_best_fit(lengths, 10) == [[0], [1, 2, 3]]
+    assert pack_best_fit(np.array([5, 5, 5]), 10) == [[0, 1], [2]]
+    assert pack_best_fit(np.array([], dtype=int), 5) == []
+
+
+def test_targets_stay_inside_their_document():
+    ids = np.array([[5, 6, 7, 8, 9, 0], [1, 2, 3, 4, 5, 6]])
+    doc_ids = np.array([[0, 0, 0, 1, 1, -1], [0, 1, 1, 1, 1, 1]])
+    none = -100
+    assert packed_targets(ids, doc_ids).tolist() == [
+        [6, 7, none, 9, none, none],
+        [none, 3, 4, 5, 6, none],
+    ]
+    assert packed_targets(ids[0], doc_ids[0], ignore=-1).tolist() == [6, 7, -1, 9, -1, -1]
+    assert packed_targets(np.array([[3]]), np.array([[0]])).tolist() == [[none]]
+    padding = packed_targets(np.zeros((1, 3), int), np.full((1, 3), -1))
+    assert padding.tolist() == [[none, none, none]]
+
+
 def test_first_fit_by_hand():
     lengths = np.array([2, 5, 4, 7, 1, 3, 8])
     assert pack_first_fit(lengths, 10, decreasing=False) == [[0, 1, 4], [2, 5], [3], [6]]
@@ -186,11 +225,7 @@ def test_packed_loss_equals_unpacked_for_a_causal_model(rng):
         same = (doc_ids[:, :, None] == doc_ids[:, None, :]) & np.tri(ids.shape[1], dtype=bool)
         weights = same / same.sum(axis=-1, keepdims=True)
         hidden = Tensor(weights) @ (table(ids) + place(positions))
-        targets = np.full(ids.shape, -100)
-        targets[:, :-1] = np.where(
-            (doc_ids[:, 1:] == doc_ids[:, :-1]) & (doc_ids[:, 1:] >= 0), ids[:, 1:], -100
-        )
-        return cross_entropy(head(hidden), targets)
+        return cross_entropy(head(hidden), packed_targets(ids, doc_ids))
 
     seqs = [rng.integers(0, 11, size=size) for size in (9, 2, 5, 4, 3)]
     rows = pack_first_fit(np.array([len(s) for s in seqs]), 9)
@@ -272,6 +307,7 @@ def test_bad_arguments_are_named(rng):
         (lambda: bucket_batches(lengths, 0), "width"),
         (lambda: token_budget_batches(lengths, 10), "12 tokens exceeds the budget 10"),
         (lambda: pack_first_fit(lengths, 10), "12 tokens does not fit a row of 10"),
+        (lambda: pack_best_fit(lengths, 10), "12 tokens does not fit a row of 10"),
         (lambda: pack_batch([[1, 2], [3]], [[0, 1]], 2), "row 0 holds more than 2"),
         (lambda: accumulate(lambda b: (Tensor(0.0), 0), [1], []), "no token"),
         (lambda: gradient_noise_scale(np.ones(2), np.ones(2), 4, 4), "0 < Bs < Bb"),
@@ -290,8 +326,112 @@ def test_lengths_of_every_width(dtype):
     given = lengths.astype(dtype)
     assert pack_first_fit(given, 1000) == pack_first_fit(lengths, 1000)
     assert pack_first_fit(given, 105) == pack_first_fit(lengths, 105)
+    assert pack_best_fit(given, 105) == pack_best_fit(lengths, 105)
     for batches in (lambda x: bucket_batches(x, 300), lambda x: bucket_batches(x, 4),
                     lambda x: token_budget_batches(x, 300)):  # fmt: skip
         found, expected = batches(given), batches(lengths)
         assert [x.tolist() for x in found] == [x.tolist() for x in expected]
     assert padding_waste(given, [np.arange(6)]) == padding_waste(lengths, [np.arange(6)])
+
+
+def test_what_the_page_says_of_pytorch():
+    import inspect
+
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+    from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+
+    defaults = {
+        name: p.default for name, p in inspect.signature(DataLoader.__init__).parameters.items()
+    }
+    assert (defaults["batch_size"], defaults["drop_last"]) == (1, False)
+    rows = torch.arange(10)
+    loader = DataLoader(TensorDataset(rows), batch_size=4)  # the default does not shuffle
+    assert [len(b) for (b,) in loader] == [4, 4, 2]
+    assert torch.cat([b for (b,) in loader]).tolist() == list(range(10))
+    torch.manual_seed(0)
+    shuffled = DataLoader(TensorDataset(rows), batch_size=4, shuffle=True)
+    one, two = (torch.cat([b for (b,) in shuffled]).tolist() for _ in range(2))
+    assert one != two
+    assert sorted(one) == sorted(two) == list(range(10))
+    assert isinstance(shuffled.sampler, RandomSampler)
+    assert not hasattr(shuffled, "state_dict")
+
+    parts = [torch.tensor([5, 6, 7]), torch.tensor([8])]
+    padded = pad_sequence(parts)
+    assert padded.shape == (3, 2)  # time first
+    assert pad_sequence(parts, batch_first=True).tolist() == [[5, 6, 7], [8, 0, 0]]
+    left = pad_sequence(parts, batch_first=True, padding_side="left", padding_value=-1)
+    assert left.tolist() == [[5, 6, 7], [-1, -1, 8]]
+
+    w = torch.zeros(1, requires_grad=True)
+    losses = [torch.tensor([2.0]), torch.full((3,), 2.0**0.5)]
+    for targets in losses:  # sums of squares, divided once by four
+        (((w - targets) ** 2).sum() / 4).backward()
+    whole = torch.zeros(1, requires_grad=True)
+    ((whole - torch.cat(losses)) ** 2).mean().backward()
+    torch.testing.assert_close(w.grad, whole.grad)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-20, 1.0, 1e20, 1e200])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_noise_scale_has_no_unit(rng, scale, dtype):
+    small, big = rng.normal(1, 2, (7, 5)), rng.normal(1, 0.5, (7, 5))
+    if dtype == np.float32 and not 1e-30 < scale < 1e30:
+        return
+    expected = gradient_noise_scale(small, big, 3, 11)
+    with np.errstate(over="ignore"):
+        found = gradient_noise_scale(
+            (scale * small).astype(dtype), (scale * big).astype(dtype), 3, 11
+        )
+    assert found.scale == pytest.approx(expected.scale, rel=1e-10 if dtype == np.float64 else 1e-4)
+    if 1e-100 < scale < 1e100:
+        assert found.noise == pytest.approx(scale**2 * expected.noise, rel=1e-4)
+
+
+def test_what_is_not_a_number_stays_visible():
+    for bad in (np.nan, np.inf):
+        found = gradient_noise_scale(np.array([[1.0, bad]]), np.array([[1.0, 2.0]]), 1, 2)
+        assert np.isnan(found.scale)
+    assert gradient_noise_scale(np.zeros((2, 3)), np.zeros((2, 3)), 1, 2).scale == np.inf
+    with pytest.raises(ValueError, match="positive"):
+        steps_needed(np.nan, 1, 1)
+    with pytest.raises(ValueError, match="positive"):
+        steps_needed(1, 1, np.nan)
+
+
+def test_empty_and_one_by_one():
+    ids, mask = pad_batch([[], [4]])
+    assert ids.tolist() == [[0], [4]]
+    assert mask.tolist() == [[False], [True]]
+    assert pad_batch([[]])[0].shape == (1, 0)
+    none = np.array([], dtype=int)
+    assert padding_waste(none, []) == 0
+    assert bucket_batches(none, 2) == token_budget_batches(none, 5) == pack_first_fit(none, 3) == []
+    ids, doc_ids = pack_batch([[7]], [[0]], 1)
+    assert (ids.tolist(), doc_ids.tolist()) == ([[7]], [[0]])
+    assert packed_positions(doc_ids).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_accumulation_equals_torch(rng, dtype):
+    import torch
+
+    layer = Linear(5, 3, rng=rng, dtype=dtype)
+    x, y = rng.normal(size=(23, 5)).astype(dtype), rng.integers(0, 3, size=23)
+    theirs = torch.nn.Linear(5, 3, dtype=torch.float32 if dtype == np.float32 else torch.float64)
+    with torch.no_grad():
+        theirs.weight.copy_(torch.from_numpy(layer.weight.data))
+        theirs.bias.copy_(torch.from_numpy(layer.bias.data))
+    loss = torch.nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y))
+    loss.backward()
+    mean = accumulate(
+        lambda rows: (cross_entropy(layer(Tensor(x[rows])), y[rows], reduction="sum"), len(rows)),
+        np.split(np.arange(23), [2, 3, 14]),
+        layer.parameters(),
+    )
+    tolerance = 1e-4 if dtype == np.float32 else 1e-10
+    assert mean == pytest.approx(loss.item(), rel=tolerance)
+    for ours, other in ((layer.weight, theirs.weight), (layer.bias, theirs.bias)):
+        assert ours.grad.dtype == dtype
+        np.testing.assert_allclose(ours.grad, other.grad, rtol=tolerance, atol=tolerance / 100)

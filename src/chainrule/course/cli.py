@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated
 
 from chainrule.course.manifest import CourseError
+from chainrule.program import typed
 
 
 class UsageError(Exception):
@@ -54,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def complain(message: str) -> int:
     """Say on standard error what was wrong; the exit status for bad input."""
+    # A command that a message suggests runs as it stands.
+    message = re.sub(r"(?<=: )chainrule (?=[a-z])", f"{typed()} ", message)
     for line in message.splitlines():
         print(f"chainrule: {line}", file=sys.stderr)
     return 2

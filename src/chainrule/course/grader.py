@@ -397,7 +397,10 @@ def _stopped(error: BaseException, path: Path) -> dict[str, str]:
     elif getattr(error, "errno", 0) == errno.EFBIG:
         text = f"prints more than {FILE_LIMIT >> 20} MB: take the print out"
     elif type(error).__name__ == "BdbQuit":
-        text, places = f"breakpoint(): {NO_KEYBOARD}; chainrule check NAME --replay", places[-1:]
+        text, places = (
+            f"breakpoint(): {NO_KEYBOARD}: the end of this says how to see the call",
+            places[-1:],
+        )
     else:
         text = f"{type(error).__name__}: {error}".rstrip(": ")
     return {"verdict": "error", "message": "\n".join([text, *places[-3:]])}

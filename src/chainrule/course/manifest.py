@@ -142,6 +142,15 @@ class Notebook(_Entry):
         return f"notebooks/{self.id}.ipynb"
 
 
+class Ask(_Entry):
+    """A question that who knows a document answers with a number, and how it is computed."""
+
+    document: Identifier
+    question: Annotated[str, Field(min_length=10)]
+    answer: str
+    computed: str
+
+
 class _About(_Entry):
     name: str
     promise: Sentence
@@ -154,6 +163,7 @@ class _Manifest(_Entry):
     track: tuple[Track, ...] = ()
     document: tuple[Document, ...] = Field(min_length=1)
     notebook: tuple[Notebook, ...] = ()
+    ask: tuple[Ask, ...] = ()
 
 
 class Course:
@@ -171,6 +181,7 @@ class Course:
         self.tracks = manifest.track
         self.documents = manifest.document
         self.notebooks = manifest.notebook
+        self.asks = {ask.document: ask for ask in manifest.ask}
 
     @cached_property
     def by_id(self) -> dict[str, Document]:

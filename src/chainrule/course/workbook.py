@@ -17,6 +17,7 @@ from chainrule.course.cli import UsageError
 from chainrule.course.figures import write_atomically
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
+from chainrule.program import typed
 
 FOLDER = "workbook"
 PROGRESS = "workbook/progress.toml"
@@ -148,10 +149,13 @@ def _opening(document: Document, entries: list[stubs.Entry], source: str) -> str
 
 Replace each `...`, save, and type:
 
-    chainrule check {document.slug}
+    {typed(f"check {document.slug}")}
 
-Stuck? `chainrule hint NAME` helps, each time a little more. `chainrule check --solution NAME`
-shows the solution of what you have passed, with --anyway of what you have not.
+Stuck? This helps, each time a little more; the second shows the solution of what you have
+passed, and with --anyway of what you have not:
+
+    {typed("hint NAME")}
+    {typed("check --solution NAME")}
 {QUOTES}"""
     parts = [head, stubs.imports_for(tree, [entry.node for entry in entries])]
     return "\n\n".join([*parts, *(f"\n{text}" for text in stubs.given_of(tree, source))])
@@ -252,7 +256,7 @@ def save_progress(root: Path, progress: Progress) -> None:
     """Write ``workbook/progress.toml`` in one step."""
     known = "".join(f'    "{name}",\n' for name in sorted(progress.known))
     lines = [
-        "# What you have done in this course; `chainrule progress` shows it.",
+        f"# What you have done in this course; `{typed('progress')}` shows it.",
         f"known = [\n{known}]" if known else "known = []",
     ]
     tables: list[tuple[str, dict]] = [("passed", progress.passed), ("hinted", progress.hinted)]

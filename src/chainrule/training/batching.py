@@ -22,8 +22,10 @@ __all__ = [
     "bucket_batches",
     "gradient_noise_scale",
     "pack_batch",
+    "pack_best_fit",
     "pack_first_fit",
     "packed_positions",
+    "packed_targets",
     "pad_batch",
     "padding_waste",
     "steps_needed",
@@ -222,6 +224,35 @@ def pack_first_fit(
     return rows
 
 
+def pack_best_fit(lengths: Int[Array, "sequences"], n: int) -> list[list[int]]:
+    """Put sequences into rows of ``n`` tokens, longest first: each into the fullest row with room.
+
+    Of equally full rows the first is taken.
+
+    Source: Ding et al., Fewer Truncations Improve Language Modeling, 2024, arXiv:2404.10830.
+
+    Raises:
+        ValueError: a sequence is longer than a row.
+    """
+    if len(lengths) and lengths.max() > n:
+        raise ValueError(
+            f"pack_best_fit: a sequence of {lengths.max()} tokens does not fit a row of {n}"
+        )
+    lengths = lengths.astype(np.int64)
+    rows: list[list[int]] = []
+    room = np.zeros(len(lengths), dtype=np.int64)
+    for i in np.argsort(-lengths, kind="stable").tolist():
+        left = np.where(room[: len(rows)] >= lengths[i], room[: len(rows)], n + 1)
+        row = int(np.argmin(left)) if rows else 0
+        if not rows or left[row] > n:
+            row = len(rows)
+            rows.append([])
+            room[row] = n
+        rows[row].append(i)
+        room[row] -= lengths[i]
+    return rows
+
+
 def pack_batch(
     seqs: Sequence[Sequence[int] | Array], rows: Sequence[Sequence[int]], n: int, pad: int = 0
 ) -> tuple[Int[Array, "rows time"], Int[Array, "rows time"]]:
@@ -251,6 +282,19 @@ def packed_positions(doc_ids: Int[Array, "*rows time"]) -> Int[Array, "*rows tim
     starts = np.ones(doc_ids.shape, dtype=bool)
     starts[..., 1:] = doc_ids[..., 1:] != doc_ids[..., :-1]
     return time - np.maximum.accumulate(np.where(starts, time, 0), axis=-1)
+
+
+def packed_targets(
+    ids: Int[Array, "*rows time"], doc_ids: Int[Array, "*rows time"], ignore: int = -100
+) -> Int[Array, "*rows time"]:
+    """The next token of the same document; ``ignore`` at a document's last token and in padding.
+
+    A row's own last token has no target either: what follows it stands in no row.
+    """
+    targets = np.full(ids.shape, ignore, dtype=np.int64)
+    same = (doc_ids[..., 1:] == doc_ids[..., :-1]) & (doc_ids[..., 1:] >= 0)
+    targets[..., :-1] = np.where(same, ids[..., 1:], ignore)
+    return targets
 
 
 # ---- gradients over batches ------------------------------------------------------------------
@@ -306,7 +350,8 @@ def gradient_noise_scale(
     """Estimate tr(Σ)/|G|² from gradients at two batch sizes.
 
     A batch's gradient has E|g|² = |G|² + tr(Σ)/B; two sizes give two equations. Squared lengths
-    are averaged over leading axes: one pair is very noisy, so give many.
+    are averaged over leading axes: one pair is very noisy, so give many. The scale is infinite
+    where the estimate of |G|² is not positive, and NaN where a gradient is NaN or infinite.
 
     Equation: training/batching.md#eq-noise-scale
     Source: McCandlish et al., An empirical model of large-batch training, 2018, arXiv:1812.06162.
@@ -316,11 +361,18 @@ def gradient_noise_scale(
     """
     if not 0 < Bs < Bb:
         raise ValueError(f"gradient_noise_scale: expected 0 < Bs < Bb, got {Bs} and {Bb}")
-    small = float(np.mean(np.sum(g_small**2, axis=-1)))
-    big = float(np.mean(np.sum(g_big**2, axis=-1)))
+    unit = max(float(np.abs(g_small).max()), float(np.abs(g_big).max())) or 1.0
+    if not (np.isfinite(g_small).all() and np.isfinite(g_big).all()):
+        return NoiseScale(np.nan, np.nan, np.nan)
+    # In units of the largest entry: 1e200 squared is too large for a float.
+    small, big = (
+        float(np.mean(np.sum((g.astype(np.float64) / unit) ** 2, axis=-1)))
+        for g in (g_small, g_big)
+    )
     signal = (Bb * big - Bs * small) / (Bb - Bs)
     noise = (small - big) / (1 / Bs - 1 / Bb)
-    return NoiseScale(noise / signal if signal > 0 else float("inf"), noise, signal)
+    scale = float("inf") if signal <= 0 else noise / signal
+    return NoiseScale(scale, noise * unit * unit, signal * unit * unit)
 
 
 def steps_needed(batch_size: float, least_steps: float, least_examples: float) -> float:
@@ -332,7 +384,7 @@ def steps_needed(batch_size: float, least_steps: float, least_examples: float) -
     Equation: training/batching.md#eq-critical-batch
     Source: McCandlish et al. 2018.
     """
-    if min(batch_size, least_steps, least_examples) <= 0:
+    if not all(x > 0 for x in (batch_size, least_steps, least_examples)):
         raise ValueError(
             f"steps_needed: all three must be positive, got {batch_size}, {least_steps}, "
             f"{least_examples}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import networkx as nx
 
+from chainrule.course.asking import agrees, computed
 from chainrule.course.audit import Audit
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import FOLDERS, MANIFEST, Course, Document
@@ -24,6 +25,7 @@ def check(audit: Audit) -> Iterator[Finding]:
         yield from _document(course, document)
     yield from _graph(course)
     yield from _notebooks(course)
+    yield from _asks(course)
     for track in course.tracks:
         for goal in track.goals:
             if goal != "*" and goal not in course.by_id:
@@ -39,6 +41,25 @@ def _at(line: int, message: str, fix: str = "") -> Finding:
 def _line(course: Course, document: Document, *texts: str) -> int:
     """The line of an entry, or of a text in it."""
     return course.line_of(f'\nid = "{document.id}"', *texts)
+
+
+def _asks(course: Course) -> Iterator[Finding]:
+    """Each written document has a question, and its answer is what its expression gives."""
+    for document in course.written():
+        if document.id not in course.asks:
+            message = f"{document.id} has no question for `chainrule path --ask`"
+            yield _at(_line(course, document), message, "add an [[ask]] with a computed answer")
+    for name, ask in course.asks.items():
+        line = course.line_of("\n[[ask]]", f'"{name}"')
+        if name not in course.by_id:
+            yield _at(line, f"the question about {name} asks about no document")
+        try:
+            value = computed(ask)
+        except Exception as error:
+            yield _at(line, f"the question about {name} cannot be computed: {error}")
+            continue
+        if not agrees(repr(value), ask.answer):
+            yield _at(line, f"the answer about {name} is {value:.6g}, not {ask.answer}")
 
 
 def _repeated(values: Iterable[str]) -> list[str]:

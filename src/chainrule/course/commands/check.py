@@ -16,6 +16,7 @@ from chainrule.course.cli import UsageError
 from chainrule.course.manifest import Course, Document, find_root, load_course
 from chainrule.course.paths import find_subject, normal
 from chainrule.course.stubs import Entry, solution_source
+from chainrule.program import typed
 
 
 def register(app: typer.Typer) -> None:
@@ -144,8 +145,8 @@ def grade_document(
       from replay_{only} import args, kwargs
       {only}(*args, **kwargs)""")
     elif failed:
-        print(f"\n  Stuck? chainrule hint {failed[0]}")
-        print(f"  To debug the call that fails: chainrule check {failed[0]} --replay")
+        print(f"\n  Stuck? {typed(f'hint {failed[0]}')}")
+        print(f"  To debug the call that fails: {typed(f'check {failed[0]} --replay')}")
     still = [entry for entry in entries.values() if entry.name not in passed]
     typer.echo(f"\n  {len(passed)} of {len(entries)} pass. {next_step(course, document, still)}\n")
     return not still
@@ -202,7 +203,7 @@ def next_step(course: Course, document: Document, still: list[Entry]) -> str:
         return "That opens: " + ", ".join(f"{d.title} ({d.path})" for d in opened)
     if following:
         return f"Next: read {following[0].path}"
-    return "Nothing that is written is left to do: chainrule progress"
+    return f"Nothing that is written is left to do: {typed('progress')}"
 
 
 def show_solution(

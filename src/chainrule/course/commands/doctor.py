@@ -12,6 +12,8 @@ from pathlib import Path
 
 import typer
 
+from chainrule.program import typed
+
 # What `make learn` needs; the rest is for those who test, measure or want more text.
 NEEDED = ("course", "figures", "site", "train", "notebooks")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -160,7 +162,7 @@ def _workbook(root: Path) -> Item:
 
     folder = root / FOLDER
     if not folder.is_dir():
-        remedy = "type: chainrule exercise linear-algebra"
+        remedy = f"type: {typed('exercise linear-algebra')}"
         return Item(False, "workbook: not begun", remedy, needed=False)
     try:
         passed = sum(len(names) for names in load_progress(root).passed.values())

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from chainrule.program import typed
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -37,4 +39,4 @@ def exercise(
             print(f"  {entry.title} (difficulty {entry.difficulty}, {entry.minutes} min)")
     if written.kept:
         print(f"{place}: {len(written.kept)} left as they are")
-    print(f"Edit the file, then type: chainrule check {document.slug} --watch")
+    print(f"Edit the file, then type: {typed(f'check {document.slug} --watch')}")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from chainrule.program import typed
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -33,7 +35,7 @@ def hint(
     ]
     for number, text in enumerate(helps[: shown[entry.name]], 1):
         typer.echo(f"{number}. {text}")
-    further = f"chainrule hint {entry.name}"
+    further = typed(f"hint {entry.name}")
     if shown[entry.name] == 3:
-        further = f"chainrule check --solution {entry.name} --anyway"
+        further = typed(f"check --solution {entry.name} --anyway")
     typer.secho(f"Further help: {further}", fg="bright_black")

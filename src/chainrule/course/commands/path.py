@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from chainrule.course.manifest import Course
+    from chainrule.course.manifest import Course, Document
     from chainrule.course.paths import Step, Subject
 
 
@@ -31,6 +32,9 @@ def path(
     known: Annotated[
         list[str] | None, typer.Option(metavar="SUBJECT", help="Leave this out (repeatable).")
     ] = None,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Answer a question a document; known ones leave the path.")
+    ] = False,
     format: Annotated[Format, typer.Option(help="How the path is printed.")] = Format.TEXT,
 ) -> None:
     """Show the shortest reading path to a subject, without what you know already."""
@@ -42,9 +46,40 @@ def path(
     goal = find_subject(course, " ".join(subject))
     skip = {find_subject(course, name).document.id for name in known or ()}
     skip |= load_progress(course.root).done(course)
+    if ask:
+        steps = reading_path(course, goal.document.id, skip)
+        skip |= ask_what_is_known(course, [step.document for step in steps])
     steps = reading_path(course, goal.document.id, skip)
     write = {Format.TEXT: as_text, Format.MERMAID: as_mermaid, Format.JSON: as_json}[format]
     print(write(course, goal, steps))
+
+
+def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
+    """Ask about each document; what is known is kept at once, as `progress --known` keeps it."""
+    from chainrule.course.asking import ask_about
+    from chainrule.course.workbook import load_progress, save_progress
+
+    known: set[str] = set()
+
+    def reply(question: str) -> str | None:
+        print(f"\n{textwrap.fill(question, 88)}")
+        try:
+            given = input("  your answer, a number (Enter: I don't know, q: stop) > ")
+        except EOFError:
+            print()
+            return None
+        return None if given.strip().casefold() in ("q", "quit") else given
+
+    def note(document: Document) -> None:
+        known.add(document.id)
+        state = load_progress(course.root)
+        state.known.add(document.id)
+        save_progress(course.root, state)
+
+    print("A question a document, in reading order; pen and paper are allowed.")
+    ask_about(course, documents, reply, print, note)
+    print()
+    return known
 
 
 def as_text(course: Course, goal: Subject, steps: list[Step]) -> str:

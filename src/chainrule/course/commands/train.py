@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from chainrule.course.cli import UsageError
+from chainrule.program import typed
 
 # What each option does, and the section of the course that teaches it.
 SETTINGS = {
@@ -174,7 +175,7 @@ def _train(run) -> None:
     settings = run.settings
     if run.step == settings.steps:
         console.print(f"{run.folder} is finished at step {run.step}; sample from it with:")
-        console.print(f"  chainrule sample {run.folder}")
+        console.print(f"  {typed(f'sample {run.folder}')}")
         return
     console.print(
         f"{run.parameters:,} parameters, {len(run.train_ids):,} characters to learn "
@@ -209,13 +210,13 @@ def _train(run) -> None:
     if run.step < settings.steps:
         run.save()
         console.print(f"stopped at step {run.step}, saved. Continue with:")
-        console.print(f"  chainrule train --resume --out {run.folder}")
+        console.print(f"  {typed(f'train --resume --out {run.folder}')}")
         raise typer.Exit(130)
     console.print("measuring on the held-out text and counting n-grams …")
     sample = _text(run, 600)
     report = write_report(run, sample)
     console.print(_indented(sample), markup=False)
-    console.print(f"report: {report}\nmore:   chainrule sample {run.folder}")
+    console.print(f"report: {report}\nmore:   {typed(f'sample {run.folder}')}")
 
 
 def _text(run, length: int) -> str:

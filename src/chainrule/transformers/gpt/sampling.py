@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def draw(
     return (cumulative <= threshold).sum(axis=-1)
 
 
-def prompts(ids: Array) -> Int[Array, "batch time"]:
+def prompts(ids: Any) -> Int[Array, "batch time"]:
     """Return ids as int64, if they are prompts that can be continued.
 
     Raises:

@@ -21,6 +21,31 @@ def _eight(u, v, A, X, W, K, **changed):
     return {name: np.einsum(*call) for name, call in (strings | changed).items()}
 
 
+@wrong("lands_at", "Puts the images into rows.", known="images_as_rows")
+def _(first, second, x, y):
+    return np.stack([first, second]) @ np.array([x, y])
+
+
+@wrong("lands_at", "Multiplies from the wrong side.", known="images_as_rows")
+def _(first, second, x, y):
+    return np.array([x, y]) @ np.stack([first, second], axis=1)
+
+
+@wrong("lands_at", "Adds the images and ignores the point.", known="forgets_the_steps")
+def _(first, second, x, y):
+    return np.add(first, second)
+
+
+@wrong("lands_at", "Exchanges the two steps.", known="the_other_way")
+def _(first, second, x, y):
+    return np.column_stack([second, first]) @ [x, y]
+
+
+@wrong("lands_at", "Returns the two scaled images without adding them.", known=None)
+def _(first, second, x, y):
+    return np.array([x * first, y * second])
+
+
 @wrong("eight_einsums", "Sums each row instead of each column.", known="sums_along_rows")
 def _(u, v, A, X, W, K):
     return _eight(u, v, A, X, W, K, **{"column sums": ("ij->i", A)})

@@ -1,0 +1,81 @@
+"""One question a document: who answers it may leave the document out of a path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+
+import numpy as np
+
+from chainrule.course.manifest import Ask, Course, Document
+
+MISSES = 3
+"""After so many in a row that are not known, the rest is not asked."""
+
+
+def number(text: str) -> float | None:
+    """The number that a person wrote: ``0.5``, ``1/2``, ``50 %``, ``1,200``, ``−3``, ``2e-3``."""
+    plain = text.strip().replace("−", "-").replace(" ", "").replace("_", "")
+    part = plain.endswith("%")
+    head, comma, tail = plain.rstrip("%").partition(",")
+    groups = tail.partition(".")[0].split(",")
+    if comma and all(len(group) == 3 for group in groups):
+        plain = head + tail.replace(",", "")
+    else:
+        plain = head + ("." + tail if comma else "")
+    try:
+        value = float(Fraction(plain))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return value / 100 if part else value
+
+
+def agrees(given: str, answer: str) -> bool:
+    """Whether what was given is the answer, to the digits that the answer has."""
+    value, right = number(given), number(answer)
+    if value is None or right is None:
+        return False
+    mantissa, _, exponent = answer.lower().partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    half = 0.5 * 10.0 ** (int(exponent or 0) - decimals) if "." in mantissa else 0.0
+    return math.isfinite(value) and abs(value - right) <= half + 1e-9 * abs(right)
+
+
+def computed(ask: Ask) -> float:
+    """What the expression of a question gives."""
+    return float(eval(ask.computed, {"np": np, "math": math, "__builtins__": {}}))
+
+
+def ask_about(
+    course: Course,
+    documents: Iterable[Document],
+    reply: Callable[[str], str | None],
+    say: Callable[[str], None],
+    note: Callable[[Document], None],
+) -> None:
+    """Ask one question a document, in reading order, and note the documents that are known.
+
+    ``reply`` shows a question and returns what was typed, or ``None`` to stop. After three
+    misses in a row the rest, which builds on what is missing, is not asked.
+    """
+    missed = 0
+    for document in documents:
+        ask = course.asks.get(document.id)
+        if ask is None:
+            continue
+        given = reply(f"{document.title}: {ask.question}")
+        if given is None:
+            return
+        if agrees(given, ask.answer):
+            note(document)
+            say(f"  Right: {document.title} is marked as known.")
+            missed = 0
+            continue
+        missed += 1
+        where = document.path if course.exists(document) else document.title
+        verdict = f"It is {ask.answer}" if given.strip() else f"The answer is {ask.answer}"
+        say(f"  {verdict}: {where} stays on your path.")
+        if missed == MISSES:
+            say(f"  {MISSES} in a row: the rest builds on these and is not asked.")
+            return
