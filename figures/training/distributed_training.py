@@ -6,12 +6,18 @@ import numpy as np
 
 from chainrule.course.figures import COLORS, figure, interactive
 from chainrule.training.distributed_training import (
+    H100,
+    LLAMA_3_405B,
+    Mesh,
     bubble,
+    memory_model,
     peak_in_flight,
     schedule,
+    step_time_model,
     timeline,
     zero_bytes,
 )
+from chainrule.transformers.transformer_architecture import LLAMA_3_8B
 
 KIND_COLORS = {"F": "blue", "B": "orange", "W": "green"}
 
@@ -147,3 +153,68 @@ def causal_load_figure(plt):
         ax.grid(False)
     axes[0].set_ylabel("query")
     return fig
+
+
+# ---- the planner -------------------------------------------------------------------------------
+
+TERMS = {
+    "products": ("products", "blue"), "scores": ("scores", "sky"), "moved": ("memory", "grey"),
+    "tensor": ("sums of rows", "orange"), "idle": ("idle", "vermillion"),
+    "data": ("gradients", "purple"), "update": ("update", "green"),
+}  # fmt: skip
+MODELS = {"Llama 3 8B": LLAMA_3_8B, "Llama 3 405B": LLAMA_3_405B}
+SPLITS = {
+    "64 × 8 × 16, 8 pieces each": Mesh(64, 8, 16, 8),
+    "64 × 8 × 16, 1 piece each": Mesh(64, 8, 16),
+    "256 × 8 × 4, 8 pieces each": Mesh(256, 8, 4, 8),
+    "1,024 × 8, stage 3": Mesh(1024, 8, 1, stage=3),
+}
+
+
+@figure("planner")
+def planner(plt):
+    """Seconds of a step of Llama 3 405B on 8,192 H100 by term, in four splits, and the memory."""
+    fig, ax = plt.subplots(figsize=(7, 3.3))
+    left = np.zeros(len(SPLITS))
+    plans = [
+        (step_time_model(LLAMA_3_405B, mesh, H100, 2048, 8192),
+         memory_model(LLAMA_3_405B, mesh, 8192, 2048 // mesh.data))
+        for mesh in SPLITS.values()
+    ]  # fmt: skip
+    for name, (label, color) in TERMS.items():
+        size = np.array([getattr(time, name) for time, _ in plans])
+        ax.barh(list(SPLITS), size, left=left, color=COLORS[color], alpha=0.6, label=label)
+        left += size
+    for i, (time, memory) in enumerate(plans):
+        ax.text(time.total + 0.2, i, f"{memory.total / 1e9:.0f} GB", va="center", fontsize=9)
+    ax.set(xlabel="seconds of a step", xlim=(0, 1.12 * left.max()))
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.35, 1), ncols=4, fontsize=8, frameon=False)
+    return fig
+
+
+@interactive(
+    "planner",
+    states=[
+        {"model": "Llama 3 8B", "data": "8", "tensor": "1", "pipeline": "1", "stage": "3"},
+        {"data": "128", "chunks": 1, "stage": "2"},
+        {"tensor": "1", "pipeline": "8", "stage": "0"},
+    ],
+)
+def planner_model(state):
+    """Devices, seconds by term, use and memory of one split, for 2,048 texts of 8,192 tokens."""
+    cfg = MODELS[state["model"]]
+    data, tensor, pipeline = (int(state[name]) for name in ("data", "tensor", "pipeline"))
+    chunks = int(state["chunks"]) if pipeline > 1 else 1
+    mesh = Mesh(data, tensor, pipeline, chunks, stage=int(state["stage"]))
+    time = step_time_model(cfg, mesh, H100, 2048, 8192)
+    memory = memory_model(cfg, mesh, 8192, 2048 // data)
+    return {
+        "devices": mesh.devices,
+        "time": {name: getattr(time, name) for name in TERMS},
+        "total": time.total,
+        "utilization": time.utilization,
+        "states": memory.states,
+        "activations": memory.activations,
+    }

@@ -1,57 +1,25 @@
 """Which split, how much memory, how long a step: a model of a cluster in a few products.
 
-Every term of the model is one function, so that a number that disagrees with a published run can
-be taken apart. Times are seconds, sizes bytes, rates a second.
+Every term of the model is one field of `StepTime`, so that a number that disagrees with a published
+run can be taken apart. Times are seconds, sizes bytes, rates a second. `hardware` has the devices.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from chainrule.training.distributed_training.collectives import ring_seconds
+from chainrule.training.distributed_training.hardware import Device, Sizes, sizes_of
 from chainrule.training.distributed_training.schedules import bubble_fraction
-from chainrule.training.distributed_training.world import Link
 from chainrule.training.distributed_training.zero import zero_bytes, zero_traffic
-from chainrule.transformers.transformer_architecture import (
-    LLAMA_3_8B,
-    TransformerConfig,
-    count_flops,
-    count_params,
-)
+from chainrule.transformers.transformer_architecture import TransformerConfig
 
 __all__ = [
-    "A100", "H100", "LLAMA_3_405B", "Device", "Memory", "Mesh", "Plan", "StepTime",
-    "activation_bytes", "memory_model", "plan", "step_time_model",
+    "Memory", "Mesh", "Plan", "StepTime", "activation_bytes", "memory_model", "plan",
+    "step_time_model",
 ]  # fmt: skip
-
-LLAMA_3_405B = replace(LLAMA_3_8B, width=16_384, heads=128, decoder_layers=126, hidden=53_248)
-
-
-@dataclass(frozen=True)
-class Device:
-    """An accelerator and its links, each way.
-
-    ``inside`` connects the ``node`` devices of one machine, ``outside`` the machines, a device.
-    ``efficiency`` is the part of the peak that large products reach: an assumption, not a
-    published figure, as are the latencies of the links.
-    """
-
-    name: str
-    flops: float
-    memory: float
-    memory_bandwidth: float
-    node: int
-    inside: Link
-    outside: Link
-    efficiency: float = 0.65
-
-
-# Published peaks without sparsity (checked = 2026-11): NVIDIA H100 Tensor Core GPU datasheet, 2023;
-# NVIDIA A100 80GB datasheet, 2021. NVLink is given there as the sum of both ways.
-H100 = Device("H100 SXM", 989e12, 80e9, 3.35e12, 8, Link(5e-6, 450e9), Link(10e-6, 50e9))
-A100 = Device("A100 80GB SXM", 312e12, 80e9, 2.04e12, 8, Link(5e-6, 300e9), Link(10e-6, 25e9))
 
 
 @dataclass(frozen=True)
@@ -59,10 +27,12 @@ class Mesh:
     """How many ways each thing is split.
 
     ``chunks`` is the number of pieces of the model a pipeline's worker holds, ``rows`` the number
-    of sequences of a micro-batch, ``stage`` that of ZeRO over the ``data`` workers.
+    of sequences of a micro-batch, ``stage`` that of ZeRO over the ``data`` workers. ``experts`` of
+    the data workers share one set of experts. ``bits`` is 16 or 8, for products and for the rows
+    that go to experts; ``gradient`` is the bytes of a gradient that is exchanged.
 
     Raises:
-        ValueError: a number below 1, or another stage.
+        ValueError: a number below 1, another stage, or experts that do not divide the workers.
     """
 
     data: int = 1
@@ -71,13 +41,20 @@ class Mesh:
     chunks: int = 1
     rows: int = 1
     stage: int = 1
+    experts: int = 1
+    bits: int = 16
+    gradient: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("data", "tensor", "pipeline", "chunks", "rows"):
+        for name in ("data", "tensor", "pipeline", "chunks", "rows", "experts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"a mesh has {name} ≥ 1, got {getattr(self, name)}")
         if self.stage not in (0, 1, 2, 3):
             raise ValueError(f"ZeRO's stage is 0, 1, 2 or 3, not {self.stage}")
+        if self.bits not in (8, 16):
+            raise ValueError(f"products have 8 or 16 bits, not {self.bits}")
+        if self.data % self.experts:
+            raise ValueError(f"{self.experts} does not divide the {self.data} data workers")
 
     @property
     def devices(self) -> int:
@@ -100,17 +77,20 @@ class Memory(NamedTuple):
 class StepTime(NamedTuple):
     """Seconds of one step, by what they are spent on, and the part of the peak that is used."""
 
-    compute: float
+    products: float
+    scores: float
+    moved: float
     tensor: float
+    experts: float
     idle: float
     data: float
-    optimizer: float
+    update: float
     utilization: float
 
     @property
     def total(self) -> float:
         """The whole step."""
-        return self.compute + self.tensor + self.idle + self.data + self.optimizer
+        return sum(self[:8])
 
 
 class Plan(NamedTuple):
@@ -130,43 +110,45 @@ def activation_bytes(cfg: TransformerConfig, tokens: int, weights: bool = False)
     Equation: training/distributed-training.md#eq-activations. Source: Korthikanti et al. 2022,
     arXiv:2205.05198, equation 2.
     """
-    queries, keys = cfg.heads * cfg.head_size, cfg.groups * cfg.head_size
-    matrices = 3 if "glu" in cfg.feed_forward else 2
-    numbers = 4 * cfg.width + 2 * queries + 2 * keys + matrices * cfg.inner
-    kept = tokens * (2 * numbers + (2 * cfg.width if cfg.dropout else 0))
-    return kept + (5 * cfg.heads * tokens**2 if weights else 0)
+    return 2 * tokens * sizes_of(cfg).kept + (5 * cfg.heads * tokens**2 if weights else 0)
 
 
-def memory_model(cfg: TransformerConfig, mesh: Mesh, length: int, batches: int) -> Memory:
+def memory_model(cfg: TransformerConfig | Sizes, mesh: Mesh, length: int, batches: int) -> Memory:
     """Return what the fullest device holds: the first of a pipeline, with a table of symbols.
 
     1F1B with ``batches`` micro-batches of ``mesh.rows`` sequences of ``length`` tokens, norms by
-    stretches of the sequence, attention in blocks.
+    stretches of the sequence, attention in blocks. Interleaving holds more of them.
     Equation: training/distributed-training.md#eq-memory-model
     """
-    tables = cfg.vocab_size * cfg.width
-    blocks = count_params(cfg) - tables * (1 if cfg.tied else 2)
-    layers = math.ceil(cfg.decoder_layers / mesh.pipeline)
-    parameters = blocks * layers / cfg.decoder_layers
-    parameters += tables * (2 if mesh.pipeline == 1 and not cfg.tied else 1)
-    states = zero_bytes(parameters / mesh.tensor, mesh.data, mesh.stage)
+    sizes = _sizes(cfg)
+    layers = math.ceil(sizes.layers / mesh.pipeline)
+    own = layers * sizes.shared + sizes.tables / (1 if mesh.pipeline == 1 else 2)
+    states = zero_bytes(own / mesh.tensor, mesh.data, mesh.stage, gradient=mesh.gradient)
+    spread = layers * sizes.stored / (mesh.tensor * mesh.experts)
+    states += zero_bytes(spread, mesh.data // mesh.experts, mesh.stage, gradient=mesh.gradient)
     held = min(batches, mesh.pipeline) * layers
     if mesh.chunks > 1:
         held *= 1 + (mesh.pipeline - 1) / (mesh.pipeline * mesh.chunks)
-    one = activation_bytes(cfg, mesh.rows * length) / mesh.tensor
-    return Memory(states, held * one)
+    return Memory(states, held * 2 * mesh.rows * length * sizes.kept / mesh.tensor)
 
 
 def step_time_model(
-    cfg: TransformerConfig, mesh: Mesh, device: Device, sequences: int, length: int
+    cfg: TransformerConfig | Sizes, mesh: Mesh, device: Device, sequences: int, length: int
 ) -> StepTime:
     """Return the seconds of one step over ``sequences`` of ``length`` tokens, term by term.
 
-    Products run at the device's efficiency. Tensor parallelism adds up four times a block the rows
-    of the stream, within a machine if it fits. The pipeline waits as its closed form says. What the
-    ``data`` workers exchange hides behind the passes of one micro-batch, in stages 2 and 3 of all,
-    and only the rest counts. The update moves 28 bytes a parameter of the device's share.
     Equation: training/distributed-training.md#eq-step-time
+
+    products  three passes' products at the rate the device reaches
+    scores    the causal half, computed once more in the backward pass: 3.5 forward passes
+    moved     what is no product reads and writes the device's memory, three times the forward pass;
+              casts to 8 bits
+    tensor    four times a block the rows are added up, within a machine if that fits; none hidden
+    experts   rows out and back, in both passes, beyond what hides behind the computation
+    idle      the pipeline's closed form
+    data      gradients and weights, beyond what hides: behind the passes of one micro-batch, in
+              stages 2 and 3 behind all
+    update    28 bytes a weight of the device's share
 
     Raises:
         ValueError: the sequences do not divide into micro-batches for all workers.
@@ -176,43 +158,61 @@ def step_time_model(
             f"{sequences} sequences do not divide among {mesh.data} workers in micro-batches "
             f"of {mesh.rows}"
         )
+    sizes, share = _sizes(cfg), mesh.tensor * mesh.pipeline
     batches = sequences // (mesh.data * mesh.rows)
-    work = 3 * count_flops(cfg, length)  # a backward pass costs two forward passes
-    share = mesh.tensor * mesh.pipeline
-    compute = batches * mesh.rows * work / share / (device.flops * device.efficiency)
+    tokens = batches * mesh.rows * length  # of one data worker
+    free = 1 - (device.carriers if mesh.experts > 1 else 0)
 
-    rows = 2 * mesh.rows * length * cfg.width
+    used = sizes.layers * (3 * (sizes.shared + sizes.routed) + sizes.again)
+    rate = device.products8 if mesh.bits == 8 else device.products
+    products = 2 * tokens * (used / rate + 3 * sizes.head / device.products) / share / free
+    half = 4 * (length / 2) * sizes.queries * sizes.layers
+    scores = 3.5 * tokens * half / device.scores / share / free
+    through = 3 * 2 * sizes.moved + (sizes.cast if mesh.bits == 8 else 0)
+    moved = tokens * sizes.layers * through / device.memory_bandwidth / share / free
+    compute = products + scores + moved
+
     link = device.inside if mesh.tensor <= device.node else device.outside
+    rows = 2 * mesh.rows * length * sizes.width
     once = ring_seconds("all_reduce", rows, mesh.tensor, link.latency, link.bandwidth)
-    tensor = batches * 4 * cfg.decoder_layers / mesh.pipeline * once
+    tensor = batches * 4 * sizes.layers / mesh.pipeline * once
 
+    travel = _expert_bytes(sizes, mesh, device) * tokens * sizes.layers / share
+    link = device.inside if mesh.experts <= device.node else device.outside
+    experts = max(0.0, travel / link.bandwidth - compute)
+
+    busy = compute + tensor + experts
     kind = "1f1b" if mesh.chunks == 1 else "interleaved"
     fraction = bubble_fraction(kind, mesh.pipeline, batches, mesh.chunks)
-    idle = (compute + tensor) * fraction / (1 - fraction)
+    idle = busy * fraction / (1 - fraction)
 
-    parameters = count_params(cfg) / share
-    link = device.inside if share * mesh.data <= device.node else device.outside
-    traffic = zero_traffic(2 * parameters, mesh.data, mesh.stage, batches)
-    hidden = (compute + tensor) / (1 if mesh.stage > 1 else batches)
-    data = max(0.0, traffic / link.bandwidth - hidden)
+    link = device.inside if mesh.devices <= device.node else device.outside
+    shared = (sizes.tables + sizes.layers * sizes.shared) / share
+    spread = sizes.layers * sizes.stored / share / mesh.experts
+    size = (2 + mesh.gradient) / 2  # of a weight, mean of what is gathered and what is scattered
+    traffic = zero_traffic(size * shared, mesh.data, mesh.stage, batches)
+    traffic += zero_traffic(size * spread, mesh.data // mesh.experts, mesh.stage, batches)
+    data = max(0.0, traffic / link.bandwidth - busy / (1 if mesh.stage > 1 else batches))
 
-    kept = parameters / (mesh.data if mesh.stage else 1)
-    optimizer = 28 * kept / device.memory_bandwidth
+    kept = shared / (mesh.data if mesh.stage else 1)
+    kept += spread / (mesh.data // mesh.experts if mesh.stage else 1)
+    update = 28 * kept / device.memory_bandwidth
 
-    total = compute + tensor + idle + data + optimizer
-    utilization = sequences * work / (mesh.devices * device.flops * total)
-    return StepTime(compute, tensor, idle, data, optimizer, utilization)
+    total = busy + idle + data + update
+    work = 3 * sequences * length * sizes.flops(length)
+    utilization = work / (mesh.devices * device.flops * total)
+    return StepTime(products, scores, moved, tensor, experts, idle, data, update, utilization)
 
 
 def plan(
-    cfg: TransformerConfig,
+    cfg: TransformerConfig | Sizes,
     device: Device,
     devices: int,
     sequences: int,
     length: int,
     reserve: float = 0.1,
 ) -> list[Plan]:
-    """Return all splits that fit, the fastest first.
+    """Return all splits of batch, matrices and layers that fit, the fastest first.
 
     ``reserve`` is the part of the memory that is left free. Tensor parallelism stays inside a
     machine and divides the key-value heads; a pipeline has at least one block for each worker.
@@ -225,27 +225,45 @@ def plan(
             f"plan: devices, sequences and length are at least 1, got {devices}, {sequences}, "
             f"{length}"
         )
-    found = []
-    for mesh in _meshes(cfg, device, devices, sequences):
+    sizes, found = _sizes(cfg), []
+    for mesh in _meshes(sizes, device, devices, sequences):
         batches = sequences // (mesh.data * mesh.rows)
-        memory = memory_model(cfg, mesh, length, batches)
+        memory = memory_model(sizes, mesh, length, batches)
         if memory.total <= (1 - reserve) * device.memory:
-            time = step_time_model(cfg, mesh, device, sequences, length)
+            time = step_time_model(sizes, mesh, device, sequences, length)
             found.append(Plan(mesh, memory, time))
     return sorted(found, key=lambda p: (p.time.total, p.memory.total))
 
 
-def _meshes(cfg: TransformerConfig, device: Device, devices: int, sequences: int) -> list[Mesh]:
+def _sizes(cfg: TransformerConfig | Sizes) -> Sizes:
+    return cfg if isinstance(cfg, Sizes) else sizes_of(cfg)
+
+
+def _expert_bytes(sizes: Sizes, mesh: Mesh, device: Device) -> float:
+    """Bytes that one token's rows send in one block: out in ``bits``, back in 16, both passes.
+
+    Between machines a row goes once to each machine that has one of its experts.
+    """
+    if mesh.experts == 1 or not sizes.experts:
+        return 0.0
+    places, copies = mesh.experts, sizes.experts
+    if mesh.experts > device.node:
+        places = mesh.experts / device.node
+        copies = min(copies, sizes.machines or copies, places)
+    return 2 * copies * (1 - 1 / places) * (mesh.bits / 8 + 2) * sizes.width
+
+
+def _meshes(sizes: Sizes, device: Device, devices: int, sequences: int) -> list[Mesh]:
     meshes = []
-    for tensor in (n for n in range(1, device.node + 1) if not cfg.groups % n):
-        for pipeline in range(1, cfg.decoder_layers + 1):
+    for tensor in (n for n in range(1, device.node + 1) if not sizes.heads % n):
+        for pipeline in range(1, sizes.layers + 1):
             data, left = divmod(devices, tensor * pipeline)
             if left or not data:
                 continue
             for rows in (1, 2, 4, 8):
                 if sequences % (data * rows):
                     continue
-                deep = {1, cfg.decoder_layers // pipeline} if pipeline > 1 else {1}
+                deep = {1, sizes.layers // pipeline} if pipeline > 1 else {1}
                 for stage in (1, 2, 3) if pipeline == 1 else (1,):
                     meshes += [Mesh(data, tensor, pipeline, c, rows, stage) for c in sorted(deep)]
     return meshes

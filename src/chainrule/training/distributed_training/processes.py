@@ -137,8 +137,10 @@ def run_processes(
             end = time.monotonic() + timeout
             while any(process.poll() is None for process in processes):
                 if time.monotonic() > end:
-                    late = next(r for r, q in enumerate(processes) if q.poll() is None)
-                    raise CommunicationError(f"process {late} was not done after {timeout} seconds")
+                    late = [str(r) for r, q in enumerate(processes) if q.poll() is None]
+                    raise CommunicationError(
+                        f"not done after {timeout} seconds: process {', '.join(late)}"
+                    )
                 time.sleep(0.01)
         finally:
             for process in processes:
