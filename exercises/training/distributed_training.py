@@ -140,7 +140,7 @@ def everything_at_once(parameters, workers, stage, weight=2, gradient=2, state=1
     "One message instead of two",
     difficulty=2,
     minutes=15,
-    section="heads-symbols-and-norms",
+    section="heads-and-symbols",
     because="the package exchanges the largest score first, so that no sum has to be rescaled",
     idea="Each sum was measured against its own worker's largest score. Measure all of them "
     "against the same one before you add.",

@@ -15,6 +15,7 @@ from chainrule.training.distributed_training.data_parallel import (
     buckets,
     overlapped_seconds,
 )
+from chainrule.training.distributed_training.local_steps import DiLoCo
 from chainrule.training.distributed_training.operations import (
     copy_to,
     gather_from,
@@ -422,3 +423,43 @@ def test_vocab_parallel_embedding_refuses_other_ids():
 def test_errors_say_what_was_received(call, message):
     with pytest.raises(ValueError, match=message):
         World(3).run(call)
+
+
+def test_an_outer_step_is_nesterovs_of_pytorch_on_the_mean_movement():
+    torch = pytest.importorskip("torch")
+    start, moved = np.random.default_rng(5).normal(size=(2, 7)), np.random.default_rng(6)
+    steps = moved.normal(size=(4, 3, 2, 7))  # four stretches of three workers
+
+    def program(worker):
+        p = Tensor(start.copy(), requires_grad=True)
+        outer = DiLoCo(worker, [p], rate=0.7, momentum=0.9)
+        for stretch in steps:
+            p.data -= stretch[worker.rank]
+            outer.agree()
+        return p.data
+
+    expected = torch.tensor(start, requires_grad=True)
+    sgd = torch.optim.SGD([expected], lr=0.7, momentum=0.9, nesterov=True)
+    for stretch in steps:
+        expected.grad = torch.tensor(stretch.mean(axis=0))
+        sgd.step()
+    results = World(3).run(program)
+    for result in results:
+        np.testing.assert_allclose(result, expected.detach().numpy(), rtol=0, atol=1e-13)
+
+
+def test_agreeing_after_every_plain_step_is_data_parallelism():
+    start = np.random.default_rng(7).normal(size=11)
+    steps = np.random.default_rng(8).normal(size=(5, 2, 11))
+
+    def program(worker):
+        p = Tensor(start.copy(), requires_grad=True)
+        outer = DiLoCo(worker, [p], rate=1.0, momentum=0.0)
+        for gradients in steps:
+            p.data -= 0.1 * gradients[worker.rank]
+            outer.agree()
+        return p.data
+
+    expected = start - 0.1 * steps.mean(axis=1).sum(axis=0)
+    for result in World(2).run(program):
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-13)
