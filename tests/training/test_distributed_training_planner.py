@@ -71,7 +71,9 @@ def test_eight_bits_on_h800_run_at_the_measured_shapes():
 
 
 def test_rows_to_experts_travel_once_to_each_machine():
-    at = lambda **kw: step_time_model(DEEPSEEK_V3, Mesh(128, pipeline=16, **kw), H800, 15360, 4096)
+    def at(**more):
+        return step_time_model(DEEPSEEK_V3, Mesh(128, pipeline=16, **more), H800, 15_360, 4096)
+
     assert at().experts == 0
     slow = replace(H800, outside=Link(0.0, 5e9))
     mesh = Mesh(128, pipeline=16, experts=64, bits=8)

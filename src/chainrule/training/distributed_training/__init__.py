@@ -4,9 +4,9 @@ Taught in ``training/distributed-training.md``. `World` (`world`) is a simulator
 and clocks; `collectives` are what all of them do together, `operations` the same inside a model.
 Four ways to split a GPT: the batch (`data_parallel`), the optimizer's numbers, gradients and
 weights (`zero`), every matrix (`tensor_parallel`), the layers (`schedules`, `pipeline`); two more
-split the sequence and the experts (`sequences`). In `local_steps` workers agree rarely. `processes` runs the same programs in processes
-that talk through sockets, `script` trains a small GPT there. `planner` says what a split would
-cost on the accelerators of `hardware`.
+split the sequence and the experts (`sequences`); in `local_steps` workers agree rarely. `processes`
+runs the same programs in processes that talk through sockets, `script` trains a small GPT there.
+`planner` says what a split would cost on the accelerators of `hardware`.
 
 A program is a function of its worker, written against `Communicator`, and runs in all of them.
 
@@ -104,16 +104,16 @@ from chainrule.training.distributed_training.zero import (
 )
 
 __all__ = [
-    "A100", "DEEPSEEK_V3", "H100", "H800", "LLAMA_3_405B", "Action", "ColumnParallelLinear", "CommunicationError",
-    "Communicator", "DiLoCo", "Device", "Event", "FullySharded", "Group", "Link", "Memory", "Mesh",
-    "PipelineStage", "Plan", "RowParallelLinear", "ScheduleError", "SequenceParallelNorm",
-    "Sizes", "SocketWorker", "StepTime", "TensorParallelGPT", "VocabParallelEmbedding", "Worker", "World",
-    "Zero", "activation_bytes", "all_gather", "all_reduce", "all_to_all", "average_gradients",
-    "average_pieces", "barrier", "broadcast", "broadcast_parameters", "bubble", "bubble_fraction",
-    "buckets", "causal_load", "central_all_reduce", "check_schedule", "chunks",
-    "collective_bytes", "copy_to", "expert_dispatch", "gather_from", "memory_model",
-    "overlapped_seconds", "peak_in_flight", "plan", "reduce_from", "reduce_scatter",
-    "ring_attention", "ring_seconds", "run_pipeline", "run_processes", "scatter_to", "schedule",
-    "sequence_parts", "sizes_of", "step_time_model", "timeline", "vocab_parallel_cross_entropy", "zero_bytes",
-    "zero_traffic",
+    "A100", "DEEPSEEK_V3", "H100", "H800", "LLAMA_3_405B", "Action", "ColumnParallelLinear",
+    "CommunicationError", "Communicator", "Device", "DiLoCo", "Event", "FullySharded", "Group",
+    "Link", "Memory", "Mesh", "PipelineStage", "Plan", "RowParallelLinear", "ScheduleError",
+    "SequenceParallelNorm", "Sizes", "SocketWorker", "StepTime", "TensorParallelGPT",
+    "VocabParallelEmbedding", "Worker", "World", "Zero", "activation_bytes", "all_gather",
+    "all_reduce", "all_to_all", "average_gradients", "average_pieces", "barrier", "broadcast",
+    "broadcast_parameters", "bubble", "bubble_fraction", "buckets", "causal_load",
+    "central_all_reduce", "check_schedule", "chunks", "collective_bytes", "copy_to",
+    "expert_dispatch", "gather_from", "memory_model", "overlapped_seconds", "peak_in_flight",
+    "plan", "reduce_from", "reduce_scatter", "ring_attention", "ring_seconds", "run_pipeline",
+    "run_processes", "scatter_to", "schedule", "sequence_parts", "sizes_of", "step_time_model",
+    "timeline", "vocab_parallel_cross_entropy", "zero_bytes", "zero_traffic",
 ]  # fmt: skip
