@@ -182,6 +182,8 @@ def planner(plt):
         for mesh in SPLITS.values()
     ]  # fmt: skip
     for name, (label, color) in TERMS.items():
+        if name == "update":
+            continue  # half a millisecond
         size = np.array([getattr(time, name) for time, _ in plans])
         ax.barh(list(SPLITS), size, left=left, color=COLORS[color], alpha=0.6, label=label)
         left += size

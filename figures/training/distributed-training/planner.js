@@ -94,16 +94,16 @@ export function draw(scene, state, { devices, time, total, utilization, states, 
     if (time[name] > 0) clock.rect([start, 0.1], [start + time[name], 0.9], { color: COLORS[k] });
     start += time[name];
   });
-  scene.legend(LABELS.map((label, k) => ({ label, color: COLORS[k] })));
+  scene.legend(LABELS.slice(0, 6).map((label, k) => ({ label, color: COLORS[k] }))); // update: too thin
   const need = (states + activations) / 1e9;
   const store = scene.plot({
     x: [0, Math.max(100, need)], xLabel: "GB on each device", y: [0, 1], yTicks: [], height: 110,
   });
   store.rect([0, 0.1], [states / 1e9, 0.9], { color: "green" });
-  store.rect([states / 1e9, 0.1], [need, 0.9], { color: "orange" });
+  store.rect([states / 1e9, 0.1], [need, 0.9], { color: "yellow" });
   store.rule({ x: 80 }, { color: "black", dash: true });
   scene.legend([{ label: "weights, gradients, Adam", color: "green" },
-    { label: "activations", color: "orange" }, { label: "80 GB", color: "black", dash: true }]);
+    { label: "activations", color: "yellow" }, { label: "80 GB", color: "black", dash: true }]);
   scene.say("devices", scene.number(devices, 0));
   scene.say("seconds", scene.number(total, 1));
   scene.say("used of the peak", `${scene.number(100 * utilization, 0)} %`);

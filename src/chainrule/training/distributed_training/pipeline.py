@@ -101,6 +101,7 @@ def run_pipeline(
                 held[i] = x, y, g
             if not first:
                 dx = grad(y, [x], g, retain_graph=True)[0] if split else x.grad
+                assert dx is not None  # what a stage makes depends on what it was given
                 worker.send(worker.rank - 1, dx, ("B", i))
         else:
             _, y, g = held.pop(i)

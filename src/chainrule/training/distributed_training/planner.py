@@ -126,7 +126,7 @@ def memory_model(cfg: TransformerConfig | Sizes, mesh: Mesh, length: int, batche
     states = zero_bytes(own / mesh.tensor, mesh.data, mesh.stage, gradient=mesh.gradient)
     spread = layers * sizes.stored / (mesh.tensor * mesh.experts)
     states += zero_bytes(spread, mesh.data // mesh.experts, mesh.stage, gradient=mesh.gradient)
-    held = min(batches, mesh.pipeline) * layers
+    held = float(min(batches, mesh.pipeline) * layers)
     if mesh.chunks > 1:
         held *= 1 + (mesh.pipeline - 1) / (mesh.pipeline * mesh.chunks)
     return Memory(states, held * 2 * mesh.rows * length * sizes.kept / mesh.tensor)
@@ -246,7 +246,7 @@ def _expert_bytes(sizes: Sizes, mesh: Mesh, device: Device) -> float:
     """
     if mesh.experts == 1 or not sizes.experts:
         return 0.0
-    places, copies = mesh.experts, sizes.experts
+    places, copies = float(mesh.experts), float(sizes.experts)
     if mesh.experts > device.node:
         places = mesh.experts / device.node
         copies = min(copies, sizes.machines or copies, places)

@@ -61,7 +61,9 @@ def main() -> None:
     """Train, and print what each worker has in the end."""
     if "RANK" in os.environ:
         worker = worker_from_environment()
-        print(f"worker {worker.rank} of {worker.size}: {digest(train(worker))}", flush=True)
+        line = f"worker {worker.rank} of {worker.size}: {digest(train(worker))}\n"
+        sys.stdout.write(line)  # at once: the others write to the same place
+        sys.stdout.flush()
         worker.close()
         return
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 2
