@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure, interactive
+from chainrule.course.figures import COLORS, figure, interactive, measurement
+from chainrule.data.corpus import frozen_corpus
 from chainrule.training.distributed_training import (
     H100,
     LLAMA_3_405B,
+    DiLoCo,
     Mesh,
+    World,
+    average_gradients,
     bubble,
     memory_model,
     peak_in_flight,
@@ -17,6 +21,9 @@ from chainrule.training.distributed_training import (
     timeline,
     zero_bytes,
 )
+from chainrule.training.loss_functions import cross_entropy
+from chainrule.training.optimizers import AdamW, ParamGroups
+from chainrule.transformers.gpt import GPT, gpt_config
 from chainrule.transformers.transformer_architecture import LLAMA_3_8B
 
 KIND_COLORS = {"F": "blue", "B": "orange", "W": "green"}
@@ -220,3 +227,54 @@ def planner_model(state):
         "states": memory.states,
         "activations": memory.activations,
     }
+
+
+# ---- workers that agree rarely -----------------------------------------------------------------
+
+ARMS = {"every step": 1, "every 25 steps": 25, "never": 0}
+STEPS, RATES = 300, (1e-2, 2e-2, 4e-2)
+
+
+def rarely(worker, ids, held, config, seed, every, rate):
+    """Held-out loss of worker 0, one of four, after 300 steps on four texts each."""
+    model = GPT(config, np.random.default_rng(seed))
+    optimizer = AdamW(ParamGroups.matrices_decay(model.parameters(), 0.1), lr=rate)
+    outer = DiLoCo(worker, model.parameters())
+    rng = np.random.default_rng([seed, worker.rank])
+    for t in range(STEPS):
+        starts = rng.integers(0, len(ids) - config.context, 4)
+        batch = ids[starts[:, None] + np.arange(config.context + 1)]
+        optimizer.zero_grad()
+        reduction = "sum" if every == 1 else "mean"
+        cross_entropy(model(batch[:, :-1]), batch[:, 1:], reduction=reduction).backward()
+        if every == 1:
+            average_gradients(worker, model.parameters(), batch[:, 1:].size)
+        optimizer.step()
+        if every > 1 and (t + 1) % every == 0:
+            outer.agree()
+    if worker.rank == 0:
+        return cross_entropy(model(held[:, :-1]), held[:, 1:]).data.item()
+    return None
+
+
+@measurement("rarely", relative={"rate": 1.1}, absolute={"loss": 0.2}, seconds=75)
+def measure_rarely():
+    """Five seeds of four workers that agree every step, every 25 steps, never; each its own rate.
+
+    The rate of each is the best of three on a sixth seed.
+    """
+    corpus = frozen_corpus()
+    tokenizer = corpus.tokenizer()
+    ids = tokenizer.encode(corpus.text("train")[:200_000])
+    held = tokenizer.encode(corpus.text("validation")[:6000])[: 17 * 200].reshape(200, 17)
+    config = gpt_config(len(tokenizer), 16, layers=2, heads=2, width=16)
+    found = {"rate": {}, "loss": {}}
+
+    def run(seed, every, rate):
+        return World(4).run(rarely, ids, held, config, seed, every, rate)[0]
+
+    for arm, every in ARMS.items():
+        rate = min(RATES, key=lambda each, every=every: run(0, every, each))
+        found["rate"][arm] = rate
+        found["loss"][arm] = [run(seed, every, rate) for seed in range(1, 6)]
+    return found

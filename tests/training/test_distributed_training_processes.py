@@ -69,7 +69,7 @@ def test_fault_process_that_fails_is_named(programs):
 
 
 def test_fault_message_that_nobody_sends_is_named(programs):
-    with pytest.raises(CommunicationError, match="process 1 failed: .* 0, got 'good-bye'"):
+    with pytest.raises(CommunicationError, match=r"process 1 failed: .* 0, got 'good-bye'"):
         run_processes(2, programs.beyond)
 
 
