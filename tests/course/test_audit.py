@@ -117,6 +117,27 @@ def test_list_and_table(small):
     assert slopes[0] == "math-foundations/slopes"
 
 
+def test_the_roadmap_numbers_connects_and_waits(small):
+    small.edit("course.toml", 'title = "Slopes"\n', 'title = "Slopes"\nnumber = "1.2"\n')
+    connections = 'connections = [{ text = "Maps", anchor = "unit-arrows" }]'
+    small.edit("course.toml", '"Pythagoras"]', f'"Pythagoras"]\n{connections}')
+    (small.root / "math-foundations/slopes.md").unlink()
+    small.audit("generated", write=True)
+    roadmap = (small.root / "ROADMAP.md").read_text()
+    assert "### 1.2 Slopes\n" in roadmap
+    assert "In machine learning: [Maps](math-foundations/lengths.md#unit-arrows)." in roadmap
+    assert "| Neurons | 2 | planned | no |" in roadmap
+
+
+def test_what_is_related_stands_under_where_this_leads(small):
+    pair = 'between = ["neural-networks/neurons", "math-foundations/lengths"]'
+    small.edit("course.toml", "\n[[ask]]", f'\n[[related]]\n{pair}\nbecause = "A norm."\n\n[[ask]]')
+    small.edit("course.toml", '"A norm."', '"Weights have a norm."')
+    small.audit("generated", write=True)
+    lengths = (small.root / "math-foundations/lengths.md").read_text()
+    assert "Beside it, in either order:\n\n- Neurons: Weights have a norm." in lengths
+
+
 def test_generated_regions_show_what_is_there(small):
     readme = (small.root / "README.md").read_text()
     assert "| [Lengths](math-foundations/lengths.md) | You can measure an arrow. | 10 |" in readme
@@ -128,7 +149,13 @@ def test_generated_regions_show_what_is_there(small):
     roadmap = (small.root / "ROADMAP.md").read_text()
     assert "- [Rise over run](math-foundations/slopes.md#rise-over-run)" in roadmap
     assert "- One neuron\n" in roadmap
-    assert "| [Lengths](math-foundations/lengths.md) | 2 of 2 | yes | yes | 2 | 1 | 2 |" in roadmap
+    lengths = (
+        "| [Lengths](math-foundations/lengths.md) | 1 | written | yes | 2 of 2 | yes | yes | 2"
+    )
+    assert f"{lengths} | 1 | 2 |" in roadmap
+    assert "| 1 | First | 2 documents, 1 notebook | complete |" in roadmap
+    assert "| 2 | Second | 1 document | 0 of 1 written |" in roadmap
+    assert "Notebook: [`01-hill.ipynb`](notebooks/01-hill.ipynb)." in roadmap
     slopes = (small.root / "math-foundations/slopes.md").read_text()
     assert "| [Lengths](lengths.md) | A slope is a ratio of two lengths. |" in slopes
     assert "[Down the hill](../notebooks/01-hill.ipynb)" in slopes
