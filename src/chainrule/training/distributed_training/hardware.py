@@ -80,9 +80,10 @@ class Sizes:
     numbers wait for the backward pass, ``moved`` how many the operations that are no products read
     and write in the forward pass. ``head`` are the weights that score symbols, ``tables`` those of
     the embedding and the scores as stored. ``cast`` are the bytes that go through memory to bring
-    what products read into 8 bits, in all passes. A token goes to ``experts`` of them, on at most
-    ``machines`` machines (0: as they fall). Splits of the matrices
-    divide ``heads``, those of keys and values.
+    what products read into 8 bits, in all passes.
+
+    A token goes to ``experts`` experts, on at most ``machines`` machines (0: as they fall). A split
+    of the matrices divides ``heads``, those of keys and values.
     """
 
     layers: int
