@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from chainrule.course import blocks
 from chainrule.course.audit import checks
 
 
@@ -117,6 +118,45 @@ def test_list_and_table(small):
     assert slopes[0] == "math-foundations/slopes"
 
 
+def test_an_audit_of_one_subject_reads_all_and_says_what_concerns_it(small):
+    for slug in ("lengths", "slopes"):
+        small.edit(
+            f"math-foundations/{slug}.md", "## What people", "It is crucial.\n\n## What people"
+        )
+        small.edit(f"exercises/math-foundations/{slug}.py", "difficulty=1", "difficulty=9")
+    findings = small.audit(subjects=["math-foundations/slopes"]).findings
+    assert {finding.file for finding in findings} == {
+        "math-foundations/slopes.md",
+        "exercises/math-foundations/slopes.py",
+    }
+    assert {finding.file.split("/")[-1] for finding in small.audit().findings} >= {
+        *("lengths.md", "slopes.md", "lengths.py", "slopes.py")
+    }
+
+
+def test_an_audit_of_one_subject_executes_that_alone_and_once(small, monkeypatch):
+    asked = []
+
+    def run_all(root, budgets, really=blocks.run_all):
+        asked.append([path for path, _ in budgets])
+        return really(root, budgets)
+
+    monkeypatch.setattr("chainrule.course.checks.documents.run_all", run_all)
+    block = "```python\nprint(1 + 1)\n#> 3\n```\n\n"
+    small.edit("math-foundations/slopes.md", "## What people", f"{block}## What people")
+    small.audit("documents", run=True, subjects=["neural-networks/neurons"])
+    assert asked == [[]]
+    asked.clear()
+    only = {"subjects": ["math-foundations/slopes"]}
+    report = small.audit("documents", run=True, write=True, **only)
+    assert report.findings == []
+    assert [path for path, *_ in report.changes] == ["math-foundations/slopes.md"]
+    assert asked == [["math-foundations/slopes.md"]] * 2
+    asked.clear()
+    assert small.audit("documents", run=True, write=True, **only).changes == []
+    assert asked == [["math-foundations/slopes.md"], []]
+
+
 def test_the_roadmap_numbers_connects_and_waits(small):
     small.edit("course.toml", 'title = "Slopes"\n', 'title = "Slopes"\nnumber = "1.2"\n')
     connections = 'connections = [{ text = "Maps", anchor = "unit-arrows" }]'
@@ -162,3 +202,18 @@ def test_generated_regions_show_what_is_there(small):
     assert "(../src/chainrule/math_foundations/slopes.py)" in slopes
     assert "| [Twice in slopes](#rise-over-run) | 1 | 5 |" in slopes
     assert "- Neurons: Learning goes down a slope." in slopes
+
+
+def test_the_command_takes_a_subject_and_tells_how_it_goes(small):
+    status, out, err = chainrule(
+        "audit", "slopes", "--root", str(small.root), "--only", "documents"
+    )
+    assert (status, err) == (0, "")
+    assert out.startswith("nothing found: 1 document, 1 checks")
+    run = ("--run", "--only", "documents", "--root", str(small.root))
+    status, out, err = chainrule("audit", "slopes", *run)
+    assert status == 0
+    assert err.startswith("documents: nothing found, ")
+    status, out, err = chainrule("audit", "valleys", "--root", str(small.root))
+    assert status == 2
+    assert "no subject is called 'valleys'" in err

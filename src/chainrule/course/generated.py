@@ -300,7 +300,7 @@ def _overview(audit: Audit, phase: Phase) -> tuple[object, ...]:
     held = _count(len(documents), "document")
     if notebooks:
         held += f", {_count(len(notebooks), 'notebook')}"
-    there = [course.exists(entry) for entry in (*documents, *notebooks)]
+    there = [*map(course.exists, documents), *map(course.exists, notebooks)]
     done = "complete" if all(there) else f"{sum(there)} of {len(there)} written"
     return phase.number, phase.title, held, done
 

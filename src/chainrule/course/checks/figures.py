@@ -78,7 +78,9 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 
 def _redraw_all(audit: Audit) -> Iterator[dict]:
     """What redrawing changes: file, line, message, and the new text of an SVG."""
-    scripts = [doc.id for doc in audit.course.documents if doc.figure_script in audit.files]
+    scripts = [
+        doc.id for doc in audit.picked(audit.course.documents) if doc.figure_script in audit.files
+    ]
     count = min(os.cpu_count() or 1, len(scripts))
     with ThreadPoolExecutor(max_workers=count or 1) as pool:
         shares = [scripts[start::count] for start in range(count)]

@@ -56,8 +56,9 @@ def run(audit: Audit) -> Iterator[Finding]:
     Raises:
         UsageError: Node is missing.
     """
+    command = ["-m", "chainrule.course.interactive", "--json", "--root", str(audit.root)]
     done = subprocess.run(
-        [sys.executable, "-m", "chainrule.course.interactive", "--json", "--root", str(audit.root)],
+        [sys.executable, *command, *sorted(audit.chosen)],
         cwd=audit.root,
         env=environment(audit.root),
         capture_output=True,
