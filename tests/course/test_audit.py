@@ -78,7 +78,7 @@ def test_an_audit_that_cannot_run_exits_with_2(small, tmp_path):
 
 def test_without_node_the_audit_says_what_to_type(small, monkeypatch):
     from chainrule.course.checks import mathematics
-    from chainrule.course.cli import UsageError
+    from chainrule.program import UsageError
 
     monkeypatch.setattr(mathematics, "find_node", lambda: None)
     with pytest.raises(UsageError, match="Node is missing; type: "):

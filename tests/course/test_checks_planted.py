@@ -264,6 +264,16 @@ PREREQUISITES = [
 ]
 IMPORTS = [
     (
+        add("src/chainrule/course/x.py", "def f():\n    from chainrule.trainer.loop import Run\n"),
+        "import Run",
+        "the tool may not import chainrule.trainer.loop.Run",
+    ),
+    (
+        add("src/chainrule/course/x.py", "import chainrule.math_foundations.lengths as lengths\n"),
+        "import chainrule",
+        "the tool may not import chainrule.math_foundations.lengths",
+    ),
+    (
         edit(LENGTHS_PY, "import numpy as np", "from chainrule.math_foundations import slopes"),
         "import slopes",
         "math-foundations/lengths may not use math-foundations/slopes: "

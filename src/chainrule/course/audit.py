@@ -77,6 +77,7 @@ class Audit:
         self._texts: dict[str, str] = {}
         self._pages: dict[str, Page] = {}
         self._trees: dict[str, ast.Module | SyntaxError] = {}
+        self._nodes: dict[str, list[ast.AST]] = {}
         self._cells: dict[str, list[Cell]] = {}
 
     @cached_property
@@ -163,6 +164,13 @@ class Audit:
                 self._trees[path] = error
         return self._trees[path]
 
+    def nodes(self, path: str) -> list[ast.AST]:
+        """Every node of a Python file's syntax tree; none if it is no Python."""
+        if path not in self._nodes:
+            tree = self.tree(path)
+            self._nodes[path] = list(ast.walk(tree)) if isinstance(tree, ast.Module) else []
+        return self._nodes[path]
+
     def cells(self, path: str) -> list[Cell]:
         """The cells of a notebook; none if the file is not a notebook."""
         if path not in self._cells:
@@ -184,7 +192,7 @@ class Audit:
         """Read a file again: it was written."""
         if path == MANIFEST:
             self.course = load_course(self.root)
-        for known in (self._texts, self._pages, self._trees, self._cells):
+        for known in (self._texts, self._pages, self._trees, self._nodes, self._cells):
             known.pop(path, None)
         for name in ("files", "written", "pages", "notebooks", "prose"):
             self.__dict__.pop(name, None)

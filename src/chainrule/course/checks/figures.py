@@ -107,8 +107,7 @@ def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
 
 
 def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
-    tree = audit.tree(script)
-    for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
+    for node in audit.nodes(script):
         for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
             if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in decorators:
                 yield call

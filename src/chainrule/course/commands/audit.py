@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.cli import UsageError
+from chainrule.program import UsageError
 
 
 class Format(StrEnum):
