@@ -59,7 +59,9 @@ def counts_itself(kind, size, workers):
     return (2 if kind == "all_reduce" else 1) * size
 
 
-@bytes_sent.mistake("In each step you send the whole array. What travels is one piece of it.")
+@bytes_sent.mistake(
+    "So much do all workers send together. In a step, each of them sends one piece of the array."
+)
 def sends_everything(kind, size, workers):
     if kind not in KINDS:
         raise ValueError(kind)
@@ -71,6 +73,24 @@ def half_an_all_reduce(kind, size, workers):
     if kind not in KINDS:
         raise ValueError(kind)
     return (workers - 1) / workers * size
+
+
+@bytes_sent.mistake(
+    "size is that of the finished array of an all_gather. How large is what one worker brings?"
+)
+def piece_for_whole(kind, size, workers):
+    if kind not in KINDS:
+        raise ValueError(kind)
+    if kind == "all_gather":
+        return (workers - 1) * size
+    return (2 if kind == "all_reduce" else 1) * (workers - 1) / workers * size
+
+
+@bytes_sent.mistake("There and back are two exchanges. How often does one all_to_all send a piece?")
+def there_and_back(kind, size, workers):
+    if kind not in KINDS:
+        raise ValueError(kind)
+    return (2 if kind in ("all_reduce", "all_to_all") else 1) * (workers - 1) / workers * size
 
 
 @exercise(
@@ -112,11 +132,12 @@ def all_stages_of_two_models(answer, rng):
 
 @bytes_held.check
 def a_stage_that_is_not_there(answer, rng):
-    try:
-        answer(1e6, 7, 4)
-    except ValueError:
-        return
-    expect(False, "expected a ValueError for stage 4")
+    for stage in (4, -1):
+        try:
+            answer(1e6, 7, stage)
+        except ValueError:
+            continue
+        expect(False, f"expected a ValueError for stage {stage}")
 
 
 @bytes_held.mistake("You cut the weights first. Which part is the largest, and is cut first?")
@@ -134,6 +155,17 @@ def only_its_own(parameters, workers, stage, weight=2, gradient=2, state=12):
 @bytes_held.mistake("Your stages cut everything at once. That is only what the last of them does.")
 def everything_at_once(parameters, workers, stage, weight=2, gradient=2, state=12):
     return _held(parameters, workers, stage, [(weight + gradient + state, stage > 0)])
+
+
+@bytes_held.mistake("Your stage 0 cuts something. What does plain data parallelism cut?")
+def one_stage_early(parameters, workers, stage, weight=2, gradient=2, state=12):
+    sizes = [(state, stage >= 0), (gradient, stage >= 1), (weight, stage >= 2)]
+    return _held(parameters, workers, stage, sizes)
+
+
+@bytes_held.mistake("Your sizes are those of the page. Which sizes were you given?")
+def always_sixteen(parameters, workers, stage, weight=2, gradient=2, state=12):
+    return _held(parameters, workers, stage, [(12, stage > 0), (2, stage > 1), (2, stage > 2)])
 
 
 @exercise(
@@ -201,6 +233,17 @@ def mean_of_targets(tops, totals, targets):
     return top + np.log(total) - targets.mean(axis=0)
 
 
+@joined_loss.mistake("A sum measured against a smaller score counts for less, not for more.")
+def rescaled_backwards(tops, totals, targets):
+    top = tops.max(axis=0)
+    return top + np.log((totals * np.exp(top - tops)).sum(axis=0)) - targets.sum(axis=0)
+
+
+@joined_loss.mistake("The logarithm of a sum is not the sum of the logarithms. Add up first.")
+def sum_of_losses(tops, totals, targets):
+    return (tops + np.log(totals) - targets).sum(axis=0)
+
+
 @exercise(
     "Pieces that are not alike",
     difficulty=3,
@@ -248,6 +291,22 @@ def own_piece_twice(n, workers):
 def other_neighbour(n, workers):
     sizes = [n // workers + (i < n % workers) for i in range(workers)]
     return [2 * n - sizes[r] - sizes[r - 1] for r in range(workers)]
+
+
+@entries_sent.mistake("Your pieces have all the same size. Can 13 entries be cut in five so?")
+def equal_pieces(n, workers):
+    return [2 * (workers - 1) * n / workers for _ in range(workers)]
+
+
+@entries_sent.mistake("After this half every worker owns one piece of the sum. And then?")
+def first_half(n, workers):
+    sizes = [n // workers + (i < n % workers) for i in range(workers)]
+    return [n - sizes[r] for r in range(workers)]
+
+
+@entries_sent.mistake("A piece is passed on once, then the next. Which pieces pass a worker?")
+def own_piece_always(n, workers):
+    return [2 * (workers - 1) * (n // workers + (r < n % workers)) for r in range(workers)]
 
 
 @exercise(
@@ -303,6 +362,19 @@ def before_the_bend(x, into, out, g):
     z = x @ into.T
     back = (g @ out) * (z > 0)
     return np.maximum(z, 0) @ out.T, back @ into, back.T @ x, g.T @ z
+
+
+@part_of_layer.mistake("What makes this layer more than one matrix? It is missing.")
+def no_bend(x, into, out, g):
+    z, back = x @ into.T, g @ out
+    return z @ out.T, back @ into, back.T @ x, g.T @ z
+
+
+@part_of_layer.mistake("The bend has a slope, 0 or 1. How large is it where a unit is on?")
+def hidden_for_slope(x, into, out, g):
+    hidden = np.maximum(x @ into.T, 0)
+    back = (g @ out) * hidden
+    return hidden @ out.T, back @ into, back.T @ x, g.T @ hidden
 
 
 @exercise(
@@ -372,6 +444,12 @@ def one_worker_holds_up_the_others(answer, rng):
 
 
 @last_end.check
+def one_micro_batch_after_the_other(answer, rng):
+    order = [[(letter, i) for i in range(3) for letter in "FB"]] * 3
+    expect_close(answer(order, 1.25, 2.0), 29.25, what="the end of three workers in turn")
+
+
+@last_end.check
 def a_backward_pass_before_its_forward(answer, rng):
     order = [[("F", 0), ("B", 0)], [("B", 0), ("F", 0)]]
     try:
@@ -402,6 +480,12 @@ def _ends(order, forward, backward, needs):
     return max(clocks)
 
 
+def _page(r, letter, i, workers):
+    if letter == "F":
+        return [(r - 1, "F", i)] if r else []
+    return [(r, "F", i)] + [(r + 1, "B", i)] * (r + 1 < workers)
+
+
 @last_end.mistake("Your workers go back without the gradient. From whom does it come?")
 def backward_alone(order, forward, backward):
     def needs(r, letter, i, workers):
@@ -421,3 +505,40 @@ def wrong_direction(order, forward, backward):
         return before if letter == "F" else [(r, "F", i), *before]
 
     return _ends(order, forward, backward, needs)
+
+
+@last_end.mistake(
+    "You add up the work of one worker. When does it have to wait?",
+    raises=(True, False),
+)
+def nobody_waits(order, forward, backward, raises):
+    if raises:
+        _ends(order, forward, backward, _page)
+    cost = {"F": forward, "B": backward}
+    return max(sum(cost[letter] for letter, _ in actions) for actions in order)
+
+
+@last_end.mistake(
+    "You add up all actions. Which of them can be done at the same time?",
+    raises=(True, False),
+)
+def one_at_a_time(order, forward, backward, raises):
+    if raises:
+        _ends(order, forward, backward, _page)
+    return sum(forward if letter == "F" else backward for actions in order for letter, _ in actions)
+
+
+@last_end.mistake("The two kinds of passes take different times. Which one did you use for both?")
+def same_time_for_both(order, forward, backward):
+    return _ends(order, forward, forward, _page)
+
+
+@last_end.mistake(
+    "A closed form knows one order only. Follow the lists that you were given.",
+    raises=(True, False),
+)
+def closed_form(order, forward, backward, raises):
+    if raises:
+        _ends(order, forward, backward, _page)
+    batches = sum(letter == "F" for letter, _ in order[0])
+    return (batches + len(order) - 1) * (forward + backward)

@@ -14,28 +14,34 @@ def _shares(n, workers):
 # ---- bytes_sent ------------------------------------------------------------------------------
 
 
-@wrong("bytes_sent", "Forgets that an all-reduce is two of the others.")
+@wrong("bytes_sent", "Forgets that an all-reduce is two of the others.", known="half_an_all_reduce")
 def _(kind, size, workers):
     if kind not in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all"):
         raise ValueError(kind)
     return (workers - 1) / workers * size
 
 
-@wrong("bytes_sent", "Sends the whole array in each step instead of a piece.")
+@wrong(
+    "bytes_sent", "Sends the whole array in each step instead of a piece.", known="sends_everything"
+)
 def _(kind, size, workers):
     if kind not in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all"):
         raise ValueError(kind)
     return (2 if kind == "all_reduce" else 1) * (workers - 1) * size
 
 
-@wrong("bytes_sent", "Takes one step for each worker, its own piece too.")
+@wrong("bytes_sent", "Takes one step for each worker, its own piece too.", known="counts_itself")
 def _(kind, size, workers):
     if kind not in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all"):
         raise ValueError(kind)
     return (2 if kind == "all_reduce" else 1) * size
 
 
-@wrong("bytes_sent", "Takes the size of an all-gather for that of one worker's piece.")
+@wrong(
+    "bytes_sent",
+    "Takes the size of an all-gather for that of one worker's piece.",
+    known="piece_for_whole",
+)
 def _(kind, size, workers):
     if kind not in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all"):
         raise ValueError(kind)
@@ -44,14 +50,14 @@ def _(kind, size, workers):
     return (2 if kind == "all_reduce" else 1) * (workers - 1) / workers * size
 
 
-@wrong("bytes_sent", "Counts what all workers send together.")
+@wrong("bytes_sent", "Counts what all workers send together.", known="sends_everything")
 def _(kind, size, workers):
     if kind not in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all"):
         raise ValueError(kind)
     return (2 if kind == "all_reduce" else 1) * (workers - 1) * float(size)
 
 
-@wrong("bytes_sent", "Takes an all-to-all for there and back.")
+@wrong("bytes_sent", "Takes an all-to-all for there and back.", known="there_and_back")
 def _(kind, size, workers):
     if kind not in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all"):
         raise ValueError(kind)
@@ -67,7 +73,7 @@ def _(kind, size, workers):
 # ---- bytes_held ------------------------------------------------------------------------------
 
 
-@wrong("bytes_held", "Cuts the weights first and the optimizer last.")
+@wrong("bytes_held", "Cuts the weights first and the optimizer last.", known="weights_first")
 def _(parameters, workers, stage, weight=2, gradient=2, state=12):
     if stage not in (0, 1, 2, 3):
         raise ValueError(stage)
@@ -75,7 +81,11 @@ def _(parameters, workers, stage, weight=2, gradient=2, state=12):
     return parameters * sum(x / workers if k < stage else x for k, x in enumerate(parts))
 
 
-@wrong("bytes_held", "Cuts only the part that the stage names, not those before it.")
+@wrong(
+    "bytes_held",
+    "Cuts only the part that the stage names, not those before it.",
+    known="only_its_own",
+)
 def _(parameters, workers, stage, weight=2, gradient=2, state=12):
     if stage not in (0, 1, 2, 3):
         raise ValueError(stage)
@@ -83,7 +93,11 @@ def _(parameters, workers, stage, weight=2, gradient=2, state=12):
     return parameters * sum(x / workers if k + 1 == stage else x for k, x in enumerate(parts))
 
 
-@wrong("bytes_held", "Starts one stage too early: stage 0 cuts the optimizer's numbers.")
+@wrong(
+    "bytes_held",
+    "Starts one stage too early: stage 0 cuts the optimizer's numbers.",
+    known="one_stage_early",
+)
 def _(parameters, workers, stage, weight=2, gradient=2, state=12):
     if stage not in (0, 1, 2, 3):
         raise ValueError(stage)
@@ -91,7 +105,7 @@ def _(parameters, workers, stage, weight=2, gradient=2, state=12):
     return parameters * sum(x / workers if k <= stage else x for k, x in enumerate(parts))
 
 
-@wrong("bytes_held", "Always takes 2, 2 and 12 bytes.")
+@wrong("bytes_held", "Always takes 2, 2 and 12 bytes.", known="always_sixteen")
 def _(parameters, workers, stage, weight=2, gradient=2, state=12):
     if stage not in (0, 1, 2, 3):
         raise ValueError(stage)
@@ -125,18 +139,18 @@ def _(parameters, workers, stage, weight=2, gradient=2, state=12):
 # ---- joined_loss -----------------------------------------------------------------------------
 
 
-@wrong("joined_loss", "Adds the sums without rescaling them.")
+@wrong("joined_loss", "Adds the sums without rescaling them.", known="not_rescaled")
 def _(tops, totals, targets):
     return tops.max(axis=0) + np.log(totals.sum(axis=0)) - targets.sum(axis=0)
 
 
-@wrong("joined_loss", "Rescales in the wrong direction.")
+@wrong("joined_loss", "Rescales in the wrong direction.", known="rescaled_backwards")
 def _(tops, totals, targets):
     top = tops.max(axis=0)
     return top + np.log((totals * np.exp(top - tops)).sum(axis=0)) - targets.sum(axis=0)
 
 
-@wrong("joined_loss", "Forgets to add the largest score again.")
+@wrong("joined_loss", "Forgets to add the largest score again.", known="top_forgotten")
 def _(tops, totals, targets):
     top = tops.max(axis=0)
     return np.log((totals * np.exp(tops - top)).sum(axis=0)) - targets.sum(axis=0)
@@ -160,7 +174,7 @@ def _(tops, totals, targets):
         return np.log((totals * np.exp(tops)).sum(axis=0)) - targets.sum(axis=0)
 
 
-@wrong("joined_loss", "Adds up each worker's own loss.")
+@wrong("joined_loss", "Adds up each worker's own loss.", known="sum_of_losses")
 def _(tops, totals, targets):
     return (tops + np.log(totals) - targets).sum(axis=0)
 
@@ -168,24 +182,28 @@ def _(tops, totals, targets):
 # ---- entries_sent ----------------------------------------------------------------------------
 
 
-@wrong("entries_sent", "Takes all pieces for equal.")
+@wrong("entries_sent", "Takes all pieces for equal.", known="equal_pieces")
 def _(n, workers):
     return [2 * (workers - 1) * n / workers for _ in range(workers)]
 
 
-@wrong("entries_sent", "Leaves out the own piece in both halves.")
+@wrong("entries_sent", "Leaves out the own piece in both halves.", known="own_piece_twice")
 def _(n, workers):
     shares = _shares(n, workers)
     return [2 * (n - shares[r]) for r in range(workers)]
 
 
-@wrong("entries_sent", "Leaves out the left neighbour's piece in the second half.")
+@wrong(
+    "entries_sent",
+    "Leaves out the left neighbour's piece in the second half.",
+    known="other_neighbour",
+)
 def _(n, workers):
     shares = _shares(n, workers)
     return [2 * n - shares[r] - shares[r - 1] for r in range(workers)]
 
 
-@wrong("entries_sent", "Counts the first half only.")
+@wrong("entries_sent", "Counts the first half only.", known="first_half")
 def _(n, workers):
     shares = _shares(n, workers)
     return [n - shares[r] for r in range(workers)]
@@ -197,7 +215,7 @@ def _(n, workers):
     return [2 * n - shares[r] - shares[(r + 1) % workers] for r in range(workers)]
 
 
-@wrong("entries_sent", "Sends its own piece in every step.")
+@wrong("entries_sent", "Sends its own piece in every step.", known="own_piece_always")
 def _(n, workers):
     return [2 * (workers - 1) * share for share in _shares(n, workers)]
 
@@ -217,19 +235,23 @@ def _layer(x, into, out, g, gate):
     return hidden @ out.T, back @ into, back.T @ x, g.T @ hidden
 
 
-@wrong("part_of_layer", "Forgets the bend on the way back.")
+@wrong("part_of_layer", "Forgets the bend on the way back.", known="bend_forgotten")
 def _(x, into, out, g):
     return _layer(x, into, out, g, lambda pre, hidden: 1.0)
 
 
-@wrong("part_of_layer", "Forgets the bend on both ways.")
+@wrong("part_of_layer", "Forgets the bend on both ways.", known="no_bend")
 def _(x, into, out, g):
     pre = x @ into.T
     back = g @ out
     return pre @ out.T, back @ into, back.T @ x, g.T @ pre
 
 
-@wrong("part_of_layer", "Takes the hidden units before the bend for the gradient of out.")
+@wrong(
+    "part_of_layer",
+    "Takes the hidden units before the bend for the gradient of out.",
+    known="before_the_bend",
+)
 def _(x, into, out, g):
     y, dx, dinto, _ = _layer(x, into, out, g, lambda pre, hidden: pre > 0)
     return y, dx, dinto, g.T @ (x @ into.T)
@@ -247,7 +269,11 @@ def _(x, into, out, g):
     return y, dx, dout, dinto
 
 
-@wrong("part_of_layer", "Multiplies by the hidden units instead of the slope of the bend.")
+@wrong(
+    "part_of_layer",
+    "Multiplies by the hidden units instead of the slope of the bend.",
+    known="hidden_for_slope",
+)
 def _(x, into, out, g):
     return _layer(x, into, out, g, lambda pre, hidden: hidden)
 
@@ -269,7 +295,7 @@ def _ends(order, cost, needs):
         for r in range(p):
             while at[r] < len(order[r]):
                 action = tuple(order[r][at[r]])
-                wanted = [key for key in needs(r, action, p)]
+                wanted = needs(r, action, p)
                 if any(key not in done for key in wanted):
                     break
                 start = max([clock[r], *(done[key] for key in wanted)])
@@ -288,19 +314,21 @@ def _needs(r, action, p):
     return [(r, ("F", i)), *([(r + 1, ("B", i))] if r < p - 1 else [])]
 
 
-@wrong("last_end", "Adds up the work of the busiest worker, without any wait.")
+@wrong(
+    "last_end", "Adds up the work of the busiest worker, without any wait.", known="nobody_waits"
+)
 def _(order, forward, backward):
     cost = {"F": forward, "B": backward}
     return max(sum(cost[kind] for kind, _ in actions) for actions in order)
 
 
-@wrong("last_end", "Uses the closed form of the page whatever the order is.")
+@wrong("last_end", "Uses the closed form of the page whatever the order is.", known="closed_form")
 def _(order, forward, backward):
     m = sum(kind == "F" for kind, _ in order[0])
     return (m + len(order) - 1) * (forward + backward)
 
 
-@wrong("last_end", "A backward pass does not wait for the next worker.")
+@wrong("last_end", "A backward pass does not wait for the next worker.", known="backward_alone")
 def _(order, forward, backward):
     def needs(r, action, p):
         if action[0] == "F":
@@ -320,7 +348,7 @@ def _(order, forward, backward):
     return _ends(order, {"F": forward, "B": backward}, needs)
 
 
-@wrong("last_end", "Backward passes take as long as forward passes.")
+@wrong("last_end", "Backward passes take as long as forward passes.", known="same_time_for_both")
 def _(order, forward, backward):
     return _ends(order, {"F": forward, "B": forward}, _needs)
 
@@ -343,7 +371,11 @@ def _(order, forward, backward):
     return clock[-1]
 
 
-@wrong("last_end", "Adds up all actions, as if only one worker worked at a time.")
+@wrong(
+    "last_end",
+    "Adds up all actions, as if only one worker worked at a time.",
+    known="one_at_a_time",
+)
 def _(order, forward, backward):
     cost = {"F": forward, "B": backward}
     _ends(order, cost, _needs)
