@@ -87,7 +87,7 @@ export function compute(state) {
 
 export function draw(scene, state, { devices, time, total, utilization, states, activations }) {
   const clock = scene.plot({
-    x: [0, total], xLabel: "seconds of a step", y: [0, 1], yTicks: [], height: 110,
+    x: [0, Math.max(15, total)], xLabel: "seconds of a step", y: [0, 1], yTicks: [], height: 110,
   });
   let start = 0;
   TERMS.forEach((name, k) => {
@@ -101,9 +101,9 @@ export function draw(scene, state, { devices, time, total, utilization, states, 
   });
   store.rect([0, 0.1], [states / 1e9, 0.9], { color: "green" });
   store.rect([states / 1e9, 0.1], [need, 0.9], { color: "yellow" });
-  store.rule({ x: 80 }, { color: "black", dash: true });
+  store.rule({ x: 80 }, { color: "blue", dash: true });
   scene.legend([{ label: "weights, gradients, Adam", color: "green" },
-    { label: "activations", color: "yellow" }, { label: "80 GB", color: "black", dash: true }]);
+    { label: "activations", color: "yellow" }, { label: "80 GB", color: "blue", dash: true }]);
   scene.say("devices", scene.number(devices, 0));
   scene.say("seconds", scene.number(total, 1));
   scene.say("used of the peak", `${scene.number(100 * utilization, 0)} %`);
