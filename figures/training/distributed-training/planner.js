@@ -99,8 +99,8 @@ export function draw(scene, state, { devices, time, total, utilization, states, 
   const store = scene.plot({
     x: [0, Math.max(100, need)], xLabel: "GB on each device", y: [0, 1], yTicks: [], height: 110,
   });
-  store.rect([0, 0.1], [states / 1e9, 0.9], { color: "green" });
-  store.rect([states / 1e9, 0.1], [need, 0.9], { color: "yellow" });
+  store.rect([0, 0.25], [states / 1e9, 0.75], { color: "green" });
+  store.rect([states / 1e9, 0.25], [need, 0.75], { color: "yellow" });
   store.rule({ x: 80 }, { color: "blue", dash: true });
   scene.legend([{ label: "weights, gradients, Adam", color: "green" },
     { label: "activations", color: "yellow" }, { label: "80 GB", color: "blue", dash: true }]);
