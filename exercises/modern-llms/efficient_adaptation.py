@@ -151,6 +151,16 @@ def exchanged(W, updates):
     return W + sum(alpha / len(A) * (A.T @ B.T) for A, B, alpha in updates)
 
 
+@merged.mistake("You divide by the width of W. Which axis of A counts the directions?")
+def by_the_width(W, updates):
+    return W + sum(alpha / A.shape[1] * (B @ A) for A, B, alpha in updates)
+
+
+@merged.mistake("You took the mean of the updates. Each is added whole.")
+def mean_of_updates(W, updates):
+    return _with_scale(W, updates, lambda alpha, r: alpha / r / len(updates))
+
+
 @merged.mistake("Each update has a rank of its own. You used the rank of the first for all.")
 def rank_of_the_first(W, updates):
     return _with_scale(W, updates, lambda alpha, r: alpha / len(updates[0][0]))
@@ -391,6 +401,14 @@ def scale_twice_backwards(x, A, B, scale):
     return _with_gradients(x, A, B, scale, lambda a, b, c: (a, b * scale, c * scale))
 
 
+@low_rank.mistake("One of the three gradients meets the scale twice on its way.", which=(0, 1, 2))
+def one_meets_it_twice(x, A, B, scale, which):
+    def change(*found):
+        return tuple(a * scale if i == which else a for i, a in enumerate(found))
+
+    return _with_gradients(x, A, B, scale, change)
+
+
 @low_rank.mistake(
     "The gradients of A and B have changed places. Compare each shape with its owner."
 )
@@ -439,21 +457,22 @@ def _problem(rng, m=3, n=5, rows=7):
     return rng.normal(size=(m, n)), rng.normal(size=(rows, n)), rng.normal(size=(rows, m))
 
 
-def _adapted(W, X, Y, r, scale, lr, steps, rng, start="usual", last=None, order="both", sign=-1):
+def _adapted(W, X, Y, r, scale, lr, steps, rng, start="usual", last=None, order="both", step=-1):
     m, n = W.shape
     A, B = rng.uniform(-1 / np.sqrt(n), 1 / np.sqrt(n), (r, n)), np.zeros((m, r))
     if start == "zero":
         A = np.zeros((r, n))
+    if start == "narrow":
+        A = A / np.sqrt(n)
     if start == "random":
         B = rng.uniform(-1 / np.sqrt(n), 1 / np.sqrt(n), (m, r))
     if start == "exchanged":
         A, B = np.zeros((r, n)), rng.uniform(-1 / np.sqrt(n), 1 / np.sqrt(n), (m, r))
     for _ in range(steps):
         full = (X @ (W + scale * B @ A).T - Y).T @ X
-        new_B = B + sign * lr * scale * full @ A.T
-        if order == "A alone":
-            new_B = B
-        A = A + sign * lr * scale * (new_B if order == "one by one" else B).T @ full
+        new_B = B + step * lr * scale * full @ A.T
+        if order != "B alone":
+            A = A + step * lr * scale * (new_B if order == "one by one" else B).T @ full
         B = new_B
     return W + (scale if last is None else last(scale)) * B @ A
 
@@ -501,7 +520,33 @@ def one_after_the_other(W, X, Y, r, scale, lr, steps, rng):
 
 @adapt.mistake("Your steps go uphill.")
 def uphill(W, X, Y, r, scale, lr, steps, rng):
-    return _adapted(W, X, Y, r, scale, lr, steps, rng, sign=1)
+    return _adapted(W, X, Y, r, scale, lr, steps, rng, step=1)
+
+
+@adapt.mistake("Only one of your two factors moves.")
+def one_moves(W, X, Y, r, scale, lr, steps, rng):
+    return _adapted(W, X, Y, r, scale, lr, steps, rng, order="B alone")
+
+
+@adapt.mistake("The scale is in your output and not in the gradients of the factors.")
+def gradients_without_scale(W, X, Y, r, scale, lr, steps, rng):
+    return _adapted(W, X, Y, r, scale, lr, steps, rng, step=-1 / scale)
+
+
+@adapt.mistake("You took a mean. The loss is a sum over rows and outputs.", over=("rows", "all"))
+def mean_of_squares(W, X, Y, r, scale, lr, steps, rng, over):
+    count = len(X) if over == "rows" else Y.size
+    return _adapted(W, X, Y, r, scale, lr, steps, rng, step=-1 / count)
+
+
+@adapt.mistake("Your gradient is twice too large. What does the half in the loss cancel?")
+def without_the_half(W, X, Y, r, scale, lr, steps, rng):
+    return _adapted(W, X, Y, r, scale, lr, steps, rng, step=-2)
+
+
+@adapt.mistake("Your A starts too small. Its bounds contain a root.")
+def narrow_start(W, X, Y, r, scale, lr, steps, rng):
+    return _adapted(W, X, Y, r, scale, lr, steps, rng, start="narrow")
 
 
 @adapt.mistake("You train the matrix itself. It should stay frozen.")
@@ -572,6 +617,21 @@ def hidden_like_tokens(Q, K, V, PK, PV):
     return _attended(Q, K, V, PK, PV, np.tri(len(Q), len(PK) + len(K), dtype=bool))
 
 
+@prefix_attention.mistake("Your triangle hides trained keys, too. Only text can lie ahead.")
+def trained_keys_in_a_triangle(Q, K, V, PK, PV):
+    time, n = len(Q), len(PK)
+    return _attended(
+        Q, K, V, PK, PV, np.hstack([np.tri(time, n, dtype=bool), np.tri(time, dtype=bool)])
+    )
+
+
+@prefix_attention.mistake("A query of the text does not see its own key in your triangle.")
+def own_key_hidden(Q, K, V, PK, PV):
+    time, n = len(Q), len(PK)
+    seen = np.hstack([np.ones((time, n), bool), np.tri(time, k=-1, dtype=bool)])
+    return _attended(Q, K, V, PK, PV, seen)
+
+
 @prefix_attention.mistake("Your queries see the text that comes after them.")
 def no_mask(Q, K, V, PK, PV):
     return _attended(Q, K, V, PK, PV, np.ones((len(Q), len(PK) + len(K)), bool))
@@ -582,13 +642,19 @@ def no_root(Q, K, V, PK, PV):
     return _attended(Q, K, V, PK, PV, root=False)
 
 
-@prefix_attention.mistake("You took two softmaxes and their mean. All keys compete in one.")
-def two_softmaxes(Q, K, V, PK, PV):
+@prefix_attention.mistake("You took two softmaxes. All keys compete in one.", share=(0.5, 1.0))
+def two_softmaxes(Q, K, V, PK, PV, share):
     n, time = len(PK), len(K)
     text = np.hstack([np.zeros((time, n), bool), np.tri(time, dtype=bool)])
     alone = np.hstack([np.ones((time, n), bool), np.zeros((time, time), bool)])
     parts = [_attended(Q, K, V, PK, PV, seen)[0] for seen in (text, alone)]
-    return sum(parts) / 2, np.full(time, 0.5)
+    return sum(parts) * share, np.full(time, share)
+
+
+@prefix_attention.mistake("Your share is what the text keeps. The trained keys have the rest.")
+def share_of_the_text(Q, K, V, PK, PV):
+    out, share = _attended(Q, K, V, PK, PV)
+    return out, 1 - share
 
 
 @prefix_attention.mistake("Your share counts keys. It should add up weights.")

@@ -16,13 +16,13 @@ def _softmax(z):
 # ---- largest_rank --------------------------------------------------------------------------------
 
 
-@wrong("largest_rank", "Counts two bytes for a trained number.")
+@wrong("largest_rank", "Counts two bytes for a trained number.", known="too_few_bytes")
 def _(memory, N, shapes):
     one = 2 * sum(m + n for m, n in shapes)
     return np.maximum((np.asarray(memory) - 2 * N) // one, 0).astype(int)
 
 
-@wrong("largest_rank", "Forgets the frozen model.")
+@wrong("largest_rank", "Forgets the frozen model.", known="without_the_model")
 def _(memory, N, shapes):
     one = 16 * sum(m + n for m, n in shapes)
     return (np.asarray(memory) // one).astype(int)
@@ -40,13 +40,13 @@ def _(memory, N, shapes):
     return np.maximum(np.round((np.asarray(memory) - 2 * N) / one), 0).astype(int)
 
 
-@wrong("largest_rank", "Trains the whole matrices.")
+@wrong("largest_rank", "Trains the whole matrices.", known="whole_matrices")
 def _(memory, N, shapes):
     one = 16 * sum(m * n for m, n in shapes)
     return np.maximum((np.asarray(memory) - 2 * N) // one, 0).astype(int)
 
 
-@wrong("largest_rank", "Leaves out the gradient.")
+@wrong("largest_rank", "Leaves out the gradient.", known="too_few_bytes")
 def _(memory, N, shapes):
     one = 14 * sum(m + n for m, n in shapes)
     return np.maximum((np.asarray(memory) - 2 * N) // one, 0).astype(int)
@@ -55,17 +55,17 @@ def _(memory, N, shapes):
 # ---- merged --------------------------------------------------------------------------------------
 
 
-@wrong("merged", "Leaves the scale out.")
+@wrong("merged", "Leaves the scale out.", known="scale_forgotten")
 def _(W, updates):
     return W + sum((B @ A for A, B, alpha in updates), np.zeros_like(W))
 
 
-@wrong("merged", "Multiplies by alpha and does not divide by the rank.")
+@wrong("merged", "Multiplies by alpha and does not divide by the rank.", known="alpha_alone")
 def _(W, updates):
     return W + sum((alpha * B @ A for A, B, alpha in updates), np.zeros_like(W))
 
 
-@wrong("merged", "Divides by the rank of the first update everywhere.")
+@wrong("merged", "Divides by the rank of the first update everywhere.", known="rank_of_the_first")
 def _(W, updates):
     out = W.copy()
     for A, B, alpha in updates:
@@ -73,7 +73,7 @@ def _(W, updates):
     return out
 
 
-@wrong("merged", "Divides by the number of columns of A.")
+@wrong("merged", "Divides by the number of columns of A.", known="by_the_width")
 def _(W, updates):
     out = W.copy()
     for A, B, alpha in updates:
@@ -81,7 +81,7 @@ def _(W, updates):
     return out
 
 
-@wrong("merged", "Divides by the root of the rank.")
+@wrong("merged", "Divides by the root of the rank.", known="by_the_root")
 def _(W, updates):
     out = W.copy()
     for A, B, alpha in updates:
@@ -89,7 +89,7 @@ def _(W, updates):
     return out
 
 
-@wrong("merged", "Takes the mean of the updates.")
+@wrong("merged", "Takes the mean of the updates.", known="mean_of_updates")
 def _(W, updates):
     return W + sum((alpha / len(A) * B @ A for A, B, alpha in updates), 0 * W) / len(updates)
 
@@ -104,7 +104,7 @@ def _(W, updates):
 # ---- prepend -------------------------------------------------------------------------------------
 
 
-@wrong("prepend", "Takes the mean over the batch for the gradient of P.")
+@wrong("prepend", "Takes the mean over the batch for the gradient of P.", known="mean_of_texts")
 def _(P, X):
     n = len(P)
     out = np.concatenate([np.broadcast_to(P, (len(X), *P.shape)), X], axis=1)
@@ -118,14 +118,14 @@ def _(P, X):
     return out, lambda g: (g[:, :n], g[:, n:])
 
 
-@wrong("prepend", "Puts the rows behind the text.")
+@wrong("prepend", "Puts the rows behind the text.", known="behind")
 def _(P, X):
     n = X.shape[1]
     out = np.concatenate([X, np.broadcast_to(P, (len(X), *P.shape))], axis=1)
     return out, lambda g: (g[:, n:].sum(axis=0), g[:, :n])
 
 
-@wrong("prepend", "Takes the gradient of the first text alone.")
+@wrong("prepend", "Takes the gradient of the first text alone.", known="one_text")
 def _(P, X):
     n = len(P)
     out = np.concatenate([np.broadcast_to(P, (len(X), *P.shape)), X], axis=1)
@@ -142,7 +142,7 @@ def _(P, X):
 # ---- low_rank_by_row -----------------------------------------------------------------------------
 
 
-@wrong("low_rank_by_row", "Leaves the scale out.")
+@wrong("low_rank_by_row", "Leaves the scale out.", known="no_scale")
 def _(x, which, A, B, scale=1.0):
     which = np.asarray(which)
     if ((which < 0) | (which >= len(A))).any():
@@ -164,7 +164,7 @@ def _(x, which, A, B, scale=1.0):
     return scale * x @ A[which].transpose(0, 2, 1) @ B[which].transpose(0, 2, 1)
 
 
-@wrong("low_rank_by_row", "Uses the scale twice.")
+@wrong("low_rank_by_row", "Uses the scale twice.", known="squared_scale")
 def _(x, which, A, B, scale=1.0):
     which = np.asarray(which)
     if ((which < 0) | (which >= len(A))).any():
@@ -172,7 +172,7 @@ def _(x, which, A, B, scale=1.0):
     return scale * (scale * x @ A[which].transpose(0, 2, 1)) @ B[which].transpose(0, 2, 1)
 
 
-@wrong("low_rank_by_row", "Gives every request the update of its place.")
+@wrong("low_rank_by_row", "Gives every request the update of its place.", known="by_place")
 def _(x, which, A, B, scale=1.0):
     which = np.asarray(which)
     if ((which < 0) | (which >= len(A))).any():
@@ -181,7 +181,7 @@ def _(x, which, A, B, scale=1.0):
     return scale * x @ A[mine].transpose(0, 2, 1) @ B[mine].transpose(0, 2, 1)
 
 
-@wrong("low_rank_by_row", "Gives every request the update of the first.")
+@wrong("low_rank_by_row", "Gives every request the update of the first.", known="the_first_for_all")
 def _(x, which, A, B, scale=1.0):
     which = np.asarray(which)
     if ((which < 0) | (which >= len(A))).any():
@@ -192,13 +192,13 @@ def _(x, which, A, B, scale=1.0):
 # ---- low_rank ------------------------------------------------------------------------------------
 
 
-@wrong("low_rank", "Forgets the scale in the gradients.")
+@wrong("low_rank", "Forgets the scale in the gradients.", known="none_has_the_scale")
 def _(x, A, B, scale):
     h = x @ A.T
     return scale * h @ B.T, lambda g: (g @ B @ A, (g @ B).T @ x, g.T @ h)
 
 
-@wrong("low_rank", "Meets the scale twice.")
+@wrong("low_rank", "Meets the scale twice.", known="one_meets_it_twice")
 def _(x, A, B, scale):
     h = scale * x @ A.T
 
@@ -209,7 +209,7 @@ def _(x, A, B, scale):
     return h @ B.T, vjp
 
 
-@wrong("low_rank", "Scales the gradients of the factors, not that of x.")
+@wrong("low_rank", "Scales the gradients of the factors, not that of x.", known="one_without_scale")
 def _(x, A, B, scale):
     h = x @ A.T
     return scale * h @ B.T, lambda g: (g @ B @ A, scale * (g @ B).T @ x, scale * g.T @ h)
@@ -226,7 +226,7 @@ def _(x, A, B, scale):
     return scale * h @ B.T, vjp
 
 
-@wrong("low_rank", "Exchanges the gradients of the factors.")
+@wrong("low_rank", "Exchanges the gradients of the factors.", known="exchanged_gradients")
 def _(x, A, B, scale):
     h = x @ A.T
 
@@ -262,7 +262,7 @@ def _(x, A, B, scale):
 # ---- adapt ---------------------------------------------------------------------------------------
 
 
-@wrong("adapt", "Moves A with the new B.")
+@wrong("adapt", "Moves A with the new B.", known="one_after_the_other")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = rng.uniform(-1, 1, (r, n)) / np.sqrt(n), np.zeros((m, r))
@@ -273,7 +273,7 @@ def _(W, X, Y, r, scale, lr, steps, rng):
     return W + scale * B @ A
 
 
-@wrong("adapt", "Starts both factors at zero.")
+@wrong("adapt", "Starts both factors at zero.", known="both_zero")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = np.zeros((r, n)), np.zeros((m, r))
@@ -283,7 +283,7 @@ def _(W, X, Y, r, scale, lr, steps, rng):
     return W + scale * B @ A
 
 
-@wrong("adapt", "Starts A in ±1/n.")
+@wrong("adapt", "Starts A in ±1/n.", known="narrow_start")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = rng.uniform(-1 / n, 1 / n, (r, n)), np.zeros((m, r))
@@ -293,7 +293,7 @@ def _(W, X, Y, r, scale, lr, steps, rng):
     return W + scale * B @ A
 
 
-@wrong("adapt", "No scale in the gradients.")
+@wrong("adapt", "No scale in the gradients.", known="gradients_without_scale")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = rng.uniform(-1, 1, (r, n)) / np.sqrt(n), np.zeros((m, r))
@@ -303,7 +303,7 @@ def _(W, X, Y, r, scale, lr, steps, rng):
     return W + scale * B @ A
 
 
-@wrong("adapt", "Takes the mean of the squared errors.")
+@wrong("adapt", "Takes the mean of the squared errors.", known="mean_of_squares")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = rng.uniform(-1, 1, (r, n)) / np.sqrt(n), np.zeros((m, r))
@@ -313,7 +313,7 @@ def _(W, X, Y, r, scale, lr, steps, rng):
     return W + scale * B @ A
 
 
-@wrong("adapt", "Forgets the half: the gradient is twice as large.")
+@wrong("adapt", "Forgets the half: the gradient is twice as large.", known="without_the_half")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = rng.uniform(-1, 1, (r, n)) / np.sqrt(n), np.zeros((m, r))
@@ -323,7 +323,7 @@ def _(W, X, Y, r, scale, lr, steps, rng):
     return W + scale * B @ A
 
 
-@wrong("adapt", "Trains B only.")
+@wrong("adapt", "Trains B only.", known="one_moves")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = rng.uniform(-1, 1, (r, n)) / np.sqrt(n), np.zeros((m, r))
@@ -333,7 +333,7 @@ def _(W, X, Y, r, scale, lr, steps, rng):
     return W + scale * B @ A
 
 
-@wrong("adapt", "Returns the matrix without the scale.")
+@wrong("adapt", "Returns the matrix without the scale.", known="scale_at_the_end")
 def _(W, X, Y, r, scale, lr, steps, rng):
     m, n = W.shape
     A, B = rng.uniform(-1, 1, (r, n)) / np.sqrt(n), np.zeros((m, r))
@@ -355,22 +355,26 @@ def _prefixed(Q, K, V, PK, PV, first=None, root=None, hide=True, causal=True):
     return P @ np.concatenate([PV, V]), P[:, :n].sum(axis=1)
 
 
-@wrong("prefix_attention", "Hides the trained keys like those of the text.")
+@wrong(
+    "prefix_attention",
+    "Hides the trained keys like those of the text.",
+    known="trained_keys_in_a_triangle",
+)
 def _(Q, K, V, PK, PV):
     return _prefixed(Q, K, V, PK, PV, lambda T, n: np.arange(n) <= np.arange(T)[:, None])
 
 
-@wrong("prefix_attention", "Hides nothing.")
+@wrong("prefix_attention", "Hides nothing.", known="no_mask")
 def _(Q, K, V, PK, PV):
     return _prefixed(Q, K, V, PK, PV, causal=False)
 
 
-@wrong("prefix_attention", "Does not divide the scores.")
+@wrong("prefix_attention", "Does not divide the scores.", known="no_root")
 def _(Q, K, V, PK, PV):
     return _prefixed(Q, K, V, PK, PV, root=1.0)
 
 
-@wrong("prefix_attention", "Counts the trained keys into the triangle.")
+@wrong("prefix_attention", "Counts the trained keys into the triangle.", known="hidden_like_tokens")
 def _(Q, K, V, PK, PV):
     T, n = len(Q), len(PK)
     scores = Q @ np.concatenate([PK, K]).T / np.sqrt(Q.shape[1])
@@ -378,7 +382,7 @@ def _(Q, K, V, PK, PV):
     return P @ np.concatenate([PV, V]), P[:, :n].sum(axis=1)
 
 
-@wrong("prefix_attention", "Two softmaxes, added.")
+@wrong("prefix_attention", "Two softmaxes, added.", known="two_softmaxes")
 def _(Q, K, V, PK, PV):
     T, d = Q.shape
     seen = np.arange(T) <= np.arange(T)[:, None]
@@ -387,7 +391,7 @@ def _(Q, K, V, PK, PV):
     return text + own @ PV, own.sum(axis=1)
 
 
-@wrong("prefix_attention", "Returns the share of the text.")
+@wrong("prefix_attention", "Returns the share of the text.", known="share_of_the_text")
 def _(Q, K, V, PK, PV):
     y, share = _prefixed(Q, K, V, PK, PV)
     return y, 1 - share
@@ -399,7 +403,7 @@ def _(Q, K, V, PK, PV):
     return y, share / len(PK)
 
 
-@wrong("prefix_attention", "A query does not see its own key.")
+@wrong("prefix_attention", "A query does not see its own key.", known="own_key_hidden")
 def _(Q, K, V, PK, PV):
     T, n = len(Q), len(PK)
     scores = np.concatenate([Q @ PK.T, Q @ K.T], axis=1) / np.sqrt(Q.shape[1])
@@ -419,7 +423,7 @@ def _codes(w, block, levels=NF4):
     return codes.astype(np.uint8), scale
 
 
-@wrong("four_bits", "Puts the first code into the high half.")
+@wrong("four_bits", "Puts the first code into the high half.", known="high_half_first")
 def _(w, block):
     codes, scale = _codes(w, block)
     return (codes[::2] << 4) | codes[1::2], scale
@@ -446,14 +450,18 @@ def _(w, block):
     return codes[::2] | (codes[1::2] << 4), np.where(scale == 0, 1, scale)
 
 
-@wrong("four_bits", "Takes the largest value, with its sign off, for the whole array.")
+@wrong(
+    "four_bits",
+    "Takes the largest value, with its sign off, for the whole array.",
+    known="one_scale",
+)
 def _(w, block):
     w = np.asarray(w, float)
     codes, _ = _codes(w, len(w))
     return codes[::2] | (codes[1::2] << 4), np.full(len(w) // block, np.abs(w).max())
 
 
-@wrong("four_bits", "Forgets the absolute value in the scale.")
+@wrong("four_bits", "Forgets the absolute value in the scale.", known="signed_peak")
 def _(w, block):
     rows = np.asarray(w, float).reshape(-1, block)
     scale = rows.max(axis=1)
@@ -463,13 +471,13 @@ def _(w, block):
     return codes[::2] | (codes[1::2] << 4), scale
 
 
-@wrong("four_bits", "Evenly spaced levels.")
+@wrong("four_bits", "Evenly spaced levels.", known="even_levels")
 def _(w, block):
     codes, scale = _codes(w, block, np.linspace(-1, 1, 16))
     return codes[::2] | (codes[1::2] << 4), scale
 
 
-@wrong("four_bits", "Takes the next level below instead of the nearest.")
+@wrong("four_bits", "Takes the next level below instead of the nearest.", known="the_level_below")
 def _(w, block):
     rows = np.asarray(w, float).reshape(-1, block)
     scale = np.abs(rows).max(axis=1)
