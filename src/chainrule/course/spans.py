@@ -36,7 +36,9 @@ def kinds(text: str) -> dict[str, str]:
     read = prose(text).split("\n")
     code = "\n".join(line for block in _CODE.findall(text) for line in block.split("\n")
                      if not line.startswith("#>"))  # fmt: skip
-    rows = [row.replace("|", " ") for row in _ROW.findall(text) if not re.fullmatch(r"[-:| ]*", row)]
+    rows = [
+        row.replace("|", " ") for row in _ROW.findall(text) if not re.fullmatch(r"[-:| ]*", row)
+    ]
     found = {
         "prose": "\n".join(line for line in read if not line.startswith("$$")),
         "code": code,
@@ -49,7 +51,7 @@ def kinds(text: str) -> dict[str, str]:
 def cut(text: str, most: int) -> list[str]:
     """Return at most ``most`` pieces of a text, side by side or farther apart."""
     count = len(text) // LENGTH
-    places = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)) if count else []
+    places = np.unique(np.linspace(0, max(0, count - 1), min(most, count)).astype(int))
     return [text[i * LENGTH : (i + 1) * LENGTH] for i in places]
 
 
