@@ -242,7 +242,8 @@ def fisher_of_old():
 def only_the_top(model):
     for name in ("body.tokens*", "body.positions*", "body.blocks.0.*", "body.blocks.1.*"):
         freeze(model, name)
-    return layerwise_lr(model, HEAD_RATE, best("full")[0] / HEAD_RATE)
+    return [{"params": list(model.head.parameters()), "lr": HEAD_RATE},
+            {"params": list(model.body.parameters())}]  # fmt: skip
 
 
 def layered(model):
@@ -267,7 +268,7 @@ def measure_frontier():
         for seed in SEEDS:
             model = trained(16, seed, **options)
             rows.append(judged(model))
-            if name == f"rate {RATE['full']:g}":
+            if name == f"rate {best('full')[0]:g}":
                 end = {n: v.copy() for n, v in model.body.state_dict().items()}
                 for t in SHARES:
                     model.body.load_state_dict(interpolate(start, end, t))

@@ -20,7 +20,7 @@ def test_spans_belong_to_their_part_and_have_tokens(part):
     assert ids.shape == (len(spans), LENGTH)
     counts = np.bincount(spans.labels, minlength=len(KINDS))
     assert counts.min() >= 30
-    assert not any(mark in text for text in spans.texts for mark in ("\n", "```", "$$", "| "))
+    assert not any(mark in text for text in spans.texts for mark in ("\n", "```", "$$"))
 
 
 def test_a_few_are_balanced_and_not_twice(rng):

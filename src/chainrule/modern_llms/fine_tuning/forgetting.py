@@ -16,7 +16,7 @@ __all__ = ["ewc_penalty", "fisher_diagonal", "interpolate", "language_kl"]
 
 
 def fisher_diagonal(
-    model: GPT, windows: Int[Array, "n time"], rng: np.random.Generator
+    model: Module, windows: Int[Array, "n time"], rng: np.random.Generator
 ) -> dict[str, Array]:
     """Return, for each parameter, the mean square of the gradient of a token's −log p.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from chainrule.shapes import Array, Float, Int
+from chainrule.shapes import Array, Int
 
 __all__ = [
     "accuracy", "balanced_accuracy", "confusion_matrix", "exact_match", "f1", "mcc", "rouge_l",
@@ -50,9 +51,7 @@ def balanced_accuracy(counts: Int[Array, "classes classes"]) -> float:
     return float((np.diag(counts)[present] / counts.sum(axis=1)[present]).mean())
 
 
-def f1(
-    counts: Int[Array, "classes classes"], average: str | None = "macro"
-) -> float | Float[Array, " classes"]:
+def f1(counts: Int[Array, "classes classes"], average: str | None = "macro") -> Any:
     """Return the F1 of each class (``average=None``), their mean (macro) or that of all (micro).
 
     A class that is neither there nor predicted has the F1 0, as in scikit-learn.
@@ -116,5 +115,5 @@ def _plain(text: str) -> str:
     return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split())
 
 
-def _share(part: float, whole: float) -> float:
+def _share(part: Any, whole: Any) -> float:
     return float(part / whole) if whole else float("nan")
