@@ -1,7 +1,4 @@
-"""Figures of modern-llms/fine-tuning.md: all show the course's GPT, adapted or not.
-
-``python figures/modern-llms/fine_tuning.py`` puts the stored counts into the interactive figure.
-"""
+"""Figures of modern-llms/fine-tuning.md: the course's GPT, adapted, and what it forgot."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from chainrule.course.figures import measurement
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.data.corpus import frozen_corpus
 from chainrule.data.spans import KINDS, labelled_spans
 from chainrule.modern_llms.fine_tuning import (
@@ -30,6 +27,7 @@ from chainrule.modern_llms.fine_tuning import (
     language_kl,
     language_loss,
     layerwise_lr,
+    paired_bootstrap,
     predict,
     replay_mixer,
     task_loss,
@@ -206,9 +204,11 @@ def measure_labels():
 
 # ---- what is gained, what is lost --------------------------------------------------------------
 
-REPLAY = (0.1, 0.5, 2.0)
-STRENGTHS = (10.0, 1e3, 1e5)
-SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+REPLAY = (0.1, 0.5)
+STRENGTHS = (10.0, 300.0, 1e4)
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
+HIGH = 1e-3
+"""The rate of the runs that are held back: the highest of three, which forgets most."""
 
 
 def judged(model):
@@ -247,7 +247,7 @@ def only_the_top(model):
 
 
 def layered(model):
-    groups = layerwise_lr(model, best("full")[0], 0.5)
+    groups = layerwise_lr(model, HIGH, 0.5)
     head = {id(p) for p in model.head.parameters()}
     rest = [{**g, "params": [p for p in g["params"] if id(p) not in head]} for g in groups]
     return [{"params": list(model.head.parameters()), "lr": HEAD_RATE}, *rest]
@@ -258,25 +258,24 @@ def measure_frontier():
     fisher = fisher_of_old()
     start = base()[0].state_dict()
     runs = {f"rate {lr:g}": {"lr": lr} for lr in RATES["full"]}
-    runs |= {f"replay {w:g}": {"lr": best("full")[0], "wrap": replayed(w)} for w in REPLAY}
-    runs |= {f"EWC {s:g}": {"lr": best("full")[0], "wrap": anchored(s, fisher)} for s in STRENGTHS}
-    runs["layered"] = {"lr": best("full")[0], "groups": layered}
-    runs["top block"] = {"lr": best("full")[0], "groups": only_the_top}
+    runs |= {f"replay {w:g}": {"lr": HIGH, "wrap": replayed(w)} for w in REPLAY}
+    runs |= {f"EWC {s:g}": {"lr": HIGH, "wrap": anchored(s, fisher)} for s in STRENGTHS}
+    runs["layered"] = {"lr": HIGH, "groups": layered}
+    runs["top block"] = {"lr": HIGH, "groups": only_the_top}
     plain, held = {}, {}
     for name, options in runs.items():
         rows = []
         for seed in SEEDS:
             model = trained(16, seed, **options)
             rows.append(judged(model))
-            if name == f"rate {best('full')[0]:g}":
+            if name == f"rate {HIGH:g}":
                 end = {n: v.copy() for n, v in model.body.state_dict().items()}
                 for t in SHARES:
                     model.body.load_state_dict(interpolate(start, end, t))
                     held.setdefault(f"way {t:g}", []).append(judged(model))
         (plain if name.startswith("rate") else held)[name] = rows
         print(name, np.round(np.mean(rows, axis=0), 3), flush=True)
-    return {"plain": plain, "held": held,
-            "fisher": [float(np.sum(f)) for f in fisher.values()][:1]}  # fmt: skip
+    return {"plain": plain, "held": held}
 
 
 # ---- a task that does not fit ------------------------------------------------------------------
@@ -355,3 +354,156 @@ def measure_prompts():
             level.append(float(np.mean((scores - scores.mean(axis=0)).argmax(1) == chosen.labels)))
         turned.append(float(np.mean([len(set(column)) > 1 for column in np.transpose(answers)])))
     return {"right": right, "turned": turned, "level": level}
+
+
+# ---- drawing -----------------------------------------------------------------------------------
+
+LOOKS = {
+    "scratch": ("from scratch", "grey", "s", ":"),
+    "probe": ("probe", "orange", "^", "-."),
+    "full": ("full", "blue", "o", "-"),
+    "probe, then full": ("probe, then full", "green", "D", "-"),
+    "tf-idf": ("tf-idf, no network", "vermillion", "v", "--"),
+}
+
+
+@figure("labels")
+def labels(plt):
+    found = measured("labels")["accuracy"]
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    for k, (method, (name, color, mark, dash)) in enumerate(LOOKS.items()):
+        runs = np.array(found[method])
+        x = np.array(EACH) * 1.05 ** (k - 2)
+        mean = runs.mean(axis=1)
+        bars = np.abs(np.array([runs.min(axis=1), runs.max(axis=1)]) - mean)
+        ax.errorbar(x, mean, bars, fmt=mark, ls=dash, color=COLORS[color], capsize=3, label=name)
+    ax.set_xscale("log")
+    ax.set_xticks(EACH, EACH)
+    ax.minorticks_off()
+    ax.set_xlabel("labels a class")
+    ax.set_ylabel("accuracy on unseen pages")
+    ax.legend(loc="lower right")
+    return fig
+
+
+FAMILIES = {
+    "rate": ("full, three rates", "blue", "o"),
+    "replay": ("replay", "green", "D"),
+    "EWC": ("EWC", "orange", "^"),
+    "way": ("part of the way", "vermillion", "s"),
+    "layered": ("rates by layer", "purple", "v"),
+    "top": ("top block only", "black", "P"),
+}
+
+
+@figure("frontier")
+def frontier(plt):
+    found = measured("frontier")
+    points = {**found["plain"], **found["held"]}
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.9))
+    for family, (name, color, mark) in FAMILIES.items():
+        rows = np.array([np.mean(r, axis=0) for n, r in points.items() if n.split()[0] == family])
+        rows = rows[np.argsort(rows[:, 1])]
+        line = "-" if family == "way" else "none"
+        for ax, (x, y) in zip(axes, ((1, 0), (2, 1)), strict=True):
+            ax.plot(rows[:, x], rows[:, y], mark, ls=line, lw=1, ms=6, color=COLORS[color],
+                    label=name)  # fmt: skip
+    axes[0].set_xlabel("loss on old prose (nats)")
+    axes[0].set_ylabel("accuracy on the new task")
+    axes[1].set_xlabel("divergence on the new task (nats)")
+    axes[1].set_ylabel("loss on old prose (nats)")
+    fig.legend(*axes[0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+    return fig
+
+
+@measurement("resampled", absolute=30, seconds=2)
+def measure_resampled():
+    """Counts of differences, in bins of half a point, for paired draws and for separate ones."""
+    first = measured("labels")["first"]
+    a, b = (np.array(first[f"{name} right"]) for name in ("tf-idf", "full"))
+    rng = np.random.default_rng(0)
+    paired = paired_bootstrap(a, b, rng).draws
+    n = len(a)
+    apart = np.array([b[rng.integers(0, n, n)].mean() - a[rng.integers(0, n, n)].mean()
+                      for _ in range(len(paired))])  # fmt: skip
+    edges = np.arange(-0.15, 0.1501, 0.005)
+    return {
+        "paired": np.histogram(paired, edges)[0],
+        "apart": np.histogram(apart, edges)[0],
+        "ends": np.quantile(paired, [0.025, 0.975]) * 1000,
+        "wide": np.quantile(apart, [0.025, 0.975]) * 1000,
+        "won": [int(np.sum(a > b)), int(np.sum(b > a))],
+    }
+
+
+@figure("bootstrap")
+def bootstrap(plt):
+    found = measured("resampled")
+    fig, ax = plt.subplots(figsize=(7.2, 3.6))
+    places = 100 * (np.arange(-0.15, 0.1499, 0.005) + 0.0025)
+    looks = (("apart", "wide", "orange", "separate draws"), ("paired", "ends", "blue", "paired"))
+    for k, (name, ends, color, label) in enumerate(looks):
+        ax.bar(places, found[name], 0.46, color=COLORS[color], alpha=0.55, label=label)
+        low, high = np.array(found[ends]) / 10
+        y = -20 - 22 * k
+        ax.plot([low, high], [y, y], "|-", color=COLORS[color], lw=3, ms=10)
+    ax.axvline(0, color=COLORS["grey"], lw=1, ls="--")
+    used = np.array(found["apart"]) + np.array(found["paired"]) > 0
+    ax.set_xlim(places[used].min() - 1, places[used].max() + 1)
+    ax.set_xlabel("accuracy of the tuned model minus that of tf-idf (points)")
+    ax.set_ylabel("resamples of 2,000")
+    ax.legend()
+    return fig
+
+
+DEFAULT = {"spam": 10, "found": 40, "kept": 94}
+
+
+def mails(state):
+    """Expected counts among 1,000 mails, and the four measures."""
+    spam = 10 * state["spam"]
+    good = 1000 - spam
+    hit, kept = spam * state["found"] / 100, good * state["kept"] / 100
+    counts = np.array([[kept, good - kept], [spam - hit, hit]])
+    a, b, c, d = counts.ravel()
+    root = np.sqrt((a + b) * (c + d) * (a + c) * (b + d))
+    return counts, {
+        "accuracy": (a + d) / 1000,
+        "balanced accuracy": (a / (a + b) + d / (c + d)) / 2,
+        "F1 of spam": 2 * d / (2 * d + b + c) if d else 0.0,
+        "MCC": (a * d - b * c) / root if root > 0 else 0.0,
+    }
+
+
+@interactive(
+    "confusion",
+    states=[{"spam": 1}, {"spam": 50, "found": 0, "kept": 100}, {"found": 100, "kept": 3}],
+)
+def confusion_model(state):
+    counts, values = mails(state)
+    return {"counts": counts.ravel(), "values": list(values.values())}
+
+
+@figure("confusion")
+def confusion(plt):
+    counts, values = mails(DEFAULT)
+    fig, (table, bars) = plt.subplots(1, 2, figsize=(7.4, 3.0), width_ratios=(1, 1.2))
+    for i, j in np.ndindex(2, 2):
+        color = COLORS["sky"] if i == j else COLORS["orange"]
+        table.add_patch(plt.Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, color=color, alpha=0.6))
+        table.text(j + 0.5, i + 0.5, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=13)
+    table.set_xlim(0, 2)
+    table.set_ylim(2, 0)
+    table.set_xticks([0.5, 1.5], ["called good", "called spam"])
+    table.set_yticks([0.5, 1.5], ["good", "spam"])
+    table.spines[:].set_visible(False)
+    table.tick_params(length=0)
+    for k, (name, value) in enumerate(values.items()):
+        bars.barh(k, value, color=COLORS["blue"])
+        bars.text(value + 0.02, k, f"{value:.2f}", va="center")
+        bars.text(-0.03, k, name, ha="right", va="center")
+    bars.set_yticks([])
+    bars.invert_yaxis()
+    bars.set_xlim(0, 1.15)
+    bars.set_xticks([0, 0.5, 1])
+    return fig
