@@ -26,7 +26,6 @@ from chainrule.modern_llms.fine_tuning import (
     interpolate,
     language_kl,
     language_loss,
-    layerwise_lr,
     paired_bootstrap,
     predict,
     replay_mixer,
@@ -204,8 +203,8 @@ def measure_labels():
 
 # ---- what is gained, what is lost --------------------------------------------------------------
 
-REPLAY = (0.1, 0.5)
-STRENGTHS = (10.0, 300.0, 1e4)
+REPLAY = (0.5,)
+STRENGTHS = (30.0, 1e4)
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
 HIGH = 1e-3
 """The rate of the runs that are held back: the highest of three, which forgets most."""
@@ -246,13 +245,6 @@ def only_the_top(model):
             {"params": list(model.body.parameters())}]  # fmt: skip
 
 
-def layered(model):
-    groups = layerwise_lr(model, HIGH, 0.5)
-    head = {id(p) for p in model.head.parameters()}
-    rest = [{**g, "params": [p for p in g["params"] if id(p) not in head]} for g in groups]
-    return [{"params": list(model.head.parameters()), "lr": HEAD_RATE}, *rest]
-
-
 @measurement("frontier", absolute={"plain": 0.8, "held": 0.8}, seconds=330)
 def measure_frontier():
     fisher = fisher_of_old()
@@ -260,7 +252,6 @@ def measure_frontier():
     runs = {f"rate {lr:g}": {"lr": lr} for lr in RATES["full"]}
     runs |= {f"replay {w:g}": {"lr": HIGH, "wrap": replayed(w)} for w in REPLAY}
     runs |= {f"EWC {s:g}": {"lr": HIGH, "wrap": anchored(s, fisher)} for s in STRENGTHS}
-    runs["layered"] = {"lr": HIGH, "groups": layered}
     runs["top block"] = {"lr": HIGH, "groups": only_the_top}
     plain, held = {}, {}
     for name, options in runs.items():
@@ -391,7 +382,6 @@ FAMILIES = {
     "replay": ("replay", "green", "D"),
     "EWC": ("EWC", "orange", "^"),
     "way": ("part of the way", "vermillion", "s"),
-    "layered": ("rates by layer", "purple", "v"),
     "top": ("top block only", "black", "P"),
 }
 
