@@ -232,7 +232,7 @@ def test_fisher_is_the_mean_square_by_enumeration(rng):
     """For a softmax table: p (1 − p) for each logit of the row read, over all drawn tokens."""
     table = rng.normal(size=(3, 3))
     p = np.exp(table) / np.exp(table).sum(axis=1, keepdims=True)
-    windows = rng.integers(0, 3, (1200, 5))
+    windows = rng.integers(0, 3, (300, 5))
     read = np.bincount(windows.ravel(), minlength=3) / windows.size
     found = fisher_diagonal(Line(table), windows, np.random.default_rng(0))["table"]
     wanted = read[:, None] * p * (1 - p)
@@ -245,12 +245,12 @@ def test_fisher_is_the_mean_square_by_enumeration(rng):
 def test_fisher_predicts_the_divergence_of_a_small_step(rng):
     """KL(base ‖ moved) is ½ Σ F δ² for one weight moved a little."""
     base, moved = tiny(), tiny()
-    windows = rng.integers(0, 11, (120, 12))
+    windows = rng.integers(0, 11, (40, 12))
     fisher = fisher_diagonal(base, windows, rng)["norm.weight"]
     for i in np.argsort(-fisher)[:2]:
         moved.norm.weight.data[...] = base.norm.weight.data
         moved.norm.weight.data[i] += 0.05
-        assert language_kl(base, moved, windows) == pytest.approx(fisher[i] * 0.05**2 / 2, rel=0.3)
+        assert language_kl(base, moved, windows) == pytest.approx(fisher[i] * 0.05**2 / 2, rel=0.4)
 
 
 def test_penalty_equals_pytorch_with_its_gradient(rng):
