@@ -6,7 +6,7 @@ export const alt =
 export const controls = [
   { name: "spam", label: "spam among the mails (%)", min: 1, max: 50, step: 1, value: 10 },
   { name: "found", label: "spam that is found (%)", min: 0, max: 100, step: 1, value: 40 },
-  { name: "kept", label: "good mails that are kept (%)", min: 0, max: 100, step: 1, value: 94 },
+  { name: "kept", label: "good mails that are kept (%)", min: 0, max: 100, step: 1, value: 95 },
 ];
 
 export const presets = {
