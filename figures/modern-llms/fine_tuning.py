@@ -443,6 +443,7 @@ def bootstrap(plt):
     used = np.array(found["apart"]) + np.array(found["paired"]) > 0
     ax.set_xlim(places[used].min() - 1, places[used].max() + 1)
     ax.set_xlabel("accuracy of the tuned model minus that of tf-idf (points)")
+    ax.set_yticks([0, 100, 200])
     ax.set_ylabel("resamples of 2,000")
     ax.legend()
     return fig
@@ -493,7 +494,7 @@ def confusion(plt):
     table.tick_params(length=0)
     for k, (name, value) in enumerate(values.items()):
         bars.barh(k, value, color=COLORS["blue"])
-        bars.text(value + 0.02, k, f"{value:.2f}", va="center")
+        bars.text(value + 0.02, k, f"{value:.3f}", va="center")
         bars.text(-0.03, k, name, ha="right", va="center")
     bars.set_yticks([])
     bars.invert_yaxis()

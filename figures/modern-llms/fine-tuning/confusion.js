@@ -54,7 +54,7 @@ export function draw(scene, state, { counts, values }) {
   });
   values.forEach((value, i) => {
     bars.rect([Math.min(0, value), i + 0.7], [Math.max(0, value), i + 1.3], { color: "blue" });
-    bars.text([Math.max(0, value), i + 1], scene.number(value, 2), { dx: 6 });
-    scene.say(NAMES[i], scene.number(value, 2));
+    bars.text([Math.max(0, value), i + 1], scene.number(value, 3), { dx: 6 });
+    scene.say(NAMES[i], scene.number(value, 3));
   });
 }
