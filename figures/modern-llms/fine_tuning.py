@@ -150,7 +150,7 @@ def tfidf(few, tests, classes=None):
 # ---- rates, chosen on the validation document --------------------------------------------------
 
 
-@measurement("rates", absolute=0.08, seconds=75)
+@measurement("rates", absolute=0.08, seconds=80)
 def measure_rates():
     found = {}
     for kind in RATES:
@@ -166,7 +166,7 @@ def measure_rates():
 # ---- accuracy by number of labels --------------------------------------------------------------
 
 
-@measurement("labels", absolute={"accuracy": 0.06, "loss": 0.5, "first": 25}, seconds=170)
+@measurement("labels", absolute={"accuracy": 0.06, "loss": 0.5, "first": 25}, seconds=185)
 def measure_labels():
     own, random = features_of(fresh()), features_of(fresh(0))
     tests = part("test")[0]
@@ -245,7 +245,7 @@ def only_the_top(model):
             {"params": list(model.body.parameters())}]  # fmt: skip
 
 
-@measurement("frontier", absolute={"plain": 0.8, "held": 0.8}, seconds=330)
+@measurement("frontier", absolute={"plain": 0.8, "held": 0.8}, seconds=165)
 def measure_frontier():
     fisher = fisher_of_old()
     start = base()[0].state_dict()
