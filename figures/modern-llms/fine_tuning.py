@@ -201,6 +201,22 @@ def measure_labels():
             "before": token_losses(base()[0], old_text()).mean()}  # fmt: skip
 
 
+@measurement("lower", absolute=0.08, seconds=60)
+def measure_lower():
+    """Four labels a class at the two lower rates, with a new head and after a probe."""
+    own = features_of(fresh())
+    found = {}
+    for lr in RATES["full"][:2]:
+        starts = [None, *(probe(4, seed, own)[:2] for seed in SEEDS)]
+        for name in ("full", "probe, then full"):
+            found[f"{name} {lr:g}"] = [
+                accuracy(counts_of(trained(4, seed, lr, start=starts[seed + 1]
+                                           if name != "full" else None)))
+                for seed in SEEDS
+            ]  # fmt: skip
+    return found
+
+
 # ---- what is gained, what is lost --------------------------------------------------------------
 
 REPLAY = (0.5,)
