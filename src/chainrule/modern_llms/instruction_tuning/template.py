@@ -47,7 +47,6 @@ class ChatTemplate:
     Trained is what the assistant has to write itself: its text and the end token after it, and,
     unless ``train_thinking`` is false, what it thinks before.
 
-    Equation: modern-llms/instruction-tuning.md#eq-template
     """
 
     def __init__(self, tokenizer: ChatTokenizer, train_thinking: bool = True) -> None:
@@ -130,7 +129,7 @@ def mask_from_offsets(
     """Return which tokens share a character with one of the spans.
 
     A token covers the characters from its first number up to, not including, its second; so does
-    a span. Equation: modern-llms/instruction-tuning.md#eq-offsets
+    a span.
     """
     mask = np.zeros(len(offsets), bool)
     for start, end in spans:

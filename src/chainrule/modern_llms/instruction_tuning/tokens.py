@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ THINK, THOUGHT, CALL = "<|think|>", "<|/think|>", "<|call|>"
 CONTROLS = (BEGIN, START, END, THINK, THOUGHT, CALL)
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What `ChatTokenizer` needs of a tokenizer for plain text."""
 

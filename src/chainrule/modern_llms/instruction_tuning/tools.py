@@ -35,7 +35,6 @@ def next_characters(prefix: str, tools: Mapping[str, int]) -> set[str]:
 
     A call is the name of a tool, then in brackets as many numbers as ``tools`` says, with a comma
     and a space between them. The set is empty for what is not the beginning of a call.
-    Equation: modern-llms/instruction-tuning.md#eq-call
     """
     name, bracket, rest = prefix.partition("(")
     if not bracket:
@@ -54,18 +53,18 @@ def next_characters(prefix: str, tools: Mapping[str, int]) -> set[str]:
     if last.endswith(",") and _number(last[:-1]) and len(before) + 1 < wanted:
         return {" "}
     if last in ("", "-"):
-        return set(string.digits) if last else set(string.digits) | {"-"}
+        return set(string.digits) - {"0"} if last else set(string.digits) | {"-"}
     if not _number(last):
         return set()
     after = {","} if len(before) + 1 < wanted else {")"}
-    grows = last.lstrip("-") != "0" and len(last.lstrip("-")) < DIGITS
+    grows = last != "0" and len(last.lstrip("-")) < DIGITS
     return after | (set(string.digits) if grows else set())
 
 
 def _number(text: str) -> bool:
     digits = text.removeprefix("-")
     plain = 0 < len(digits) <= DIGITS and set(digits) <= set(string.digits)
-    return plain and (digits == "0" or digits[0] != "0")
+    return plain and (text == "0" or digits[0] != "0")
 
 
 def _complete(arguments: str, wanted: int) -> bool:
