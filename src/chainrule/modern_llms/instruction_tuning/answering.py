@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule.modern_llms.instruction_tuning.template import ChatTemplate, Message
 from chainrule.modern_llms.instruction_tuning.tokens import THINK, THOUGHT
-from chainrule.shapes import Array, Int
+from chainrule.shapes import Array
 from chainrule.transformers.gpt import GPT, Reader, draw, stream
 
 __all__ = ["Reply", "continuations", "replies", "reply_with_budget"]
@@ -24,12 +24,12 @@ class Reply(NamedTuple):
 
 def continuations(
     model: GPT,
-    prompts: Sequence[Int[Array, " time"]],
+    prompts: Sequence[Array],
     end: int,
     limit: int,
     temperature: float = 0.0,
     rng: np.random.Generator | None = None,
-) -> list[tuple[Int[Array, " length"], bool]]:
+) -> list[tuple[Array, bool]]:
     """Continue prompts of any lengths until ``end``, which is left out, or for ``limit`` tokens."""
     found: list[tuple[Array, bool]] = [(np.zeros(0, np.int64), False)] * len(prompts)
     lengths = np.array([len(prompt) for prompt in prompts], np.int64)

@@ -75,7 +75,7 @@ class ChatTokenizer:
             end = found.end()
         return np.concatenate([*pieces, self.encode_untrusted(text[end:])]).astype(np.int64)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[Any]) -> str:
         """Return the text of ids, control tokens by their names.
 
         Raises:
@@ -115,4 +115,4 @@ def extend_vocabulary(model: GPT, extra: int) -> GPT:
     mean = table.mean(axis=0, keepdims=True, dtype=np.float64).astype(table.dtype)
     state["tokens.weight"] = np.concatenate([table, np.repeat(mean, extra, axis=0)])
     longer.load_state_dict(state)
-    return longer
+    return longer.train() if model.training else longer.eval()
