@@ -180,7 +180,8 @@ class TestTemplate:
 
     def test_nothing(self, template):
         ids, mask = template.render([])
-        assert len(ids) == 1 and not mask.any()
+        assert len(ids) == 1
+        assert not mask.any()
         assert len(template.render([], begin=False).ids) == 0
 
     def test_two_begins_of_transformers(self, theirs, tokenizer):
@@ -203,7 +204,8 @@ class TestTemplate:
             theirs.apply_chat_template(TURNS, chat_template=jinja, tokenize=False)
             for jinja in (JINJA, lost)
         ]
-        assert f"{END}\n{START}" in texts[0] and f"{END}{START}" in texts[1]
+        assert f"{END}\n{START}" in texts[0]
+        assert f"{END}{START}" in texts[1]
 
     def test_mask_without_generation_marks_is_empty(self, theirs):
         """Said in the box: the mask needs the marks in the template."""
@@ -399,7 +401,6 @@ class TestLoss:
         with pytest.raises(ValueError, match=message):
             sft_loss(Tensor(np.zeros((2, 3, 5))), **given)
 
-
     def test_shapes_that_differ(self):
         """Under pytest the annotations refuse first, elsewhere the function's own line."""
         wrong = np.zeros((2, 4), int), np.ones((2, 4), bool)
@@ -442,13 +443,17 @@ class TestBatches:
         assert mask.sum() == sum(e.mask.sum() for e in examples)
         assert len(ids) < len(examples) / 2
         asked = packed_targets(ids, doc_ids)[:, :-1][mask[:, 1:]]
-        assert (asked >= 0).all() and np.array_equal(asked, ids[mask])
+        assert (asked >= 0).all()
+        assert np.array_equal(asked, ids[mask])
         assert sorted(template.tokenizer.decode(ids[mask]).split(END)) == sorted(
             template.tokenizer.decode(np.concatenate([e.ids[e.mask] for e in examples])).split(END)
         )
 
     def test_a_first_token_has_nothing_before_it(self):
-        examples = [Rendered(np.arange(3), np.ones(3, bool)), Rendered(np.arange(2), np.ones(2, bool))]
+        examples = [
+            Rendered(np.arange(3), np.ones(3, bool)),
+            Rendered(np.arange(2), np.ones(2, bool)),
+        ]
         _, mask, _ = pack_conversations(examples, 5)
         assert mask.astype(int).tolist() == [[0, 1, 1, 0, 1]]
 
@@ -504,7 +509,9 @@ class TestAnswers:
         """The trap: without loss on the end token the answer is right, and does not stop."""
         template, (_, model) = copier
         [reply] = replies(model, template, [TURNS[1:2]], limit=9)
-        assert reply.text.startswith("abcd") and not reply.ended and len(reply.text) >= 9
+        assert reply.text.startswith("abcd")
+        assert not reply.ended
+        assert len(reply.text) >= 9
 
     def test_another_template_at_serving(self, copier):
         """The trap: one newline less than in training, and the first token is another one."""
@@ -529,7 +536,9 @@ class TestAnswers:
         losses = instruction_tune(
             model, [template.render(TURNS[1:3])], 40, 1e-2, 2, np.random.default_rng(0)
         )
-        assert losses[0] > 3 and losses[-1] < 0.2 and not model.training
+        assert losses[0] > 3
+        assert losses[-1] < 0.2
+        assert not model.training
 
     def test_budget(self, copier):
         template, (model, _) = copier
@@ -593,7 +602,10 @@ class TestCalls:
                 if DONE in next_characters(text, tools):
                     accepted.add(text)
             frontier = [
-                text + c for text in frontier for c in "fg(),- 01" if c in next_characters(text, tools)
+                text + c
+                for text in frontier
+                for c in "fg(),- 01"
+                if c in next_characters(text, tools)
             ]
         numbers = [str(n) for n in range(-11, 112) if set(str(n)) <= set("-01")]
         expected = {f"f({n})" for n in numbers} | {
@@ -669,7 +681,8 @@ class TestToys:
                 "count": lambda w, r: str(sum(c == r[1] for c in w)),
                 "add": lambda w, r: str(int(r[1]) + int(w)),
             }[task](word, rest)
-            assert question.startswith(task) and answer == expected
+            assert question.startswith(task)
+            assert answer == expected
         with pytest.raises(ValueError, match=r"got \('cook',\)"):
             toy_instructions(np.random.default_rng(0), 1, ("cook",))
 
@@ -677,4 +690,5 @@ class TestToys:
         assert len(PICKS) == 12
         for task, question, answer in pick_instructions(np.random.default_rng(0), 100):
             places, word = question.split()
-            assert places == task and answer == "".join(word[int(p) - 1] for p in places)
+            assert places == task
+            assert answer == "".join(word[int(p) - 1] for p in places)

@@ -34,7 +34,7 @@ def continuations(
     found: list[tuple[Array, bool]] = [(np.zeros(0, np.int64), False)] * len(prompts)
     lengths = np.array([len(prompt) for prompt in prompts], np.int64)
     for length in np.unique(lengths):
-        chosen = np.flatnonzero(lengths == length)
+        chosen = np.flatnonzero(lengths == length).tolist()
         rows = np.stack([prompts[i] for i in chosen])
         drawn = np.zeros((len(chosen), 0), np.int64)
         tokens = stream(model, rows, temperature, rng=rng)

@@ -70,7 +70,7 @@ def pick_instructions(
     """
     found = []
     for _ in range(n):
-        first, second = picks[rng.integers(len(picks))]
+        first, second = picks[int(rng.integers(len(picks)))]
         word = "".join(rng.choice(list(LETTERS), size=4))
         answer = word[int(first) - 1] + word[int(second) - 1]
         found.append(Instruction(first + second, f"{first}{second} {word}", answer))
