@@ -303,8 +303,8 @@ def every_length(answer, rng):
 
     for roles, lengths in _CHATS:
         for n in range(9, 31):
-            expect_equal(_ask(roles, lengths, n), _expected(roles, lengths, n),
-                         what=f"what is kept of messages of {lengths} tokens for n = {n}")  # fmt: skip
+            what = f"what is kept of messages of {lengths} tokens for n = {n}"
+            expect_equal(_ask(roles, lengths, n), _expected(roles, lengths, n), what=what)
 
 
 def _expected(roles, lengths, n):

@@ -58,8 +58,10 @@ def judge_pairwise(
 ) -> Verdict:
     """Ask a judge about each pair twice, in both orders.
 
-    ``judge(first, second)`` is true if it prefers the answer shown first. Equation:
-    modern-llms/instruction-tuning.md#eq-both-orders. Source: Zheng et al. 2023, arXiv:2306.05685.
+    ``judge(first, second)`` is true if it prefers the answer shown first.
+
+    Equation: modern-llms/instruction-tuning.md#eq-both-orders
+    Source: Zheng et al. 2023, arXiv:2306.05685.
 
     Raises:
         ValueError: no pairs, or not as many answers of A as of B.
@@ -78,8 +80,9 @@ def keep_accepted(
     """Return the share of each kind of answer, at first and after each round of imitation.
 
     In a round the model answers, a verifier keeps of each kind the share ``accepted``, and the
-    model learns to answer like what was kept. Equation:
-    modern-llms/instruction-tuning.md#eq-keep-accepted
+    model learns to answer like what was kept.
+
+    Equation: modern-llms/instruction-tuning.md#eq-keep-accepted
 
     Raises:
         ValueError: shares that do not sum to 1, or a verifier that keeps nothing.

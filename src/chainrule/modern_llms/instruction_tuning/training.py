@@ -80,8 +80,8 @@ def sft_loss(
     ``weighting`` "token" averages over all of them; "example" averages in each row, then over
     rows. A token that is real but not masked weighs ``prompt_weight`` as much as one that is.
 
-    Equations: modern-llms/instruction-tuning.md#eq-sft-loss,
-    modern-llms/instruction-tuning.md#eq-example-weights
+    Equation: modern-llms/instruction-tuning.md#eq-sft-loss
+    Equation: modern-llms/instruction-tuning.md#eq-example-weights
 
     Raises:
         ValueError: shapes that differ, an unknown weighting, a negative weight, or a batch (for
