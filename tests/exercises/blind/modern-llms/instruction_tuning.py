@@ -19,22 +19,26 @@ def _render(messages, begin, start, end, head=0, role_counts=False, end_counts=T
     return np.array(ids), np.array(mask, bool)
 
 
-@wrong("render", "Does not count the end of an answer.")
+@wrong("render", "Does not count the end of an answer.", known="end_untrained")
 def _(messages, begin, start, end):
     return _render(messages, begin, start, end, end_counts=False)
 
 
-@wrong("render", "Counts the whole message of the assistant, its start and role too.")
+@wrong(
+    "render",
+    "Counts the whole message of the assistant, its start and role too.",
+    known="header_trained",
+)
 def _(messages, begin, start, end):
     return _render(messages, begin, start, end, head=1, role_counts=True)
 
 
-@wrong("render", "Counts the role of the assistant.")
+@wrong("render", "Counts the role of the assistant.", known="role_trained")
 def _(messages, begin, start, end):
     return _render(messages, begin, start, end, role_counts=True)
 
 
-@wrong("render", "Counts only the last answer.")
+@wrong("render", "Counts only the last answer.", known="last_answer_only")
 def _(messages, begin, start, end):
     ids, mask = _render(messages, begin, start, end)
     answers = [i for i, (role, _) in enumerate(messages) if role == 1]
@@ -47,13 +51,13 @@ def _(messages, begin, start, end):
     return ids, mask
 
 
-@wrong("render", "Writes the token begin before every message.")
+@wrong("render", "Writes the token begin before every message.", known="begin_twice")
 def _(messages, begin, start, end):
     rows = [_render([m], begin, start, end) for m in messages]
     return np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
 
 
-@wrong("render", "Counts what the user wrote instead.")
+@wrong("render", "Counts what the user wrote instead.", known="user_trained")
 def _(messages, begin, start, end):
     ids, mask = [begin], [False]
     for role, text in messages:
@@ -62,13 +66,13 @@ def _(messages, begin, start, end):
     return np.array(ids), np.array(mask, bool)
 
 
-@wrong("render", "Counts every end, the user's too.")
+@wrong("render", "Counts every end, the user's too.", known="every_end_trained")
 def _(messages, begin, start, end):
     ids, mask = _render(messages, begin, start, end)
     return ids, mask | (ids == end)
 
 
-@wrong("render", "Forgets the role.")
+@wrong("render", "Forgets the role.", known="no_role")
 def _(messages, begin, start, end):
     ids, mask = [begin], [False]
     for role, text in messages:
@@ -77,7 +81,7 @@ def _(messages, begin, start, end):
     return np.array(ids), np.array(mask, bool)
 
 
-@wrong("render", "Moves the mask to the places that predict.")
+@wrong("render", "Moves the mask to the places that predict.", known="mask_moved")
 def _(messages, begin, start, end):
     ids, mask = _render(messages, begin, start, end)
     return ids, np.append(mask[1:], False)
@@ -86,55 +90,65 @@ def _(messages, begin, start, end):
 # ---- labels --------------------------------------------------------------------------------------
 
 
-@wrong("labels", "Does not move the targets, as a library that moves them itself would have it.")
+@wrong(
+    "labels",
+    "Does not move the targets, as a library that moves them itself would have it.",
+    known="not_shifted",
+)
 def _(ids, mask):
     return np.where(mask, ids, -100)
 
 
-@wrong("labels", "Moves the ids, but not the mask.")
+@wrong("labels", "Moves the ids, but not the mask.", known="mask_stays")
 def _(ids, mask):
     out = np.full(ids.shape, -100)
     out[:, :-1] = np.where(mask[:, :-1], ids[:, 1:], -100)
     return out
 
 
-@wrong("labels", "Moves with np.roll, so that the last place asks for the first token.")
+@wrong(
+    "labels", "Moves with np.roll, so that the last place asks for the first token.", known="rolled"
+)
 def _(ids, mask):
     return np.where(np.roll(mask, -1, axis=1), np.roll(ids, -1, axis=1), -100)
 
 
-@wrong("labels", "Moves the wrong way.")
+@wrong("labels", "Moves the wrong way.", known="backwards")
 def _(ids, mask):
     out = np.full(ids.shape, -100)
     out[:, 1:] = np.where(mask[:, :-1], ids[:, :-1], -100)
     return out
 
 
-@wrong("labels", "Rolls over the whole batch, so that rows flow into each other.")
+@wrong(
+    "labels",
+    "Rolls over the whole batch, so that rows flow into each other.",
+    known="rolled_over_rows",
+)
 def _(ids, mask):
     return np.where(np.roll(mask, -1), np.roll(ids, -1), -100)
 
 
-@wrong("labels", "Leaves the last column out.")
+@wrong("labels", "Leaves the last column out.", known="a_column_less")
 def _(ids, mask):
     return np.where(mask[:, 1:], ids[:, 1:], -100)
 
 
-@wrong("labels", "Fills with 0.")
+@wrong("labels", "Fills with 0.", known="filled_with_zero")
 def _(ids, mask):
     out = np.zeros(ids.shape, int)
     out[:, :-1] = np.where(mask[:, 1:], ids[:, 1:], 0)
     return out
 
 
-@wrong("labels", "Leaves the targets of tokens that do not count.")
+@wrong("labels", "Leaves the targets of tokens that do not count.", known="not_masked")
 def _(ids, mask):
     out = np.full(ids.shape, -100)
     out[:, :-1] = ids[:, 1:]
     return out
 
 
-@wrong("labels", "Moves the targets, then masks by the place that reads.")
+@wrong("labels", "Moves the targets, then masks by the place that reads.", known="mask_stays")
 def _(ids, mask):
     out = np.full(ids.shape, -100)
     out[:, :-1] = ids[:, 1:]
@@ -145,7 +159,7 @@ def _(ids, mask):
 # ---- encode --------------------------------------------------------------------------------------
 
 
-@wrong("encode", "Reads the names of control tokens in a stranger's text.")
+@wrong("encode", "Reads the names of control tokens in a stranger's text.", known="whole_names")
 def _(pieces, alphabet, controls):
     out = []
     for trusted, text in pieces:
@@ -156,7 +170,7 @@ def _(pieces, alphabet, controls):
     return out
 
 
-@wrong("encode", "Joins the pieces to a string first, and then tokenizes it.")
+@wrong("encode", "Joins the pieces to a string first, and then tokenizes it.", known="one_string")
 def _(pieces, alphabet, controls):
     text = "".join(t for _, t in pieces)
     out = []
@@ -172,7 +186,7 @@ def _(pieces, alphabet, controls):
     return out
 
 
-@wrong("encode", "Uses find, which gives -1 for a character that is not there.")
+@wrong("encode", "Uses find, which gives -1 for a character that is not there.", known="minus_one")
 def _(pieces, alphabet, controls):
     out = []
     for trusted, text in pieces:
@@ -180,7 +194,7 @@ def _(pieces, alphabet, controls):
     return out
 
 
-@wrong("encode", "Leaves out characters that are not in the alphabet.")
+@wrong("encode", "Leaves out characters that are not in the alphabet.", known="left_out")
 def _(pieces, alphabet, controls):
     out = []
     for trusted, text in pieces:
@@ -188,7 +202,11 @@ def _(pieces, alphabet, controls):
     return out
 
 
-@wrong("encode", "Removes the names of control tokens from a stranger's text.")
+@wrong(
+    "encode",
+    "Removes the names of control tokens from a stranger's text.",
+    known="names_removed_once",
+)
 def _(pieces, alphabet, controls):
     out = []
     for trusted, text in pieces:
@@ -201,7 +219,7 @@ def _(pieces, alphabet, controls):
     return out
 
 
-@wrong("encode", "Refuses a stranger's text in which a control token is named.")
+@wrong("encode", "Refuses a stranger's text in which a control token is named.", known="refused")
 def _(pieces, alphabet, controls):
     out = []
     for trusted, text in pieces:
@@ -241,7 +259,7 @@ def _exchanges(roles):
     return out
 
 
-@wrong("kept_messages", "Does not keep the system message.")
+@wrong("kept_messages", "Does not keep the system message.", known="no_system")
 def _(roles, lengths, n):
     groups = _exchanges(roles)
     while sum(lengths[i] for g in groups for i in g) > n:
@@ -251,7 +269,11 @@ def _(roles, lengths, n):
     return [i for g in groups for i in g]
 
 
-@wrong("kept_messages", "Keeps the system message, but does not count its tokens.")
+@wrong(
+    "kept_messages",
+    "Keeps the system message, but does not count its tokens.",
+    known="system_not_counted",
+)
 def _(roles, lengths, n):
     head = [i for i, r in enumerate(roles) if r == "system"]
     groups = _exchanges(roles)
@@ -262,7 +284,7 @@ def _(roles, lengths, n):
     return head + [i for g in groups for i in g]
 
 
-@wrong("kept_messages", "Takes single messages away instead of exchanges.")
+@wrong("kept_messages", "Takes single messages away instead of exchanges.", known="single_messages")
 def _(roles, lengths, n):
     kept = list(range(len(roles)))
     first = 1 if roles[0] == "system" else 0
@@ -273,7 +295,7 @@ def _(roles, lengths, n):
     return kept
 
 
-@wrong("kept_messages", "Takes the newest exchanges away.")
+@wrong("kept_messages", "Takes the newest exchanges away.", known="newest_exchanges")
 def _(roles, lengths, n):
     head = [i for i, r in enumerate(roles) if r == "system"]
     groups = _exchanges(roles)
@@ -284,7 +306,7 @@ def _(roles, lengths, n):
     return head + [i for g in groups for i in g]
 
 
-@wrong("kept_messages", "Less than n tokens, not at most n.")
+@wrong("kept_messages", "Less than n tokens, not at most n.", known="exactly_n")
 def _(roles, lengths, n):
     head = [i for i, r in enumerate(roles) if r == "system"]
     groups = _exchanges(roles)
@@ -295,7 +317,9 @@ def _(roles, lengths, n):
     return head + [i for g in groups for i in g]
 
 
-@wrong("kept_messages", "Raises no error where even the last exchange is too long.")
+@wrong(
+    "kept_messages", "Raises no error where even the last exchange is too long.", known="no_error"
+)
 def _(roles, lengths, n):
     head = [i for i, r in enumerate(roles) if r == "system"]
     groups = _exchanges(roles)
@@ -304,7 +328,7 @@ def _(roles, lengths, n):
     return head + [i for g in groups for i in g]
 
 
-@wrong("kept_messages", "Takes pairs of messages for exchanges.")
+@wrong("kept_messages", "Takes pairs of messages for exchanges.", known="pairs_of_messages")
 def _(roles, lengths, n):
     first = 1 if roles[0] == "system" else 0
     kept = list(range(len(roles)))
@@ -326,7 +350,11 @@ def _(roles, lengths, n):
     return [lengths[i] for g in [head, *groups] for i in g]
 
 
-@wrong("kept_messages", "Takes away exchanges even past the last one, down to the system message.")
+@wrong(
+    "kept_messages",
+    "Takes away exchanges even past the last one, down to the system message.",
+    known="nothing_left",
+)
 def _(roles, lengths, n):
     head = [i for i, r in enumerate(roles) if r == "system"]
     groups = _exchanges(roles)
@@ -344,41 +372,53 @@ def _a_wins(took_first):
     return np.stack([took_first[:, 0], ~took_first[:, 1]], axis=1)
 
 
-@wrong("both_orders", "Counts the first places as A's in both columns.")
+@wrong("both_orders", "Counts the first places as A's in both columns.", known="column_not_turned")
 def _(took_first):
     mean = took_first.mean()
     same = took_first[:, 0] == took_first[:, 1]
     return mean, took_first[same, 0].mean(), 1 - same.mean()
 
 
-@wrong("both_orders", "A's wins are right, but agreement is that of the columns as they stand.")
+@wrong(
+    "both_orders",
+    "A's wins are right, but agreement is that of the columns as they stand.",
+    known="same_place",
+)
 def _(took_first):
     wins = _a_wins(took_first)
     same = took_first[:, 0] == took_first[:, 1]
     return wins.mean(), wins[same, 0].mean(), 1 - same.mean()
 
 
-@wrong("both_orders", "Gives the share of pairs that agree instead of those that do not.")
+@wrong(
+    "both_orders",
+    "Gives the share of pairs that agree instead of those that do not.",
+    known="check_turned",
+)
 def _(took_first):
     wins = _a_wins(took_first)
     same = wins[:, 0] == wins[:, 1]
     return wins.mean(), wins[same, 0].mean(), same.mean()
 
 
-@wrong("both_orders", "Divides A's wins in both orders by all pairs.")
+@wrong("both_orders", "Divides A's wins in both orders by all pairs.", known="divided_by_all")
 def _(took_first):
     wins = _a_wins(took_first)
     same = wins[:, 0] == wins[:, 1]
     return wins.mean(), wins.all(axis=1).mean(), 1 - same.mean()
 
 
-@wrong("both_orders", "The page's formula with f and s, which supposes one habit.")
+@wrong(
+    "both_orders",
+    "The page's formula with f and s, which supposes one habit.",
+    known="difference_of_shares",
+)
 def _(took_first):
     f, s = took_first[:, 0].mean(), 1 - took_first[:, 1].mean()
     return (f + s) / 2, s / (1 - (f - s)), f - s
 
 
-@wrong("both_orders", "The check from f - s, the rest right.")
+@wrong("both_orders", "The check from f - s, the rest right.", known="difference_of_shares")
 def _(took_first):
     wins = _a_wins(took_first)
     same = wins[:, 0] == wins[:, 1]
@@ -392,14 +432,16 @@ def _(took_first):
     return wins.sum(), wins[same, 0].sum(), (~same).sum()
 
 
-@wrong("both_orders", "The mean over the first order only.")
+@wrong("both_orders", "The mean over the first order only.", known="first_order_only")
 def _(took_first):
     wins = _a_wins(took_first)
     same = wins[:, 0] == wins[:, 1]
     return wins[:, 0].mean(), wins[same, 0].mean(), 1 - same.mean()
 
 
-@wrong("both_orders", "A's wins over the number of pairs, not of verdicts.")
+@wrong(
+    "both_orders", "A's wins over the number of pairs, not of verdicts.", known="divided_by_pairs"
+)
 def _(took_first):
     wins = _a_wins(took_first)
     same = wins[:, 0] == wins[:, 1]
@@ -416,10 +458,10 @@ def _sft(logits, ids, mask, weighting, stable=True, mask_shift=1, divide=None):
     if stable:
         z = z - z.max(-1, keepdims=True)
     p = np.exp(z)
-    p /= p.sum(-1, keepdims=True)
+    total = p.sum(-1, keepdims=True)
+    p /= total
     rows = np.arange(len(ids))[:, None], np.arange(ids.shape[1] - 1)[None], targets
-    with np.errstate(all="ignore"):
-        loss = -np.log(p[rows])
+    loss = np.log(total[..., 0]) - z[rows]
     w = m.astype(float)
     if divide is not None:
         w = w / divide
@@ -436,43 +478,44 @@ def _sft(logits, ids, mask, weighting, stable=True, mask_shift=1, divide=None):
 
 @wrong("sft_loss", "Exponentials without the maximum taken off.")
 def _(logits, ids, mask, weighting):
-    return _sft(logits, ids, mask, weighting, stable=False)
+    with np.errstate(all="ignore"):
+        return _sft(logits, ids, mask, weighting, stable=False)
 
 
-@wrong("sft_loss", "The mask is one place too late.")
+@wrong("sft_loss", "The mask is one place too late.", known="mask_not_moved")
 def _(logits, ids, mask, weighting):
     return _sft(logits, ids, mask, weighting, mask_shift=0)
 
 
-@wrong("sft_loss", "Divides by all places, not by those that count.")
+@wrong("sft_loss", "Divides by all places, not by those that count.", known="divided_by_places")
 def _(logits, ids, mask, weighting):
     return _sft(logits, ids, mask, weighting, divide=mask[:, 1:].size)
 
 
-@wrong("sft_loss", "Takes the mean over tokens whatever the weighting.")
+@wrong("sft_loss", "Takes the mean over tokens whatever the weighting.", known="always_tokens")
 def _(logits, ids, mask, weighting):
     return _sft(logits, ids, mask, "token")
 
 
-@wrong("sft_loss", "Sums each row instead of its mean, then the mean of rows.")
+@wrong("sft_loss", "Sums each row instead of its mean, then the mean of rows.", known="rows_added")
 def _(logits, ids, mask, weighting):
     if weighting == "token":
         return _sft(logits, ids, mask, weighting)
     return _sft(logits, ids, mask, weighting, divide=len(ids))
 
 
-@wrong("sft_loss", "The two weightings the other way round.")
+@wrong("sft_loss", "The two weightings the other way round.", known="weightings_swapped")
 def _(logits, ids, mask, weighting):
     return _sft(logits, ids, mask, "token" if weighting == "example" else "example")
 
 
-@wrong("sft_loss", "Gradient of the sum, while the loss is the mean.")
+@wrong("sft_loss", "Gradient of the sum, while the loss is the mean.", known="gradient_of_the_sum")
 def _(logits, ids, mask, weighting):
     loss, _g = _sft(logits, ids, mask, weighting)
     return loss, _sft(logits, ids, mask, weighting, divide=1)[1]
 
 
-@wrong("sft_loss", "Does not shift: row t scores token t.")
+@wrong("sft_loss", "Does not shift: row t scores token t.", known="no_shift")
 def _(logits, ids, mask, weighting):
     z = logits - logits.max(-1, keepdims=True)
     p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
@@ -483,14 +526,14 @@ def _(logits, ids, mask, weighting):
     return -((logp * hot).sum(-1) * w).sum(), (p - hot) * w[..., None]
 
 
-@wrong("sft_loss", "The gradient is not masked.")
+@wrong("sft_loss", "The gradient is not masked.", known="gradient_not_masked")
 def _(logits, ids, mask, weighting):
     loss, _g = _sft(logits, ids, mask, weighting)
     every = np.ones_like(mask)
     return loss, _sft(logits, ids, every, weighting)[1]
 
 
-@wrong("sft_loss", "The gradient with the sign turned round.")
+@wrong("sft_loss", "The gradient with the sign turned round.", known="sign_turned")
 def _(logits, ids, mask, weighting):
     loss, g = _sft(logits, ids, mask, weighting)
     return loss, -g
