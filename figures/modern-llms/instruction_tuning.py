@@ -135,7 +135,7 @@ def measure_runs():
 
 
 COUNTS = (1, 3, 9)
-PICK_STEPS = 350
+PICK_STEPS = 600
 
 
 def pick_run(count, seed, lr):
@@ -152,7 +152,7 @@ def pick_run(count, seed, lr):
     ]
 
 
-@measurement("transfer", absolute=0.4, seconds=140)
+@measurement("transfer", absolute=0.4, seconds=240)
 def measure_transfer():
     runs = [[pick_run(count, seed, 2e-3) for seed in range(SEEDS)] for count in COUNTS]
     return {"counts": list(COUNTS), "runs": runs}
