@@ -652,6 +652,17 @@ class TestJudging:
         with pytest.raises(ValueError, match="got 1 and 2"):
             judge_pairwise("a", "bc", lambda a, b: True)
 
+    def test_mean_and_share_of_pairs_that_agree(self):
+        """The page's judge: 30 pairs by place, 49 for A, 21 for B, each answer with its kind."""
+        kinds = ["place"] * 30 + ["A"] * 49 + ["B"] * 21
+        a = [f"{kind} {kind == 'A'}" for kind in kinds]
+        b = [f"{kind} {kind == 'B'}" for kind in kinds]
+        verdict = judge_pairwise(a, b, lambda x, _: x.startswith("place") or x.endswith("True"))
+        share_a, share_b = 0.49, 0.21
+        assert verdict[:2] == (0.79, 0.49)
+        np.testing.assert_allclose(verdict.mean, share_a + (1 - share_a - share_b) / 2)
+        np.testing.assert_allclose(verdict.order_decided, 1 - share_a - share_b)
+
     def test_lazy_verifier_by_hand(self):
         shares = keep_accepted(np.array([0.95, 0.05]), np.array([0.5, 1.0]), 3)
         odds = shares[:, 1] / shares[:, 0]
@@ -672,6 +683,29 @@ class TestJudging:
 
 
 class TestToys:
+    def test_what_the_base_model_says(self):
+        """The page's first lines: asked to sort, the course's GPT goes on as in prose."""
+        base, alphabet = load_course_gpt()
+        ids = list(alphabet.encode("sort dcab"))
+        for _ in range(29):
+            ids.append(int(base(np.array(ids)[None]).data[0, -1].argmax()))
+        assert alphabet.decode(np.array(ids)) == "sort dcabilities and on the same state"
+
+    def test_answers_that_need_no_question(self):
+        """Said beside the table of tasks: how often one answer is right whatever is asked."""
+        found = toy_instructions(np.random.default_rng(3), 20_000)
+        for task, answer, share in (
+            ("count", "1", np.mean([(7 / 8) ** k for k in (2, 3, 4)])),
+            ("add", "9", 0.1),
+        ):
+            answers = [i.answer for i in found if i.task == task]
+            top = max(set(answers), key=answers.count)
+            assert (task, top) == (task, answer)
+            np.testing.assert_allclose(answers.count(answer) / len(answers), share, atol=0.025)
+        for task in ("sort", "reverse"):
+            answers = [i.answer for i in found if i.task == task]
+            assert max(map(answers.count, set(answers))) < 0.01 * len(answers)
+
     def test_answers(self):
         for task, question, answer in toy_instructions(np.random.default_rng(0), 200):
             *rest, word = question.split()
