@@ -34,33 +34,49 @@ def _pairs(
     return source, mask, inputs, targets
 
 
-@wrong("backward_pairs", "The sources are not turned round.")
+@wrong("backward_pairs", "The sources are not turned round.", known="read_forwards")
 def _(sources, outputs):
     return _pairs(sources, outputs, turn=False)
 
 
-@wrong("backward_pairs", "Pads first and turns the padded rows: zeros stand in front.")
+@wrong(
+    "backward_pairs",
+    "Pads first and turns the padded rows: zeros stand in front.",
+    known="turned_after_filling",
+)
 def _(sources, outputs):
     return _pairs(sources, outputs, pad_first=True)
 
 
-@wrong("backward_pairs", "Zeros behind the end of the targets, as in the inputs.")
+@wrong(
+    "backward_pairs",
+    "Zeros behind the end of the targets, as in the inputs.",
+    known="targets_filled_with_end",
+)
 def _(sources, outputs):
     return _pairs(sources, outputs, behind=0)
 
 
-@wrong("backward_pairs", "The outputs are turned round as well.")
+@wrong("backward_pairs", "The outputs are turned round as well.", known="outputs_turned_too")
 def _(sources, outputs):
     return _pairs(sources, outputs, turn_outputs=True)
 
 
-@wrong("backward_pairs", "Inputs end with END and targets begin with START.")
+@wrong(
+    "backward_pairs",
+    "Inputs end with END and targets begin with START.",
+    known="inputs_for_targets",
+)
 def _(sources, outputs):
     source, mask, inputs, targets = _pairs(sources, outputs)
     return source, mask, targets, inputs
 
 
-@wrong("backward_pairs", "END is missing from the targets: they are as long as the outputs.")
+@wrong(
+    "backward_pairs",
+    "END is missing from the targets: they are as long as the outputs.",
+    known="no_end",
+)
 def _(sources, outputs):
     source, mask, inputs, targets = _pairs(sources, outputs)
     return source, mask, inputs, np.where(targets == 0, -100, targets)
@@ -70,37 +86,41 @@ def _half(lengths, share):
     return np.interp(0.5, share[::-1], lengths[::-1])
 
 
-@wrong("used_bits", "Counts the hidden state and forgets the cell state.")
+@wrong("used_bits", "Counts the hidden state and forgets the cell state.", known="one_vector_only")
 def _(lengths, share, symbols, units):
     half = _half(lengths, share)
     return half, half * np.log2(symbols) / units
 
 
-@wrong("used_bits", "Nats instead of bits.")
+@wrong("used_bits", "Nats instead of bits.", known="nats")
 def _(lengths, share, symbols, units):
     half = _half(lengths, share)
     return half, half * np.log(symbols) / (2 * units)
 
 
-@wrong("used_bits", "Hands np.interp a falling axis.")
+@wrong("used_bits", "Hands np.interp a falling axis.", known="interpolates_on_a_falling_axis")
 def _(lengths, share, symbols, units):
     half = np.interp(0.5, share, lengths)
     return half, half * np.log2(symbols) / (2 * units)
 
 
-@wrong("used_bits", "The first length at which fewer than half are right, without the line.")
+@wrong(
+    "used_bits",
+    "The first length at which fewer than half are right, without the line.",
+    known="tabulated_length",
+)
 def _(lengths, share, symbols, units):
     half = lengths[int(np.argmax(np.asarray(share) < 0.5))]
     return half, half * np.log2(symbols) / (2 * units)
 
 
-@wrong("used_bits", "The bits of the whole vector, not of each number.")
+@wrong("used_bits", "The bits of the whole vector, not of each number.", known="bits_of_all")
 def _(lengths, share, symbols, units):
     half = _half(lengths, share)
     return half, half * np.log2(symbols)
 
 
-@wrong("used_bits", "Counts symbols instead of their bits.")
+@wrong("used_bits", "Counts symbols instead of their bits.", known="symbols_and_not_bits")
 def _(lengths, share, symbols, units):
     half = _half(lengths, share)
     return half, half * symbols / (2 * units)
@@ -112,45 +132,53 @@ def _coin(joint, share):
     return first, truth, share * truth + (1 - share) * joint.sum(0)
 
 
-@wrong("taught_by_a_coin", "Mixes with the uniform distribution, as in the example of the page.")
+@wrong(
+    "taught_by_a_coin",
+    "Mixes with the uniform distribution, as in the example of the page.",
+    known="uniform_behind_a_drawn_one",
+)
 def _(joint, share):
     first, truth, _ = _coin(joint, share)
     second = share * truth + (1 - share) / len(joint)
     return second, (first[:, None] * second)[joint == 0].sum()
 
 
-@wrong("taught_by_a_coin", "Exchanges the two sides of the coin.")
+@wrong("taught_by_a_coin", "Exchanges the two sides of the coin.", known="coin_exchanged")
 def _(joint, share):
     first, _, second = _coin(joint, 1 - share)
     return second, (first[:, None] * second)[joint == 0].sum()
 
 
-@wrong("taught_by_a_coin", "Adds up the nonsense without the probability of the first symbol.")
+@wrong(
+    "taught_by_a_coin",
+    "Adds up the nonsense without the probability of the first symbol.",
+    known="nonsense_unweighted",
+)
 def _(joint, share):
     _, _, second = _coin(joint, share)
     return second, second[joint == 0].sum()
 
 
-@wrong("taught_by_a_coin", "Mixes the joint probabilities and forgets to condition on the first.")
+@wrong(
+    "taught_by_a_coin",
+    "Mixes the joint probabilities and forgets to condition on the first.",
+    known="pairs_and_not_rows",
+)
 def _(joint, share):
     first, _, _ = _coin(joint, share)
     second = share * joint + (1 - share) * np.outer(first, joint.sum(0))
     return second, second[joint == 0].sum()
 
 
-@wrong("taught_by_a_coin", "Mixes with the distribution of first symbols.")
+@wrong(
+    "taught_by_a_coin",
+    "Mixes with the distribution of first symbols.",
+    known="frequencies_of_first_symbols",
+)
 def _(joint, share):
     first, truth, _ = _coin(joint, share)
     second = share * truth + (1 - share) * first
     return second, (first[:, None] * second)[joint == 0].sum()
-
-
-@wrong(
-    "taught_by_a_coin", "Counts the nonsense written in training: true seconds behind drawn firsts."
-)
-def _(joint, share):
-    first, _, second = _coin(joint, share)
-    return second, (1 - share) * np.outer(first, joint.sum(0))[joint == 0].sum()
 
 
 def _log_softmax(logits):
@@ -177,27 +205,31 @@ def _loss(logits, targets, each="symbols", length=False, gradient_real=True, div
     return -(picked * weight).sum(), gradient, total
 
 
-@wrong("output_loss", "The mean of the outputs' means.")
+@wrong("output_loss", "The mean of the outputs' means.", known="mean_of_means")
 def _(logits, targets):
     return _loss(logits, targets, each="outputs")
 
 
-@wrong("output_loss", "Divides by all places, padding included.")
+@wrong("output_loss", "Divides by all places, padding included.", known="divides_by_all_places")
 def _(logits, targets):
     return _loss(logits, targets, each="all")
 
 
-@wrong("output_loss", "The gradient does not vanish behind the end.")
+@wrong("output_loss", "The gradient does not vanish behind the end.", known="gradient_of_padding")
 def _(logits, targets):
     return _loss(logits, targets, gradient_real=False)
 
 
-@wrong("output_loss", "The gradient is that of the sum.")
+@wrong("output_loss", "The gradient is that of the sum.", known="gradient_not_divided")
 def _(logits, targets):
     return _loss(logits, targets, divide=False)
 
 
-@wrong("output_loss", "The log-probability of an output is divided by its length.")
+@wrong(
+    "output_loss",
+    "The log-probability of an output is divided by its length.",
+    known="mean_log_probability",
+)
 def _(logits, targets):
     return _loss(logits, targets, length=True)
 
@@ -257,37 +289,41 @@ def _bleu(cands, refs, max_n, clip="most", length="nearest", mean="geometric", b
     return float(centre * (np.exp(min(0, 1 - r / c)) if brevity else 1))
 
 
-@wrong("bleu_of_corpus", "Nothing is clipped.")
+@wrong("bleu_of_corpus", "Nothing is clipped.", known="not_clipped")
 def _(cands, refs, max_n):
     return _bleu(cands, refs, max_n, clip="none")
 
 
-@wrong("bleu_of_corpus", "Adds the counts of all references before it clips.")
+@wrong(
+    "bleu_of_corpus",
+    "Adds the counts of all references before it clips.",
+    known="sum_over_references",
+)
 def _(cands, refs, max_n):
     return _bleu(cands, refs, max_n, clip="sum")
 
 
-@wrong("bleu_of_corpus", "The length is that of the shortest reference.")
+@wrong("bleu_of_corpus", "The length is that of the shortest reference.", known="another_length")
 def _(cands, refs, max_n):
     return _bleu(cands, refs, max_n, length="shortest")
 
 
-@wrong("bleu_of_corpus", "Of two equally near lengths it takes the longer.")
+@wrong("bleu_of_corpus", "Of two equally near lengths it takes the longer.", known="another_length")
 def _(cands, refs, max_n):
     return _bleu(cands, refs, max_n, length="longer")
 
 
-@wrong("bleu_of_corpus", "The mean of the candidates' scores.")
+@wrong("bleu_of_corpus", "The mean of the candidates' scores.", known="mean_of_scores")
 def _(cands, refs, max_n):
     return float(np.mean([_bleu([a], [b], max_n) for a, b in zip(cands, refs, strict=True)]))
 
 
-@wrong("bleu_of_corpus", "The arithmetic mean of the shares.")
+@wrong("bleu_of_corpus", "The arithmetic mean of the shares.", known="another_mean")
 def _(cands, refs, max_n):
     return _bleu(cands, refs, max_n, mean="arithmetic")
 
 
-@wrong("bleu_of_corpus", "No penalty for brevity.")
+@wrong("bleu_of_corpus", "No penalty for brevity.", known="another_brevity")
 def _(cands, refs, max_n):
     return _bleu(cands, refs, max_n, brevity=False)
 
@@ -315,22 +351,24 @@ def _(model, source, symbols):
     return np.abs(_dependence(model, source, symbols, size=lambda x: x))
 
 
-@wrong("dependence", "Rows are not divided by their sums.")
+@wrong("dependence", "Rows are not divided by their sums.", known="not_divided")
 def _(model, source, symbols):
     return _dependence(model, source, symbols, over="nothing")
 
 
-@wrong("dependence", "Divides by the sums of the columns.")
+@wrong("dependence", "Divides by the sums of the columns.", known="columns_add_up")
 def _(model, source, symbols):
     return _dependence(model, source, symbols, axis=0)
 
 
-@wrong("dependence", "Compares probabilities, not their logarithms.")
+@wrong(
+    "dependence", "Compares probabilities, not their logarithms.", known="probabilities_compared"
+)
 def _(model, source, symbols):
     return _dependence(model, source, symbols, log=False)
 
 
-@wrong("dependence", "Replaced symbols are not put back.")
+@wrong("dependence", "Replaced symbols are not put back.", known="keeps_what_was_tried")
 def _(model, source, symbols):
     source = list(source)
     before = np.array(model(list(source)))
@@ -345,19 +383,23 @@ def _(model, source, symbols):
     return np.divide(table, total, out=np.zeros_like(table), where=total > 0)
 
 
-@wrong("dependence", "A row in which nothing changes becomes NaN.")
+@wrong("dependence", "A row in which nothing changes becomes NaN.", known="zero_by_zero")
 def _(model, source, symbols):
     table = _dependence(model, source, symbols, over="nothing")
     with np.errstate(all="ignore"):
         return table / table.sum(1, keepdims=True)
 
 
-@wrong("dependence", "The table is transposed.")
+@wrong("dependence", "The table is transposed.", known="transposed")
 def _(model, source, symbols):
     return _dependence(model, source, symbols).T
 
 
-@wrong("dependence", "Replaces by one symbol, the next of the list, and not by each.")
+@wrong(
+    "dependence",
+    "Replaces by one symbol, the next of the list, and not by each.",
+    known="not_all_symbols",
+)
 def _(model, source, symbols):
     before = np.array(model(list(source)))
     table = np.zeros((len(before), len(source)))
@@ -380,7 +422,6 @@ def _beam(
     shrink=True,
     length=len,
     keep_end=True,
-    by_score=False,
     each=False,
     unfinished=True,
 ):
@@ -391,13 +432,12 @@ def _beam(
         for tokens, log_p, state in live:
             logs, after = step_fn(tokens[-1] if tokens else start, state)
             own = [
-                (tokens + (int(t),), log_p + float(logs[t]), after)
+                ((*tokens, int(t)), log_p + float(logs[t]), after)
                 for t in range(len(logs))
                 if np.isfinite(logs[t])
             ]
             grown += sorted(own, key=lambda x: -x[1])[: 1 if each else None]
-        rank = (lambda x: -x[1] / len(x[0]) ** power) if by_score else (lambda x: -x[1])
-        grown.sort(key=rank)
+        grown.sort(key=lambda x: -x[1])
         grown = grown[: width - len(done) if shrink else width]
         done += [x for x in grown if x[0][-1] == eos]
         live = [x for x in grown if x[0][-1] != eos]
@@ -411,12 +451,12 @@ def _beam(
     return sorted(result, key=lambda x: -x[1])
 
 
-@wrong("beam", "The score is the logarithm itself.")
+@wrong("beam", "The score is the logarithm itself.", known="no_power")
 def _(step_fn, start, eos, width, max_len, power):
     return _beam(step_fn, start, eos, width, max_len, 0)
 
 
-@wrong("beam", "END is not counted in the length.")
+@wrong("beam", "END is not counted in the length.", known="length_without_eos")
 def _(step_fn, start, eos, width, max_len, power):
     def length(tokens):
         return max(1, len(tokens) - (tokens[-1] == eos))
@@ -424,31 +464,34 @@ def _(step_fn, start, eos, width, max_len, power):
     return _beam(step_fn, start, eos, width, max_len, power, length=length)
 
 
-@wrong("beam", "Complete outputs do not take a place: the beam stays as wide as before.")
+@wrong(
+    "beam",
+    "Complete outputs do not take a place: the beam stays as wide as before.",
+    known="keeps_its_width",
+)
 def _(step_fn, start, eos, width, max_len, power):
     return _beam(step_fn, start, eos, width, max_len, power, shrink=False)
 
 
-@wrong("beam", "Chooses the survivors by score and not by probability.")
-def _(step_fn, start, eos, width, max_len, power):
-    return _beam(step_fn, start, eos, width, max_len, power, by_score=True)
-
-
-@wrong("beam", "END is cut off the tokens.")
+@wrong("beam", "END is cut off the tokens.", known="tokens_without_eos")
 def _(step_fn, start, eos, width, max_len, power):
     return _beam(step_fn, start, eos, width, max_len, power, keep_end=False)
 
 
-@wrong("beam", "Beginnings that never ended are thrown away.")
+@wrong("beam", "Beginnings that never ended are thrown away.", known="drops_what_is_cut")
 def _(step_fn, start, eos, width, max_len, power):
     return _beam(step_fn, start, eos, width, max_len, power, unfinished=False)
 
 
-@wrong("beam", "Keeps the best continuation of each beginning: greedy, whatever the width.")
+@wrong(
+    "beam",
+    "Keeps the best continuation of each beginning: greedy, whatever the width.",
+    known="best_of_each",
+)
 def _(step_fn, start, eos, width, max_len, power):
     return _beam(step_fn, start, eos, width, max_len, power, each=True)
 
 
-@wrong("beam", "The least probable come first.")
+@wrong("beam", "The least probable come first.", known="worst_first")
 def _(step_fn, start, eos, width, max_len, power):
     return _beam(step_fn, start, eos, width, max_len, power)[::-1]
