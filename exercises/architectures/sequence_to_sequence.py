@@ -816,7 +816,7 @@ def different_pieces(cands, refs, max_n):
     difficulty=4,
     minutes=30,
     section="the-motivation-for-attention",
-    because="the package only measures gradients of its own models",
+    because="the package builds models, and does not take them apart",
     idea="Change one place of the source, everything else as it was, and see how far each output "
     "moves. Then let every row have the sum 1.",
 )
