@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.neural_networks.backpropagation import Tensor, exp, primitive
-from chainrule.shapes import Array, Bool, Float
+from chainrule.shapes import Array, Bool, Float, Num
 
 __all__ = ["gae", "grpo_advantages", "kl_penalty", "ppo_loss", "reinforce_loo"]
 
@@ -52,7 +52,7 @@ def gae(
 
 def ppo_loss(
     logp: Float[Tensor, "*shape"],
-    logp_old: Float[Array, "*shape"],
+    logp_old: Float[Array, "*shape"] | Float[Tensor, "*shape"],
     advantages: Float[Array, "*shape"],
     clip: float | tuple[float, float] = 0.2,
     mask: Bool[Array, "*shape"] | None = None,
@@ -104,7 +104,9 @@ def _ppo_loss(
 
 
 def kl_penalty(
-    logp: Float[Tensor, "*shape"], logp_ref: Float[Array, "*shape"], kind: str = "k1"
+    logp: Float[Tensor, "*shape"],
+    logp_ref: Float[Array, "*shape"] | Float[Tensor, "*shape"],
+    kind: str = "k1",
 ) -> Float[Tensor, "*shape"]:
     """Return an estimate of KL(policy ‖ reference) from each sample of the policy.
 
@@ -135,7 +137,7 @@ def kl_penalty(
 
 
 def grpo_advantages(
-    rewards: Float[Array, "groups group"],
+    rewards: Num[Array, "groups group"],
     normalize: bool = True,
     ddof: int = 1,
     eps: float = 1e-4,
@@ -158,7 +160,7 @@ def grpo_advantages(
     return centred / (rewards.std(axis=1, ddof=ddof, keepdims=True) + eps)
 
 
-def reinforce_loo(rewards: Float[Array, "groups group"]) -> Float[Array, "groups group"]:
+def reinforce_loo(rewards: Num[Array, "groups group"]) -> Float[Array, "groups group"]:
     """Return reward minus the mean of the *other* rewards of its group: leave one out.
 
     Equation: modern-llms/rlhf.md#eq-rloo

@@ -58,8 +58,8 @@ def bradley_terry_loss(
 def dpo_loss(
     chosen: Float[Tensor, "batch"],
     rejected: Float[Tensor, "batch"],
-    ref_chosen: Float[Array, "batch"],
-    ref_rejected: Float[Array, "batch"],
+    ref_chosen: Float[Array, "batch"] | Float[Tensor, "batch"],
+    ref_rejected: Float[Array, "batch"] | Float[Tensor, "batch"],
     beta: float = 0.1,
     kind: str = "sigmoid",
     weight: Float[Array, "batch"] | None = None,
