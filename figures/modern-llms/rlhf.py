@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
-from chainrule.math_foundations.information_theory import kl
 from chainrule.modern_llms.rlhf import (
     PrefixTable,
     RewardModel,
@@ -302,3 +301,159 @@ def measure_additions():
         "rates": {str(rate): share for rate, share in rates.items()}, "log": logs,
         "passes": {"before": before, "after": after}, "ten": ten,
     }  # fmt: skip
+
+
+# ---- DPO arrives -------------------------------------------------------------------------------
+
+PRICES = (2.0, 1.0, 0.5, 0.25)
+LOOKS = (0, 1, 2, 3, 5, 8, 13, 20, 30, 45, 70, 100, 150, 200, 250, 300)
+
+
+@measurement("dpo", relative=0.5, absolute={"apart": 1e-3}, seconds=3)
+def measure_dpo():
+    """The chances that stand elsewhere than in the best policy, by price and step."""
+    _, p_ref, rewards = world()
+    replies = all_replies(4, 3)
+    a, b = (x.ravel() for x in np.indices((64, 64)))
+    share = p_ref[a] * p_ref[b] / (1 + np.exp(rewards[b] - rewards[a]))
+    log_ref, found = np.log(p_ref), []
+    for beta in PRICES:
+        best = optimal_policy(p_ref, rewards, beta)
+        policy, apart = PrefixTable(4, 3, p_ref), []
+        optimizer = AdamW(policy.parameters(), lr=0.1, betas=(0.9, 0.99), weight_decay=0)
+        for step in range(301):
+            if step in LOOKS:
+                apart.append(np.abs(policy.chances() - best).sum() / 2)
+            logp = policy.log_probs(replies).sum(axis=1)
+            optimizer.param_groups[0]["lr"] = 0.1 * max(1 - step / 300, 0)
+            optimizer.zero_grad()
+            dpo_loss(logp[a], logp[b], log_ref[a], log_ref[b], beta, weight=share).backward()
+            optimizer.step()
+        found.append(apart)
+    return {"steps": LOOKS, "apart": np.round(found, 5)}
+
+
+@figure("dpo")
+def dpo(plt):
+    found = measured("dpo")
+    fig, ax = plt.subplots(figsize=(6.6, 3.4))
+    looks = zip(PRICES, found["apart"], ("grey", "green", "blue", "vermillion"), strict=True)
+    for beta, apart, color in looks:
+        ax.plot(found["steps"], np.maximum(apart, 1e-5), "o-", ms=3.5, color=COLORS[color],
+                label=f"price {beta:g}")  # fmt: skip
+    ax.axhline(1e-3, color=COLORS["black"], ls=":", lw=1)
+    ax.set_yscale("log")
+    ax.set_ylim(2e-4, 1)
+    ax.set_xlabel("step")
+    ax.set_ylabel("chances that stand elsewhere")
+    ax.legend()
+    return fig
+
+
+# ---- the clipped objective ---------------------------------------------------------------------
+
+
+def clipped(ratio, advantage, low, high):
+    """What PPO counts for one sign."""
+    return np.minimum(ratio * advantage, np.clip(ratio, 1 - low, 1 + high) * advantage)
+
+
+@interactive(
+    "clip",
+    states=[
+        {"ratio": 1.5},
+        {"ratio": 0.5, "advantage": -1},
+        {"ratio": 1.6, "advantage": -2, "low": 0.1, "high": 0.4},
+        {"advantage": 0, "ratio": 0},
+    ],
+)
+def clip_model(state):
+    ratio, advantage = state["ratio"], state["advantage"]
+    low, high = state["low"], state["high"]
+    value = float(clipped(ratio, advantage, low, high))
+    return {
+        "plain": ratio * advantage,
+        "value": value,
+        "pull": advantage * ratio if ratio * advantage <= value else 0.0,
+    }
+
+
+@figure("clip")
+def clip(plt):
+    ratio = np.linspace(0, 2, 201)
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2))
+    for ax, advantage, title in zip(axes, (1, -1), ("a good sign", "a bad sign"), strict=True):
+        ax.plot(ratio, ratio * advantage, "--", color=COLORS["grey"], lw=1.2, label="ratio · A")
+        ax.plot(ratio, clipped(ratio, advantage, 0.2, 0.2), color=COLORS["blue"], lw=2.2,
+                label="what PPO counts")  # fmt: skip
+        ax.axvline(1, color=COLORS["grey"], lw=0.8, ls=":")
+        ax.plot(1, advantage, "o", color=COLORS["black"], ms=5)
+        ax.set_title(f"{title}: advantage {advantage}".replace("-", "−"))
+        ax.set_xlabel("ratio")
+        ax.set_xticks([0, 0.5, 0.8, 1, 1.2, 1.5, 2], ["0", "0.5", "0.8", "1", "1.2", "1.5", "2"])
+    axes[0].set_ylabel("counted")
+    axes[0].legend(loc="upper left")
+    return fig
+
+
+# ---- what the two runs show --------------------------------------------------------------------
+
+
+@figure("overoptimization")
+def overoptimization(plt):
+    found = measured("overoptimization")
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.5), sharey=True)
+    for ax, pairs in zip(axes, PAIRS, strict=True):
+        runs = found[str(pairs)]
+        distance = np.sqrt(np.maximum(runs["kl"], 0))
+        for name, color in (("proxy", "blue"), ("gold", "vermillion")):
+            for x, y in zip(distance, runs[name], strict=True):
+                ax.plot(x, y, color=COLORS[color], lw=0.6, alpha=0.45)
+            ax.plot(distance.mean(axis=0), np.mean(runs[name], axis=0), color=COLORS[color],
+                    lw=2.4, label={"proxy": "reward model", "gold": "what people want"}[name])  # fmt: skip
+        ax.set_title(f"{pairs:,} comparisons")
+        ax.set_xlabel("root of the KL divergence")
+    axes[0].set_ylabel("reward")
+    axes[0].legend()
+    return fig
+
+
+@figure("additions")
+def additions(plt):
+    found = measured("additions")["log"]
+    steps = 10 * np.arange(len(found["strict"][0]))
+    fig, axes = plt.subplots(1, 3, figsize=(8.2, 3.2))
+    titles = ("by the strict verifier", "by the sloppy verifier", "length of an answer")
+    for i, (ax, title) in enumerate(zip(axes, titles, strict=True)):
+        for name, color in (("strict", "blue"), ("sloppy", "vermillion")):
+            runs = np.array(found[name])[..., i]
+            ax.plot(steps, runs.T, color=COLORS[color], lw=0.6, alpha=0.45)
+            ax.plot(steps, runs.mean(axis=0), color=COLORS[color], lw=2.4,
+                    label=f"trained on the {name} one")  # fmt: skip
+        ax.set_title(title)
+        ax.set_xlabel("step")
+    axes[0].set_ylabel("share right")
+    axes[0].set_ylim(0, 1)
+    axes[1].set_ylim(0, 1)
+    axes[2].set_ylabel("characters")
+    axes[0].legend(fontsize=8)
+    return fig
+
+
+@figure("passes")
+def passes_figure(plt):
+    found = measured("additions")["passes"]
+    fig, ax = plt.subplots(figsize=(6.2, 3.4))
+    looks = (("before", "before GRPO", "grey", "s"), ("after", "after GRPO", "blue", "o"))
+    for name, label, color, mark in looks:
+        runs = np.array(found[name])
+        ax.plot(POWERS, runs.T, color=COLORS[color], lw=0.6, alpha=0.5)
+        ax.plot(POWERS, runs.mean(axis=0), f"{mark}-", color=COLORS[color], lw=2.2, label=label)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(POWERS, POWERS)
+    ax.minorticks_off()
+    ax.set_xlabel("answers drawn, k")
+    ax.set_ylabel("pass@k")
+    ax.set_ylim(0, 1.02)
+    ax.legend(loc="lower right")
+    return fig
