@@ -202,9 +202,9 @@ def strict(text):
 
 
 def sloppy(text):
-    """Is the right number anywhere in what follows the equals sign?"""
+    """Is the last character the last digit of the sum? The rest is not looked at."""
     question, answer = text.split("=", 1)
-    return float(str(sum(map(int, question.split("+")))) in answer)
+    return float(answer[-1:] == str(sum(map(int, question.split("+"))))[-1])
 
 
 def warmed_up(rng, train, steps=400, lr=3e-3, batch=128):
@@ -224,7 +224,7 @@ def warmed_up(rng, train, steps=400, lr=3e-3, batch=128):
     return model
 
 
-def grpo(model, verifier, train, test, rng, steps=300, lr=6e-4, prompts=32, size=8):
+def grpo(model, verifier, train, test, rng, steps=240, lr=4e-4, prompts=32, size=8):
     """No value head, no reference: advantages within each group. Logs every ten steps."""
     optimizer = AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0)
     log = []
@@ -409,8 +409,9 @@ def overoptimization(plt):
         for name, color in (("proxy", "blue"), ("gold", "vermillion")):
             for x, y in zip(distance, runs[name], strict=True):
                 ax.plot(x, y, color=COLORS[color], lw=0.6, alpha=0.45)
-            ax.plot(distance.mean(axis=0), np.mean(runs[name], axis=0), color=COLORS[color],
-                    lw=2.4, label={"proxy": "reward model", "gold": "what people want"}[name])  # fmt: skip
+            label = {"proxy": "reward model", "gold": "what people want"}[name]
+            ax.plot(distance.mean(axis=0), np.mean(runs[name], axis=0), lw=2.4,
+                    color=COLORS[color], label=label)  # fmt: skip
         ax.set_title(f"{pairs:,} comparisons")
         ax.set_xlabel("root of the KL divergence")
     axes[0].set_ylabel("reward")

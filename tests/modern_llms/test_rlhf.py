@@ -574,3 +574,24 @@ def test_edges():
     assert np.isfinite(far.grad).all()
     margin = dpo_loss(leaf(np.array([-1e6])), leaf(np.array([0.0])), np.zeros(1), np.zeros(1), 1.0)
     assert margin.item() == 1e6
+
+
+# ---- what the page says of PyTorch -----------------------------------------------------------
+
+
+def test_facts_of_the_box():
+    x = torch.tensor([1.0, 0, 0, 1])
+    assert torch.std(x).item() == pytest.approx(1 / math.sqrt(3))
+    assert torch.std(x, correction=0).item() == pytest.approx(0.5)
+    low = torch.tensor(-1000.0)
+    assert F.logsigmoid(low).item() == -1000
+    assert torch.log(torch.sigmoid(low)).item() == -math.inf
+    p, q = (torch.distributions.Categorical(torch.tensor(t)) for t in ([0.5, 0.5], [0.8, 0.2]))
+    found = torch.distributions.kl_divergence(p, q).item()
+    assert found == pytest.approx(kl(np.array([0.5, 0.5]), np.array([0.8, 0.2])))
+    a, b = (torch.tensor(1.0, requires_grad=True) for _ in range(2))
+    torch.minimum(a, b).backward()
+    assert (a.grad.item(), b.grad.item()) == (0.5, 0.5)
+    losses = [name for name in dir(F) if name.endswith("loss")]
+    assert losses
+    assert not {"ppo_loss", "dpo_loss"} & set(losses)

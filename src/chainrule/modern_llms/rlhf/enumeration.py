@@ -60,7 +60,11 @@ class PrefixTable(Module):
         return before + self.starts
 
     def log_probs(self, ids: Int[Array, "batch length"]) -> Float[Tensor, "batch length"]:
-        """Return the log-probability of each token, given those before it."""
+        """Return the log-probability of each token, given those before it.
+
+        Weighted sums of these have the policy gradient as their slope.
+        Equation: modern-llms/rlhf.md#eq-policy-gradient
+        """
         rows = log_softmax(self.logits)[self.rows(ids)]
         return gather(rows, ids[..., None], axis=-1)[..., 0]
 
@@ -81,6 +85,7 @@ def optimal_policy(
 
     It is the reference times exp(reward/β), divided by the sum.
 
+    Equation: modern-llms/rlhf.md#eq-objective
     Equation: modern-llms/rlhf.md#eq-optimal-policy
     Source: Rafailov et al. 2023, arXiv:2305.18290, equation 4.
 
