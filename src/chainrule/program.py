@@ -1,4 +1,4 @@
-"""How a person here calls this program, so that a command it suggests runs as it stands."""
+"""What every command line of this program shares: how a person calls it, and how it refuses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 NAME = "chainrule"
+
+
+class UsageError(Exception):
+    """What a person asked for cannot be done; the message says why and what to type instead."""
 
 
 def typed(words: str = "") -> str:

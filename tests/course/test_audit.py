@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from chainrule.course import blocks
 from chainrule.course.audit import checks
 
 
@@ -77,7 +78,7 @@ def test_an_audit_that_cannot_run_exits_with_2(small, tmp_path):
 
 def test_without_node_the_audit_says_what_to_type(small, monkeypatch):
     from chainrule.course.checks import mathematics
-    from chainrule.course.cli import UsageError
+    from chainrule.program import UsageError
 
     monkeypatch.setattr(mathematics, "find_node", lambda: None)
     with pytest.raises(UsageError, match="Node is missing; type: "):
@@ -117,6 +118,66 @@ def test_list_and_table(small):
     assert slopes[0] == "math-foundations/slopes"
 
 
+def test_an_audit_of_one_subject_reads_all_and_says_what_concerns_it(small):
+    for slug in ("lengths", "slopes"):
+        small.edit(
+            f"math-foundations/{slug}.md", "## What people", "It is crucial.\n\n## What people"
+        )
+        small.edit(f"exercises/math-foundations/{slug}.py", "difficulty=1", "difficulty=9")
+    findings = small.audit(subjects=["math-foundations/slopes"]).findings
+    assert {finding.file for finding in findings} == {
+        "math-foundations/slopes.md",
+        "exercises/math-foundations/slopes.py",
+    }
+    assert {finding.file.split("/")[-1] for finding in small.audit().findings} >= {
+        *("lengths.md", "slopes.md", "lengths.py", "slopes.py")
+    }
+
+
+def test_an_audit_of_one_subject_executes_that_alone_and_once(small, monkeypatch):
+    asked = []
+
+    def run_all(root, budgets, really=blocks.run_all):
+        asked.append([path for path, _ in budgets])
+        return really(root, budgets)
+
+    monkeypatch.setattr("chainrule.course.checks.documents.run_all", run_all)
+    block = "```python\nprint(1 + 1)\n#> 3\n```\n\n"
+    small.edit("math-foundations/slopes.md", "## What people", f"{block}## What people")
+    small.audit("documents", run=True, subjects=["neural-networks/neurons"])
+    assert asked == [[]]
+    asked.clear()
+    only = {"subjects": ["math-foundations/slopes"]}
+    report = small.audit("documents", run=True, write=True, **only)
+    assert report.findings == []
+    assert [path for path, *_ in report.changes] == ["math-foundations/slopes.md"]
+    assert asked == [["math-foundations/slopes.md"]] * 2
+    asked.clear()
+    assert small.audit("documents", run=True, write=True, **only).changes == []
+    assert asked == [["math-foundations/slopes.md"], []]
+
+
+def test_the_roadmap_numbers_connects_and_waits(small):
+    small.edit("course.toml", 'title = "Slopes"\n', 'title = "Slopes"\nnumber = "1.2"\n')
+    connections = 'connections = [{ text = "Maps", anchor = "unit-arrows" }]'
+    small.edit("course.toml", '"Pythagoras"]', f'"Pythagoras"]\n{connections}')
+    (small.root / "math-foundations/slopes.md").unlink()
+    small.audit("generated", write=True)
+    roadmap = (small.root / "ROADMAP.md").read_text()
+    assert "### 1.2 Slopes\n" in roadmap
+    assert "In machine learning: [Maps](math-foundations/lengths.md#unit-arrows)." in roadmap
+    assert "| Neurons | 2 | planned | no |" in roadmap
+
+
+def test_what_is_related_stands_under_where_this_leads(small):
+    pair = 'between = ["neural-networks/neurons", "math-foundations/lengths"]'
+    small.edit("course.toml", "\n[[ask]]", f'\n[[related]]\n{pair}\nbecause = "A norm."\n\n[[ask]]')
+    small.edit("course.toml", '"A norm."', '"Weights have a norm."')
+    small.audit("generated", write=True)
+    lengths = (small.root / "math-foundations/lengths.md").read_text()
+    assert "Beside it, in either order:\n\n- Neurons: Weights have a norm." in lengths
+
+
 def test_generated_regions_show_what_is_there(small):
     readme = (small.root / "README.md").read_text()
     assert "| [Lengths](math-foundations/lengths.md) | You can measure an arrow. | 10 |" in readme
@@ -128,10 +189,31 @@ def test_generated_regions_show_what_is_there(small):
     roadmap = (small.root / "ROADMAP.md").read_text()
     assert "- [Rise over run](math-foundations/slopes.md#rise-over-run)" in roadmap
     assert "- One neuron\n" in roadmap
-    assert "| [Lengths](math-foundations/lengths.md) | 2 of 2 | yes | yes | 2 | 1 | 2 |" in roadmap
+    lengths = (
+        "| [Lengths](math-foundations/lengths.md) | 1 | written | yes | 2 of 2 | yes | yes | 2"
+    )
+    assert f"{lengths} | 1 | 2 |" in roadmap
+    assert "| 1 | First | 2 documents, 1 notebook | complete |" in roadmap
+    assert "| 2 | Second | 1 document | 0 of 1 written |" in roadmap
+    assert "Notebook: [`01-hill.ipynb`](notebooks/01-hill.ipynb)." in roadmap
     slopes = (small.root / "math-foundations/slopes.md").read_text()
     assert "| [Lengths](lengths.md) | A slope is a ratio of two lengths. |" in slopes
     assert "[Down the hill](../notebooks/01-hill.ipynb)" in slopes
     assert "(../src/chainrule/math_foundations/slopes.py)" in slopes
     assert "| [Twice in slopes](#rise-over-run) | 1 | 5 |" in slopes
     assert "- Neurons: Learning goes down a slope." in slopes
+
+
+def test_the_command_takes_a_subject_and_tells_how_it_goes(small):
+    status, out, err = chainrule(
+        "audit", "slopes", "--root", str(small.root), "--only", "documents"
+    )
+    assert (status, err) == (0, "")
+    assert out.startswith("nothing found: 1 document, 1 checks")
+    run = ("--run", "--only", "documents", "--root", str(small.root))
+    status, out, err = chainrule("audit", "slopes", *run)
+    assert status == 0
+    assert err.startswith("documents: nothing found, ")
+    status, out, err = chainrule("audit", "valleys", "--root", str(small.root))
+    assert status == 2
+    assert "no subject is called 'valleys'" in err

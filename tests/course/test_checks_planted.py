@@ -147,7 +147,79 @@ MANIFEST = [
     (remove("exercises/math-foundations/slopes.py"), "# Slopes", "has no exercises"),
     (remove("figures/math-foundations/slopes.py"), "# Slopes", "has no figures"),
 ]
+ASK = '\n[[ask]]\ndocument = "math-foundations/lengths"'
+PAIR = '\n[[related]]\nbetween = ["{}", "{}"]\nbecause = "A slope is a ratio of lengths."\n'
+
+
+def relate(one, other):
+    """Call two documents related."""
+    return edit("course.toml", ASK, PAIR.format(one, other) + ASK)
+
+
+def number(slug, text):
+    """Give a document its number in the roadmap."""
+    return edit("course.toml", f'title = "{slug}"\n', f'title = "{slug}"\nnumber = "{text}"\n')
+
+
+MANIFEST += [
+    (
+        relate("math-foundations/lengths", "math-foundations/hills"),
+        '"math-foundations/hills"]',
+        "math-foundations/hills is related and is no document",
+    ),
+    (
+        relate("math-foundations/slopes", "math-foundations/slopes"),
+        '"math-foundations/slopes"]',
+        "math-foundations/slopes is related to itself",
+    ),
+    (number("Slopes", "2.1"), 'number = "2.1"', "number 2.1 is not in phase 1"),
+    (
+        lambda course: (number("Slopes", "1.1")(course), number("Lengths", "1.1")(course)),
+        'number = "1.1"',
+        "there are two documents numbered 1.1",
+    ),
+]
+UNLINK = edit(
+    SLOPES, '[lengths][first]: see <a href="lengths.md#unit-arrows">arrows</a>', "lengths"
+)
+RELATED = [
+    (
+        lambda course: (
+            relate("math-foundations/lengths", "math-foundations/slopes")(course),
+            UNLINK(course),
+        ),
+        "# Slopes",
+        "math-foundations/lengths is related and is linked nowhere in the text",
+    ),
+    (
+        lambda course: (
+            relate("math-foundations/slopes", "math-foundations/lengths")(course),
+            edit(LENGTHS, "[slopes](slopes.md#rise-over-run)", "slopes")(course),
+        ),
+        "# Lengths",
+        "math-foundations/slopes is related and is linked nowhere in the text",
+    ),
+    (
+        lambda course: (UNLINK(course), say("The two\nnorms, by Pythagoras.")(course)),
+        "norms",
+        "'norm' is taught in math-foundations/lengths, which is not linked before",
+    ),
+    (
+        edit(SLOPES, "The slope is", "By pythagoras, even.\n\nThe slope is"),
+        "By pythagoras",
+        "'Pythagoras' is taught in math-foundations/lengths, which is not linked before",
+    ),
+]
 OUTLINE = [
+    (
+        edit(
+            "course.toml",
+            'concepts = ["norm", "Pythagoras"]',
+            'concepts = ["norm", "Pythagoras"]\nconnections = [{ text = "Maps", anchor = "maps" }]',
+        ),
+        "# Lengths",
+        "no section has the anchor #maps, where 'Maps' is connected",
+    ),
     (edit(SLOPES, "## Rise over run", "## Rise and run"), "# Slopes", "#rise-over-run"),
     (edit(SLOPES, "## Rise over run", "### Rise over run"), "### Rise", "is an outline bullet"),
     (edit(SLOPES, "## Rise over run", "## Rise, over run"), "## Rise,", "is not the outline's"),
@@ -191,6 +263,16 @@ PREREQUISITES = [
     ),
 ]
 IMPORTS = [
+    (
+        add("src/chainrule/course/x.py", "def f():\n    from chainrule.trainer.loop import Run\n"),
+        "import Run",
+        "the tool may not import chainrule.trainer.loop.Run",
+    ),
+    (
+        add("src/chainrule/course/x.py", "import chainrule.math_foundations.lengths as lengths\n"),
+        "import chainrule",
+        "the tool may not import chainrule.math_foundations.lengths",
+    ),
     (
         edit(LENGTHS_PY, "import numpy as np", "from chainrule.math_foundations import slopes"),
         "import slopes",
@@ -537,6 +619,7 @@ ASIDES = [
 FAULTS = {
     "manifest": MANIFEST,
     "outline": OUTLINE,
+    "related": RELATED,
     "links": LINKS,
     "prerequisites": PREREQUISITES,
     "imports": IMPORTS,
@@ -660,6 +743,11 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("ledger", say(GIVEN + "```math\n\\mathbf u + A_v\n```")),
         ("by-hand", say(GIVEN)),
         ("questions", say("## More\n\nIt asks nothing.")),
+        ("related", relate("math-foundations/slopes", "math-foundations/lengths")),
+        ("related", relate("math-foundations/slopes", "neural-networks/neurons")),
+        ("related", say("The norm of a road.")),
+        ("related", say("The [norm](lengths.md) of a road, by Pythagoras.")),
+        ("related", say("> The norm.\n\n`norm` $norm$\n\n### The norm")),
         ("asides", say(TIP)),
         ("asides", say(TIP.replace("November 2026", "December 2025"))),
         ("asides", say("> [!TIP]\n> Look: in PyTorch it is otherwise.")),

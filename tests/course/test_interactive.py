@@ -16,10 +16,10 @@ from site_sample import FIGURE, REPOSITORY, small_course
 from chainrule.course import figures, interactive, node
 from chainrule.course.audit import Audit
 from chainrule.course.checks import interactive as check
-from chainrule.course.cli import UsageError
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 from chainrule.course.site import build, fingerprint
+from chainrule.program import UsageError
 
 STATIC = REPOSITORY / "site" / "static"
 DOCUMENT = "math-foundations/linear-algebra.md"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from chainrule.course.cli import UsageError
 from chainrule.course.commands.path import as_json, as_mermaid, as_text
 from chainrule.course.manifest import load_course
 from chainrule.course.paths import duration, find_subject, reading_path
+from chainrule.program import UsageError
 
 COURSE = load_course(Path(__file__).parents[2])
 IDS = [document.id for document in COURSE.documents]

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainrule.course.cli import UsageError
 from chainrule.course.manifest import load_course
 from chainrule.course.workbook import (
     PROGRESS,
@@ -26,6 +25,7 @@ from chainrule.course.workbook import (
     workbook_file,
     write_stubs,
 )
+from chainrule.program import UsageError
 
 LENGTHS = "math-foundations/lengths"
 SLOPES = "math-foundations/slopes"

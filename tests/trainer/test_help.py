@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.main import get_command
 
-from chainrule.course.commands import sample, train
 from chainrule.course.manifest import find_root, load_course
 from chainrule.course.markdown import parse
+from chainrule.trainer.commands import sample, train
 
 ROOT = find_root()
 EXEMPT = {"out", "resume", "run"}  # where files lie, not what is learned

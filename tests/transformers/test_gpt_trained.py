@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.course import course_gpt
 from chainrule.data.corpus import frozen_corpus
 from chainrule.data.text import DataError
+from chainrule.trainer import course_gpt
 from chainrule.transformers.gpt import (
     GPT,
     MatchModel,

@@ -20,7 +20,8 @@ and, where it needs them,
     starts work that goes on beside the other checks and keeps it in ``audit.begun[NAME]``.
 
 Documents without a file are plans: a check goes over ``audit.written`` and finds nothing in
-the rest. Paths in findings are relative to the root, with forward slashes.
+the rest. What executes goes over ``audit.picked(…)``, the documents that were asked for. Paths in
+findings are relative to the root, with forward slashes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -60,8 +61,15 @@ class Cell:
 class Audit:
     """The course as the checks see it: each file is read and parsed once."""
 
-    def __init__(self, course: Course, run: bool = False, everything: bool = False):
+    def __init__(
+        self,
+        course: Course,
+        run: bool = False,
+        everything: bool = False,
+        chosen: Collection[str] = (),
+    ):
         self.course = course
+        self.chosen = frozenset(chosen)  # ids of documents; none: all
         self.root = course.root
         self.run = run
         self.everything = everything
@@ -69,6 +77,7 @@ class Audit:
         self._texts: dict[str, str] = {}
         self._pages: dict[str, Page] = {}
         self._trees: dict[str, ast.Module | SyntaxError] = {}
+        self._nodes: dict[str, list[ast.AST]] = {}
         self._cells: dict[str, list[Cell]] = {}
 
     @cached_property
@@ -114,6 +123,26 @@ class Audit:
         """Paths of the notebooks that exist, in order."""
         return sorted(path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
 
+    def picked(self, documents: Iterable[Document]) -> list[Document]:
+        """Those of the documents that are asked for; what executes goes over these."""
+        return [each for each in documents if not self.chosen or each.id in self.chosen]
+
+    def concerns(self, finding: Finding) -> bool:
+        """Whether a finding is about a document that is asked for, or about all of them."""
+        if not self.chosen:
+            return True
+        for document in self.picked(self.course.documents):
+            files = (document.path, document.exercises, document.figure_script)
+            notebooks = [notebook.path for notebook in self.course.notebooks_of(document.id)]
+            code = (*self.module_files(document), *self.test_files(document))
+            if finding.file in (*files, *notebooks, *code):
+                return True
+            if finding.file.startswith(f"{document.figure_folder}/"):
+                return True
+            if finding.file == MANIFEST and document.id in finding.message:
+                return True
+        return False
+
     def text(self, path: str) -> str:
         """The text of a file."""
         if path not in self._texts:
@@ -134,6 +163,13 @@ class Audit:
             except SyntaxError as error:
                 self._trees[path] = error
         return self._trees[path]
+
+    def nodes(self, path: str) -> list[ast.AST]:
+        """Every node of a Python file's syntax tree; none if it is no Python."""
+        if path not in self._nodes:
+            tree = self.tree(path)
+            self._nodes[path] = list(ast.walk(tree)) if isinstance(tree, ast.Module) else []
+        return self._nodes[path]
 
     def cells(self, path: str) -> list[Cell]:
         """The cells of a notebook; none if the file is not a notebook."""
@@ -156,7 +192,7 @@ class Audit:
         """Read a file again: it was written."""
         if path == MANIFEST:
             self.course = load_course(self.root)
-        for known in (self._texts, self._pages, self._trees, self._cells):
+        for known in (self._texts, self._pages, self._trees, self._nodes, self._cells):
             known.pop(path, None)
         for name in ("files", "written", "pages", "notebooks", "prose"):
             self.__dict__.pop(name, None)
@@ -182,12 +218,23 @@ def checks() -> list[ModuleType]:
 
 
 def perform(
-    course: Course, chosen: Iterable[ModuleType], run: bool, write: bool, everything: bool = False
+    course: Course,
+    chosen: Iterable[ModuleType],
+    run: bool,
+    write: bool,
+    everything: bool = False,
+    subjects: Collection[str] = (),
+    ended: Callable[[str, int, float], None] = lambda name, found, seconds: None,
 ) -> Report:
-    """Refresh what can be refreshed if ``write``, then check; ``everything``: the allowed too."""
+    """Refresh what can be refreshed if ``write``, then check; ``everything``: the allowed too.
+
+    ``subjects`` are the ids of the documents that are asked for, none for all. ``ended`` is told
+    of each check that is done: its name, how much it found, its seconds.
+    """
     from chainrule.course.figures import write_atomically
 
-    audit, report, chosen = Audit(course, run, everything), Report(), list(chosen)
+    audit, report = Audit(course, run, everything, subjects), Report()
+    chosen = list(chosen)
     # Generated regions show what the others wrote, so they come last.
     for check in sorted(chosen, key=lambda c: c.NAME == "generated") if write else ():
         for path, text in list(check.write(audit)) if hasattr(check, "write") else ():
@@ -203,10 +250,13 @@ def perform(
     # What began in the background is asked for last.
     for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
         start = time.perf_counter()
-        found.update(check.check(audit))
+        told = list(check.check(audit))
         if run and hasattr(check, "run"):
-            found.update(check.run(audit))
+            told += check.run(audit)
+        about = {finding for finding in told if audit.concerns(finding)}
+        found |= about
         report.seconds[check.NAME] = time.perf_counter() - start
+        ended(check.NAME, len(about), report.seconds[check.NAME])
     report.findings = sorted(found)
     return report
 

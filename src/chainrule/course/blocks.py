@@ -14,15 +14,13 @@ Conventions for authors:
   script stored as ``race``, ``measured("training/optimizers/race")`` what another's did.
 - Random state is the author's matter: each document has its own interpreter, nothing leaks.
 
-``python -m chainrule.course.blocks FILE … [--write]`` runs files and prints what differs by
-Markdown line; ``--write`` shows the difference and updates outputs and numbers.
+``chainrule audit SUBJECT --only documents --run [--write]`` runs a document and prints what
+differs by Markdown line; ``--write`` shows the difference and updates outputs and numbers.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
-import difflib
 import io
 import json
 import os
@@ -38,9 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.course import execute
-from chainrule.course.figures import write_atomically
 from chainrule.course.finding import Finding
-from chainrule.course.manifest import CourseError, find_root, load_course
 from chainrule.course.markdown import Block, Comment, Page, parse
 
 CHECK = "documents"
@@ -63,11 +59,6 @@ class Result:
     def add(self, line: int, message: str, fix: str) -> None:
         """Record a finding."""
         self.findings.append(Finding(self.path, line, CHECK, message, fix))
-
-    def diff(self) -> str:
-        """What an update would change, as a unified diff; empty when nothing would."""
-        lines = (self.text.splitlines(keepends=True), self.updated.splitlines(keepends=True))
-        return "".join(difflib.unified_diff(*lines, f"a/{self.path}", f"b/{self.path}"))
 
 
 def runs(block: Block) -> bool:
@@ -287,36 +278,3 @@ def run_all(root: Path, budgets: Iterable[tuple[str, float]]) -> list[Result]:
     """Run several files at once, one process each, as many as there are processors."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(lambda item: run(root, *item), budgets))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run files; 0 all agree, 1 something differs, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="blocks", description="Run the blocks of documents.")
-    parser.add_argument("files", nargs="*", help="Markdown files; every document when none")
-    parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
-    parser.add_argument("--write", action="store_true", help="update outputs and numbers")
-    options = parser.parse_args(arguments)
-    try:
-        course = load_course(find_root(options.root))
-    except CourseError as error:
-        print(f"blocks: {error}", file=sys.stderr)
-        return 2
-    budget = {document.path: document.seconds for document in course.documents}
-    files = options.files or [document.path for document in course.written()]
-    if missing := [file for file in files if not (course.root / file).is_file()]:
-        print(f"blocks: no file {missing[0]} under {course.root}", file=sys.stderr)
-        return 2
-    failed = False
-    for result in run_all(course.root, [(file, budget.get(file, 10)) for file in files]):
-        for finding in result.findings:
-            print(f"{finding.file}:{finding.line}: {finding.message}")
-        if options.write and (diff := result.diff()):
-            print(diff, end="")
-            write_atomically(course.root / result.path, result.updated.encode("utf-8"))
-        print(f"{result.path}: {len(result.findings)} findings, {result.seconds:.1f} s")
-        failed |= bool(result.findings)
-    return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

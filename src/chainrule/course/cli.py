@@ -14,11 +14,10 @@ from pkgutil import iter_modules
 from typing import Annotated
 
 from chainrule.course.manifest import CourseError
-from chainrule.program import typed
+from chainrule.program import UsageError, typed
 
-
-class UsageError(Exception):
-    """What a person asked for cannot be done; the message says why and what to type instead."""
+# Rooms with a folder of commands. The tool imports none of the others otherwise.
+ROOMS = ("course", "trainer", "models")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -64,9 +63,7 @@ def complain(message: str) -> int:
 
 
 def build(typer):
-    """Assemble the application from the files in ``commands/``."""
-    from chainrule.course import commands
-
+    """Assemble the application from the files in the ``commands/`` of each room."""
     app = typer.Typer(
         name="chainrule",
         help="A course in machine learning that is also software.",
@@ -91,6 +88,8 @@ def build(typer):
     # Typer reads annotations; with the import inside a function they cannot be written there.
     options.__annotations__ = {"version": Annotated[bool, versioned]}
     app.callback()(options)
-    for module in sorted(iter_modules(commands.__path__), key=lambda module: module.name):
-        import_module(f"chainrule.course.commands.{module.name}").register(app)
+    folders = [import_module(f"chainrule.{room}.commands") for room in ROOMS]
+    found = [(m.name, f.__name__) for f in folders for m in iter_modules(f.__path__)]
+    for name, folder in sorted(found):
+        import_module(f"{folder}.{name}").register(app)
     return app

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from chainrule.course import stubs
 from chainrule.course.audit import Audit
 from chainrule.course.glossary import GLOSSARY, glossary
-from chainrule.course.manifest import Document, Phase
+from chainrule.course.manifest import Document, OutlineItem, Phase
 from chainrule.course.markdown import Page
 from chainrule.course.measured import MEASURED
 
@@ -162,6 +162,10 @@ def leads(audit: Audit, document: Document) -> Iterator[str]:
         yield f"- {_link(audit, dependent, document.folder)}: {because}"
     if not dependents:
         yield "No document of this course builds on this one."
+    if beside := audit.course.beside(document.id):
+        yield from ("", "Beside it, in either order:", "")
+        for other, because in beside:
+            yield f"- {_link(audit, other, document.folder)}: {because}"
 
 
 # Regions of README
@@ -251,28 +255,26 @@ def roadmap(audit: Audit) -> Iterator[str]:
     course = audit.course
     yield from ("# Roadmap", "", "<!-- generated: roadmap -->", "")
     yield "This page comes from `course.toml`: change that, then type `chainrule audit --write`."
-    yield from ("", *status(audit), "", "## Progress", "")
+    yield from ("", *status(audit), "", "## Overview", "")
+    yield from _table(
+        ("Phase", "focus", "documents and notebooks", "status"),
+        *(_overview(audit, phase) for phase in course.phases),
+    )
+    yield from ("", "## Progress", "")
     yield "What is counted here exists; `make test` and `make audit` ask whether it also holds."
+    yield "The dependencies of a document are met when all that it needs is written."
     yield ""
     yield from _table(
-        ("Document", "sections", "module", "tests", "figures", "exercises", "mistakes"),
+        (
+            *("Document", "phase", "status", "dependencies met"),
+            *("sections", "module", "tests", "figures", "exercises", "mistakes"),
+        ),
         *(_progress(audit, document) for document in course.documents),
     )
     for phase in course.phases:
         yield from ("", f"## Phase {phase.number}: {phase.title}", "", phase.summary)
-        for document in _of_phase(audit, phase):
-            yield from ("", f"### {_link(audit, document)}", "", f"{document.promise} ")
-            if document.needs:
-                needs = [
-                    course.by_id[need.id] for need in document.needs if need.id in course.by_id
-                ]
-                yield f"After: {', '.join(_link(audit, needed) for needed in needs)}."
-            yield f"Reading: {document.minutes} minutes."
-            yield ""
-            anchors = _anchors(audit, document)
-            for item in document.outline:
-                linked = f"[{item.text}]({document.path}#{item.anchor})"
-                yield f"- {linked if item.anchor in anchors else item.text}"
+        for document in sorted(_of_phase(audit, phase), key=_place):
+            yield from _planned(audit, document)
     yield from ("", "## Notebooks", "")
     rows = []
     for notebook in course.notebooks:
@@ -285,12 +287,62 @@ def roadmap(audit: Audit) -> Iterator[str]:
     yield from ("", "<!-- /generated -->")
 
 
+def _place(document: Document) -> list[int]:
+    """What sorts documents as the roadmap numbers them: 2.9 before 2.10."""
+    return [int(part) for part in document.number.split(".") if part]
+
+
+def _overview(audit: Audit, phase: Phase) -> tuple[object, ...]:
+    """A phase's documents and notebooks; a notebook counts with the last that it serves."""
+    course, documents = audit.course, _of_phase(audit, phase)
+    inside = {document.id for document in documents}
+    notebooks = [notebook for notebook in course.notebooks if notebook.serves[-1] in inside]
+    held = _count(len(documents), "document")
+    if notebooks:
+        held += f", {_count(len(notebooks), 'notebook')}"
+    there = [*map(course.exists, documents), *map(course.exists, notebooks)]
+    done = "complete" if all(there) else f"{sum(there)} of {len(there)} written"
+    return phase.number, phase.title, held, done
+
+
+def _planned(audit: Audit, document: Document) -> Iterator[str]:
+    """What the roadmap says of one document."""
+    title = f"{document.number} {_link(audit, document)}".strip()
+    yield from ("", f"### {title}", "", f"{document.promise} ")
+    needs = [audit.course.by_id.get(need.id) for need in document.needs]
+    if needs:
+        yield f"After: {', '.join(_link(audit, needed) for needed in needs if needed)}. "
+    files = [f"File: `{document.path}`."]
+    for notebook in audit.course.notebooks_of(document.id):
+        name = posixpath.basename(notebook.path)
+        exists = audit.course.exists(notebook)
+        files.append(f"Notebook: {f'[`{name}`]({notebook.path})' if exists else f'`{name}`'}.")
+    yield f"{' '.join(files)} Reading: {document.minutes} minutes."
+    yield ""
+    yield from (f"- {linked}" for linked in _linked(audit, document, document.outline))
+    if document.connections:
+        connections = ", ".join(_linked(audit, document, document.connections))
+        yield from ("", f"In machine learning: {connections}.")
+
+
+def _linked(audit: Audit, document: Document, items: Iterable[OutlineItem]) -> Iterator[str]:
+    """The texts, each a link to its section where that is written."""
+    anchors = _anchors(audit, document)
+    for item in items:
+        linked = f"[{item.text}]({document.path}#{item.anchor})"
+        yield linked if item.anchor in anchors else item.text
+
+
 def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
     anchors = _anchors(audit, document)
     done = sum(item.anchor in anchors for item in document.outline)
     entries, mistakes = exercises_of(audit, document)
+    before = [d for need in document.needs if (d := audit.course.by_id.get(need.id))]
     return (
         _link(audit, document),
+        document.phase,
+        _status(audit, document),
+        "yes" if all(map(audit.course.exists, before)) else "no",
         f"{done} of {len(document.outline)}",
         "yes" if audit.module_files(document) else "planned",
         "yes" if audit.test_files(document) else "planned",

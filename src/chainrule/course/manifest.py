@@ -50,6 +50,13 @@ class OutlineItem(_Entry):
     anchor: str
 
 
+class Related(_Entry):
+    """Two documents that explain each other, and the sentence that says how."""
+
+    between: tuple[Identifier, Identifier]
+    because: Sentence
+
+
 class Phase(_Entry):
     """A stage of the roadmap."""
 
@@ -75,6 +82,7 @@ class Allowance(_Entry):
     terms: int = Field(default=0, ge=0)
     symbols: int = Field(default=0, ge=0)
     questions: int = Field(default=0, ge=0)
+    unlinked: int = Field(default=0, ge=0)
 
 
 class Document(_Entry):
@@ -82,6 +90,7 @@ class Document(_Entry):
 
     id: Identifier
     title: str
+    number: Annotated[str, Field(pattern=r"^(\d\.\d+)?$")] = ""  # its place in the roadmap
     phase: int
     minutes: int = Field(gt=0, le=240)
     seconds: float = Field(default=10, gt=0, le=60)
@@ -89,6 +98,7 @@ class Document(_Entry):
     needs: tuple[Need, ...] = ()
     outline: tuple[OutlineItem, ...] = Field(min_length=1)
     concepts: tuple[str, ...] = ()
+    connections: tuple[OutlineItem, ...] = ()  # what of machine learning the mathematics serves
     allowance: Allowance = Allowance()
 
     @property
@@ -163,6 +173,7 @@ class _Manifest(_Entry):
     track: tuple[Track, ...] = ()
     document: tuple[Document, ...] = Field(min_length=1)
     notebook: tuple[Notebook, ...] = ()
+    related: tuple[Related, ...] = ()
     ask: tuple[Ask, ...] = ()
 
 
@@ -181,6 +192,7 @@ class Course:
         self.tracks = manifest.track
         self.documents = manifest.document
         self.notebooks = manifest.notebook
+        self.related = manifest.related
         self.asks = {ask.document: ask for ask in manifest.ask}
 
     @cached_property
@@ -217,6 +229,15 @@ class Course:
             for document in self.documents
             for need in document.needs
             if need.id == document_id
+        ]
+
+    def beside(self, document_id: str) -> list[tuple[Document, str]]:
+        """The documents that explain this one, and that it explains, each with the reason."""
+        pairs = [(set(pair.between) - {document_id}, pair) for pair in self.related]
+        return [
+            (self.by_id[other], pair.because)
+            for others, pair in pairs
+            if len(others) == 1 and (other := min(others)) in self.by_id
         ]
 
     def notebooks_of(self, document_id: str) -> list[Notebook]:

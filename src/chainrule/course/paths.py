@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from chainrule.course.cli import UsageError
 from chainrule.course.manifest import Course, Document
+from chainrule.program import UsageError
 
 SHORT_LIST = 6
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chainrule.course import stubs
-from chainrule.course.cli import UsageError
 from chainrule.course.figures import write_atomically
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
-from chainrule.program import typed
+from chainrule.program import UsageError, typed
 
 FOLDER = "workbook"
 PROGRESS = "workbook/progress.toml"

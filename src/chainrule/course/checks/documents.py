@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from tokenize import TokenError
 
 from chainrule.course.audit import Audit
-from chainrule.course.blocks import MARK, outputs, run_all, runs
+from chainrule.course.blocks import MARK, Result, outputs, run_all, runs
 from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
 from chainrule.course.markdown import Block, Page
 
 NAME = "documents"
@@ -25,7 +26,7 @@ NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "pyt
 def check(audit: Audit) -> Iterator[Finding]:
     """Report blocks and numbers that could not be run, or that nothing would run."""
     skipped = []
-    for path in _budgets(audit):
+    for path in _budgets(audit, audit.written):
         page = audit.page(path)
         for block in page.blocks:
             for line, message, fix in _faults(page, block):
@@ -42,21 +43,33 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Execute every document and report what differs from its text."""
-    for result in run_all(audit.root, _budgets(audit).items()):
+    for result in _executed(audit):
         yield from result.findings
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
     """Update the outputs and numbers that execution contradicts."""
     if audit.run:
-        for result in run_all(audit.root, _budgets(audit).items()):
+        for result in _executed(audit):
             yield result.path, result.updated
 
 
-def _budgets(audit: Audit) -> dict[str, float]:
+def _executed(audit: Audit) -> list[Result]:
+    """The results of the documents that are asked for; what did not change runs once."""
+    known: dict[tuple[str, str], Result] = audit.begun.setdefault(NAME, {})
+    budgets = _budgets(audit, audit.picked(audit.written))
+    missing = {p: s for p, s in budgets.items() if (p, audit.text(p)) not in known}
+    for result in run_all(audit.root, missing.items()):
+        known[result.path, audit.text(result.path)] = result
+    return [known[path, audit.text(path)] for path in budgets]
+
+
+def _budgets(audit: Audit, documents: list[Document]) -> dict[str, float]:
     """What is executed, and the seconds of CPU time that each file may take."""
-    documents = {document.path: document.seconds for document in audit.written}
-    return {**documents, **({"README.md": 10.0} if "README.md" in audit.files else {})}
+    budgets = {document.path: document.seconds for document in documents}
+    if "README.md" in audit.files and not audit.chosen:
+        budgets["README.md"] = 10.0
+    return budgets
 
 
 def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:

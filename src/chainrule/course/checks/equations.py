@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from chainrule.course.audit import Audit
@@ -75,8 +75,7 @@ def _anchors(audit: Audit, document: Document, named: set[str]) -> Iterator[Find
 
 
 def _tested(audit: Audit, document: Document, mentions: list[Mention]) -> Iterator[Finding]:
-    trees = [audit.tree(path) for path in audit.test_files(document)]
-    used = {name for tree in trees for name in _names(tree)}
+    used = {name for path in audit.test_files(document) for name in _names(audit.nodes(path))}
     definitions = [
         node
         for path in audit.module_files(document)
@@ -88,15 +87,15 @@ def _tested(audit: Audit, document: Document, mentions: list[Mention]) -> Iterat
         reached = len(used)
         for node in definitions:
             if node.name in used:
-                used.update(name for name in _names(node) if name.startswith("_"))
+                used.update(name for name in _names(ast.walk(node)) if name.startswith("_"))
     for mention in mentions:
         if mention.names and not used.intersection(mention.names):
             message = f"{mention.names[0]} implements #{mention.anchor} but no test mentions it"
             yield Finding(mention.file, mention.line, NAME, message, "test it by name")
 
 
-def _names(tree: ast.AST | SyntaxError) -> Iterator[str]:
-    for node in ast.walk(tree) if isinstance(tree, ast.AST) else ():
+def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, (ast.Name, ast.Attribute)):
             yield node.id if isinstance(node, ast.Name) else node.attr
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Prove each file: solution passes, stub fails, every mistake fails and is recognized."""
-    documents = _with_exercises(audit)
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    documents = audit.picked(_with_exercises(audit))
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for document, problems in zip(
             documents, pool.map(lambda d: _prove(audit, d), documents), strict=True
         ):

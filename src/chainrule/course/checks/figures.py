@@ -78,7 +78,9 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 
 def _redraw_all(audit: Audit) -> Iterator[dict]:
     """What redrawing changes: file, line, message, and the new text of an SVG."""
-    scripts = [doc.id for doc in audit.course.documents if doc.figure_script in audit.files]
+    scripts = [
+        doc.id for doc in audit.picked(audit.course.documents) if doc.figure_script in audit.files
+    ]
     count = min(os.cpu_count() or 1, len(scripts))
     with ThreadPoolExecutor(max_workers=count or 1) as pool:
         shares = [scripts[start::count] for start in range(count)]
@@ -105,8 +107,7 @@ def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
 
 
 def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
-    tree = audit.tree(script)
-    for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
+    for node in audit.nodes(script):
         for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
             if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in decorators:
                 yield call

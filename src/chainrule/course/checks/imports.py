@@ -16,6 +16,7 @@ NAME = "imports"
 STOPS = "Code uses what its reader has not been taught, or a library that its reader does not have."
 
 COMMON = ("chainrule.shapes", "chainrule.data")
+TOOL = ("chainrule.course", "chainrule.program", "chainrule.shapes", "chainrule.data")
 REAL_DATA = frozenset({"sklearn"})
 DRAWING = REAL_DATA | {"matplotlib"}
 
@@ -41,6 +42,7 @@ def check(audit: Audit) -> Iterator[Finding]:
             yield from _check(audit.course, view)
     for path in audit.notebooks:
         yield from _notebook(audit, path)
+    yield from _tool(audit)
     topics = tuple(f"src/chainrule/{folder.replace('-', '_')}/" for folder in FOLDERS)
     for path in sorted(audit.files - owned):
         if path.endswith(".py") and path.startswith(topics):
@@ -66,6 +68,18 @@ def _views(audit: Audit, document: Document) -> Iterator[View]:
         for block in audit.page(document.path).blocks:
             if block.language == "python":
                 yield View(document.path, block.line, _parse(block.code), owner, REAL_DATA)
+
+
+def _tool(audit: Audit) -> Iterator[Finding]:
+    """The tool knows no machine learning: it imports no subject and no application."""
+    fix = "an application may: put it beside src/chainrule/trainer, with a folder of commands"
+    for path in sorted(audit.files):
+        tree = audit.tree(path) if re.match(r"src/chainrule/course/.*\.py$", path) else None
+        if not isinstance(tree, ast.Module):
+            continue
+        for line, names in imported(tree, _package(path)):
+            if _within(names[-1], ("chainrule",)) and not _within(names[0], TOOL):
+                yield Finding(path, line, NAME, f"the tool may not import {names[0]}", fix)
 
 
 def _notebook(audit: Audit, path: str) -> Iterator[Finding]:

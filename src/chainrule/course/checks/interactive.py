@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from chainrule.course.audit import Audit
 from chainrule.course.blocks import environment
-from chainrule.course.cli import UsageError
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
+from chainrule.program import UsageError
 
 NAME = "interactive"
 STOPS = "A reader moves a slider, and the figure shows numbers that the course's code never gives."
@@ -56,8 +56,9 @@ def run(audit: Audit) -> Iterator[Finding]:
     Raises:
         UsageError: Node is missing.
     """
+    command = ["-m", "chainrule.course.interactive", "--json", "--root", str(audit.root)]
     done = subprocess.run(
-        [sys.executable, "-m", "chainrule.course.interactive", "--json", "--root", str(audit.root)],
+        [sys.executable, *command, *sorted(audit.chosen)],
         cwd=audit.root,
         env=environment(audit.root),
         capture_output=True,
@@ -102,9 +103,8 @@ def _shows(audit: Audit, document: Document, picture: str) -> bool:
 def _models(audit: Audit, document: Document) -> dict[str, int]:
     """The names in a script's ``@interactive("name")``, each with its line."""
     script = document.figure_script
-    tree = audit.tree(script) if script in audit.files else None
     found: dict[str, int] = {}
-    for node in ast.walk(tree) if isinstance(tree, ast.Module) else ():
+    for node in audit.nodes(script) if script in audit.files else ():
         for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
             if (
                 isinstance(call, ast.Call)

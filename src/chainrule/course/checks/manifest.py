@@ -26,6 +26,7 @@ def check(audit: Audit) -> Iterator[Finding]:
     yield from _graph(course)
     yield from _notebooks(course)
     yield from _asks(course)
+    yield from _related(course)
     for track in course.tracks:
         for goal in track.goals:
             if goal != "*" and goal not in course.by_id:
@@ -62,6 +63,18 @@ def _asks(course: Course) -> Iterator[Finding]:
             yield _at(line, f"the answer about {name} is {value:.6g}, not {ask.answer}")
 
 
+def _related(course: Course) -> Iterator[Finding]:
+    """A pair has two documents, neither of which comes before the other as a need."""
+    for pair in course.related:
+        one, other = pair.between
+        line = course.line_of("\n[[related]]", f'["{one}", "{other}"]')
+        for name in pair.between:
+            if name not in course.by_id:
+                yield _at(line, f"{name} is related and is no document")
+        if one == other:
+            yield _at(line, f"{one} is related to itself")
+
+
 def _repeated(values: Iterable[str]) -> list[str]:
     return [value for value, count in Counter(values).items() if count > 1]
 
@@ -75,6 +88,9 @@ def _names(course: Course) -> Iterator[Finding]:
         for name in _repeated(entry.id for entry in entries):
             first = f'\nid = "{name}"'
             yield _at(course.line_of(first, first), f"there are two {kind}s {name!r}")
+    for number in _repeated(document.number for document in course.documents if document.number):
+        text = f'\nnumber = "{number}"'
+        yield _at(course.line_of(text, text), f"there are two documents numbered {number}")
     for title in _repeated(document.title for document in course.documents):
         text = f'\ntitle = "{title}"'
         yield _at(course.line_of(text, text), f"there are two documents titled {title!r}")
@@ -94,6 +110,9 @@ def _document(course: Course, document: Document) -> Iterator[Finding]:
     if document.phase not in [phase.number for phase in course.phases]:
         line = _line(course, document, "\nphase = ")
         yield _at(line, f"{document.id}: there is no phase {document.phase}")
+    if document.number and int(document.number.split(".")[0]) != document.phase:
+        line = _line(course, document, "\nnumber = ")
+        yield _at(line, f"{document.id}: number {document.number} is not in phase {document.phase}")
     position = {each.id: n for n, each in enumerate(course.documents)}
     for need in document.needs:
         line = _line(course, document, f'id = "{need.id}"')

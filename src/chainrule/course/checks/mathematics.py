@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chainrule.course.audit import Audit
-from chainrule.course.cli import UsageError
 from chainrule.course.finding import Finding
 from chainrule.course.markdown import Inline, Page, parser
 from chainrule.course.node import find_node
+from chainrule.program import UsageError
 
 NAME = "mathematics"
 STOPS = "A formula shows as red source text on the site, or as italics and lost braces on GitHub."

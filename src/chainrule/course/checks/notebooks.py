@@ -74,10 +74,11 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 
 
 def _entries(audit: Audit) -> list[Notebook]:
+    asked = audit.chosen or audit.course.by_id.keys()
     return [
         entry
         for entry in audit.course.notebooks
-        if entry.path in audit.notebooks and audit.cells(entry.path)
+        if entry.path in audit.notebooks and audit.cells(entry.path) and asked & set(entry.serves)
     ]
 
 

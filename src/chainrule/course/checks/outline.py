@@ -38,6 +38,10 @@ def _check(document: Document, page: Page) -> Iterator[Finding]:
         elif present[anchor].text != text:
             message = f"{present[anchor].text!r} is not the outline's {text!r}"
             yield Finding(document.path, present[anchor].line, NAME, message)
+    for item in document.connections:
+        if item.anchor not in page.anchors:
+            message = f"no section has the anchor #{item.anchor}, where {item.text!r} is connected"
+            yield Finding(document.path, 1, NAME, message, "correct the entry in course.toml")
     titles = {heading.text for heading in sections}
     for text in CLOSING:
         if text not in titles and text not in OPTIONAL:

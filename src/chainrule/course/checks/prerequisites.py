@@ -34,7 +34,7 @@ def check(audit: Audit) -> Iterator[Finding]:
     for document in audit.written:
         ancestors = audit.course.ancestors(document.id)
         linked = set()
-        for link, target in _body_links(audit, document):
+        for link, target in body_links(audit, document):
             other = paths.get(target)
             if other is None or other.id == document.id:
                 continue
@@ -52,7 +52,7 @@ def check(audit: Audit) -> Iterator[Finding]:
                     yield Finding(document.path, 1, NAME, message, fix)
 
 
-def _body_links(audit: Audit, document: Document) -> Iterator[tuple[Link, str]]:
+def body_links(audit: Audit, document: Document) -> Iterator[tuple[Link, str]]:
     """Links outside generated regions and the sections that point onwards, with their files."""
     page = audit.page(document.path)
     for link in page.links:

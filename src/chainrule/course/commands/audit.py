@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.cli import UsageError
+from chainrule.program import UsageError
 
 
 class Format(StrEnum):
@@ -29,6 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
+    subjects: Annotated[
+        list[str] | None, typer.Argument(help="Only what concerns these; all when none is given.")
+    ] = None,
     run: Annotated[bool, typer.Option("--run", help="Also execute what can be executed.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Refresh what is generated.")] = False,
     format: Annotated[Format, typer.Option(help="How findings are printed.")] = Format.TEXT,
@@ -44,6 +47,7 @@ def audit(
     """
     from chainrule.course.audit import Audit, checks, perform
     from chainrule.course.manifest import MANIFEST, find_root, load_course
+    from chainrule.course.paths import find_subject
 
     gc.disable()  # a sixth of the time went into it, and the process is short
     start = time.perf_counter()
@@ -65,7 +69,8 @@ def audit(
     if unknown := sorted(set(only or ()) - names):
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")
     chosen = [check for check in known if not only or check.NAME in only]
-    report = perform(course, chosen, run, write, everything)
+    about = {find_subject(course, words).document.id for words in subjects or ()}
+    report = perform(course, chosen, run, write, everything, about, _ended if run else _silent)
     if format is Format.JSON:
         for path, *_ in report.changes:
             print(f"wrote {path}", file=sys.stderr)
@@ -80,8 +85,18 @@ def audit(
             print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
             if finding.fix:
                 print(f"    {finding.fix}")
-        print(_summary(report, len(course.written()), time.perf_counter() - start))
+        documents = len(about) or len(course.written())
+        print(_summary(report, documents, time.perf_counter() - start))
     raise typer.Exit(1 if report.findings else 0)
+
+
+def _silent(name: str, found: int, seconds: float) -> None:
+    """Say nothing: the whole takes seconds."""
+
+
+def _ended(name: str, found: int, seconds: float) -> None:
+    """Say on standard error that a check is done, so that a long audit is seen to go on."""
+    print(f"{name}: {found or 'nothing'} found, {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 def _summary(report, documents: int, seconds: float) -> str:
@@ -89,7 +104,8 @@ def _summary(report, documents: int, seconds: float) -> str:
     for finding in report.findings:
         counts[finding.check] = counts.get(finding.check, 0) + 1
     wrote = f"{len(report.changes)} files written, " if report.changes else ""
-    over = f"{documents} documents, {len(report.seconds)} checks, {seconds:.1f} s"
+    counted = f"{documents} document{'s' * (documents != 1)}"
+    over = f"{counted}, {len(report.seconds)} checks, {seconds:.1f} s"
     if not counts:
         return f"{wrote}nothing found: {over}"
     by_check = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

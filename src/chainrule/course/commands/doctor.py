@@ -156,9 +156,9 @@ def _checkout() -> list[Item]:
 
 
 def _workbook(root: Path) -> Item:
-    from chainrule.course.cli import UsageError
     from chainrule.course.manifest import CourseError
     from chainrule.course.workbook import FOLDER, load_progress
+    from chainrule.program import UsageError
 
     folder = root / FOLDER
     if not folder.is_dir():

@@ -27,10 +27,10 @@ def learn(
     watch: Annotated[bool, typer.Option(help="Build again when a file changes.")] = True,
 ) -> None:
     """Build the site where it is stale, serve it on 127.0.0.1, open the browser."""
-    from chainrule.course.cli import UsageError
     from chainrule.course.manifest import find_root
     from chainrule.course.serve import PortError, open_server, serve
     from chainrule.course.site import SiteError, build
+    from chainrule.program import UsageError
 
     root = find_root()
     try:

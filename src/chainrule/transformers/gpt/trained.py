@@ -28,7 +28,7 @@ def load_course_gpt(folder: Path | None = None) -> tuple[GPT, CharTokenizer]:
     weights, manifest = folder / "course-gpt.safetensors", folder / "course-gpt.json"
     if not weights.is_file() or not manifest.is_file():
         raise DataError(
-            f"{weights} is missing; train it: python -m chainrule.course.course_gpt --write"
+            f"{weights} is missing; train it: python -m chainrule.trainer.course_gpt --write"
         )
     settings = json.loads(manifest.read_text(encoding="utf-8"))
     model = GPT(TransformerConfig(**settings["config"]), np.random.default_rng(0))

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.course.commands.models import get
-from chainrule.course.finding_sections import by_meaning, by_words
 from chainrule.course.manifest import load_course
 from chainrule.course.markdown import parse
-from chainrule.course.passages import LONGEST, passages_of
 from chainrule.data import models
+from chainrule.models.commands.models import get
+from chainrule.models.passages import LONGEST, passages_of
+from chainrule.models.sections import by_meaning, by_words
 from chainrule.neural_networks.backpropagation import save_state
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chainrule.course.passages import Passage
+from chainrule.models.passages import Passage
 
 if TYPE_CHECKING:
     from chainrule.shapes import Array

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.cli import UsageError
+from chainrule.program import UsageError
 
 
 def register(app: typer.Typer) -> None:

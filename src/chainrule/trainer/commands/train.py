@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.cli import UsageError
-from chainrule.program import typed
+from chainrule.program import UsageError, typed
 
 # What each option does, and the section of the course that teaches it.
 SETTINGS = {

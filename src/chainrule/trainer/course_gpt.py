@@ -1,6 +1,6 @@
 """Train the GPT of the course with the cells of notebook 09, and store its weights.
 
-``python -m chainrule.course.course_gpt --write`` runs the notebook's cells that carry the tag
+``python -m chainrule.trainer.course_gpt --write`` runs the notebook's cells that carry the tag
 ``model``, calls their own `train` for ``LONG`` steps, and writes ``models/course-gpt.safetensors``
 (float16) with ``models/course-gpt.json``: configuration, alphabet, corpus, steps, losses. It takes
 about twelve minutes on a free core: the long run, then the live run of the notebook for its curve.

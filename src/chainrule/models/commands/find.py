@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.cli import UsageError
+from chainrule.program import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -23,10 +23,10 @@ def find(
     ] = False,
 ) -> None:
     """Find the sections that answer a question, ranked by a BERT where it is present."""
-    from chainrule.course.finding_sections import by_meaning, by_words
     from chainrule.course.manifest import find_root, load_course
-    from chainrule.course.passages import passages_of
     from chainrule.data.models import MODELS, cache_folder, is_present
+    from chainrule.models.passages import passages_of
+    from chainrule.models.sections import by_meaning, by_words
 
     asked = " ".join(question).strip()
     if not asked:
