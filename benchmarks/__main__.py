@@ -18,12 +18,15 @@ BENCHMARKS = {
     "peers": "One epoch of the same MLP on digits, beside other engines",
     "ladders": "Fused operations beside their composition of primitives",
     "convolutions": "Convolution and pooling beside PyTorch, and where the time goes",
+    "decoding": "Writing with a cache, beside `generate` of transformers",
     "scaling": "How a GPT step grows with width, depth and context",
     "tokenizer": "Byte-level BPE beside Hugging Face's tokenizers",
     "blas": "The limit: matrix products alone",
 }
 RESULTS = Path(__file__).parent / "results.json"
-PACKAGES = ("numpy", "torch", "micrograd", "tinygrad", "mygrad", "autograd", "tokenizers")
+PACKAGES = (
+    "numpy", "torch", "micrograd", "tinygrad", "mygrad", "autograd", "tokenizers", "transformers",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> int:

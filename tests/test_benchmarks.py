@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convolutions, peers, scaling, timing
+from benchmarks import convolutions, decoding, peers, scaling, timing
 from benchmarks.__main__ import BENCHMARKS, machine, table
 
 ROOT = Path(__file__).parent.parent
@@ -90,6 +90,26 @@ def test_stored_convolutions_take_at_most_three_times_as_long_as_pytorch():
     stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["convolutions"]
     assert len(stored["rows"]) == len(convolutions.operations())
     assert all(row["fused_over_pytorch"] <= 3 for row in stored["rows"])
+
+
+def test_both_decoders_hold_the_same_model():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    model = decoding.course_model("course")
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (2, 31))
+    with torch.inference_mode():
+        theirs = decoding.gpt2_of(model)(torch.from_numpy(ids)).logits.numpy()
+    np.testing.assert_allclose(model(ids).data, theirs, atol=1e-3)
+
+
+def test_stored_decoding_is_as_fast_as_it_has_to_be():
+    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["decoding"]
+    ratios = {(r["model"], r["threads"]): r["ratio"] for r in stored["results"]}
+    assert len(ratios) == 2 * len(decoding.MODELS) == len(stored["rows"])
+    course, small = decoding.MODELS
+    for threads in (1, 2):
+        assert ratios[course, threads] >= 3
+        assert ratios[small, threads] >= 1
 
 
 def test_unknown_benchmark_is_one_line():

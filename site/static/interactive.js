@@ -424,6 +424,20 @@ const makers = {
     };
   },
 
+  // One line that the reader types, of at most `most` characters.
+  text(control, set, id) {
+    const input = html("input", { type: "text", id, maxlength: control.most, spellcheck: false });
+    input.dataset.name = control.name;
+    input.addEventListener("input", () => set(control.name, input.value.slice(0, control.most)));
+    const label = html("label", { for: id }, control.label);
+    return {
+      node: html("div", { class: "control" }, label, input),
+      show(now) {
+        if (input.value !== now) input.value = now; // else the caret would move
+      },
+    };
+  },
+
   point: () => ({ node: "", show: () => {} }),
 };
 

@@ -35,23 +35,26 @@ export const controls = [
   { name: "step", label: "step", kind: "steps", min: 0, max: 3, value: 0, interval: 20 },
   { name: "shape", label: "shape", options: ["circle", "square"], value: "circle" },
   { name: "full", label: "full", kind: "toggle", value: true },
+  { name: "words", label: "words", kind: "text", most: 12, value: "a bee" },
   { name: "place", label: "place", kind: "point", min: [-1, -1], max: [1, 1], value: [0, 0.5] },
 ];
 
 export const presets = { "a small square": { size: 0.5, shape: "square" } };
 
-export function compute({ size, rate, step, shape, full, place }) {
+export function compute({ size, rate, step, shape, full, words, place }) {
   const area = (shape === "circle" ? Math.PI : 4) * size ** 2;
-  return { area: full ? area : 0, sums: [place[0] + step, place[1] + rate] };
+  const letters = [...words].length;
+  return { area: full ? area : 0, letters, sums: [place[0] + step, place[1] + rate] };
 }
 
-export function draw(scene, state, { area, sums }) {
+export function draw(scene, state, { area, letters, sums }) {
   const range = [-1.2, 1.2];
   const plot = scene.plot({ x: range, y: range, xLabel: "x (m)", yLabel: "y (m)", equal: true });
   plot.dot(state.place, { form: state.shape });
   plot.handle("place");
   plot.handle("size", { at: [state.size / 2, -1], axis: "x" });
   scene.say("area", scene.number(area));
+  scene.say("letters", String(letters));
   scene.say("sums", sums.map((sum) => scene.number(sum, 2)).join("; "));
 }
 """
@@ -67,7 +70,8 @@ def balls(plt):
 def model(state):
     area = (np.pi if state["shape"] == "circle" else 4) * state["size"] ** 2
     sums = np.array(state["place"]) + [state["step"], state["rate"]]
-    return {"area": area if state["full"] else 0, "sums": sums}
+    letters = len(state["words"])
+    return {"area": area if state["full"] else 0, "letters": letters, "sums": sums}
 """
 TEXT = """# Linear algebra
 
@@ -187,6 +191,10 @@ def test_a_module_that_uses_what_is_not_its_state(root, planted):
         ("min: [-1, -1]", "min: -1", "control 'place': min, max and value must be [x, y]"),
         ('value: "circle"', 'value: "cube"', "the default 'cube' is not among its options"),
         ("value: true", "value: 1", "control 'full': the default 1 is not true or false"),
+        ('value: "a bee"', "value: 3", "control 'words': the default 3 is not a text of"),
+        ("most: 12", "most: 4", "the default 'a bee' is not a text of at most 4 characters"),
+        ("most: 12, ", "", "control 'words': most must say how many characters it holds"),
+        ("[...words].length", "1 / words.length", "compute at words = \"\": letters is Infinity"),
         ('kind: "toggle"', 'kind: "switch"', "kind 'switch': it must be one of range"),
         ('label: "full"', 'label: ""', "control 'full' has no label"),
         ('name: "full"', 'name: "step"', "control 'step' is named twice"),
@@ -401,7 +409,7 @@ def test_the_page_shows_the_figure_and_keeps_the_picture_behind_it(browser, samp
     open_figure(browser, sample)
     state = browser.run(STATE)
     assert (state["drawn"], state["picture"]) == ("true", 0)
-    assert state["output"] == "area 3.142 sums 0.00; 0.60"
+    assert state["output"] == "area 3.142 letters 5 sums 0.00; 0.60"
 
 
 @pytest.mark.slow
@@ -607,6 +615,21 @@ def test_steps_play_to_the_end_and_reset_brings_all_back(browser, everything):
     assert reading(browser, "step") == "0"
 
 
+def test_a_text_is_typed(browser, everything):
+    open_figure(browser, everything)
+    browser.run("document.querySelector('input[data-name=\"words\"]').focus()")
+    browser.run("document.querySelector('input[data-name=\"words\"]').setSelectionRange(1, 1)")
+    browser.call("Input.insertText", text="bc é🙂")
+    browser.until("document.querySelector('output').innerText.includes('letters 10')", 3)
+    field = "document.querySelector('input[data-name=\"words\"]')"
+    assert browser.run(f"[{field}.value, {field}.selectionStart]") == ["abc é🙂 bee", 7]
+    browser.call("Input.insertText", text="too long")
+    browser.until("document.querySelector('output').innerText.includes('letters 11')", 3)
+    click = "[...document.querySelectorAll('button')].find((b) => b.textContent === 'Reset')"
+    browser.run(f"{click}.click()")
+    browser.until(f"{field}.value === 'a bee'", 3)
+
+
 def test_who_wants_less_motion_gets_no_play(browser, everything):
     browser.look(1280)
     feature = {"name": "prefers-reduced-motion", "value": "reduce"}
@@ -693,6 +716,11 @@ TOUR = r"""(async () => {
             if (box.left < around.left - 1 || box.right > around.right + 1)
                 faults.push(`${where}: "${text.textContent}" is outside the figure`);
         }
+        for (const input of root.querySelectorAll("input, select, button")) {
+            const box = input.getBoundingClientRect();
+            if (box.left < around.left - 1 || box.right > around.right + 1)
+                faults.push(`${where}: ${input.outerHTML} is outside the figure`);
+        }
     };
     await look("at first");
     for (const node of root.querySelectorAll("*")) {
@@ -701,7 +729,7 @@ TOUR = r"""(async () => {
             faults.push(`"${node.textContent}" is ${size} px high`);
     }
     if (innerWidth < 500) {
-        const small = [...root.querySelectorAll("input[type=range], button, select")]
+        const small = [...root.querySelectorAll("input:not([type=checkbox]), button, select")]
             .filter((node) => node.offsetHeight < 44 || node.offsetWidth < 44);
         for (const node of small) faults.push(`too small to touch: ${node.outerHTML}`);
     }
@@ -726,6 +754,12 @@ TOUR = r"""(async () => {
             control.checked = !control.checked;
             tell();
             await look(`${name} ${control.checked}`);
+        } else if (control.type === "text") {
+            for (const value of ["", " ", "W".repeat(control.maxLength), "b é🙂 <b>"]) {
+                control.value = value;
+                tell();
+                await look(`${name} "${value}"`);
+            }
         } else {
             for (const { value } of [...control.options].reverse()) {
                 control.value = value;

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
+from scipy import optimize, stats
 
 from chainrule.modern_llms.pretraining import (
     FORMATS,
@@ -19,6 +19,7 @@ from chainrule.modern_llms.pretraining import (
     caught,
     chinchilla_loss,
     deduplicate,
+    exposure,
     fit_power_law,
     jaccard,
     lsh_buckets,
@@ -268,6 +269,19 @@ def test_shingles_of_short_and_empty_documents():
     assert shingles("a b c", 2) == {"a b", "b c"}
     with pytest.raises(ValueError, match="width"):
         shingles("a", 0)
+
+
+def test_exposure_is_the_search_that_is_saved(rng):
+    scores = rng.normal(size=1009)
+    order = stats.rankdata(-scores)
+    for secret in (0, 7, 1008):
+        assert exposure(scores, secret) == pytest.approx(np.log2(1009 / order[secret]), abs=1e-12)
+    every = [exposure(scores, secret) for secret in range(1009)]
+    assert np.mean(every) == pytest.approx(1 / np.log(2), abs=0.01)
+    assert exposure([-np.inf, -np.inf], 1) == exposure(np.zeros(2, np.float32), 0) == 1
+    for bad, secret in (([], 0), ([1.0], 1), ([1.0, 2.0], -1), ([np.nan, 1], 0), ([[1.0]], 0)):
+        with pytest.raises(ValueError, match=r"^exposure: no score at"):
+            exposure(bad, secret)
 
 
 def test_minhash_estimates_jaccard():

@@ -2,18 +2,21 @@
 
 export const alt = "Words cut into tokens, and the counts of the most frequent pairs of neighbours";
 
-const TEXTS = {
-  "low, lower, newest, widest": { low: 5, lower: 2, newest: 6, widest: 3 },
-  "banana, bandana, cabana": { banana: 4, bandana: 2, cabana: 3 },
-  "aaaa, aaab, baaa": { aaaa: 3, aaab: 2, baaa: 1 },
-};
-const NAMES = Object.keys(TEXTS);
-const SHOWN = 6;
+const LOW = "low low low low low lower lower newest newest newest newest newest newest widest widest widest";
+const SHOWN = 6; // words, and pairs
+const WIDE = 18; // letters of a word that are drawn
 
 export const controls = [
-  { name: "text", label: "words", kind: "choice", options: NAMES, value: NAMES[0] },
-  { name: "merges", label: "merges", min: 0, max: 8, step: 1, value: 2 },
+  { name: "text", label: "type a text", kind: "text", most: 100, value: LOW },
+  { name: "merges", label: "merges", kind: "steps", min: 0, max: 12, step: 1, value: 2 },
 ];
+
+export const presets = {
+  "low, newest": { text: LOW },
+  "banana": { text: "banana banana banana bandana bandana cabana cabana" },
+  "aaaa": { text: "aaaa aaaa aaaa aaab aaab baaa" },
+  "the cat": { text: "the cat that sat on the other mat ate the rat that sat there", merges: 6 },
+};
 
 const less = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
@@ -29,6 +32,8 @@ function counted(cut, counts) {
     .sort((p, q) => q[2] - p[2] || less(p[0], q[0]) || less(p[1], q[1]));
 }
 
+const short = (token) => ([...token].length > 8 ? `${[...token].slice(0, 7).join("")}…` : token);
+
 function joined(tokens, [left, right]) {
   const out = [];
   for (let i = 0; i < tokens.length; i++) {
@@ -39,8 +44,10 @@ function joined(tokens, [left, right]) {
 }
 
 export function compute({ text, merges }) {
-  const counts = Object.values(TEXTS[text]);
-  let cut = Object.keys(TEXTS[text]).map((word) => [...word]);
+  const found = new Map(); // keeps the order in which words first stand there, also of numbers
+  for (const word of text.split(" ").filter(Boolean)) found.set(word, (found.get(word) ?? 0) + 1);
+  const counts = [...found.values()];
+  let cut = [...found.keys()].map((word) => [...word]);
   let pairs = counted(cut, counts);
   const learned = [];
   while (learned.length < merges && pairs.length) {
@@ -51,28 +58,36 @@ export function compute({ text, merges }) {
   }
   return {
     cut,
+    counts,
     learned,
     pairs: pairs.slice(0, SHOWN),
     tokens: cut.reduce((sum, tokens, w) => sum + tokens.length * counts[w], 0),
   };
 }
 
-export function draw(scene, { text }, { cut, learned, pairs, tokens }) {
-  const counts = Object.values(TEXTS[text]);
-  const wide = Math.max(...Object.keys(TEXTS[text]).map((word) => word.length));
-  const words = scene.plot({ x: [-1.2, wide + 0.1], y: [cut.length + 0.1, -0.1], bare: true, height: 170 });
-  cut.forEach((row, w) => {
+export function draw(scene, _, { cut, counts, learned, pairs, tokens }) {
+  const lengths = cut.slice(0, SHOWN).map((row) => [...row.join("")].length);
+  const wide = Math.min(WIDE, Math.max(6, ...lengths)) + 1;
+  const rows = Math.max(4, lengths.length);
+  const words = scene.plot({ x: [-1.6, wide + 0.1], y: [rows + 0.1, -0.1], bare: true, height: 30 + 36 * rows });
+  cut.slice(0, SHOWN).forEach((row, w) => {
     words.text([-0.2, w + 0.5], `${counts[w]} ×`, { anchor: "end", color: "grey" });
     let x = 0;
     for (const token of row) {
-      const color = token.length > 1 ? "sky" : "light";
-      words.rect([x + 0.04, w + 0.12], [x + token.length - 0.04, w + 0.88], { color });
-      words.text([x + token.length / 2, w + 0.5], token, { anchor: "middle" });
-      x += token.length;
+      const length = [...token].length;
+      if (x + length > WIDE) {
+        words.text([x + 0.2, w + 0.5], "…");
+        break;
+      }
+      const color = length > 1 ? "sky" : "light";
+      words.rect([x + 0.04, w + 0.12], [x + length - 0.04, w + 0.88], { color });
+      words.text([x + length / 2, w + 0.5], token, { anchor: "middle" });
+      x += length;
     }
   });
+  const hidden = cut.length - SHOWN;
   const most = Math.max(1, ...pairs.map((pair) => pair[2]));
-  const names = Array.from({ length: SHOWN }, (_, i) => (pairs[i] ? `${pairs[i][0]} ${pairs[i][1]}` : ""));
+  const names = Array.from({ length: SHOWN }, (_, i) => (pairs[i] ? `${short(pairs[i][0])} ${short(pairs[i][1])}` : ""));
   const bars = scene.plot({
     x: [0, 1.15 * most], y: [SHOWN + 0.6, 0.4], height: 220, xLabel: "how often the pair stands there",
     yTicks: names.map((name, i) => [i + 1, name]),
@@ -82,5 +97,6 @@ export function draw(scene, { text }, { cut, learned, pairs, tokens }) {
     bars.text([pair[2], i + 1], String(pair[2]), { dx: 6 });
   });
   scene.say("tokens of the text", String(tokens));
+  if (hidden > 0) scene.say("other words, not drawn", String(hidden));
   scene.say("learned so far", learned.length ? learned.join(", ") : "nothing");
 }

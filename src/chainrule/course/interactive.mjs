@@ -14,14 +14,15 @@ function* bad(value, path) {
   }
 }
 
+function endsOf({ kind, min, max, options, value, most }) {
+  if (kind === "text") return ["", " ", "a".repeat(most), "b é🙂 \u0301".slice(0, most)];
+  return options ?? (typeof value === "boolean" ? [true, false] : [min, max]);
+}
+
 // The ends of every control, one at a time and, for the numbers, all together.
 function ends(controls) {
   const whole = controls.map((each) => (each.zero ? { ...each, min: 0 } : each));
-  const single = whole.flatMap(({ name, min, max, options, value }) =>
-    (options ?? (typeof value === "boolean" ? [true, false] : [min, max])).map((end) => ({
-      [name]: end,
-    })),
-  );
+  const single = whole.flatMap((each) => endsOf(each).map((end) => ({ [each.name]: end })));
   const numbers = whole.filter(({ min }) => min !== undefined);
   const all = (end) => Object.fromEntries(numbers.map((each) => [each.name, each[end]]));
   return [...single, all("min"), all("max")];

@@ -34,7 +34,7 @@ from chainrule.course.node import find_node
 SCRIPT = Path(__file__).with_suffix(".mjs")
 MISSING = "Node is missing; type: python -m chainrule.course.node"
 SECONDS = 120
-KINDS = ("range", "steps", "choice", "toggle", "point")
+KINDS = ("range", "steps", "choice", "toggle", "text", "point")
 
 Row = tuple[str, int, str]  # file, line, what is wrong
 
@@ -174,6 +174,13 @@ def _fault(control: dict[str, Any]) -> str:
         return "" if value in options else f"the default {value!r} is not among its options"
     if kind == "toggle":
         return "" if isinstance(value, bool) else f"the default {value!r} is not true or false"
+    if kind == "text":
+        most = control.get("most")
+        if not (isinstance(most, int) and most > 0):
+            return "most must say how many characters it holds"
+        if not isinstance(value, str) or len(value.encode("utf-16-le")) > 2 * most:
+            return f"the default {value!r} is not a text of at most {most} characters"
+        return ""
     ends: list[Any] = [control.get("min"), control.get("max"), value]
     if kind == "point":
         if not all(isinstance(each, list) and len(each) == 2 for each in ends):

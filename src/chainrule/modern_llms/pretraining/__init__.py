@@ -4,7 +4,7 @@ Taught in ``modern-llms/pretraining.md``.
 
 - ``pieces``, ``bpe``, ``files``: GPT-2's byte-level tokenizer, trained, applied, read from files;
 - ``unigram``: the other tokenizer of SentencePiece;
-- ``duplicates``: MinHash, bands, and a filter of quality;
+- ``duplicates``: MinHash, bands, a filter of quality, and what is learned by heart;
 - ``scaling``: losses expected from parameters and tokens, and what a run costs;
 - ``mup``: what changes with the width;
 - ``precision``: rounding to 16, 8 and 4 bits.
@@ -20,6 +20,7 @@ from chainrule.modern_llms.pretraining.duplicates import (
     Quality,
     caught,
     deduplicate,
+    exposure,
     jaccard,
     lsh_buckets,
     minhash,
@@ -63,7 +64,8 @@ __all__ = [
     "BYTE_ORDER", "FORMATS", "HOFFMANN_PRINTED", "HOFFMANN_UNROUNDED", "REFIT", "Allocation",
     "ByteBPE", "Format", "LossLaw", "LossScaler", "MupScales", "PowerLaw", "Quality",
     "TokenizerError", "UnigramLM", "byte_spelling", "caught", "chinchilla_loss", "deduplicate",
-    "fit_power_law", "jaccard", "learn_merges", "load_bpe", "lsh_buckets", "mfu", "minhash",
+    "exposure", "fit_power_law", "jaccard", "learn_merges", "load_bpe", "lsh_buckets", "mfu",
+    "minhash",
     "mup_scales", "optimal_allocation", "piece_pattern", "quality_filter", "round_bf16",
     "round_blocks", "round_fp8", "round_stochastic", "round_to", "save_bpe", "shingles",
     "split_pieces", "train_bpe", "training_flops",

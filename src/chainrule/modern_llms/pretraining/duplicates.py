@@ -1,4 +1,4 @@
-"""Near-duplicates among documents: shingles, MinHash signatures, bands, and simple filters.
+"""Near-duplicates: shingles, MinHash signatures, bands; simple filters; what copies do.
 
 Taught in ``modern-llms/pretraining.md``. A document is the set of its ``width``-word windows.
 Two documents are as similar as their sets: common windows over all windows (Jaccard, 1901).
@@ -21,6 +21,7 @@ __all__ = [
     "Quality",
     "caught",
     "deduplicate",
+    "exposure",
     "jaccard",
     "lsh_buckets",
     "minhash",
@@ -154,6 +155,25 @@ def deduplicate(
     return [i for i in range(len(sets)) if root(i) == i]
 
 
+def exposure(scores: Any, secret: int) -> float:
+    """Bits by which a search through all candidates is shorter, the likeliest tried first.
+
+    ``scores`` (n,) are a model's log probabilities; ``secret`` is the place of the true candidate.
+    Candidates that are exactly as likely are tried after it.
+
+    Raises:
+        ValueError: no such candidate, or its score is NaN.
+
+    Equation: modern-llms/pretraining.md#eq-exposure
+    Source: Carlini et al., *The Secret Sharer*, 2018 (arXiv 1802.08232).
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or not 0 <= secret < len(scores) or np.isnan(scores[secret]):
+        raise ValueError(f"exposure: no score at {secret} of scores with shape {scores.shape}")
+    rank = 1 + np.sum(scores > scores[secret])
+    return float(np.log2(len(scores)) - np.log2(rank))
+
+
 class Quality(NamedTuple):
     """Whether a document is kept, and the first rule that it breaks (empty if none)."""
 
@@ -162,7 +182,7 @@ class Quality(NamedTuple):
 
 
 def quality_filter(doc: str) -> Quality:
-    """Five of the rules of Gopher's filter (Rae et al., 2021, arXiv 2112.11446, appendix A).
+    """Five of the rules of Gopher's filter (Rae et al., 2021, arXiv 2112.11446).
 
     50 to 100,000 words; a mean word of 3 to 10 characters; at most one hash or ellipsis for ten
     words; fewer than nine lines of ten with a bullet; a letter in eight words of ten.

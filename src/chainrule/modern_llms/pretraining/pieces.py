@@ -66,8 +66,5 @@ def piece_pattern() -> re.Pattern[str]:
 
 
 def split_pieces(text: str) -> list[str]:
-    """The pieces of a text, which joined again are the text.
-
-    Equation: modern-llms/pretraining.md#eq-pieces
-    """
+    """The pieces of a text, which joined again are the text."""
     return piece_pattern().findall(text)

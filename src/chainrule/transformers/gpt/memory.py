@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from chainrule.neural_networks.activation_functions import gelu
 from chainrule.neural_networks.backpropagation import Linear, Module, Tensor, no_grad
 from chainrule.neural_networks.regularization import LayerNorm
 from chainrule.shapes import Array, Float, Int
@@ -20,9 +21,11 @@ from chainrule.transformers.self_attention import (
     sinusoidal_encoding,
     sliding_window_mask,
 )
-from chainrule.transformers.transformer_architecture import DecoderBlock
+from chainrule.transformers.transformer_architecture import DecoderBlock, FeedForward
 
 __all__ = ["KeyValueMemory", "Reader", "stream"]
+
+_GELU = {"gelu": "none", "gelu_tanh": "tanh"}
 
 
 class KeyValueMemory:
@@ -55,7 +58,7 @@ class KeyValueMemory:
             for block, kept in zip(self.model.blocks, self._kept, strict=True):
                 x = self._through(block, x, kept, start)
             self.length = end
-            return self.model.predict(Tensor(x[:, -1:])).data[:, 0]
+            return self._score(x[:, -1])
 
     def forget(self) -> None:
         """Start a new text."""
@@ -74,6 +77,14 @@ class KeyValueMemory:
             x = x + sinusoidal_encoding(end, config.width, dtype=x.dtype)[start:]
         return x
 
+    def _score(self, x: Array) -> Array:
+        """Scores of every symbol, from rows of the stream."""
+        model, config = self.model, self.model.config
+        if model.head is not None or config.logit_cap is not None:
+            return model.predict(Tensor(x[:, None])).data[:, 0]
+        assert model.tokens is not None
+        return _normalized(model.norm, x) @ model.tokens.weight.data.T
+
     def _through(self, block: DecoderBlock, x: Array, kept: Array, start: int) -> Array:
         """One block; what it reads of earlier tokens comes from ``kept``."""
 
@@ -81,7 +92,7 @@ class KeyValueMemory:
             return _attend(block.attention, h, kept, start, block.window)
 
         def think(h: Array) -> Array:
-            return block.feed_forward(Tensor(h)).data
+            return _think(block.feed_forward, h)
 
         place, norm, after = block.norm_place, block.attention_norm, block.attention_after
         if block.parallel:
@@ -106,10 +117,19 @@ def _add(
 def _normalized(norm: Module, x: Array) -> Array:
     if not isinstance(norm, LayerNorm) or norm.weight is None:
         return norm(Tensor(x)).data
-    x = x - x.mean(axis=-1, keepdims=True)
-    x /= np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.asarray(norm.eps, x.dtype))
+    n = x.shape[-1]
+    x = x - np.add.reduce(x, axis=-1, keepdims=True) / n
+    x /= np.sqrt(np.vecdot(x, x)[..., None] / n + norm.eps)
     x *= norm.weight.data
     return x if norm.bias is None else np.add(x, norm.bias.data, out=x)
+
+
+def _think(layer: Module, x: Array) -> Array:
+    """The feed-forward layer; nothing is recorded, so most of it needs no tensors."""
+    if not isinstance(layer, FeedForward) or layer.kind not in _GELU:
+        return layer(Tensor(x)).data
+    inner = Tensor(_linear(layer.up, x))
+    return _linear(layer.down, gelu(inner, _GELU[layer.kind]).data)
 
 
 def _attend(
@@ -125,14 +145,14 @@ def _attend(
         q, kept_now[0], kept_now[1] = queries.data, k.data, v.data
     keys, values = kept[0, :, :, :end], kept[1, :, :, :end]
     batch, groups, _, size = keys.shape
-    q = q.reshape(batch, groups, -1, size)  # heads that share keys stand together
-    scores = q @ keys.swapaxes(-2, -1) * np.asarray(size**-0.5, keys.dtype)
-    scores = scores.reshape(batch, groups, -1, time, end)
+    q = q.reshape(batch, groups, -1, size) * size**-0.5  # heads that share keys stand together
+    scores = (q @ keys.swapaxes(-2, -1)).reshape(batch, groups, -1, time, end)
     if time > 1 or (window is not None and window < end):
         allowed = causal_mask(end) if window is None else sliding_window_mask(end, window)
         scores = np.where(allowed[start:], scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    weights = np.exp(scores, out=scores)
+    weights /= np.add.reduce(weights, axis=-1, keepdims=True)
     mixed = weights.reshape(batch, groups, -1, end) @ values
     mixed = mixed.reshape(batch, attention.n_heads, time, size).swapaxes(1, 2)
     return _linear(attention.out, mixed.reshape(batch, time, -1))
