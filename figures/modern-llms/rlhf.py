@@ -170,6 +170,14 @@ def measure_overoptimization():
     return found
 
 
+@measurement("ceiling", absolute=0.005, seconds=1)
+def measure_ceiling():
+    """How often the choices agree with the gold reward: no reward model can be right more often."""
+    rng = np.random.default_rng(0)
+    apart = np.abs(gold(chain(100_000, rng)) - gold(chain(100_000, rng)))
+    return {"right": np.mean(1 / (1 + np.exp(-2 * apart)))}
+
+
 # ---- a verifier instead of people --------------------------------------------------------------
 
 CHARACTERS = "0123456789+=\n"
