@@ -76,6 +76,12 @@ def products_alone(parameters, bits, texts, cache_bytes, flops, bandwidth):
     return max(parameters * texts / flops, moved / bandwidth)
 
 
+@step_seconds.mistake("Each text has products of its own. How many texts did you compute for?")
+def products_of_one(parameters, bits, texts, cache_bytes, flops, bandwidth):
+    moved = parameters * bits / 8 + texts * cache_bytes
+    return max(2 * parameters / flops, moved / bandwidth)
+
+
 @exercise(
     "A chat of many turns",
     difficulty=2,
@@ -109,12 +115,15 @@ def two_turns(answer, rng):
 
 @chat_passes.check
 def longer_chats(answer, rng):
+    results = []
     for turns in (1, 5, 8):
         questions, answers = rng.integers(2, 50, (2, turns)).tolist()
         for kept in (True, False):
-            expected = chat_passes(questions, answers, kept)
+            found = answer(questions, answers, kept)
             what = f"the passes of {turns} turns, kept = {kept}"
-            expect_equal(answer(questions, answers, kept), expected, what=what)
+            results.append((found, chat_passes(questions, answers, kept), what))
+    for found, expected, what in results:
+        expect_equal(found, expected, what=what)
 
 
 @chat_passes.mistake("Who reads the last token that is written?")
@@ -134,6 +143,36 @@ def own_question_alone(questions, answers, kept):
     if kept:
         return chat_passes(questions, answers, kept)
     return sum(questions) + sum(answers) - len(answers)
+
+
+@chat_passes.mistake(
+    "Within a turn there is a cache. Which tokens pass for an answer's second one?"
+)
+def no_cache_in_a_turn(questions, answers, kept):
+    if kept:
+        return chat_passes(questions, answers, kept)
+    passes = said = 0
+    for question, reply in zip(questions, answers, strict=True):
+        passes += sum(said + question + i for i in range(reply))
+        said += question + reply
+    return passes
+
+
+@chat_passes.mistake("A written token is read before the next is written. Do answers never pass?")
+def answers_for_nothing(questions, answers, kept):
+    passes = said = 0
+    for question, reply in zip(questions, answers, strict=True):
+        passes += question + (0 if kept else said)
+        said += question + reply
+    return passes
+
+
+@chat_passes.mistake("What was said before a turn, and by whom?")
+def forgets_the_answers(questions, answers, kept):
+    if kept:
+        return chat_passes(questions, answers, kept)
+    before = sum(sum(questions[:i]) for i in range(len(questions)))
+    return before + sum(questions) + sum(answers) - len(answers)
 
 
 @exercise(
@@ -165,14 +204,14 @@ def two_bytes(answer, rng):
 
 @unpack_codes.check
 def all_sizes(answer, rng):
+    results = []
     for bits, count in ((4, 7), (3, 11), (2, 13), (5, 8), (8, 3), (1, 17)):
         packed = rng.integers(0, 256, -(-bits * count // 8)).astype(np.uint8)
-        expected = unpack_codes(packed, bits, count)
-        expect_equal(
-            answer(packed, bits, count).tolist(),
-            expected.tolist(),
-            what=f"{count} codes of {bits} bits",
-        )
+        found = answer(packed, bits, count).tolist()
+        expected = unpack_codes(packed, bits, count).tolist()
+        results.append((found, expected, f"{count} codes of {bits} bits"))
+    for found, expected, what in results:
+        expect_equal(found, expected, what=what)
 
 
 @unpack_codes.mistake("In which half of a byte does its first code lie?")
@@ -187,6 +226,25 @@ def reversed_codes(packed, bits, count):
     return (row * 2 ** np.arange(bits)[::-1]).sum(axis=1).astype(np.uint8)
 
 
+@unpack_codes.mistake("Codes of 3 bits in bytes of 8: does a byte's end also end a code?")
+def none_crosses(packed, bits, count):
+    each = 8 // bits
+    found = [int(byte) >> bits * i & 2**bits - 1 for byte in packed for i in range(each)]
+    return np.array(found[:count], np.uint8)
+
+
+@unpack_codes.mistake("Where is the rest of a code that begins in one byte and ends in the next?")
+def loses_the_rest(packed, bits, count):
+    found = [int(packed[i * bits // 8]) >> i * bits % 8 & 2**bits - 1 for i in range(count)]
+    return np.array(found, np.uint8)
+
+
+@unpack_codes.mistake("Your first code comes from the last byte. Where does the first one lie?")
+def last_byte_first(packed, bits, count):
+    whole = int.from_bytes(packed.tobytes(), "big")
+    return np.array([whole >> bits * i & 2**bits - 1 for i in range(count)], np.uint8)
+
+
 @exercise(
     "Who is served when",
     difficulty=3,
@@ -197,14 +255,14 @@ def reversed_codes(packed, bits, count):
     "in, let time pass, give out, let go.",
 )
 def finish_times(arrivals, lengths, places):
-    """Return when each request gets its last token, if a free place is filled before every step.
+    """Return a list: when each request gets its last token. Free places are filled at every step.
 
     arrivals are whole numbers in increasing order, lengths the tokens that are wanted, at least
     one each. A step takes one unit of time and gives one token to each request that is in a place;
     reading prompts takes no time of its own. A request that arrives at time t can take part in the
     step that begins at t. By hand first: arrivals 0, 0, 1, lengths 3, 1, 2 and two places.
     """
-    finished = np.zeros(len(arrivals))
+    finished = [0] * len(arrivals)
     wanted, inside, following, now = list(lengths), [], 0, 0
     while inside or following < len(arrivals):
         if not inside:
@@ -224,27 +282,30 @@ def finish_times(arrivals, lengths, places):
 def _(package, arrivals, lengths, places):
     requests = [Request(float(t), 1, int(n)) for t, n in zip(arrivals, lengths, strict=True)]
     served = package(requests, "continuous", places, lambda tokens: 1.0).served
-    return np.array([s.times[-1] for s in served])
+    return [s.times[-1] for s in served]
 
 
 @finish_times.check
 def three_requests(answer, rng):
     what = "the times for arrivals 0, 0, 1, lengths 3, 1, 2 and two places"
-    expect_close(answer([0, 0, 1], [3, 1, 2], 2), np.array([3.0, 1, 3]), what=what)
+    expect_equal([int(t) for t in answer([0, 0, 1], [3, 1, 2], 2)], [3, 1, 3], what=what)
 
 
 @finish_times.check
 def queues(answer, rng):
+    results = []
     for n, places in ((7, 1), (23, 3), (31, 5)):
         arrivals = np.sort(rng.integers(0, 40, n)).tolist()
         lengths = rng.integers(1, 12, n).tolist()
-        expected = finish_times(arrivals, lengths, places)
+        found = [int(t) for t in answer(arrivals, lengths, places)]
         what = f"the times of {n} requests in {places} places"
-        expect_close(answer(arrivals, lengths, places), expected, what=what)
+        results.append((found, finish_times(arrivals, lengths, places), what))
+    for found, expected, what in results:
+        expect_equal(found, expected, what=what)
 
 
 def _together(arrivals, lengths, places, full):
-    finished, first, now = np.zeros(len(arrivals)), 0, 0
+    finished, first, now = [], 0, 0
     while first < len(arrivals):
         last = min(first + places, len(arrivals))
         if full:
@@ -252,7 +313,7 @@ def _together(arrivals, lengths, places, full):
         else:
             now = max(now, arrivals[first])
             last = first + sum(t <= now for t in arrivals[first:last])
-        finished[first:last] = now + np.array(lengths[first:last])
+        finished += [now + n for n in lengths[first:last]]
         now += max(lengths[first:last])
         first = last
     return finished
@@ -272,7 +333,42 @@ def waits_for_all(arrivals, lengths, places):
 
 @finish_times.mistake("You let everybody in at once. How many places are there?")
 def no_limit(arrivals, lengths, places):
-    return np.array(arrivals) + np.array(lengths, float)
+    return [t + n for t, n in zip(arrivals, lengths, strict=True)]
+
+
+@finish_times.mistake("Your times are those at which the last step begins. When does it end?")
+def begins_the_last_step(arrivals, lengths, places):
+    return [t - 1 for t in finish_times(arrivals, lengths, places)]
+
+
+@finish_times.mistake("Which of those that wait came first?")
+def shortest_first(arrivals, lengths, places):
+    wanted, inside, finished, now = list(lengths), [], [0] * len(arrivals), 0
+    waiting = list(range(len(arrivals)))
+    while inside or waiting:
+        there = sorted((i for i in waiting if arrivals[i] <= now), key=lambda i: lengths[i])
+        let_in = there[: places - len(inside)]
+        inside, waiting = inside + let_in, [i for i in waiting if i not in let_in]
+        now += 1
+        for i in inside:
+            wanted[i] -= 1
+            finished[i] = now
+        inside = [i for i in inside if wanted[i]]
+    return finished
+
+
+@finish_times.mistake("Does a request that arrives at time t have to wait until t + 1?")
+def a_step_late(arrivals, lengths, places):
+    return finish_times([t + 1 for t in arrivals], lengths, places)
+
+
+@finish_times.mistake("Who says which place is free next? It need not be the next in turn.")
+def places_in_turn(arrivals, lengths, places):
+    finished = []
+    for i, (arrival, length) in enumerate(zip(arrivals, lengths, strict=True)):
+        free = finished[i - places] if i >= places else 0
+        finished.append(max(arrival, free) + length)
+    return finished
 
 
 @exercise(
@@ -314,6 +410,7 @@ def one_guess(answer, rng):
 
 @judge.check
 def many_steps(answer, rng):
+    results = []
     for gamma, vocabulary in ((1, 5), (4, 7), (3, 11), (6, 3)):
         found, expected = [], []
         for _ in range(20):
@@ -323,7 +420,9 @@ def many_steps(answer, rng):
             u, v = rng.random(gamma), rng.random()
             found.append([int(t) for t in answer(p, q, guesses, u, v)])
             expected.append(judge(p, q, guesses, u, v))
-        expect_equal(found, expected, what=f"the tokens of 20 steps with γ = {gamma}")
+        results.append((found, expected, f"the tokens of 20 steps with γ = {gamma}"))
+    for found, expected, what in results:
+        expect_equal(found, expected, what=what)
 
 
 def _judged(p, q, guesses, u, v, keep, replace, extra=True, go_on=False):
@@ -389,6 +488,27 @@ def likeliest_alone(p, q, guesses, u, v):
     return _judged(p, q, guesses, u, v, lambda p, q, i, g, u: p[i].argmax() == g, _rest)
 
 
+@judge.mistake("The chances of a replacement have to add up to 1. What do yours add up to?")
+def not_divided(p, q, guesses, u, v):
+    tokens = judge(p, q, guesses, u, v)
+    i = len(tokens) - 1
+    law = _rest(p, q, i) if i < len(guesses) else p[-1]
+    return [*tokens[:-1], int(np.argmax(np.cumsum(law) > v))]
+
+
+@judge.mistake("Is a guess judged by the target's chance alone? What did the draft give it?")
+def whatever_the_draft(p, q, guesses, u, v):
+    return _judged(p, q, guesses, u, v, lambda p, q, i, g, u: u < p[i, g], _rest)
+
+
+@judge.mistake("The last token is drawn. Where does v come in?")
+def likeliest_at_the_end(p, q, guesses, u, v):
+    tokens = judge(p, q, guesses, u, v)
+    i = len(tokens) - 1
+    law = _rest(p, q, i) if i < len(guesses) else p[-1]
+    return [*tokens[:-1], int(law.argmax())]
+
+
 @exercise(
     "Round, and let the rest make up for it",
     difficulty=5,
@@ -423,6 +543,7 @@ def two_weights(answer, rng):
 
 @round_row.check
 def longer_rows(answer, rng):
+    results = []
     for size, examples, step in ((5, 23, 0.5), (11, 41, 0.25), (7, 19, 1.0)):
         found, expected = [], []
         for _ in range(9):
@@ -431,7 +552,9 @@ def longer_rows(answer, rng):
             found.append(answer(w, x, step))
             expected.append(round_row(w, x, step))
         what = f"nine rows of {size} weights in steps of {step}"
-        expect_close(np.array(found), np.array(expected), what=what)
+        results.append((np.array(found), np.array(expected), what))
+    for found, expected, what in results:
+        expect_close(found, expected, what=what)
 
 
 def _by_inverse(w, x, step, sign, shrinks):
@@ -457,3 +580,24 @@ def wrong_sign(w, x, step):
 @round_row.mistake("You use one inverse for all columns. Which columns are still free?")
 def inverse_of_all(w, x, step):
     return _by_inverse(w, x, step, 1, False)
+
+
+@round_row.mistake("Which weights are free when one has been rounded? The next one alone?")
+def only_the_next(w, x, step):
+    free, rounded = w.astype(float), np.zeros(len(w))
+    for j in range(len(w)):
+        rounded[j] = step * np.rint(free[j] / step)
+        if j + 1 < len(w):
+            off = x[:, j] * (free[j] - rounded[j])
+            free[j + 1] += x[:, j + 1] @ off / (x[:, j + 1] @ x[:, j + 1])
+    return rounded
+
+
+@round_row.mistake("You return codes. Of what are they multiples?")
+def codes_alone(w, x, step):
+    return round_row(w, x, step) / step
+
+
+@round_row.mistake("Column after column: which comes first?")
+def from_the_last(w, x, step):
+    return round_row(w[::-1], x[:, ::-1], step)[::-1]
