@@ -21,11 +21,12 @@ from chainrule.neural_networks.backpropagation import Tensor
     "shares: which pairs of draws end with this reply?",
 )
 def what_a_copy_earns(shares, rewards):
-    """Return three mean rewards: of a perfect copy, of the better of two draws, of the best reply.
+    """Return an array of three mean rewards: of a copy, of the better of two draws, of the best.
 
-    shares holds how often each reply occurs among the demonstrations, rewards what each is worth,
-    no two of them equal. The second number is the mean reward of the better of two independent
-    draws from the perfect copy. By hand first: shares (1/2, 1/2), rewards (1, 0).
+    The copy is perfect. shares holds how often each reply occurs among the demonstrations, rewards
+    what each is worth, no two of them equal. The second number is the mean reward of the better of
+    two independent draws from the copy, the third the reward of the best reply. By hand first:
+    shares (1/2, 1/2), rewards (1, 0).
     """
     pairs = np.outer(shares, shares)
     better = np.maximum.outer(rewards, rewards)
@@ -58,6 +59,23 @@ def without_putting_back(shares, rewards):
 @what_a_copy_earns.mistake("Are all replies equally frequent in the demonstrations?")
 def all_equally_frequent(shares, rewards):
     return what_a_copy_earns(np.full(len(shares), 1 / len(shares)), rewards)
+
+
+@what_a_copy_earns.mistake("Two different replies can be drawn in two orders.")
+def each_pair_once(shares, rewards):
+    found = what_a_copy_earns(shares, rewards)
+    pairs = np.triu(np.outer(shares, shares))
+    found[1] = (pairs * np.maximum.outer(rewards, rewards)).sum()
+    return found
+
+
+@what_a_copy_earns.mistake(
+    "Your first number counts each reply alike. The copy gives it its share."
+)
+def plain_mean(shares, rewards):
+    found = what_a_copy_earns(shares, rewards)
+    found[0] = rewards.mean()
+    return found
 
 
 @what_a_copy_earns.mistake("In your second number the worse of the two is kept.")
@@ -143,6 +161,30 @@ def one_ddof(rewards, normalize, ddof, always):
 def whole_batch(rewards, normalize, ddof):
     centred = rewards - rewards.mean()
     return centred / (rewards.std(ddof=ddof) + 0.0001) if normalize else centred
+
+
+@group_advantages.mistake("You subtract the mean of the batch: every group has a mean of its own.")
+def mean_of_the_batch(rewards, normalize, ddof):
+    centred = rewards - rewards.mean()
+    if not normalize:
+        return centred
+    return centred / (rewards.std(axis=1, ddof=ddof, keepdims=True) + 0.0001)
+
+
+@group_advantages.mistake("Where does the small number stand: in the variance or beside its root?")
+def inside_the_root(rewards, normalize, ddof):
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    if not normalize:
+        return centred
+    return centred / np.sqrt(rewards.var(axis=1, ddof=ddof, keepdims=True) + 0.0001)
+
+
+@group_advantages.mistake("What is added to the standard deviation before you divide?")
+def no_small_number(rewards, normalize, ddof):
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    spread = rewards.std(axis=1, ddof=ddof, keepdims=True)
+    spread = np.where(spread > 0, spread, 1.0)
+    return centred / spread if normalize else centred
 
 
 @group_advantages.mistake("Your advantages of a group do not add up to 0. What is subtracted?")
@@ -243,6 +285,12 @@ def log_odds_of_shares(wins):
     won, lost = wins.sum(axis=1), wins.sum(axis=0)
     scores = np.log(won / lost)
     return scores - scores.mean()
+
+
+@scores_from_wins.mistake("A share of wins is a chance. Scores are logarithms of odds.")
+def shares_as_scores(wins):
+    shares = wins.sum(axis=1) / (wins + wins.T).sum(axis=1)
+    return shares - shares.mean()
 
 
 @scores_from_wins.mistake("How often two replies met matters: a share of 2 games is not one of 80.")
@@ -360,6 +408,28 @@ def next_value_not_discounted(rewards, values, gamma, lam, mask):
     return advantages
 
 
+@advantages_backwards.mistake(
+    "Each token has its own surprise only. Where do the later ones enter?"
+)
+def own_surprise_alone(rewards, values, gamma, lam, mask):
+    found = np.zeros(rewards.shape)
+    real = np.where(mask, values, 0.0)
+    after = np.concatenate([real[:, 1:], np.zeros((len(values), 1))], axis=1)
+    return found + np.where(mask, rewards + gamma * after - values, 0.0)
+
+
+@advantages_backwards.mistake(
+    "A token earns what comes after it. Your sum collects what came before."
+)
+def walks_forwards(rewards, values, gamma, lam, mask):
+    surprises = own_surprise_alone(rewards, values, gamma, lam, mask)
+    found, earlier = np.zeros(rewards.shape), np.zeros(len(rewards))
+    for t in range(rewards.shape[1]):
+        earlier = surprises[:, t] + gamma * lam * earlier
+        found[:, t] = np.where(mask[:, t], earlier, 0.0)
+    return found
+
+
 @advantages_backwards.mistake("That is the target of the value head. What is missing from it?")
 def returns_not_advantages(rewards, values, gamma, lam, mask):
     return advantages_backwards(rewards, values, gamma, lam, mask) + np.where(mask, values, 0.0)
@@ -442,6 +512,15 @@ def the_larger(logp, logp_old, advantages, clip, mask):
     free, cut = ratio * advantages, np.clip(ratio, 1 - clip, 1 + clip) * advantages
     loss = -np.where(mask, np.maximum(free, cut), 0.0).sum() / mask.sum()
     return loss, np.where(mask & (free >= cut), -free, 0.0) / mask.sum()
+
+
+@clipped_loss.mistake(
+    "Outside of the limits your gradient is always 0. Which two of the four cases still pull?"
+)
+def no_pull_outside(logp, logp_old, advantages, clip, mask):
+    loss, gradient = clipped_loss(logp, logp_old, advantages, clip, mask)
+    ratio = np.exp(np.where(mask, logp - logp_old, 0.0))
+    return loss, np.where(np.abs(ratio - 1) <= clip, gradient, 0.0)
 
 
 @clipped_loss.mistake("Filling counts in your average. By what number do you divide?")
@@ -597,6 +676,24 @@ def beta_missing_in_gradient(
     return loss, good / beta, bad / beta
 
 
+@dpo_from_tokens.mistake("When the chosen reply already leads, should the pull be strong or weak?")
+def pulls_when_ahead(chosen, rejected, ref_chosen, ref_rejected, chosen_mask, rejected_mask, beta):
+    loss, good, bad = dpo_from_tokens(
+        chosen, rejected, ref_chosen, ref_rejected, chosen_mask, rejected_mask, beta
+    )
+    most = beta / len(chosen)
+    return loss, (-most - good) * chosen_mask, (most - bad) * rejected_mask
+
+
+@dpo_from_tokens.mistake("Your loss leaves filling out. Its gradient on filling must be 0.")
+def filling_pulls(chosen, rejected, ref_chosen, ref_rejected, chosen_mask, rejected_mask, beta):
+    loss, good, bad = dpo_from_tokens(
+        chosen, rejected, ref_chosen, ref_rejected, chosen_mask, rejected_mask, beta
+    )
+    pull = good.min(axis=1, keepdims=True)
+    return loss, pull * np.ones(good.shape), -pull * np.ones(bad.shape)
+
+
 @dpo_from_tokens.mistake("You forgot that the loss is a mean over the pairs when differentiating.")
 def gradient_of_the_sum(
     chosen, rejected, ref_chosen, ref_rejected, chosen_mask, rejected_mask, beta
@@ -682,6 +779,34 @@ def ratio_upside_down(scores, p_ref):
     return (by_log_p * p) @ (np.eye(len(p)) - p)
 
 
+@slopes_of_estimates.mistake(
+    "In the slopes of k2 and k3, which of the two is above in the ratio s?"
+)
+def slopes_upside_down(scores, p_ref):
+    p = softmax(scores)
+    log_s = np.log(p) - np.log(p_ref)
+    by_log_p = np.stack([np.ones_like(p), -log_s, 1 - np.exp(log_s)])
+    return (by_log_p * p) @ (np.eye(len(p)) - p)
+
+
+@slopes_of_estimates.mistake("You multiply by the estimate. What is asked is its slope by log π.")
+def estimates_as_rewards(scores, p_ref):
+    p = softmax(scores)
+    log_s = np.log(p_ref) - np.log(p)
+    values = np.stack([-log_s, log_s**2 / 2, np.exp(log_s) - 1 - log_s])
+    return (values * p) @ (np.eye(len(p)) - p)
+
+
+@slopes_of_estimates.mistake("As log π grows, log s falls. Which sign has the slope of −log s?")
+def turned(scores, p_ref):
+    return -slopes_of_estimates(scores, p_ref)
+
+
+@slopes_of_estimates.mistake("All three have about the right value. Do all three have one slope?")
+def one_slope_for_all(scores, p_ref):
+    return slopes_of_estimates(scores, p_ref)[[1, 1, 1]]
+
+
 @slopes_of_estimates.mistake("Each reply counts as often as the policy writes it.")
 def every_reply_alike(scores, p_ref):
     p = softmax(scores)
@@ -711,7 +836,7 @@ def by_log_probabilities(scores, p_ref):
     alike=1e-4,
 )
 def price_on_length(p_ref, rewards, lengths, beta):
-    """Return the price for length, and the best policy's mean length without and with it.
+    """Return an array: the price for length, the best policy's mean length without and with it.
 
     With the price c, the reward of a reply is its reward minus c times its length, and the policy
     is the one with the most mean reward minus beta times the KL divergence to p_ref. Find the c at
@@ -743,18 +868,36 @@ def two_lengths(answer, rng):
 
 @price_on_length.check
 def a_planted_exploit(answer, rng):
-    for n, beta in ((7, 0.5), (11, 1.3)):
+    for n, beta, slope in ((7, 0.5, 0.7), (11, 1.3, -0.9)):
         p_ref = rng.dirichlet(np.full(n, 3.0))
-        lengths = rng.integers(1, 9, n) * 1.0
-        rewards = rng.normal(size=n) + 0.7 * lengths
+        lengths = rng.permutation(np.arange(n) + 1.0)
+        rewards = 0.3 * rng.normal(size=n) + slope * lengths
         what = f"price and mean lengths of {n} replies, beta {beta}"
         expected = price_on_length(p_ref, rewards, lengths, beta)
         expect_close(answer(p_ref, rewards, lengths, beta), expected, rtol=1e-3, what=what)
 
 
-@price_on_length.mistake("A price in units of what? It is part of the reward, before beta divides.")
-def price_not_divided(p_ref, rewards, lengths, beta):
-    return price_on_length(p_ref, rewards, lengths, beta) / np.array([beta, 1, 1])
+@price_on_length.mistake(
+    "A price in units of what? It is part of the reward, before beta divides.", power=(-1, 1)
+)
+def price_not_divided(p_ref, rewards, lengths, beta, power):
+    return price_on_length(p_ref, rewards, lengths, beta) * np.array([beta**power, 1, 1])
+
+
+@price_on_length.mistake("In the best policy, rewards are divided by beta.")
+def beta_left_out(p_ref, rewards, lengths, beta):
+    return price_on_length(p_ref, rewards, lengths, 1.0)
+
+
+@price_on_length.mistake("The price is subtracted. Is yours what a longer reply pays, or gets?")
+def price_added(p_ref, rewards, lengths, beta):
+    return price_on_length(p_ref, rewards, lengths, beta) * np.array([-1, 1, 1])
+
+
+@price_on_length.mistake("If the best policy writes too short replies, the price is below 0.")
+def never_below_zero(p_ref, rewards, lengths, beta):
+    found = price_on_length(p_ref, rewards, lengths, beta)
+    return found if found[0] > 0 else np.array([0.0, found[1], found[1]])
 
 
 @price_on_length.mistake("Your policy forgets where it started from.")
