@@ -287,7 +287,7 @@ def measure_additions():
     """By verifier, seed and step: strict share, sloppy share, length; pass@k before and after.
 
     The rate for the strict verifier is the best of three for two seeds, on sums of their own. The
-    sloppy one gets the largest.
+    sloppy one gets the largest of the three.
     """
     test, train = sums()
     shown, deep, own = test[:200], test[200:300], test[300:]
@@ -326,7 +326,7 @@ LOOKS = (0, 1, 2, 3, 5, 8, 13, 20, 30, 45, 70, 100, 150, 200, 250, 300)
 
 @measurement("dpo", relative=0.5, absolute={"apart": 1e-3}, seconds=3)
 def measure_dpo():
-    """The chances that stand elsewhere than in the best policy, by price and step."""
+    """The probability to be moved to get the best policy, by price and step."""
     _, p_ref, rewards = world()
     replies = all_replies(4, 3)
     a, b = (x.ravel() for x in np.indices((64, 64)))
@@ -360,7 +360,7 @@ def dpo(plt):
     ax.set_yscale("log")
     ax.set_ylim(2e-4, 1)
     ax.set_xlabel("step")
-    ax.set_ylabel("chances that stand elsewhere")
+    ax.set_ylabel("probability to be moved")
     ax.legend()
     return fig
 

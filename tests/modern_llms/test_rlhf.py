@@ -477,18 +477,21 @@ def test_a_reward_on_padding_is_never_seen():
     assert (gae(rewards, values, mask=mask)[mask] > 0).all()
 
 
-def test_sums_where_means_belong_prefer_length():
+def test_ppo_means_over_signs_and_dpo_sums_them():
     lengths = np.array([2, 8])
     logp = leaf(np.full((2, 8), -1.0))
     mask = np.arange(8) < lengths[:, None]
     gains = np.where(mask, 1.0, 0.0)
-    # summed over tokens, the long reply pulls four times as hard; averaged a reply, as hard
-    summed = np.abs(np.where(mask, gains, 0)).sum(axis=1)
-    assert summed[1] / summed[0] == 4
     loss = ppo_loss(logp, logp.data, gains, mask=mask)
     loss.backward()
     assert loss.item() == pytest.approx(-1)  # mean over the ten real tokens
     np.testing.assert_allclose(logp.grad, np.where(mask, -0.1, 0))
+    # the same replies once more: a mean stays, a sum over signs doubles
+    twice = leaf(np.full((4, 8), -1.0))
+    again = ppo_loss(twice, twice.data, np.tile(gains, (2, 1)), mask=np.tile(mask, (2, 1)))
+    again.backward()
+    assert again.item() == pytest.approx(loss.item())
+    assert twice.grad.sum() == pytest.approx(logp.grad.sum())
     # in DPO it is the other way round: means forget that a longer reply is less likely
     chosen, rejected = np.array([-2.0]), np.array([-8.0])
     sums = dpo_loss(leaf(chosen), leaf(rejected), np.array([-2.5]), np.array([-8.0]), 1.0).item()
