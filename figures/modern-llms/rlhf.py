@@ -423,7 +423,7 @@ def overoptimization(plt):
         distance = np.sqrt(np.maximum(runs["kl"], 0))
         for name, color in (("proxy", "blue"), ("gold", "vermillion")):
             for x, y in zip(distance, runs[name], strict=True):
-                ax.plot(x, y, color=COLORS[color], lw=0.6, alpha=0.45)
+                ax.plot(x, y, color=COLORS[color], lw=0.9, alpha=0.7)
             label = {"proxy": "reward model", "gold": "what people want"}[name]
             ax.plot(distance.mean(axis=0), np.mean(runs[name], axis=0), lw=2.4,
                     color=COLORS[color], label=label)  # fmt: skip
@@ -443,7 +443,7 @@ def additions(plt):
     for i, (ax, title) in enumerate(zip(axes, titles, strict=True)):
         for name, color in (("strict", "blue"), ("sloppy", "vermillion")):
             runs = np.array(found[name])[..., i]
-            ax.plot(steps, runs.T, color=COLORS[color], lw=0.6, alpha=0.45)
+            ax.plot(steps, runs.T, color=COLORS[color], lw=0.9, alpha=0.7)
             ax.plot(steps, runs.mean(axis=0), color=COLORS[color], lw=2.4,
                     label=f"trained on the {name} one")  # fmt: skip
         ax.set_title(title)
