@@ -73,6 +73,16 @@ def mean_of_means(losses, documents):
     return np.mean([losses[inside & (first == d)].mean() for d in np.unique(first[inside])])
 
 
+@packed_loss.mistake("That is the sum of the losses that count. The statement asks for their mean.")
+def the_sum(losses, documents):
+    return losses[documents[1:] == documents[:-1]].sum()
+
+
+@packed_loss.mistake("You kept the predictions across a border, and dropped those inside.")
+def the_borders(losses, documents):
+    return losses[documents[1:] != documents[:-1]].mean()
+
+
 @exercise(
     "Bands for a threshold",
     difficulty=2,
@@ -121,6 +131,34 @@ def half_found(k, threshold):
 def without_root(k, threshold):
     pairs = [(rows, k // rows) for rows in range(1, k + 1) if k % rows == 0]
     return min(pairs, key=lambda pair: abs(1 / pair[1] - threshold))
+
+
+@choose_bands.mistake("Do your rows times your bands give k? Some numbers are left over.")
+def left_over(k, threshold):
+    pairs = [(rows, k // rows) for rows in range(1, k + 1)]
+    return min(pairs, key=lambda pair: abs((1 / pair[1]) ** (1 / pair[0]) - threshold))
+
+
+@choose_bands.mistake(
+    "Nearest may be on either side: you looked at one side of the threshold only."
+)
+def not_below(k, threshold):
+    pairs = [(rows, k // rows) for rows in range(1, k + 1) if k % rows == 0]
+    return next(pair for pair in pairs if (1 / pair[1]) ** (1 / pair[0]) >= threshold)
+
+
+@choose_bands.mistake("Nearest may be on either side: you stopped below the threshold.")
+def not_above(k, threshold):
+    pairs = [(rows, k // rows) for rows in range(1, k + 1) if k % rows == 0]
+    return max((p for p in pairs if (1 / p[1]) ** (1 / p[0]) <= threshold), default=(1, k))
+
+
+@choose_bands.mistake(
+    "You ask for a chance of a half at the threshold. The statement names another place."
+)
+def chance_of_half(k, threshold):
+    pairs = [(rows, k // rows) for rows in range(1, k + 1) if k % rows == 0]
+    return min(pairs, key=lambda p: abs(0.5 - (1 - threshold ** p[0]) ** p[1]))
 
 
 @given
@@ -193,6 +231,12 @@ def the_end(answer, rng):
     expect_equal(found, [("a", "a"), ("aa", "aa")], what="the merges of aaaa")
 
 
+@merges.check
+def letters_inside(answer, rng):
+    found = answer({"cab": 1, "ca": 3, "ab": 2}, 4)
+    expect_equal(found, [("c", "a"), ("a", "b"), ("ca", "b")], what="the merges of cab, ca, ab")
+
+
 def _merges_by(words, n, order, weight=lambda count: count, recount=True):
     cut = {word: list(word) for word in words}
     found, pairs = [], {}
@@ -231,6 +275,31 @@ def never_recounts(words, n):
 @merges.mistake("Of equal counts you take the last pair of the alphabet.")
 def ties_turned(words, n):
     return _merges_by(words, n, lambda count, pair: (-count, *([-ord(c) for c in p] for p in pair)))
+
+
+@merges.mistake(
+    "Of equal counts you take the pair that was met first, not the first in the alphabet."
+)
+def first_met(words, n):
+    return _merges_by(words, n, lambda count, pair: -count)
+
+
+@merges.mistake(
+    "Your joining looks at characters: the end of a longer token is taken for the pair."
+)
+def inside_longer_tokens(words, n):
+    cut = {word: " ".join(word) for word in words}
+    found = []
+    while len(found) < n:
+        pairs: dict = {}
+        for word, text in cut.items():
+            for pair in pairwise(text.split()):
+                pairs[pair] = pairs.get(pair, 0) + words[word]
+        if not pairs:
+            break
+        found.append(min(pairs, key=lambda pair: (-pairs[pair], pair)))
+        cut = {w: t.replace(" ".join(found[-1]), "".join(found[-1])) for w, t in cut.items()}
+    return found
 
 
 @exercise(
@@ -303,6 +372,25 @@ def leftmost_first(word, learned):
 @encode.mistake("You go through the list of merges from its end.")
 def backwards(word, learned):
     return encode(word, learned[::-1])
+
+
+@encode.mistake("You join each pair in one place only. It may stand in the word more than once.")
+def one_place_each(word, learned):
+    tokens = list(word)
+    for pair in learned:
+        i = next((i for i, other in enumerate(pairwise(tokens)) if other == pair), None)
+        if i is not None:
+            tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+    return tokens
+
+
+@encode.mistake("You look for the fewest tokens. BPE does not compare ways to cut.")
+def fewest(word, learned):
+    known = {a + b for a, b in learned} | set(word)
+    best: list = [[]]
+    for j in range(1, len(word) + 1):
+        best.append(min((best[i] + [word[i:j]] for i in range(j) if word[i:j] in known), key=len))
+    return best[-1]
 
 
 @exercise(
@@ -380,6 +468,21 @@ def without_floor(sizes, loss, served, law):
     return _size(sizes, loss, served, law, floor=False)
 
 
+@cheapest_size.mistake(
+    "A forward pass multiplies and adds: how many operations for each parameter?"
+)
+def one_operation(sizes, loss, served, law):
+    return _size(sizes, loss, served, law, use=1)
+
+
+@cheapest_size.mistake(
+    "That is the smallest size that can reach the loss. What does its text cost?"
+)
+def smallest(sizes, loss, served, law):
+    E, A, _, alpha, _ = law
+    return sizes[loss - E - A / sizes**alpha > 0].min()
+
+
 @exercise(
     "Eight bits, rounded right",
     difficulty=4,
@@ -416,6 +519,7 @@ def by_hand_first(answer, rng):
 @round_e4m3.check
 def ten_thousand(answer, rng):
     x = rng.normal(size=10_000) * 2.0 ** rng.uniform(-12, 10, 10_000)
+    x[0] = 0.0
     grid = [m / 8 * 2.0**-6 for m in range(8)]
     grid += [(1 + m / 8) * 2.0**e for e in range(-6, 9) for m in range(8)][:-1]
     grid = np.array(grid)
@@ -454,3 +558,19 @@ def two_bits(x):
 @round_e4m3.mistake("The largest number is 448; its neighbour 480 stands for NaN.")
 def up_to_480(x):
     return _rounded(x, largest=480.0)
+
+
+@round_e4m3.mistake("Below 2 to the power −6 there are numbers left before 0.")
+def nothing_below(x):
+    return np.where(np.abs(x) < 2.0**-6, 0.0, _rounded(x))
+
+
+@round_e4m3.mistake("What is too large becomes 448 here: E4M3 has no infinity.")
+def infinite(x):
+    found = _rounded(x, largest=np.inf)
+    return np.where(np.abs(found) > 448, np.copysign(np.inf, x), found)
+
+
+@round_e4m3.mistake("Your answers have lost their sign.")
+def no_sign(x):
+    return np.abs(_rounded(x))
