@@ -108,6 +108,15 @@ def turned_after_filling(sources, outputs, how):
     return _pairs_variant(sources, outputs, turned_late=how, forwards=True)
 
 
+@backward_pairs.mistake(
+    "Your inputs stand where targets should, and targets where inputs should. Which of them begins "
+    "with START?"
+)
+def inputs_for_targets(sources, outputs):
+    source, mask, inputs, targets = _pairs_variant(sources, outputs)
+    return source, mask, targets, inputs
+
+
 @backward_pairs.mistake("Your sources are read forwards. Which symbol should be read last?")
 def read_forwards(sources, outputs):
     return _pairs_variant(sources, outputs, forwards=True)
@@ -219,6 +228,13 @@ def tabulated_length(lengths, share, symbols, units, how):
     k, _ = _crossing(lengths, share)
     k = {"below": k, "above": k - 1, "nearest": int(np.argmin(np.abs(share - 0.5)))}[how]
     return _bits(lengths[k], symbols, units)
+
+
+@used_bits.mistake(
+    "`np.interp` wants the numbers among which it looks in rising order. Do shares rise here?"
+)
+def interpolates_on_a_falling_axis(lengths, share, symbols, units):
+    return _bits(np.interp(0.5, share, lengths), symbols, units)
 
 
 @used_bits.mistake(
@@ -358,6 +374,16 @@ def joint_and_not_given(joint, share):
 
 
 @taught_by_a_coin.mistake(
+    "Your table holds the probabilities of pairs. Behind each first symbol the probabilities of "
+    "the second should add up to 1."
+)
+def pairs_and_not_rows(joint, share):
+    first = joint.sum(axis=1, keepdims=True)
+    says = share * joint + (1 - share) * first * joint.sum(axis=0)
+    return says, float(says[joint == 0].sum())
+
+
+@taught_by_a_coin.mistake(
     "Your columns were divided, not your rows: you give the first symbol behind the second."
 )
 def divided_by_columns(joint, share):
@@ -460,7 +486,9 @@ def _loss_variant(logits, targets, **how):
     real = targets >= 0
     ids = np.where(real, targets, 0)[..., None]
     with np.errstate(all="ignore"):
-        if how.get("plain"):
+        if how.get("plain") == "ratio":
+            log_p = np.log(np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True))
+        elif how.get("plain"):
             log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         else:
             z = logits - logits.max(axis=-1, keepdims=True)
@@ -541,10 +569,11 @@ def gradient_downhill(logits, targets):
 
 @output_loss.mistake(
     "Right for small logits. For logits of a million an exponential is infinite: what may be "
-    "subtracted from all logits without changing a probability?"
+    "subtracted from all logits without changing a probability?",
+    how=("logarithm", "ratio"),
 )
-def overflows(logits, targets):
-    return _loss_variant(logits, targets, plain=True)
+def overflows(logits, targets, how):
+    return _loss_variant(logits, targets, plain=how)
 
 
 @output_loss.mistake(
@@ -667,7 +696,7 @@ def _bleu_variant(cands, refs, max_n, **how):
             if how.get("kinds"):
                 total += len(counts) - counts.total()
         shares.append(matched / total if total else 0.0)
-    if how.get("mean") == "arithmetic":
+    if how.get("mean") == "arithmetic" or (how.get("mean") == "not of 0" and min(shares) > 0):
         together = sum(shares) / max_n
     elif min(shares) == 0:
         return 0.0
@@ -752,7 +781,7 @@ def another_length(cands, refs, max_n, which):
 @bleu_of_corpus.mistake(
     "Your shares are put together in another way than the page's: their mean is a root of their "
     "product.",
-    mean=("arithmetic", "product", "last"),
+    mean=("arithmetic", "not of 0", "product", "last"),
 )
 def another_mean(cands, refs, max_n, mean):
     return _bleu_variant(cands, refs, max_n, mean=mean)
@@ -787,7 +816,7 @@ def different_pieces(cands, refs, max_n):
     difficulty=4,
     minutes=30,
     section="the-motivation-for-attention",
-    because="the package only measures gradients of its own models",
+    because="the package builds models, and does not take them apart",
     idea="Change one place of the source, everything else as it was, and see how far each output "
     "moves. Then let every row have the sum 1.",
 )
@@ -874,6 +903,7 @@ def _dependence_variant(model, source, symbols, **how):
             "root": np.sqrt((found**2).mean(axis=0)),
             "largest": np.abs(found).max(axis=0),
             "one": np.abs(found[0]),
+            "next": np.abs(found[(list(symbols).index(true)) % len(others)]),
         }[how.get("change", "absolute")]
         table[:, s] = change
         if how.get("keeps"):
@@ -911,7 +941,7 @@ def squared_changes(model, source, symbols, change):
 @dependence.mistake(
     "You tried one symbol at each place, or kept the one that changes most. Each other symbol "
     "counts.",
-    change=("one", "largest"),
+    change=("one", "next", "largest"),
 )
 def not_all_symbols(model, source, symbols, change):
     return _dependence_variant(model, source, symbols, change=change)
