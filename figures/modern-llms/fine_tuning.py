@@ -308,7 +308,7 @@ def topics():
     return {k: (texts, np.array(labels)) for k, (texts, labels) in found.items()}
 
 
-TOPIC_RATES = (3e-4, 1e-3, 3e-3)
+TOPIC_RATES = (1e-4, 3e-4, 1e-3)
 
 
 @measurement("topics", absolute=0.08, seconds=240)
