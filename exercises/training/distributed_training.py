@@ -239,6 +239,20 @@ def rescaled_backwards(tops, totals, targets):
     return top + np.log((totals * np.exp(top - tops)).sum(axis=0)) - targets.sum(axis=0)
 
 
+@joined_loss.mistake("A loss is what is missing to certainty. May it be below 0?")
+def log_probability(tops, totals, targets):
+    top = tops.max(axis=0)
+    total = (totals * np.exp(tops - top)).sum(axis=0)
+    return targets.sum(axis=0) - top - np.log(total)
+
+
+@joined_loss.mistake("A target's score may be below 0, and the zeros of the others are above it.")
+def largest_target(tops, totals, targets):
+    top = tops.max(axis=0)
+    total = (totals * np.exp(tops - top)).sum(axis=0)
+    return top + np.log(total) - targets.max(axis=0)
+
+
 @joined_loss.mistake("The logarithm of a sum is not the sum of the logarithms. Add up first.")
 def sum_of_losses(tops, totals, targets):
     return (tops + np.log(totals) - targets).sum(axis=0)
@@ -368,6 +382,22 @@ def before_the_bend(x, into, out, g):
 def no_bend(x, into, out, g):
     z, back = x @ into.T, g @ out
     return z @ out.T, back @ into, back.T @ x, g.T @ z
+
+
+@part_of_layer.mistake("A gradient has the shape of what it is the gradient of. Have yours?")
+def transposed(x, into, out, g):
+    z = x @ into.T
+    hidden = np.maximum(z, 0)
+    back = (g @ out) * (z > 0)
+    return hidden @ out.T, back @ into, x.T @ back, hidden.T @ g
+
+
+@part_of_layer.mistake("Whoever takes a mean over the rows has put it into g already.")
+def mean_of_rows(x, into, out, g):
+    z = x @ into.T
+    hidden = np.maximum(z, 0)
+    back = (g @ out) * (z > 0)
+    return hidden @ out.T, back @ into, back.T @ x / len(x), g.T @ hidden / len(x)
 
 
 @part_of_layer.mistake("The bend has a slope, 0 or 1. How large is it where a unit is on?")

@@ -156,13 +156,17 @@ def _(tops, totals, targets):
     return np.log((totals * np.exp(tops - top)).sum(axis=0)) - targets.sum(axis=0)
 
 
-@wrong("joined_loss", "Returns log p instead of minus log p.")
+@wrong("joined_loss", "Returns log p instead of minus log p.", known="log_probability")
 def _(tops, totals, targets):
     top = tops.max(axis=0)
     return targets.sum(axis=0) - top - np.log((totals * np.exp(tops - top)).sum(axis=0))
 
 
-@wrong("joined_loss", "Takes the largest of the targets, though the others are only 0.")
+@wrong(
+    "joined_loss",
+    "Takes the largest of the targets, though the others are only 0.",
+    known="largest_target",
+)
 def _(tops, totals, targets):
     top = tops.max(axis=0)
     return top + np.log((totals * np.exp(tops - top)).sum(axis=0)) - targets.max(axis=0)
@@ -257,7 +261,7 @@ def _(x, into, out, g):
     return y, dx, dinto, g.T @ (x @ into.T)
 
 
-@wrong("part_of_layer", "Returns the gradients of the matrices transposed.")
+@wrong("part_of_layer", "Returns the gradients of the matrices transposed.", known="transposed")
 def _(x, into, out, g):
     y, dx, dinto, dout = _layer(x, into, out, g, lambda pre, hidden: pre > 0)
     return y, dx, dinto.T, dout.T
@@ -278,7 +282,7 @@ def _(x, into, out, g):
     return _layer(x, into, out, g, lambda pre, hidden: hidden)
 
 
-@wrong("part_of_layer", "Divides the gradients by the number of rows.")
+@wrong("part_of_layer", "Divides the gradients by the number of rows.", known="mean_of_rows")
 def _(x, into, out, g):
     y, dx, dinto, dout = _layer(x, into, out, g, lambda pre, hidden: pre > 0)
     return y, dx, dinto / len(x), dout / len(x)
