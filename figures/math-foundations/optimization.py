@@ -304,6 +304,9 @@ def look_ahead(plt):
         reach = np.array([asked - 0.22, asked + 0.22])
         ax.plot(reach, asked**2 / 2 + asked * (reach - asked), color=COLORS["black"])
         ax.plot(asked, asked**2 / 2, "o", color=COLORS["black"], markersize=6, zorder=4)
+        if asked != place:
+            ax.plot(place, place**2 / 2, "o", mfc="white", mec=COLORS["grey"], markersize=6)
+            ax.text(place + 0.06, place**2 / 2 - 0.03, "the ball", color=COLORS["grey"])
         for start, end, height, shade in (
             (place, carried, -0.1, "grey"),
             (carried, new, -0.19, colour),
