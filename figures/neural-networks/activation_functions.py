@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure, measured, measurement
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.math_foundations.probability import normal_cdf
 from chainrule.neural_networks.activation_functions import (
     dead_fraction,
@@ -107,6 +107,41 @@ def signal_sizes(plt):
     ax.set_ylabel("RMS of its outputs")
     ax.grid(True)
     return fig
+
+
+_PLAYED = {
+    "ReLU": relu,
+    "leaky ReLU, 0.2": lambda t: leaky_relu(t, 0.2),
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "GELU": lambda t: gelu(t, "tanh"),
+    "SiLU": silu,
+}
+
+
+@interactive(
+    "signal-sizes",
+    states=[
+        {"act": "ReLU", "g": 1.6},
+        {"act": "leaky ReLU, 0.2", "g": 1.39},
+        {"act": "tanh", "g": 1.59},
+        {"act": "sigmoid", "g": 4},
+        {"act": "GELU", "g": 1.53},
+        {"act": "SiLU", "g": 1.8},
+    ],
+)
+def signal_sizes_model(state):
+    act, g = _PLAYED[state["act"]], state["g"]
+    z = (np.arange(400) - 199.5) / 25
+    weight = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) / 25
+    sizes, factors = [1.0], []
+    for _ in range(50):
+        y, slope = _value_and_slope(act, g * sizes[-1] * z)
+        factors.append(g * np.sqrt(np.sum(slope**2 * weight)))
+        sizes.append(np.sqrt(np.sum(y**2 * weight)))
+    gradients = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
+    own = 1 / np.sqrt(np.sum(_value_and_slope(act, z)[0] ** 2 * weight))
+    return {"sizes": sizes, "gradients": gradients, "gain": own}
 
 
 _GRADIENTS = (
