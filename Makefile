@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 PIP := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help learn site test audit figures notebooks fmt bench clean
+.PHONY: help learn site test audit kernels figures notebooks fmt bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what can be typed
@@ -26,6 +26,17 @@ test: .venv/test site/node_modules/.package-lock.json ## everything that proves 
 
 audit: .venv/learn site/node_modules/.package-lock.json ## check the course: text, numbers, links, figures
 	.venv/bin/chainrule audit --run
+
+# Pages and exercises must print the same with the arithmetic of other processors.
+# KERNELS: those of OpenBLAS, oldest first; a processor that lacks one runs its own instead.
+KERNELS ?= Nehalem
+DISPATCH := from numpy._core._multiarray_umath import __cpu_dispatch__ as d, __cpu_features__ as f; \
+            print(",".join(name for name in d if f.get(name)))
+
+kernels: .venv/learn ## execute pages and exercises with the arithmetic of an older processor
+	for kernel in $(KERNELS); do echo "OPENBLAS_CORETYPE=$$kernel"; OPENBLAS_CORETYPE=$$kernel \
+	NPY_DISABLE_CPU_FEATURES="$$(.venv/bin/python -c '$(DISPATCH)')" \
+	.venv/bin/chainrule audit --run --only documents --only exercises || exit 1; done
 
 figures: .venv/learn ## redraw the figures that changed
 	$(RUN) chainrule.course.figures

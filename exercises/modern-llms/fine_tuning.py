@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import comb, erfc, sqrt
 
 import numpy as np
@@ -21,8 +22,8 @@ from chainrule.course.exercises import exercise, expect_close, given
 def report(counts):
     """Return accuracy, balanced accuracy, macro F1 and micro F1 of a confusion matrix, an array.
 
-    counts[i, j] is how often the truth was i and the answer j; every class occurs. By hand first:
-    [[3, 1], [2, 2]] has the recalls 3/4 and 2/4.
+    counts[i, j] is how often the truth was i and the answer j; every class occurs. A class that is
+    never right has the F1 0. By hand first: [[3, 1], [2, 2]] has the recalls 3/4 and 2/4.
     """
     right = np.diag(counts)
     truth, answers = counts.sum(axis=1), counts.sum(axis=0)
@@ -48,6 +49,13 @@ def more_classes(answer, rng):
         macro = np.mean(2 * right / (truth + named))
         wanted = np.array([share, np.mean(right / truth), macro, share])
         expect_close(answer(counts), wanted, what=f"the four measures of {classes} classes")
+
+
+@report.check
+def one_class_never_right(answer, rng):
+    found = answer(np.array([[4, 1, 1], [3, 0, 2], [0, 2, 5]]))
+    wanted = np.array([9 / 18, (4 / 6 + 5 / 7) / 3, (8 / 13 + 10 / 15) / 3, 9 / 18])
+    expect_close(found, wanted, what="the four measures where class 1 is never right")
 
 
 @report.mistake("Your balanced accuracy divides by how often a class was named. That is precision.")
@@ -87,6 +95,20 @@ def weighted(counts):
 def first_class(counts):
     found = report(counts)
     found[2] = 2 * counts[0, 0] / (counts[0].sum() + counts[:, 0].sum())
+    return found
+
+
+@report.mistake("F1 is not the plain mean of precision and recall: it lies nearer to the smaller.")
+def plain_mean(counts):
+    found, right = report(counts), np.diag(counts)
+    found[2] = (right / counts.sum(axis=0) + right / counts.sum(axis=1)).mean() / 2
+    return found
+
+
+@report.mistake("A class that is never right makes your F1 0/0. Can one fraction give it at once?")
+def nan_where_never_right(counts):
+    found = report(counts)
+    found[2] = found[2] if np.diag(counts).all() else np.nan
     return found
 
 
@@ -193,6 +215,19 @@ def sum_of_real(states, lengths):
     return _pooled(states, lengths, real, real)
 
 
+@mean_pool.mistake("You take one place too many: how many places stand before number lengths[i]?")
+def one_too_many(states, lengths):
+    real = (np.arange(states.shape[1]) <= lengths[:, None])[..., None]
+    share = real / real.sum(axis=1, keepdims=True)
+    return _pooled(states, lengths, share, share)
+
+
+@mean_pool.mistake("You divide by the places of the whole batch. Each text has its own length.")
+def divides_by_batch(states, lengths):
+    real, _ = _weights(states, lengths)
+    return _pooled(states, lengths, real / lengths.sum(), real / lengths.sum())
+
+
 @exercise(
     "A step with old text and frozen weights",
     difficulty=2,
@@ -254,6 +289,31 @@ def mean_of_losses(w, new, old, rho, trainable, lr, decay):
 @adapted_step.mistake("Your decay is not multiplied by the learning rate.")
 def decay_without_rate(w, new, old, rho, trainable, lr, decay):
     return np.where(trainable, w - lr * (new + rho * old) - decay * w, w)
+
+
+@adapted_step.mistake("Your frozen weights move like all others. Where does trainable enter?")
+def nothing_frozen(w, new, old, rho, trainable, lr, decay):
+    return w - lr * (new + rho * old + decay * w)
+
+
+@adapted_step.mistake("You hold the weights that should move, and move those that should stay.")
+def the_others_frozen(w, new, old, rho, trainable, lr, decay):
+    return np.where(trainable, w, w - lr * (new + rho * old + decay * w))
+
+
+@adapted_step.mistake("Your frozen weights become 0. They should keep their values.")
+def frozen_to_zero(w, new, old, rho, trainable, lr, decay):
+    return trainable * (w - lr * (new + rho * old + decay * w))
+
+
+@adapted_step.mistake("Your decay shrinks the step as well. It takes its part from the old weight.")
+def decays_the_step(w, new, old, rho, trainable, lr, decay):
+    return np.where(trainable, (w - lr * (new + rho * old)) * (1 - lr * decay), w)
+
+
+@adapted_step.mistake("You multiply the new gradient by rho. Which of the two losses has it?")
+def rho_on_new(w, new, old, rho, trainable, lr, decay):
+    return np.where(trainable, w - lr * (rho * new + old + decay * w), w)
 
 
 @exercise(
@@ -323,18 +383,49 @@ def one_sided(first, second):
     return sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
 
 
-@better_or_lucky.mistake("You leave out the case that was observed itself: at most, not fewer.")
-def strictly_fewer(first, second):
+@better_or_lucky.mistake(
+    "You leave out the case that was observed itself: at most, not fewer.", ties=(True, False)
+)
+def strictly_fewer(first, second, ties):
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
-    if b == c:
+    if b == c and (ties or not b):
         return 1.0
     return 2 * sum(comb(b + c, k) for k in range(min(b, c))) / 2 ** (b + c)
 
 
-@better_or_lucky.mistake("Where both win equally often, your probability is above 1.")
-def above_one(first, second):
+@better_or_lucky.mistake(
+    "Where both win equally often, your probability is above 1.", empty=(1.0, 2.0)
+)
+def above_one(first, second, empty):
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
-    return 2 * sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
+    ways = sum(comb(b + c, k) for k in range(min(b, c) + 1))
+    return 2 * ways / 2 ** (b + c) if b + c else empty
+
+
+@better_or_lucky.mistake("You take the chance of exactly this count. What of counts more extreme?")
+def exactly_this(first, second):
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    return min(1.0, 2 * comb(b + c, b) / 2 ** (b + c))
+
+
+@better_or_lucky.mistake(
+    "You compare all that each got right. Tests that both got right are no coins to throw."
+)
+def all_hits(first, second):
+    b, c = int(first.sum()), int(second.sum())
+    return min(1.0, 2 * sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c))
+
+
+@better_or_lucky.mistake("You throw a coin for every test. On how many are the two different?")
+def every_test_a_coin(first, second):
+    few, n = min((first & ~second).sum(), (second & ~first).sum()), len(first)
+    return min(1.0, 2 * sum(comb(n, k) for k in range(int(few) + 1)) / 2**n)
+
+
+@better_or_lucky.mistake("Exchange the two systems: your p-value changes. Whose count do you use?")
+def always_second(first, second):
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    return min(1.0, 2 * sum(comb(b + c, k) for k in range(c + 1)) / 2 ** (b + c))
 
 
 @exercise(
@@ -405,10 +496,33 @@ def with_the_prompt(logits, ids, prompt, mean):
     return chosen.mean() if mean else chosen.sum()
 
 
-@answer_score.mistake("Your first token is missing: the last place of the prompt predicts it.")
-def first_left_out(logits, ids, prompt, mean):
+@answer_score.mistake(
+    "Your first token is missing: the last place of the prompt predicts it.", empty=(0.0, np.nan)
+)
+def first_left_out(logits, ids, prompt, mean, empty):
     chosen = _log_p(logits)[np.arange(prompt, len(ids) - 1), ids[prompt + 1 :]]
-    return (chosen.mean() if mean else chosen.sum()) if len(chosen) else 0.0
+    if not len(chosen):
+        return empty if mean else 0.0
+    return chosen.mean() if mean else chosen.sum()
+
+
+@answer_score.mistake(
+    "Logits of 1,000 overflow your exponential. What may be subtracted from a row?",
+    wrong=(np.nan, -np.inf),
+)
+def overflows(logits, ids, prompt, mean, wrong):
+    return wrong if logits.max() > 700 else answer_score(logits, ids, prompt, mean)
+
+
+@answer_score.mistake("Those are logits, and log p is asked for. What makes a row add up to 1?")
+def no_softmax(logits, ids, prompt, mean):
+    chosen = logits[np.arange(prompt - 1, len(ids) - 1), ids[prompt:]]
+    return chosen.mean() if mean else chosen.sum()
+
+
+@answer_score.mistake("You return the sum, also where mean is True.")
+def always_the_sum(logits, ids, prompt, mean):
+    return answer_score(logits, ids, prompt, False)
 
 
 @answer_score.mistake(
@@ -502,6 +616,148 @@ def of_accuracy(truth, first, second, draws):
     return np.quantile([gain[d].mean() for d in draws], [0.025, 0.975])
 
 
+@f1_interval.mistake(
+    "You subtract the ends of two intervals. Subtract within each resample, then take quantiles."
+)
+def ends_subtracted(truth, first, second, draws):
+    ends = [np.quantile([macro_f1(truth[d], x[d]) for d in draws], [0.025, 0.975])
+            for x in (first, second)]  # fmt: skip
+    return ends[1] - ends[0]
+
+
+@f1_interval.mistake(
+    "You assume a bell curve around the mean. The statement asks for quantiles of what was found."
+)
+def bell_curve(truth, first, second, draws):
+    gains = [macro_f1(truth[d], second[d]) - macro_f1(truth[d], first[d]) for d in draws]
+    return np.mean(gains) + np.array([-1.96, 1.96]) * np.std(gains)
+
+
+@given
+def words(text):
+    """The words of a text in lower case, a list; punctuation is left out."""
+    return re.findall(r"\w+", text.lower())
+
+
+@exercise(
+    "How much of a test was seen?",
+    difficulty=3,
+    minutes=20,
+    section="was-the-test-in-the-training-text",
+    because="The package says yes or no for each test; this exercise says how much of it was seen.",
+    idea="Collect the runs of n words of all training texts in a set. Go through the runs of the "
+    "test, and tick off all n words of each run that is in the set.",
+)
+def share_seen(test, training, n):
+    """Return the share of the test's words that lie in a run of n words seen in training.
+
+    test is a text, training a list of texts. A run of n words was seen if it stands in one of
+    them, with the same words in the same order. The function words(text) splits a text. A test of
+    fewer than n words has the share 0. By hand first: the test "a red fox ran home", the training
+    text "The red fox ran." and n = 2 give 2 runs, which cover 3 words of 5.
+    """
+    seen = {run for text in training for run in _runs(words(text), n)}
+    own = words(test)
+    ticked = np.zeros(len(own), dtype=bool)
+    for i, run in enumerate(_runs(own, n)):
+        if run in seen:
+            ticked[i : i + n] = True
+    return float(ticked.mean()) if len(own) else 0.0
+
+
+def _runs(some, n):
+    return [tuple(some[i : i + n]) for i in range(len(some) - n + 1)]
+
+
+SENTENCE = "In the year of the flood the mayor of Ulm sold both of his boats to a miller"
+
+
+@share_seen.check
+def red_fox(answer, rng):
+    texts = ["The red fox ran."], ["A RED, fox!"], ["home ran fox red a"]
+    found = [answer("a red fox ran home", some, 2) for some in texts]
+    expect_close(found, [3 / 5, 3 / 5, 0], what="the shares seen of 'a red fox ran home', n = 2")
+
+
+@share_seen.check
+def planted(answer, rng):
+    own, found, wanted = SENTENCE.split(), [], []
+    for n, start, length in ((3, 0, 5), (4, 9, 9), (5, 7, 4), (2, 4, 7)):
+        plant = " ".join(["Nobody", "knew,", *own[start : start + length], "until", "now."])
+        found.append(answer(SENTENCE, ["Rain fell on us all day.", plant], n))
+        wanted.append(length / len(own) if length >= n else 0)
+    expect_close(found, wanted, what="the shares of a sentence of which a part was planted")
+
+
+@share_seen.check
+def torn_apart(answer, rng):
+    parts = ["He said: in the year", "of the flood the mayor", "mayor of Ulm sold both"]
+    found = [answer(SENTENCE, parts, n) for n in (3, 4, 5, 6)] + [answer("Ulm", parts, 3)]
+    wanted = [12 / 18, 9 / 18, 9 / 18, 0, 0]
+    expect_close(found, wanted, what="the shares where the training texts hold three parts")
+
+
+def _seen(test, training, n):
+    seen = {run for text in training for run in _runs(words(text), n)}
+    return [run in seen for run in _runs(words(test), n)]
+
+
+@share_seen.mistake("That is the share of the runs. How many words do neighbouring runs cover?")
+def share_of_runs(test, training, n):
+    return float(np.mean(_seen(test, training, n) or [False]))
+
+
+@share_seen.mistake("You tick off the first word of each run that was seen, not all n of them.")
+def first_word_only(test, training, n):
+    return sum(_seen(test, training, n)) / len(words(test))
+
+
+@share_seen.mistake("Overlapping runs are counted again and again: a word is ticked off once.")
+def counted_twice(test, training, n):
+    return n * sum(_seen(test, training, n)) / len(words(test))
+
+
+@share_seen.mistake("You count single words in common. Only whole runs of n words are evidence.")
+def single_words(test, training, n):
+    known = {word for text in training for word in words(text)}
+    return float(np.mean([word in known for word in words(test)]))
+
+
+@share_seen.mistake("You join the training texts: runs across two of them were never read.")
+def joined_texts(test, training, n):
+    return share_seen(test, [" ".join(training)], n)
+
+
+@share_seen.mistake("Your last run is missing: how many runs of n words has a text of m words?")
+def last_run_missing(test, training, n):
+    seen = {run for text in training for run in _runs(words(text), n)[:-1]}
+    own = words(test)
+    ticked = np.zeros(len(own), dtype=bool)
+    for i, run in enumerate(_runs(own, n)[:-1]):
+        ticked[i : i + n] |= run in seen
+    return float(ticked.mean())
+
+
+@share_seen.mistake("Your runs match in any order. The order of the words counts.")
+def order_ignored(test, training, n):
+    seen = {frozenset(run) for text in training for run in _runs(words(text), n)}
+    own = words(test)
+    ticked = np.zeros(len(own), dtype=bool)
+    for i, run in enumerate(_runs(own, n)):
+        ticked[i : i + n] |= frozenset(run) in seen
+    return float(ticked.mean())
+
+
+@share_seen.mistake("Case and punctuation keep your runs apart. Who splits a text into words?")
+def split_at_spaces(test, training, n):
+    seen = {run for text in training for run in _runs(text.split(), n)}
+    own = test.split()
+    ticked = np.zeros(len(own), dtype=bool)
+    for i, run in enumerate(_runs(own, n)):
+        ticked[i : i + n] |= run in seen
+    return float(ticked.mean())
+
+
 @exercise(
     "Springs from gradients",
     difficulty=4,
@@ -578,6 +834,16 @@ def sum_of_squares(gradients, w, anchor, strength):
 @springs.mistake("The value and the gradient do not belong together: a factor of 2 is lost.")
 def factor_lost(gradients, w, anchor, strength):
     return _springs((gradients**2).mean(axis=0), w - anchor, strength, 1.0, 1.0)
+
+
+@springs.mistake("Where is the half? Your penalty and its gradient are twice as large.")
+def no_half(gradients, w, anchor, strength):
+    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 1.0, 2.0)
+
+
+@springs.mistake("Your penalty is right, and its gradient has the wrong sign.")
+def sign_of_gradient(gradients, w, anchor, strength):
+    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 0.5, -1.0)
 
 
 @springs.mistake("Your gradient has half its size. What is the derivative of a square?")

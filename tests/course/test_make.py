@@ -18,6 +18,7 @@ TARGETS = (
     "site",
     "test",
     "audit",
+    "kernels",
     "figures",
     "notebooks",
     "fmt",
@@ -110,6 +111,7 @@ def test_ci_runs_what_a_developer_runs():
     script = (REPOSITORY / ".ci/run").read_text(encoding="utf-8")
     assert "make test" in script
     assert "make audit" in script
+    assert "make kernels" in script
     hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     for command in ("ruff check", "ruff format", "mypy", "chainrule audit"):
         assert command in hooks
