@@ -65,6 +65,37 @@ def gallery(plt):
     return fig
 
 
+@figure("zigzag")
+def zigzag(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.6), sharex=True, sharey=True)
+    turn = np.linspace(0, 2 * np.pi, 181)
+    up, across = np.array([1.0, 1.0]) / 2**0.5, np.array([1.0, -1.0]) / 2**0.5
+    for ax, mean, title in (
+        (axes[0], 0.5, "outputs 0.5 ± 0.2"),
+        (axes[1], 0.0, "outputs 0 ± 0.2"),
+    ):
+        steep, flat = 0.04 + 2 * mean**2, 0.04
+        for level in (0.3, 0.6, 0.9, 1.2):
+            ring = np.outer(np.cos(turn), across) / flat**0.5
+            ring += np.outer(np.sin(turn), up) / steep**0.5
+            ax.plot(*(0.2 * level * ring).T, color=COLORS["grey"], linewidth=0.8)
+        rate = 2 / (steep + flat)
+        path = [np.array([0.9, -0.5])]
+        for _ in range(12):
+            w = path[-1]
+            gradient = steep * (w @ up) * up + flat * (w @ across) * across
+            path.append(w - rate * gradient)
+        ax.plot(*np.array(path).T, "o-", color=COLORS["vermillion"], markersize=3.5, linewidth=1.4)
+        ax.plot(0, 0, "*", color=COLORS["blue"], markersize=11, zorder=4)
+        ax.set_title(title)
+        ax.set_aspect("equal")
+        ax.set_xlim(-1.2, 1.2)
+        ax.set_ylim(-1.2, 1.2)
+        ax.set_xlabel("first weight, from the best")
+    axes[0].set_ylabel("second weight, from the best")
+    return fig
+
+
 _SETTINGS = (
     ("ReLU, 1.6", relu, 1.6, "vermillion", "-"),
     ("ReLU, √2", relu, 2**0.5, "blue", "-"),
