@@ -58,10 +58,10 @@ def gallery(plt):
         ax.set_ylim(-1.05, 2.1)
         ax.set_xlim(-4, 4)
     for ax in axes[1]:
-        ax.set_xlabel("input z")
+        ax.set_xlabel("score z")
     axes[0, 0].text(-3.8, 1.55, "function", color=COLORS["blue"])
     axes[0, 0].text(-3.8, 1.2, "derivative", color=COLORS["vermillion"])
-    axes[0, 1].text(-3.8, -0.62, "inputs\nN(0, 1)", color=COLORS["grey"], fontsize=8)
+    axes[0, 1].text(-3.8, -0.62, "scores\nN(0, 1)", color=COLORS["grey"], fontsize=8)
     return fig
 
 
