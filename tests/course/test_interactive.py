@@ -254,6 +254,25 @@ def test_links_of_a_figure_lead_somewhere(root, target, fault):
         assert only(found).file == SCRIPT
 
 
+def test_each_model_reads_the_measurements_of_its_own_script(root):
+    second = MANIFEST[MANIFEST.index("[[document]]") :].replace("inear", "ater")
+    second = second.replace("later-algebra", "calculus").replace("Later algebra", "Calculus")
+    put(root, "course.toml", MANIFEST + second)
+    read = "from chainrule.course.measurements import measured\n"
+    for name in ("linear-algebra", "calculus"):
+        script = PYTHON.replace("import numpy", f"{read}import numpy")
+        script = script.replace(
+            "    area = (", f"    assert measured('own')['of'] == '{name}'\n    area = ("
+        )
+        put(root, f"figures/math-foundations/{name.replace('-', '_')}.py", script)
+        folder = f"figures/math-foundations/{name}"
+        put(root, f"{folder}/own.json", json.dumps({"of": name}))
+        put(root, f"{folder}/balls.js", EVERYTHING)
+        put(root, f"{folder}/balls.svg", FIGURE)
+    put(root, "math-foundations/calculus.md", TEXT.replace("Linear algebra", "Calculus"))
+    assert not [f for f in findings(root) if "measured" in f.message or "Assertion" in f.message]
+
+
 def test_a_tolerance_is_relative(root):
     put(root, MODULE, EVERYTHING.replace("Math.PI", "(Math.PI * (1 + 1e-7))"))
     assert len(findings(root)) == 1

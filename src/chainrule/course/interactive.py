@@ -29,6 +29,7 @@ from typing import Any
 from chainrule.course.figures import FigureError, Model, chosen, explain, load_models
 from chainrule.course.manifest import CourseError, Document, find_root, load_course
 from chainrule.course.markdown import parse
+from chainrule.course.measurements import belong
 from chainrule.course.node import find_node
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
@@ -228,6 +229,7 @@ def _differences(
 ) -> Iterator[Row]:
     known = {str(control.get("name")) for control in answer["controls"]}
     script = document.figure_script
+    belong(root / script)  # all scripts are loaded by now, and the last is not this one
     for change, state, given in answer["answers"]:
         if unknown := sorted(set(change) - known):
             yield script, model.line, f"{model.name}: no control is called {', '.join(unknown)}"

@@ -107,8 +107,13 @@ def measured(name: str) -> dict[str, Any]:
 
 def begin(script: Path) -> None:
     """Forget all measurements: those that register from now on belong to this script."""
-    global _folder
     registered.clear()
+    belong(script)
+
+
+def belong(script: Path) -> None:
+    """From now on `measured` reads what this script stored: its functions run again."""
+    global _folder
     _folder = script.with_name(script.stem.replace("_", "-"))
 
 
