@@ -53,6 +53,29 @@ def density(plt):
     return fig
 
 
+@figure("cloud")
+def cloud(plt):
+    mu, mix = np.array([1.0, -2.0]), np.array([[2.0, 0.0], [1.0, 2.0]])
+    z = np.random.default_rng(4).standard_normal((250, 2))
+    turn = np.linspace(0, 2 * np.pi, 200)
+    circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    marked = np.array([0.5, -1.0])
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.6))
+    for ax, place in zip(axes, (lambda p: p, lambda p: mu + p @ mix.T), strict=True):
+        ax.plot(*place(z).T, ".", color=COLORS["sky"], markersize=4)
+        for radius in (1, 2):
+            ax.plot(*place(radius * circle).T, color=COLORS["blue"], linewidth=1.4)
+        ax.plot(*place(marked), "o", color=COLORS["vermillion"])
+        ax.set_aspect("equal", adjustable="datalim")
+    axes[0].set_title("separate draws")
+    axes[1].set_title("mixed and moved")
+    axes[0].set_xlabel("z₁")
+    axes[0].set_ylabel("z₂")
+    axes[1].set_xlabel("first number")
+    axes[1].set_ylabel("second number")
+    return fig
+
+
 @figure("people")
 def people(plt):
     field = np.zeros((100, 100), dtype=int)  # 0 healthy, negative

@@ -444,3 +444,31 @@ def test_bad_arguments_are_named(rng):
         mle_categorical(np.array([1, -1]))
     with pytest.raises(ValueError, match="p is 0 at every sample"):
         importance_weights(lambda x: np.full(len(x), -np.inf), lambda x: x, np.ones(2))
+
+
+def test_what_the_page_says_of_pytorch(rng):
+    pixels = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    with pytest.raises(TypeError, match="dim"):
+        torch.softmax(pixels.float())
+    with pytest.raises(NotImplementedError, match="Byte"):
+        torch.softmax(pixels, dim=-1)
+    converted = torch.softmax(pixels, dim=-1, dtype=torch.float32)
+    np.testing.assert_allclose(converted, softmax(pixels.numpy()), rtol=1e-6)
+
+    x = 1000 * rng.standard_normal((5, 7)) + np.array([[0], [1e4], [-1e4], [3], [0]])
+    rows = torch.from_numpy(x)
+    np.testing.assert_allclose(torch.softmax(rows, dim=-1), softmax(x), rtol=1e-10, atol=1e-300)
+    sums = logsumexp(x, axis=-1)
+    np.testing.assert_allclose(torch.logsumexp(rows, dim=-1), sums, rtol=1e-12)
+    logs = x - sums[:, None]
+    np.testing.assert_allclose(torch.log_softmax(rows, dim=-1), logs, rtol=1e-9, atol=1e-9)
+
+    weights = torch.tensor([2.0, 1.0, 1.0])
+    np.testing.assert_allclose(torch.distributions.Categorical(weights).probs, [0.5, 0.25, 0.25])
+    mu, L = np.array([1.0, -2.0]), np.array([[2.0, 0.0], [1.0, 2.0]])
+    normal = torch.distributions.MultivariateNormal(
+        torch.from_numpy(mu), scale_tril=torch.from_numpy(L)
+    )
+    points = rng.standard_normal((11, 2))
+    expected = Gaussian(mu, L @ L.T).logpdf(points)
+    np.testing.assert_allclose(normal.log_prob(torch.from_numpy(points)), expected, rtol=1e-10)
