@@ -92,6 +92,39 @@ def convexity(plt):
     return fig
 
 
+@figure("touching")
+def touching(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.2))
+    x, at = np.linspace(-0.9, 3.4, 300), 2.0
+    height, slope = -np.cos(at), np.sin(at)
+    cap = height + slope * (x - at) + 0.5 * (x - at) ** 2
+    ax.plot(x, -np.cos(x), color=COLORS["blue"], linewidth=2.6)
+    ax.plot(x[cap < 1.9], cap[cap < 1.9], "--", color=COLORS["vermillion"])
+    new = at - slope
+    ends = {"blue": -np.cos(new), "vermillion": height - 0.5 * slope**2}
+    for (colour, end), side in zip(ends.items(), (-0.05, 0.05), strict=True):
+        ax.plot([new, new + side], [height, height], ":", color=COLORS["grey"])
+        ax.annotate(
+            "",
+            xy=(new + side, end),
+            xytext=(new + side, height),
+            arrowprops={"arrowstyle": "->", "color": COLORS[colour], "shrinkA": 0, "shrinkB": 0},
+        )
+        ax.plot(new, end, "o", color=COLORS[colour], markersize=5, zorder=4)
+    ax.plot([new, at], [height, height], ":", color=COLORS["grey"])
+    ax.plot(at, height, "o", color=COLORS["black"], markersize=6, zorder=4)
+    ax.text(at + 0.08, height - 0.16, "you stand here", va="top")
+    ax.text(new + 0.1, height + 0.1, "promised gain", color=COLORS["vermillion"])
+    ax.text(new - 0.12, -0.2, "real gain", color=COLORS["blue"], ha="right")
+    ax.text(-0.3, 1.4, "parabola of curvature 1", color=COLORS["vermillion"])
+    ax.text(-0.85, -0.55, "f", color=COLORS["blue"], ha="right")
+    ax.set_xlabel("x")
+    ax.set_xticks([0, 1, 2, 3])
+    ax.set_yticks([-1, 0, 1])
+    ax.set_ylim(-1.1, 2)
+    return fig
+
+
 @measurement("random-hessians", relative=0.005, seconds=6)
 def measure_random_hessians():
     trials, rng = 2_000_000, np.random.default_rng(0)
@@ -255,6 +288,45 @@ def race_model(state):
         "tall": 0.4 * kappa**0.5,
         "ellipses": np.geomspace(0.02, 0.08 * kappa**2, 9),
     }
+
+
+@figure("look-ahead")
+def look_ahead(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 2.9), sharey=True)
+    x = np.linspace(-0.15, 1.25, 200)
+    beta, lr, place, velocity = 0.9, 0.1, 1.0, -0.5
+    for ax, title, asked, colour in (
+        (axes[0], "heavy ball", place, "blue"),
+        (axes[1], "Nesterov", place + beta * velocity, "green"),
+    ):
+        carried, new = place + beta * velocity, place + beta * velocity - lr * asked
+        ax.plot(x, x * x / 2, color=COLORS["light"], linewidth=3)
+        reach = np.array([asked - 0.22, asked + 0.22])
+        ax.plot(reach, asked**2 / 2 + asked * (reach - asked), color=COLORS["black"])
+        ax.plot(asked, asked**2 / 2, "o", color=COLORS["black"], markersize=6, zorder=4)
+        if asked != place:
+            ax.plot(place, place**2 / 2, "o", mfc="white", mec=COLORS["grey"], markersize=6)
+            ax.text(place + 0.06, place**2 / 2 - 0.03, "the ball", color=COLORS["grey"])
+        for start, end, height, shade in (
+            (place, carried, -0.1, "grey"),
+            (carried, new, -0.19, colour),
+        ):
+            ax.annotate(
+                "",
+                xy=(end, height),
+                xytext=(start, height),
+                arrowprops={"arrowstyle": "->", "color": COLORS[shade], "shrinkA": 0, "shrinkB": 0},
+            )
+        ax.text(place + 0.02, -0.1, "kept velocity", color=COLORS["grey"], va="center")
+        ax.text(carried + 0.02, -0.19, f"push {lr * asked:.3g}", color=COLORS[colour], va="center")
+        ax.text(asked - 0.06, asked**2 / 2 + 0.07, "slope asked here", ha="right")
+        ax.set_title(title)
+        ax.set_xlabel("x")
+        ax.set_xticks([0, 0.5, 1])
+        ax.set_yticks([])
+        ax.set_xlim(-0.2, 1.45)
+        ax.set_ylim(-0.26, 0.78)
+    return fig
 
 
 @figure("condition")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure, measured, measurement
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
 from chainrule.math_foundations.probability import normal_cdf
 from chainrule.neural_networks.activation_functions import (
     dead_fraction,
@@ -58,10 +58,41 @@ def gallery(plt):
         ax.set_ylim(-1.05, 2.1)
         ax.set_xlim(-4, 4)
     for ax in axes[1]:
-        ax.set_xlabel("input z")
+        ax.set_xlabel("score z")
     axes[0, 0].text(-3.8, 1.55, "function", color=COLORS["blue"])
     axes[0, 0].text(-3.8, 1.2, "derivative", color=COLORS["vermillion"])
-    axes[0, 1].text(-3.8, -0.62, "inputs\nN(0, 1)", color=COLORS["grey"], fontsize=8)
+    axes[0, 1].text(-3.8, -0.62, "scores\nN(0, 1)", color=COLORS["grey"], fontsize=8)
+    return fig
+
+
+@figure("zigzag")
+def zigzag(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.6), sharex=True, sharey=True)
+    turn = np.linspace(0, 2 * np.pi, 181)
+    up, across = np.array([1.0, 1.0]) / 2**0.5, np.array([1.0, -1.0]) / 2**0.5
+    for ax, mean, title in (
+        (axes[0], 0.5, "outputs 0.5 ± 0.2"),
+        (axes[1], 0.0, "outputs 0 ± 0.2"),
+    ):
+        steep, flat = 0.04 + 2 * mean**2, 0.04
+        for level in (0.3, 0.6, 0.9, 1.2):
+            ring = np.outer(np.cos(turn), across) / flat**0.5
+            ring += np.outer(np.sin(turn), up) / steep**0.5
+            ax.plot(*(0.2 * level * ring).T, color=COLORS["grey"], linewidth=0.8)
+        rate = 2 / (steep + flat)
+        path = [np.array([0.9, -0.5])]
+        for _ in range(12):
+            w = path[-1]
+            gradient = steep * (w @ up) * up + flat * (w @ across) * across
+            path.append(w - rate * gradient)
+        ax.plot(*np.array(path).T, "o-", color=COLORS["vermillion"], markersize=3.5, linewidth=1.4)
+        ax.plot(0, 0, "*", color=COLORS["blue"], markersize=11, zorder=4)
+        ax.set_title(title)
+        ax.set_aspect("equal")
+        ax.set_xlim(-1.2, 1.2)
+        ax.set_ylim(-1.2, 1.2)
+        ax.set_xlabel("first weight, from the best")
+    axes[0].set_ylabel("second weight, from the best")
     return fig
 
 
@@ -107,6 +138,41 @@ def signal_sizes(plt):
     ax.set_ylabel("RMS of its outputs")
     ax.grid(True)
     return fig
+
+
+_PLAYED = {
+    "ReLU": relu,
+    "leaky ReLU, 0.2": lambda t: leaky_relu(t, 0.2),
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "GELU": lambda t: gelu(t, "tanh"),
+    "SiLU": silu,
+}
+
+
+@interactive(
+    "signal-sizes",
+    states=[
+        {"act": "ReLU", "g": 1.6},
+        {"act": "leaky ReLU, 0.2", "g": 1.39},
+        {"act": "tanh", "g": 1.59},
+        {"act": "sigmoid", "g": 4},
+        {"act": "GELU", "g": 1.53},
+        {"act": "SiLU", "g": 1.8},
+    ],
+)
+def signal_sizes_model(state):
+    act, g = _PLAYED[state["act"]], state["g"]
+    z = (np.arange(400) - 199.5) / 25
+    weight = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) / 25
+    sizes, factors = [1.0], []
+    for _ in range(50):
+        y, slope = _value_and_slope(act, g * sizes[-1] * z)
+        factors.append(g * np.sqrt(np.sum(slope**2 * weight)))
+        sizes.append(np.sqrt(np.sum(y**2 * weight)))
+    gradients = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
+    own = 1 / np.sqrt(np.sum(_value_and_slope(act, z)[0] ** 2 * weight))
+    return {"sizes": sizes, "gradients": gradients, "gain": own}
 
 
 _GRADIENTS = (
