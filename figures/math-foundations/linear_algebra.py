@@ -267,3 +267,76 @@ def three_views(plt):
         ax.set_yticks([])
         ax.spines[:].set(visible=True, color=COLORS["light"])
     return fig
+
+
+@figure("places-of-the-axes")
+def places_of_the_axes(plt):
+    A = np.array([[4.0, 2.0], [1.0, 3.0]])
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
+    for ax, M, title in zip(axes, (np.eye(2), A), ("in", "out"), strict=True):
+        for i in range(4):
+            for ends in ([[i, 0], [i, 3]], [[0, i], [3, i]]):
+                ax.plot(*(M @ np.transpose(ends)), color=COLORS["light"], linewidth=1.2, zorder=0)
+        places = [(1, 0), (0, 1), (2, 1)]
+        for place, color in zip(places, ("blue", "vermillion", "black"), strict=True):
+            tip = M @ np.array(place, dtype=float)
+            arrow(ax, tip, COLORS[color])
+            ax.annotate(
+                f"({tip[0]:.0f}, {tip[1]:.0f})",
+                tip,
+                xytext=(4, -16 if color == "blue" else 6),
+                textcoords="offset points",
+                color=COLORS[color],
+                fontsize=11,
+            )
+        ax.set_aspect("equal")
+        ax.set_title(title)
+        ax.set_xlabel("first coordinate")
+    axes[0].set_xlim(-0.4, 3.6)
+    axes[0].set_ylim(-0.4, 3.6)
+    axes[0].set_xticks(range(4))
+    axes[0].set_yticks(range(4))
+    axes[0].set_ylabel("second coordinate")
+    axes[1].set_xticks(range(0, 20, 4))
+    axes[1].set_xlim(-1, 19.5)
+    axes[1].set_ylim(-1, 13.5)
+    return fig
+
+
+@figure("shadow-on-a-plane")
+def shadow_on_a_plane(plt):
+    q1 = np.array([1, 0, 1]) / np.sqrt(2)
+    q2 = np.array([-1, 2, 1]) / np.sqrt(6)
+    normal = np.array([1, 1, -1]) / np.sqrt(3)
+    view = np.array([q1 + 0.5 * q2, 0.45 * q2 + normal])  # a slanted view of the plane
+    u = np.array([1.0, 2.0, 0.0])
+    p = (q1 @ u) * q1 + (q2 @ u) * q2
+    fig, ax = plt.subplots(figsize=(5.6, 3.7))
+    corners = [x * q1 + y * q2 for x, y in [(-0.7, -0.7), (2.3, -0.7), (2.3, 2.1), (-0.7, 2.1)]]
+    ax.fill(*(view @ np.transpose(corners)), color=COLORS["blue"], alpha=0.12, linewidth=0)
+    for v, color in [(q1, "blue"), (q2, "blue"), (p, "green"), (u, "black")]:
+        arrow(ax, view @ v, COLORS[color])
+    ax.plot(*(view @ np.transpose([u, p])), ":", color=COLORS["vermillion"], linewidth=2)
+    angle = [p + 0.2 * normal, p + 0.2 * normal - 0.2 * q1, p - 0.2 * q1]
+    ax.plot(*(view @ np.transpose(angle)), color=COLORS["vermillion"], linewidth=1)
+    labels = [
+        (q1, "q₁", "blue", (4, -12)),
+        (q2, "q₂", "blue", (5, 1)),
+        (p, "shadow (0, 1, 1)", "green", (8, -6)),
+        (u, "(1, 2, 0)", "black", (-8, 7)),
+        (p + 0.5 * (u - p), "what is left over\n(1, 1, −1)", "vermillion", (8, -4)),
+    ]
+    for v, text, color, offset in labels:
+        ax.annotate(
+            text,
+            view @ v,
+            xytext=offset,
+            textcoords="offset points",
+            color=COLORS[color],
+            fontsize=11,
+        )
+    ax.set_aspect("equal")
+    ax.set_xlim(-1.3, 4.0)
+    ax.set_ylim(-0.5, 2.7)
+    ax.axis("off")
+    return fig

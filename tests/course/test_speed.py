@@ -44,6 +44,17 @@ def paragraph(rng, words):
     return " ".join(parts).replace("\n ", "\n") + "."
 
 
+def taught(course, entry):
+    """Links to all that a page's words are borrowed from."""
+    before = course.ancestors(entry.id) | {need.id for need in entry.needs}
+    return ", ".join(f"[{course.by_id[name].slug}](../{name}.md)" for name in sorted(before))
+
+
+def beside(course, entry):
+    """Links to the pages that are related."""
+    return ", ".join(f"[{each.slug}](../{each.path})" for each, _ in course.beside(entry.id))
+
+
 def document(rng, course, entry):
     """A page of about 4,500 words in every convention of the course."""
     sections = [item.text for item in entry.outline]
@@ -55,6 +66,8 @@ def document(rng, course, entry):
     parts += [paragraph(rng, 60) + " Said first in [1].", *links]
     for number, title in enumerate(sections):
         parts.append(f"## {title}")
+        if number == 0:
+            parts += [f"Before: {taught(course, entry)}.", f"Later: {beside(course, entry)}."]
         for part in range(4):
             parts += [paragraph(rng, 30) for _ in range(4300 // len(sections) // 4 // 30 + 1)]
             parts.append(f"```python\n{CODE.format(part, sum(range(part)))}```")
@@ -88,7 +101,8 @@ def fill(root):
     rng = np.random.default_rng(0)
     fake = SmallCourse(root)
     manifest = (ROOT / "course.toml").read_text(encoding="utf-8")
-    (root / "course.toml").write_text(re.sub(r"\nallowance = .*", "", manifest), encoding="utf-8")
+    manifest = re.sub(r"\n(allowance = .*|connections = \[\n(    .*\n)*\])", "", manifest)
+    (root / "course.toml").write_text(manifest, encoding="utf-8")
     course = load_course(root)
     names = ("status", "documents", "graph", "tracks")
     readme = [f"<!-- generated: {name} -->\n<!-- /generated -->" for name in names]

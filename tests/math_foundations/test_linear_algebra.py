@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -416,3 +417,59 @@ def test_variance_of_the_components_is_that_of_the_singular_values(rng, shape):
 def test_errors_say_what_was_received(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- what the page says of PyTorch --------------------------------------------------------------
+
+
+def test_what_the_page_says_of_linear_layers_in_torch(rng):
+    layer = torch.nn.Linear(5, 3, dtype=torch.float64)
+    assert layer.weight.shape == (3, 5)
+    x = torch.from_numpy(rng.standard_normal((7, 5)))
+    assert torch.allclose(layer(x), x @ layer.weight.T + layer.bias)
+    assert torch.ones(2, 3, 7).mT.shape == (2, 7, 3)
+    scores = torch.einsum("btd,bsd->bts", torch.ones(2, 3, 7), torch.ones(2, 5, 7))
+    assert scores.shape == (2, 3, 5)
+
+
+def test_what_the_page_says_of_cosines_in_torch(rng):
+    u, v = rng.standard_normal((2, 5, 3))
+    ours = cosine_similarity(u, v)
+    similarity = torch.nn.functional.cosine_similarity
+    theirs = similarity(torch.from_numpy(u), torch.from_numpy(v), dim=1)
+    assert np.allclose(np.diag(ours), theirs)
+    assert similarity(torch.zeros(1, 3), torch.ones(1, 3), dim=1).item() == 0
+    short = torch.full((1, 2), 1e-10, dtype=torch.float64)  # its length is far below eps
+    assert 0 < similarity(short, short, dim=1).item() < 1e-3
+
+
+def test_what_the_page_says_of_decompositions_in_torch(rng):
+    A = torch.from_numpy(rng.standard_normal((5, 3)))
+    U, S, Vh = torch.linalg.svd(A)
+    assert (U.shape, Vh.shape) == ((5, 5), (3, 3))
+    assert torch.allclose(U[:, :3] @ torch.diag(S) @ Vh, A)
+    assert (S[:-1] >= S[1:]).all()
+    assert torch.linalg.svd(A, full_matrices=False).U.shape == (5, 3)
+    values = torch.linalg.eigh(A.T @ A).eigenvalues
+    assert torch.allclose(values, S.flip(0) ** 2)
+
+    equal = torch.ones(5, 3, dtype=torch.float64)
+    Q, _ = torch.linalg.qr(equal)
+    assert Q.shape == (5, 3)
+    assert torch.allclose(Q.T @ Q, torch.eye(3, dtype=Q.dtype))
+    assert torch.linalg.matrix_rank(equal) == 1
+
+
+def test_what_the_page_says_of_solving_in_torch():
+    H = 1 / (np.arange(1, 10)[:, None] + np.arange(9))
+    b = H @ np.ones(9)
+    x = torch.linalg.solve(torch.tensor(H, dtype=torch.float32), torch.tensor(b).float())
+    assert x.dtype == torch.float32
+    assert (x - 1).abs().max() > 1  # wrong by more than 100 %, and nothing was raised
+    assert torch.tensor([0.5]).dtype == torch.float32
+    assert torch.linalg.cond(torch.diag(torch.tensor([1.0, 0.001]))).item() == pytest.approx(
+        1000, rel=1e-3
+    )
+    columns, target = torch.ones(3, 2), torch.tensor([[1.0], [2.0], [4.0]])
+    solution = torch.linalg.lstsq(columns, target).solution
+    assert torch.allclose(solution, torch.full((2, 1), 7 / 6))

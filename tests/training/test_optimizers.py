@@ -583,6 +583,41 @@ def test_torch_clips_all_parameters_as_one_vector():
     assert [round(p.grad.item(), 3) for p in pair] == [0.6, 0.8]
 
 
+def test_what_the_page_says_of_torch_sgd():
+    w = torch.nn.Parameter(torch.zeros(3))
+    defaults = torch.optim.SGD([w]).defaults
+    assert (defaults["lr"], defaults["momentum"], defaults["dampening"]) == (1e-3, 0, 0)
+    for options in ({}, {"momentum": 0.9, "dampening": 0.1}):
+        with pytest.raises(ValueError, match="requires a momentum and zero dampening"):
+            torch.optim.SGD([w], nesterov=True, **options)
+
+
+def test_what_the_page_says_of_torch_adamw():
+    def step(kind, **options):
+        w = torch.nn.Parameter(torch.ones(1))
+        w.grad = torch.tensor([10.0])
+        kind([w], lr=0.1, weight_decay=0.1, **options).step()
+        return round(w.item(), 4)
+
+    w = torch.nn.Parameter(torch.zeros(3))
+    for kind, decay in ((torch.optim.AdamW, 0.01), (torch.optim.Adam, 0)):
+        defaults = kind([w]).defaults
+        assert (defaults["lr"], defaults["betas"]) == (1e-3, (0.9, 0.999))
+        assert (defaults["eps"], defaults["weight_decay"]) == (1e-8, decay)
+    assert step(torch.optim.AdamW) == 0.89
+    assert step(torch.optim.Adam) == 0.9  # joined the gradient
+    assert step(torch.optim.Adam, decoupled_weight_decay=True) == 0.89
+
+
+def test_what_the_page_says_of_a_nan_among_torch_gradients():
+    pair = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    pair[0].grad, pair[1].grad = torch.tensor([float("nan")]), torch.tensor([1.0])
+    with pytest.raises(RuntimeError, match="non-finite"):
+        torch.nn.utils.clip_grad_norm_(pair, 1.0, error_if_nonfinite=True)
+    torch.nn.utils.clip_grad_norm_(pair, 1.0)
+    assert all(p.grad.isnan().all() for p in pair)
+
+
 def test_what_the_page_says_of_torch_muon():
     defaults = torch.optim.Muon([torch.nn.Parameter(torch.zeros(3, 5))]).defaults
     assert (defaults["lr"], defaults["weight_decay"], defaults["momentum"]) == (1e-3, 0.1, 0.95)

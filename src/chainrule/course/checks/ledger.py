@@ -70,23 +70,29 @@ def uses(page: Page, keys: Iterable[str]) -> Iterator[tuple[str, int, bool]]:
 
     Where terms overlap the longest counts: a "cross-entropy loss" is no use of "loss".
     """
-    ordered = sorted(keys, key=len, reverse=True)
+    ordered = sorted((name for name in keys if _may_use(page, name)), key=len, reverse=True)
     spelled = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in ordered)
     pattern = re.compile(rf"(?<![\w-])(?:{spelled})(?:s?e?s)?(?![\w-])", re.I)
+    links: dict[int, list[tuple[int, int]]] = {}
+    for link in page.links:
+        links.setdefault(id(link.paragraph), []).append((link.offset, link.offset + len(link.text)))
     for paragraph, _ in page.main_line if ordered else ():
         if paragraph.section is None:
             continue
+        hidden = [found.span() for found in NOT_PROSE.finditer(paragraph.text)]
+        linked = links.get(id(paragraph), [])
         for found in pattern.finditer(paragraph.text):
             at = found.start()
-            if any(
-                other.start() <= at < other.end() for other in NOT_PROSE.finditer(paragraph.text)
-            ):
-                continue
-            linked = any(
-                link.paragraph is paragraph and 0 <= at - link.offset < len(link.text)
-                for link in page.links
-            )
-            yield key(" ".join(found[0].split())), paragraph.line_at(at), linked
+            if not any(start <= at < end for start, end in hidden):
+                inside = any(start <= at < end for start, end in linked)
+                yield key(" ".join(found[0].split())), paragraph.line_at(at), inside
+
+
+def _may_use(page: Page, name: str) -> bool:
+    """Whether the words of a term stand somewhere on a page: fast, and never wrongly no."""
+    *words, last = re.findall("[a-z]+", name) or [""]
+    known = page.vocabulary
+    return known.issuperset(words) and any(last + end in known for end in ("", "s", "es", "ses"))
 
 
 def _unheard(page: Page, fixed: set[str]) -> Iterator[tuple[int, str, str]]:
