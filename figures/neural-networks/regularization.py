@@ -130,6 +130,25 @@ def double_descent(plt):
     return fig
 
 
+@figure("two-maps")
+def two_maps(plt):
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True)
+    a = np.linspace(-3, 3, 301)
+    ridge, lasso = a / 2, np.sign(a) * np.maximum(np.abs(a) - 1, 0)
+    for ax, after, title in zip(
+        axes, (ridge, lasso), ("L2: halves", "L1: subtracts 1"), strict=True
+    ):
+        ax.plot(a, a, color=COLORS["grey"], linewidth=1.2, linestyle="--")
+        ax.plot(a, after, color=COLORS["blue"], linewidth=2)
+        places = np.array([3.0, 0.5, -2.0])
+        ax.plot(places, np.interp(places, a, after), "o", color=COLORS["vermillion"], markersize=5)
+        ax.set_title(title)
+        ax.set_xlabel("weight without penalty")
+        ax.set_aspect("equal")
+    axes[0].set_ylabel("weight with penalty, λ = 1")
+    return fig
+
+
 @figure("norm-axes")
 def norm_axes(plt):
     fig, axes = plt.subplots(2, 2, figsize=(7, 5.6))

@@ -397,3 +397,52 @@ def test_groups_of_features_normalized_are_torch_s_group_norm(rng, groups):
     ours = layer_norm(Tensor(X.reshape(5, groups, -1)), 6 // groups).data.reshape(X.shape)
     theirs = torch.nn.functional.group_norm(torch.tensor(X), groups).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+# ---- the boxes "In PyTorch" ---------------------------------------------------------------------
+
+
+def test_what_the_page_says_about_dropout_in_pytorch():
+    torch.manual_seed(0)
+    layer, ones = torch.nn.Dropout(), torch.ones(10_000)
+    assert layer.p == 0.5
+    often = torch.nn.functional.dropout(ones, 0.2)
+    assert set(often.tolist()) == {0.0, 1.25}
+    assert 0.15 < (often == 0).float().mean() < 0.25
+    model = torch.nn.Sequential(layer).eval()
+    assert torch.equal(model(ones), ones)
+    assert not torch.equal(torch.nn.functional.dropout(ones, layer.p), ones)
+    assert torch.equal(torch.nn.functional.dropout(ones, training=layer.training), ones)
+
+
+def test_what_the_page_says_about_batch_normalization_in_pytorch(rng):
+    layer = torch.nn.BatchNorm1d(3, dtype=torch.float64)
+    assert (layer.eps, layer.momentum) == (1e-5, 0.1)
+    batches = torch.tensor(rng.normal(size=(4, 7, 3)))
+    layer(batches[0])
+    torch.testing.assert_close(layer.running_mean, 0.1 * batches[0].mean(0))
+    with pytest.raises(ValueError, match="more than 1 value"):
+        layer(batches[0, :1])
+    layer.eval()
+    torch.testing.assert_close(layer(batches[1])[:1], layer(batches[1, :1]))
+    plain = torch.nn.BatchNorm1d(3, momentum=None, dtype=torch.float64)
+    for batch in batches:
+        plain(batch)
+    torch.testing.assert_close(plain.running_mean, batches.mean((0, 1)))
+
+
+def test_what_the_page_says_about_the_other_normalizers_in_pytorch():
+    layer, rms = torch.nn.LayerNorm(5), torch.nn.RMSNorm(5)
+    assert layer.eps == 1e-5
+    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
+    assert [name for name, _ in rms.named_parameters()] == ["weight"]
+    assert rms.eps is None
+    tiny = torch.full((1, 5), 1e-4)
+    eps = torch.finfo(torch.float32).eps
+    assert 1e-7 < eps < 2e-7
+    torch.testing.assert_close(rms(tiny), tiny / (tiny.square().mean() + eps).sqrt())
+    group = torch.nn.GroupNorm(2, 6)
+    assert (group.num_groups, group.num_channels) == (2, 6)
+    assert group(torch.ones(3, 6, 5)).shape == (3, 6, 5)
+    with pytest.raises(RuntimeError):
+        group(torch.ones(3, 5, 6))
