@@ -125,31 +125,32 @@ class Sft(Stage):
         self.texts = self.life.training_ids()
         self.best = -1.0
 
-    def demonstrations(self) -> list[Rendered]:
-        """Conversations of one answer, every fourth of two."""
+    def demonstrations(self) -> tuple[list[Rendered], list[Rendered]]:
+        """Conversations of one question, and some of two, so that a history is nothing new."""
         s = self.settings
         rng = np.random.default_rng([s.seed, 1])
         found = examples(s.demonstrations, rng, TASKS, carelessness=s.careless)
-        order = rng.permutation(len(found)).tolist()
-        turns: list[list[Example]] = []
-        while order:
-            take = 2 if len(turns) % 4 == 3 else 1
-            turns.append([found[i] for i in order[:take]])
-            del order[:take]
-        talks = [self.life.speech.conversation(turn) for turn in turns]
-        return [talk for talk in talks if len(talk.ids) <= s.context]
+        speech = self.life.speech
+        order = rng.permutation(len(found)).reshape(-1, 2).tolist()
+        twice = [speech.conversation([found[i] for i in pair]) for pair in order]
+        return (
+            [speech.conversation([example]) for example in found],
+            [talk for talk in twice if len(talk.ids) <= s.context],
+        )
 
     def step(self) -> list[float]:
         s, model = self.settings, self.model
         assert model is not None
-        picked = self.rng.integers(len(self.shown), size=s.sft_rows)
-        batch = collate([self.shown[i] for i in picked], self.life.speech.end)
+        # every fourth batch has two questions a row, in half as many rows
+        shown, rows = self.shown[self.done % 4 == 3], s.sft_rows // (1 + (self.done % 4 == 3))
+        picked = self.rng.integers(len(shown), size=rows)
+        batch = collate([shown[i] for i in picked], self.life.speech.end)
         model.train()
         loss = sft_loss(model(batch.ids), batch.ids, batch.mask)
         total = loss
         if self.replay:
-            rows = windows(self.texts, s.replay_rows, s.replay_length, self.rng)
-            total = loss + model.loss(rows[:, :-1], rows[:, 1:]) * s.replay_weight
+            text = windows(self.texts, s.replay_rows, s.replay_length, self.rng)
+            total = loss + model.loss(text[:, :-1], text[:, 1:]) * s.replay_weight
         warmup = min(20, self.steps // 5)
         update(self, total, warmup_cosine(self.done, self.rate, warmup, self.steps, self.rate / 10))
         return [loss.item(), self._look()]
