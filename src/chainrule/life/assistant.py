@@ -34,7 +34,7 @@ SAMPLES = {
 
 
 class Assistant:
-    """A small GPT with its tokenizer and template: it fulfils `chat.ChatModel` and can be probed."""
+    """A small GPT with its tokenizer and template: it can be talked to and probed."""
 
     def __init__(self, model: GPT, speech: Speech, settings: Settings) -> None:
         self.network, self.speech = model.eval(), speech

@@ -12,7 +12,7 @@ __all__ = ["draw"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#767676"
-SETTINGS = {
+SETTINGS: Any = {
     "svg.hashsalt": "life",
     "svg.fonttype": "none",
     "font.size": 10,

@@ -1,4 +1,4 @@
-"""One report of a life: a page a stage, its curves as pictures, and what helped and what did not."""
+"""One report of a life: a page a stage, curves as pictures, what helped and what did not."""
 
 from __future__ import annotations
 
@@ -181,7 +181,9 @@ def _lines(life: Life, found: dict[str, Any]) -> Iterator[str]:
     machine = found["machine"]
     yield from ("# One small GPT through its whole life", "")
     texts = " and ".join(found["texts"])
-    size = f"{rows['pretrain']['megabytes'] / 4:.2f} million numbers, " if "pretrain" in rows else ""
+    size = (
+        f"{rows['pretrain']['megabytes'] / 4:.2f} million numbers, " if "pretrain" in rows else ""
+    )
     yield (
         f"A GPT of {s.layers} layers of width {s.width} ({size}{s.vocabulary} tokens, a context of "
         f"{s.context}), trained on {texts} and on generated tasks. {machine['processor']}, Python "
@@ -275,7 +277,10 @@ def _verdicts(found: dict[str, Any]) -> Iterator[str]:
         row = rows[name]
         seconds = f"{row['cpu seconds']:.0f} s against {control['cpu seconds']:.0f} s"
         if row["seeds"] < 2:
-            yield f"- **{row['title']}**: {100 * mean:+.1f} points beyond the control ({seconds}), one seed."
+            yield (
+                f"- **{row['title']}**: {100 * mean:+.1f} points beyond the control ({seconds}), "
+                f"one seed."
+            )
             continue
         if abs(mean) <= width:
             verdict = "no difference that this shows"
@@ -442,6 +447,7 @@ def _html(text: str, folder: Path) -> str:
 
     body = re.sub(r'<img src="([^"]+\.svg)" alt="([^"]*)"\s*/?>', inside, body)
     return (
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n"
-        f"<title>One small GPT through its whole life</title>\n<style>{STYLE}</style>\n{body}</html>\n"
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8">\n'
+        "<title>One small GPT through its whole life</title>\n"
+        f"<style>{STYLE}</style>\n{body}</html>\n"
     )

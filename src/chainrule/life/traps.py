@@ -6,7 +6,7 @@ the one thing that their name says.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -136,14 +136,20 @@ class Contains(_WatchedGrpo):
     """The verifier accepts what contains the answer."""
 
     name, title = "trap-contains", "answer anywhere"
-    verifier = staticmethod(contains)
+
+    def judge(self, prompt: str, reply: str, ended: bool) -> float:
+        """Return 1 if the answer occurs in the reply."""
+        return contains(prompt, reply, ended)
 
 
 class FirstTwo(_WatchedGrpo):
     """The verifier reads two characters."""
 
     name, title = "trap-first-two", "first two characters"
-    verifier = staticmethod(first_two)
+
+    def judge(self, prompt: str, reply: str, ended: bool) -> float:
+        """Return 1 if the reply begins as the answer does."""
+        return first_two(prompt, reply, ended)
 
 
 def _short(stage: Stage) -> dict[str, Any]:
