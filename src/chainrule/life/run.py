@@ -114,10 +114,10 @@ class Life:
 
     def _needed(self, name: str) -> Path:
         if not self.has(name):
-            raise UsageError(
-                f"{self.folder} has no {name} yet; type: "
-                f"{typed(f'life --out {self.folder} --stage {name}')}"
-            )
+            stage, _, seed = name.partition("-")
+            words = f"life --out {self.folder} --stage {stage}"
+            words += f" --seeds {int(seed) + 1}" if seed.isdecimal() else ""
+            raise UsageError(f"{self.folder} has no {name} yet; type: {typed(words)}")
         return self.place(name)
 
     def model(self, name: str) -> GPT:
