@@ -44,7 +44,7 @@ class Reward(Stage):
     before = ("sft",)
     repeated = True
     columns = ("loss of the pairs",)
-    cost = (0.2, 35)
+    cost = (0.16, 10)
 
     @property
     def steps(self) -> int:
@@ -163,7 +163,7 @@ class Dpo(Stage):
     repeated = True
     columns = ("loss", "pairs in order", "log-ratio of chosen", "log-ratio of rejected",
                "validation")  # fmt: skip
-    cost = (0.35, 20)
+    cost = (0.22, 6)
     look_every: ClassVar[int] = 0
 
     @property
@@ -235,7 +235,7 @@ class Ppo(Stage):
     before = ("sft",)
     repeated = True
     columns = ("reward", "variance explained", "share clipped")
-    cost = (1.0, 20)
+    cost = (0.52, 6)
     value_only: ClassVar[int] = 5
 
     @property
@@ -281,17 +281,16 @@ class Ppo(Stage):
         explained = 1 - np.var(targets[mask] - values[mask]) / (np.var(targets[mask]) + 1e-9)
         clipped = []
         model.train()
-        for _ in range(2):
-            for part in np.array_split(self.rng.permutation(len(rows)), 2):
-                logp, value = self._both(rows.take(part), start)
-                off, weight = value - targets[part], mask[part] / mask[part].sum()
-                loss = (off * off * weight.astype(np.float32)).sum() * 0.5
-                warming = self.done < min(self.value_only, self.steps // 4)
-                if not warming:
-                    loss = loss + ppo_loss(logp, old[part], gains[part], 0.2, mask[part])
-                ratio = np.exp(logp.data - old[part])[mask[part]]
-                clipped.append(float((np.abs(ratio - 1) > 0.2).mean()))
-                update(self, loss, 0.0 if warming else s.ppo_rate, 10 * s.ppo_rate)
+        for part in np.array_split(self.rng.permutation(len(rows)), 2):
+            logp, value = self._both(rows.take(part), start)
+            off, weight = value - targets[part], mask[part] / mask[part].sum()
+            loss = (off * off * weight.astype(np.float32)).sum() * 0.5
+            warming = self.done < min(self.value_only, self.steps // 4)
+            if not warming:
+                loss = loss + ppo_loss(logp, old[part], gains[part], 0.2, mask[part])
+            ratio = np.exp(logp.data - old[part])[mask[part]]
+            clipped.append(float((np.abs(ratio - 1) > 0.2).mean()))
+            update(self, loss, 0.0 if warming else s.ppo_rate, 10 * s.ppo_rate)
         return [float(rewards.mean()), float(explained), float(np.mean(clipped))]
 
     def finish(self) -> dict[str, Any]:
@@ -307,7 +306,7 @@ class Grpo(Stage):
     repeated = True
     columns = ("reward", "groups without a difference", "tokens an answer", "validation",
                "KL an answer")  # fmt: skip
-    cost = (0.3, 20)
+    cost = (0.27, 6)
     look_every: ClassVar[int] = 0
     tasks: ClassVar[tuple[str, ...]] = LEARNED
     normalize: ClassVar[bool] = False

@@ -61,7 +61,7 @@ class Pretrain(Stage):
     name, title = "pretrain", "Pretraining"
     before = ("tokenizer",)
     columns = ("bits a token",)
-    cost = (0.13, 20)
+    cost = (0.1, 7)
 
     @property
     def steps(self) -> int:
@@ -105,7 +105,7 @@ class Sft(Stage):
     name, title = "sft", "Instruction tuning"
     before = ("pretrain",)
     columns = ("nats a token of the answers", "validation")
-    cost = (0.25, 20)
+    cost = (0.22, 6)
     replay = True
 
     @property
@@ -192,7 +192,7 @@ class Control(Sft):
     name, title = "control", "More imitation"
     before = ("sft",)
     repeated = True
-    cost = (0.25, 20)
+    cost = (0.23, 6)
 
     @property
     def steps(self) -> int:
@@ -217,7 +217,7 @@ class Rejection(Stage):
     before = ("sft", "reward")
     repeated = True
     columns = ("nats a token of the answers",)
-    cost = (0.2, 20)
+    cost = (0.15, 6)
 
     @property
     def steps(self) -> int:
@@ -261,7 +261,7 @@ class Lora(Stage):
     name, title = "lora", "A second task, and back"
     before = ("grpo",)
     columns = ("nats a token of the answers",)
-    cost = (0.2, 40)
+    cost = (0.15, 10)
 
     @property
     def steps(self) -> int:

@@ -21,7 +21,7 @@ __all__ = ["TRAPS", "WHY"]
 
 class _ShortSft(Sft):
     columns = ("nats a token of the answers", "bits a byte")
-    cost = (0.27, 6)
+    cost = (0.3, 2)
 
     @property
     def steps(self) -> int:
@@ -59,7 +59,7 @@ class NoReplay(_ShortSft):
 
 class _WatchedDpo(Dpo):
     look_every = 10
-    cost = (0.4, 6)
+    cost = (0.3, 2)
 
     @property
     def steps(self) -> int:
@@ -90,7 +90,7 @@ class NaiveDpo(_WatchedDpo):
 
 class _WatchedGrpo(Grpo):
     look_every = 5
-    cost = (0.45, 6)
+    cost = (0.5, 2)
 
     @property
     def steps(self) -> int:
