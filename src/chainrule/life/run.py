@@ -251,7 +251,8 @@ class Life:
                 found["KL an answer"] = self._paid(model, asked, drawn)
             elif stage.name == "sft":
                 found["KL an answer"] = 0.0
-            found["probes"] = run_probes(Assistant(model, self.speech, s), s.probes)
+            if stage.seed == 0:
+                found["probes"] = run_probes(Assistant(model, self.speech, s), s.probes)
         found["megabytes"] = sum(p.data.nbytes for p in model.parameters()) / 1e6
         found["timing"] = {"tokens a second, answers": written / max(seconds, 1e-9)}
         return found

@@ -54,7 +54,7 @@ class Settings:
     dpo_rate: float = 5e-5
     dpo_beta: float = 1.0
     dpo_likelihood: float = 1.0
-    ppo_steps: int = 45
+    ppo_steps: int = 30
     ppo_replies: int = 128
     ppo_rate: float = 1e-4
     ppo_beta: float = 0.01
