@@ -70,16 +70,20 @@ def life(audit: Audit) -> Iterator[str]:
         cells = (*shares, f"{forgotten:+.2f}", f"{row['cpu seconds']:.0f}")
         yield f"| {row['title']} | {' | '.join(cells)} |"
     verdicts = []
-    for name, (mean, width) in found["beyond the control"].items():
-        beyond = f"{100 * mean:+.1f} ± {100 * width:.1f}"
-        helped = "no difference" if abs(mean) <= width else "better" if mean > 0 else "worse"
-        verdicts.append(f"{rows[name]['title']} {beyond} ({helped})")
+    for name, (mean, width, seeds) in found["beyond the control"].items():
+        beyond = f"{rows[name]['title']} {100 * mean:+.1f}"
+        if seeds > 1:
+            helped = "no difference" if abs(mean) <= width else "better" if mean > 0 else "worse"
+            beyond += f" ± {100 * width:.1f} ({helped})"
+        verdicts.append(beyond)
     settings, machine = found["settings"], found["machine"]
     yield from ("", f"Points beyond more imitation: {'; '.join(verdicts)}.", "")
     yield (
         f"{settings['tested']:,} prompts of a part of the split that chose nothing; ± is half of a"
         f" 95 % interval over {max(row['seeds'] for row in rows.values())} seeds, which share one"
-        f" tuned model. Seconds of one core: {machine['processor']}, Python {machine['Python']},"
+        f" tuned model. Drawing the answers that two of the stages imitate or compare, and fitting"
+        f" the reward model, took {found['cpu seconds of the reward model']:.0f} seconds more."
+        f" Seconds of one core: {machine['processor']}, Python {machine['Python']},"
         f" NumPy {machine['NumPy']}, {found['date']}."
     )
 

@@ -21,7 +21,7 @@ from chainrule.modern_llms.rlhf import (
     kl_penalty,
     ppo_loss,
 )
-from chainrule.neural_networks.backpropagation import gather, no_grad
+from chainrule.neural_networks.backpropagation import Tensor, gather, no_grad
 from chainrule.shapes import Array
 from chainrule.training.loss_functions import log_softmax
 from chainrule.training.optimizers import AdamW, warmup_cosine
@@ -272,7 +272,8 @@ class Ppo(Stage):
         with no_grad():
             old, values = (t.data for t in self._both(rows, start))
             reference = log_probs(self.reference, rows)[0].data
-            earned = -s.ppo_beta * kl_penalty_of(old, reference) * mask
+            # the first estimate of the divergence, as numbers: it belongs into the reward
+            earned = -s.ppo_beta * kl_penalty(Tensor(old), reference).data * mask
         earned[np.arange(len(rows)), rows.lengths - 1 - start] += rewards[:, 0]
         gained = gae(earned, values, 1.0, 0.95, mask)
         targets = (gained + values).astype(np.float32)
@@ -389,8 +390,3 @@ def rollouts(
     rows = pack_rows(repeated, written, speech.end)
     length = float(np.mean([len(reply) for reply in written]))
     return rows, np.array(rewards, np.float32).reshape(len(asked), copies), length
-
-
-def kl_penalty_of(logp: Array, reference: Array) -> Array:
-    """The first estimate of the divergence, as numbers: it belongs into the reward."""
-    return logp - reference

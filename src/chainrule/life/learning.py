@@ -132,7 +132,6 @@ class Sft(Stage):
         )
         self.shown = self.demonstrations()
         self.texts = self.life.training_ids()
-        self.best = -1.0
 
     def demonstrations(self) -> tuple[list[Rendered], list[Rendered]]:
         """Conversations of one question, and some of two, so that a history is nothing new."""

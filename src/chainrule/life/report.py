@@ -42,9 +42,10 @@ SAYS = {
     "opinion of them rises with n, the truth need not.",
     "control": "The comparison for what follows: about the seconds of the longest of them, spent "
     "on more imitation of the same demonstrations, the best validation accuracy kept again.",
-    "rejection": "Imitates its own answers that the verifier accepted.",
+    "rejection": "Imitates its own answers that the verifier accepted; drawing them is counted "
+    "with the reward model.",
     "dpo": "Pairs of a right and a wrong answer of its own, with the likelihood of the right ones "
-    "added; `rejection` is the same without the contrast.",
+    "added: the stage before is the same without the contrast.",
     "ppo": "Writes, is judged by the verifier, and moves with a value head beside it.",
     "grpo": "Writes groups of answers to each prompt, and reinforces those above the mean.",
     "lora": "Learns a second task (`shift`: every letter one further) with low-rank updates beside "
@@ -119,7 +120,7 @@ def summary(life: Life) -> dict[str, Any]:
         n = min(len(own), len(control))
         if n:
             difference = [a - b for a, b in zip(own[:n], control[:n], strict=True)]
-            compared[name] = [round(v, 5) for v in interval(difference)]
+            compared[name] = [*(round(v, 5) for v in interval(difference)), n]
     return {
         "date": date.today().isoformat(),
         "machine": machine(),
@@ -127,6 +128,12 @@ def summary(life: Life) -> dict[str, Any]:
         "texts": list(life.texts.train),
         "stages": rows,
         "beyond the control": compared,
+        "cpu seconds of the reward model": round(
+            float(
+                np.mean([r["timing"]["steps"]["cpu"] for r in results_of(life, "reward")] or [0])
+            ),
+            1,
+        ),
     }
 
 
@@ -272,10 +279,10 @@ def _verdicts(found: dict[str, Any]) -> Iterator[str]:
     """One sentence a method: what it did beyond more imitation."""
     rows = found["stages"]
     control = rows["control"]
-    for name, (mean, width) in found["beyond the control"].items():
+    for name, (mean, width, seeds) in found["beyond the control"].items():
         row = rows[name]
         seconds = f"{row['cpu seconds']:.0f} s against {control['cpu seconds']:.0f} s"
-        if row["seeds"] < 2:
+        if seeds < 2:
             yield (
                 f"- **{row['title']}**: {100 * mean:+.1f} points beyond the control ({seconds}), "
                 f"one seed."
