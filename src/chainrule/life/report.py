@@ -307,8 +307,11 @@ def _page(life: Life, name: str) -> Iterator[str]:
     folder = life.folder / "pictures"
     picture, measures = f"{name}.svg", first["measures"]
     seconds = first["timing"]
-    said = [f"{first['steps']} steps, {seconds['steps']['cpu']:.0f} seconds of one core, "
-            f"{seconds['all']['cpu']:.0f} with measuring."]  # fmt: skip
+    steps = f"{first['steps']} step{'s' * (first['steps'] > 1)}"
+    said = [
+        f"{steps}, {seconds['steps']['cpu']:.0f} seconds of one core, "
+        f"{seconds['all']['cpu']:.0f} with measuring."
+    ]
     if name == "tokenizer":
         shares = ", ".join(f"{v:.2f} in {k}" for k, v in measures["bytes a token"].items())
         yield from (f"{measures['vocabulary']} tokens; bytes a token: {shares}.", "")
@@ -346,8 +349,8 @@ def _page(life: Life, name: str) -> Iterator[str]:
         same = min(v for k, v in measures.items() if k.startswith("same tokens"))
         said.append(
             f"With the draft, {measures['tokens a call with a draft']:.2f} tokens a call; counting "
-            f"it took {counted:.0f} s. Texts that are the same in all four ways: {100 * same:.0f} "
-            f"%. The cache of one text has {measures['bytes of the cache'] / 1000:.0f} kB."
+            f"it took {counted:.0f} s. {_draft(speeds)} Texts that are the same in all four ways: "
+            f"{100 * same:.0f} %. The cache of one text has {measures['bytes of the cache'] / 1000:.0f} kB."
         )
     else:
         pictures.draw(folder / picture, pictures.curve(results, 0))
@@ -361,6 +364,14 @@ def _page(life: Life, name: str) -> Iterator[str]:
             f"those of before, largest difference {measures['off, largest difference']:.0e}."
         )
     yield from (" ".join(said), "", f"![{TITLES[name]}](pictures/{picture})", "")
+
+
+def _draft(speeds: dict[str, float]) -> str:
+    """Whether the draft was worth its time."""
+    ratio = speeds["cache and draft"] / speeds["cache"]
+    if ratio < 1:
+        return f"Proposing costs more than it saves here: {ratio:.1f} times the speed of the cache."
+    return f"That is {ratio:.1f} times the speed of the cache alone."
 
 
 def _traps(life: Life) -> Iterator[str]:
