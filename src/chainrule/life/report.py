@@ -350,7 +350,8 @@ def _page(life: Life, name: str) -> Iterator[str]:
         said.append(
             f"With the draft, {measures['tokens a call with a draft']:.2f} tokens a call; counting "
             f"it took {counted:.0f} s. {_draft(speeds)} Texts that are the same in all four ways: "
-            f"{100 * same:.0f} %. The cache of one text has {measures['bytes of the cache'] / 1000:.0f} kB."
+            f"{100 * same:.0f} %. The cache of one text has "
+            f"{measures['bytes of the cache'] / 1000:.0f} kB."
         )
     else:
         pictures.draw(folder / picture, pictures.curve(results, 0))
