@@ -112,28 +112,32 @@ def _merge(p, sign):
     return total
 
 
-@wrong("bits_with_blocks", "Bits for a whole block, not for a symbol.")
+@wrong("bits_with_blocks", "Bits for a whole block, not for a symbol.", known="forgets_to_divide")
 def _(p, k):
     return _merge(_blocks(p, k), 1)
 
 
-@wrong("bits_with_blocks", "The entropy: what blocks only come close to.")
+@wrong("bits_with_blocks", "The entropy: what blocks only come close to.", known="the_limit")
 def _(p, k):
     return _bits(p)
 
 
-@wrong("bits_with_blocks", "Rounds every block's surprise up: a code, but not the best.")
+@wrong(
+    "bits_with_blocks",
+    "Rounds every block's surprise up: a code, but not the best.",
+    known="rounds_up",
+)
 def _(p, k):
     blocks = _blocks(p, k)
     return blocks @ np.ceil(-np.log2(blocks)) / k
 
 
-@wrong("bits_with_blocks", "Codes single symbols and ignores k.")
+@wrong("bits_with_blocks", "Codes single symbols and ignores k.", known="one_symbol_at_a_time")
 def _(p, k):
     return _merge(p, 1)
 
 
-@wrong("bits_with_blocks", "Joins the two likeliest blocks.")
+@wrong("bits_with_blocks", "Joins the two likeliest blocks.", known="joins_the_likeliest")
 def _(p, k):
     return _merge(_blocks(p, k), -1) / k
 
@@ -144,30 +148,32 @@ def _unknown(counts):
     return np.log(2) * (both - x), np.log(2) * (both - y)
 
 
-@wrong("corrected_uncertainty", "No correction at all.")
+@wrong("corrected_uncertainty", "No correction at all.", known="plug_in")
 def _(counts):
     return _unknown(counts)[0]
 
 
-@wrong("corrected_uncertainty", "The correction is taken away and not added.")
+@wrong("corrected_uncertainty", "The correction is taken away and not added.", known="wrong_sign")
 def _(counts):
     a, b = counts.shape
     return _unknown(counts)[0] - a * (b - 1) / (2 * counts.sum())
 
 
-@wrong("corrected_uncertainty", "Corrects the joint entropy alone.")
+@wrong(
+    "corrected_uncertainty", "Corrects the joint entropy alone.", known="bias_of_the_joint_alone"
+)
 def _(counts):
     a, b = counts.shape
     return _unknown(counts)[0] + (a * b - 1) / (2 * counts.sum())
 
 
-@wrong("corrected_uncertainty", "Corrects as if it were the entropy of Y.")
+@wrong("corrected_uncertainty", "Corrects as if it were the entropy of Y.", known="bias_of_one_row")
 def _(counts):
     b = counts.shape[1]
     return _unknown(counts)[0] + (b - 1) / (2 * counts.sum())
 
 
-@wrong("corrected_uncertainty", "X and Y are exchanged.")
+@wrong("corrected_uncertainty", "X and Y are exchanged.", known="conditions_on_the_columns")
 def _(counts):
     a, b = counts.shape
     return _unknown(counts)[1] + b * (a - 1) / (2 * counts.sum())
@@ -195,7 +201,9 @@ def _fitting(low, width):
         bits += 1
 
 
-@wrong("encode", "The page's rule: always fits, but often a bit too long.")
+@wrong(
+    "encode", "The page's rule: always fits, but often a bit too long.", known="always_half_as_wide"
+)
 def _(symbols, model):
     low, width = _at(symbols, model)
     bits = 1
@@ -204,7 +212,11 @@ def _(symbols, model):
     return _written(-(-low.numerator * 2**bits // low.denominator), bits)
 
 
-@wrong("encode", "Takes the first strip that begins inside and no wider than the interval.")
+@wrong(
+    "encode",
+    "Takes the first strip that begins inside and no wider than the interval.",
+    known="sticks_out",
+)
 def _(symbols, model):
     low, width = _at(symbols, model)
     bits = 0
@@ -213,7 +225,11 @@ def _(symbols, model):
     return _written(-(-low.numerator * 2**bits // low.denominator), bits)
 
 
-@wrong("encode", "The shortest string that names a point inside: continuations may leave.")
+@wrong(
+    "encode",
+    "The shortest string that names a point inside: continuations may leave.",
+    known="names_a_point",
+)
 def _(symbols, model):
     low, width = _at(symbols, model)
     bits = 0
@@ -224,19 +240,25 @@ def _(symbols, model):
         bits += 1
 
 
-@wrong("encode", "Leading zeros are lost: bin() of the number.")
+@wrong("encode", "Leading zeros are lost: bin() of the number.", known="loses_leading_zeros")
 def _(symbols, model):
     number, _ = _fitting(*_at(symbols, model))
     return bin(number)[2:]
 
 
-@wrong("encode", "Asks the model for the first symbol's shares every time.")
+@wrong(
+    "encode", "Asks the model for the first symbol's shares every time.", known="ignores_the_past"
+)
 def _(symbols, model):
     shares = model([])
     return _written(*_fitting(*_at(symbols, lambda past: shares)))
 
 
-@wrong("encode", "Moves the lower end by the share and not by the share times the width.")
+@wrong(
+    "encode",
+    "Moves the lower end by the share and not by the share times the width.",
+    known="forgets_to_scale",
+)
 def _(symbols, model):
     low, width = Fraction(0), Fraction(1)
     for i, s in enumerate(symbols):
@@ -246,35 +268,51 @@ def _(symbols, model):
     return _written(*_fitting(low, width))
 
 
-@wrong("quiet_other_way", "The page's k3: it estimates KL(p‖q).")
+@wrong("quiet_other_way", "The page's k3: it estimates KL(p‖q).", known="the_page_s_direction")
 def _(log_p, log_q):
     r = log_q - log_p
     return np.exp(r) - 1 - r
 
 
-@wrong("quiet_other_way", "The weighted log ratio: unbiased, but with both signs.")
+@wrong(
+    "quiet_other_way",
+    "The weighted log ratio: unbiased, but with both signs.",
+    known="the_definition",
+)
 def _(log_p, log_q):
     r = log_q - log_p
     return np.exp(r) * r
 
 
-@wrong("quiet_other_way", "The log ratio of the other direction, without a weight.")
+@wrong(
+    "quiet_other_way",
+    "The log ratio of the other direction, without a weight.",
+    known="forgets_the_weight",
+)
 def _(log_p, log_q):
     return log_q - log_p
 
 
-@wrong("quiet_other_way", "k3 turned round, as if the samples came from q.")
+@wrong(
+    "quiet_other_way",
+    "k3 turned round, as if the samples came from q.",
+    known="samples_of_the_other",
+)
 def _(log_p, log_q):
     r = log_p - log_q
     return np.exp(r) - 1 - r
 
 
-@wrong("quiet_other_way", "Half the squared log ratio: never negative, but biased.")
+@wrong(
+    "quiet_other_way",
+    "Half the squared log ratio: never negative, but biased.",
+    known="half_the_square",
+)
 def _(log_p, log_q):
     return (log_p - log_q) ** 2 / 2
 
 
-@wrong("quiet_other_way", "The plus 1 is missing.")
+@wrong("quiet_other_way", "The plus 1 is missing.", known="forgets_the_one")
 def _(log_p, log_q):
     r = log_q - log_p
     return np.exp(r) * r - np.exp(r)
