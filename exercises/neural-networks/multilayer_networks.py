@@ -35,10 +35,12 @@ def widest(inputs, outputs, hidden, budget):
     numbers of inputs and outputs. Its weights and biases together must be at most ``budget``, which
     is large enough for the width 1.
     """
-    width = 0
-    while _parameters(inputs, outputs, hidden, width + 1) <= budget:
+    width = 1
+    while True:
+        sizes = (inputs, *[width + 1] * hidden, outputs)
+        if sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)) > budget:
+            return width
         width += 1
-    return width
 
 
 def _parameters(inputs, outputs, hidden, width):
@@ -532,7 +534,14 @@ def best_price(Phi, Y, Phi_held, Y_held, prices):
     error is the mean of the squared errors over all entries of Y_held (k, c), predicted from
     Phi_held (k, h).
     """
-    return _best(Phi, Y, Phi_held, Y_held, prices)
+    mean, target = Phi.mean(axis=0), Y.mean(axis=0)
+    centred, errors = Phi - mean, []
+    for price in prices:
+        gram = centred.T @ centred + price * np.eye(Phi.shape[1])
+        weights = np.linalg.solve(gram, centred.T @ (Y - target))  # shape (h, c)
+        predicted = (Phi_held - mean) @ weights + target
+        errors.append(np.mean((predicted - Y_held) ** 2))
+    return prices[int(np.argmin(errors))], float(min(errors))
 
 
 def _fit(Phi, Y, price):
