@@ -223,7 +223,9 @@ def scores_stay(answer, rng):
     expect_close(X @ weights + bias, (X - mean) / scale @ w + 0.7, what="the scores of 7 inputs")
 
 
-@on_raw_inputs.mistake("A unit 1,000 times as large needs a weight that is how large?")
+@on_raw_inputs.mistake(
+    "Inputs whose numbers are scale times as large need weights that are how large?"
+)
 def multiplies_by_the_scale(w, b, mean, scale):
     return w * scale, b - (w * scale) @ mean
 
