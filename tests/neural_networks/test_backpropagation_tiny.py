@@ -1,5 +1,7 @@
-"""The engine that the page builds: equal to the large engine."""
+"""The engine that the page builds: the page's own lines, and equal to the large engine."""
 
+import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,8 +12,30 @@ from chainrule.neural_networks import backpropagation as large
 from chainrule.neural_networks.backpropagation import Tensor, tiny
 from chainrule.neural_networks.backpropagation.tiny import Value, backward
 
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "neural-networks" / "backpropagation.md"
 SOURCE = Path(tiny.__file__).read_text("utf-8")
 GRAPHS, GROUP = 240, 40
+
+
+def pieces(source):
+    """What the source defines at its top level: name to text; a later definition replaces."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = ast.unparse(node)
+        elif isinstance(node, ast.Assign):
+            found[ast.unparse(node.targets[0])] = ast.unparse(node)
+    return found
+
+
+def test_the_page_builds_this_file():
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
+    on_the_page = pieces("\n".join(blocks))
+    in_the_file = pieces(SOURCE)
+    del in_the_file["__all__"]
+    assert set(tiny.__all__) | {"tickets"} == set(in_the_file)
+    assert {name: on_the_page.get(name) for name in in_the_file} == in_the_file
 
 
 class Unfit(Exception):

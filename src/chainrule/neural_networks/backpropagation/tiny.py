@@ -54,9 +54,9 @@ def operation(f):
     """
 
     def run(*inputs, **options):
-        inputs = tuple(i if isinstance(i, Value) else Value(i) for i in inputs)
-        output, vjp = f(*(i.data for i in inputs), **options)
-        return Value(output, inputs, vjp)
+        values = [i if isinstance(i, Value) else Value(i) for i in inputs]
+        output, vjp = f(*[value.data for value in values], **options)
+        return Value(output, values, vjp)
 
     return run
 
@@ -88,7 +88,7 @@ def divide(a, b):
 
 @operation
 def sigmoid(a):
-    """1 / (1 + exp(−a)); NumPy warns of an overflow below −709, and 0 is right."""
+    """1 / (1 + exp(−a)); below −709 it is 0, and NumPy warns."""
     y = 1 / (1 + np.exp(-a))
     return y, lambda g: (g * y * (1 - y),)
 
@@ -175,14 +175,15 @@ def sum_to(g, shape):
 
 
 def backward(root, gradient=1.0):
-    """Leave in the grad of every ancestor the derivative of root's total by it.
+    """Leave in the grad of every ancestor the derivative of root by it.
 
-    Each entry of root counts with its weight in gradient, 1 unless given.
+    If root has several entries, they are added up, weighed by gradient.
     """
     order = ancestors(root)
     for value in order:
         value.grad = np.zeros(value.data.shape)
     root.grad = root.grad + gradient
     for value in reversed(order):
-        for parent, share in zip(value.parents, value.vjp(value.grad), strict=True):
+        shares = value.vjp(value.grad)
+        for parent, share in zip(value.parents, shares, strict=True):
             parent.grad = parent.grad + sum_to(share, parent.data.shape)
