@@ -338,3 +338,48 @@ def test_a_classifier_learns():
         backward(loss)
         weights = [leaf.data - 0.5 * leaf.grad for leaf in leaves]
     assert loss.data < 0.1
+
+
+def test_what_the_map_says_of_the_two_engines():
+    x = np.array([0.5, -2.0, 3.0], dtype=np.float32)
+    ours, theirs = Value(x), Tensor(x, requires_grad=True)
+    assert (ours.data.dtype, theirs.dtype) == (np.float64, np.float32)
+
+    constant, other = Value(2.0), Tensor(np.float32(2.0))
+    inner, inside = ours * constant, theirs * other
+    for _ in range(2):  # afresh and everywhere; added, on leaves that asked
+        backward(tiny.total(inner))
+        inside.sum().backward(retain_graph=True)
+    assert ours.grad.tolist() == [2.0] * 3
+    assert theirs.grad.tolist() == [4.0] * 3
+    assert (inner.grad is None, inside.grad is None) == (False, True)
+    assert (constant.grad is None, other.grad is None) == (False, True)
+
+    backward(inner)  # as if added up
+    assert ours.grad.tolist() == [2.0] * 3
+    with pytest.raises(RuntimeError, match="one weight for each element"):
+        (theirs * other).backward()
+
+    y, z = tiny.tanh(ours), theirs.tanh()
+    y.data *= 2
+    z.data *= 2
+    backward(y)
+    assert not np.allclose(ours.grad, 1 - np.tanh(x) ** 2)
+    with pytest.raises(RuntimeError, match="tanh needs an array"):
+        z.sum().backward()
+
+    assert len(tiny.ancestors(tiny.mean(ours))) == 4  # itself, total, a number, product
+    assert len(large.trace(theirs.mean()).vertices) == 2
+    with np.errstate(over="raise"):
+        assert Tensor(np.array(-1000.0)).sigmoid().data == 0
+        with pytest.raises(FloatingPointError):
+            tiny.sigmoid(-1000.0)
+    high = np.array([1e308, 1e308, -1e308])
+    assert Tensor(high).sum().data == 1e308
+    with np.errstate(over="ignore"):
+        assert tiny.total(high).data == np.inf
+    whole = Tensor(np.arange(3))
+    assert whole.exp().dtype == (whole / whole.exp()).dtype == np.float32
+    assert large.matmul(theirs, theirs).shape == ()
+    half = Tensor(np.full(2, 300, dtype=np.float16))
+    assert (half * half).sqrt().dtype == np.float16

@@ -1,7 +1,8 @@
 """A whole engine on two pages: arrays, broadcasting, thirteen operations, and `backward`.
 
-The document ``neural-networks/backpropagation.md`` builds this file, block by block. What the
-engine of this package does beyond it, and why, is a table at the end of that document.
+The document ``neural-networks/backpropagation.md`` builds this file, block by block; a test
+compares the two, so a change here is a change there. What the package's own engine does beyond
+it, and why, is a table towards the end of the document.
 
 >>> w, x = Value([[0.5, 2.0]]), Value([[1.0], [3.0]])
 >>> backward(tanh(w @ x))
