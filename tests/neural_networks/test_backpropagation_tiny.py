@@ -381,5 +381,5 @@ def test_what_the_map_says_of_the_two_engines():
     whole = Tensor(np.arange(3))
     assert whole.exp().dtype == (whole / whole.exp()).dtype == np.float32
     assert large.matmul(theirs, theirs).shape == ()
-    half = Tensor(np.full(2, 300, dtype=np.float16))
-    assert (half * half).sqrt().dtype == np.float16
+    half = Tensor(np.full(211, 1000, dtype=np.float16)).mean()  # their sum exceeds 65,504
+    assert (half.dtype, half.data) == (np.float16, 1000)
