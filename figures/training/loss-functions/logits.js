@@ -21,8 +21,11 @@ export const presets = {
   "wrong, and sure": { z1: -8, z3: 8 },
   "right, and sure": { z1: 8, z2: 0, z3: 0 },
   "the same, smoothed": { z1: 8, z2: 0, z3: 0, eps: 0.1 },
-  "mended by τ = 3": { z1: -2, z2: 0, z3: 6, tau: 3 },
+  "softened by τ = 3": { z1: -2, z2: 0, z3: 6, tau: 3 },
 };
+
+// Two digits in little room: what rounds to nothing is 0.00, and the minus is a true one.
+const short = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2).replace("-", "−");
 
 const COLORS = ["green", "vermillion", "blue"];
 const PLACES = Array.from({ length: 161 }, (_, i) => (i - 80) / 10);
@@ -67,14 +70,14 @@ export function draw(scene, state, result) {
   COLORS.forEach((color, k) => {
     said.rect([0, k + 0.7], [p[k], k + 1.3], { color });
     said.rect([0, k + 0.62], [t[k], k + 1.38], { color: "black", hollow: true, dash: "3 3" });
-    said.text([Math.max(p[k], t[k]), k + 1], scene.number(p[k], 2), { dx: 6, color });
+    said.text([Math.max(p[k], t[k]), k + 1], short(p[k]), { dx: 6, color });
     moves.rect([Math.min(gradient[k], 0), k + 0.7], [Math.max(gradient[k], 0), k + 1.3], { color });
-    moves.text([gradient[k], k + 1], scene.number(gradient[k], 2),
+    moves.text([gradient[k], k + 1], short(gradient[k]),
       { dx: gradient[k] < 0 ? -6 : 6, anchor: gradient[k] < 0 ? "end" : "start", color });
   });
   moves.rule({ x: 0 });
 
-  const most = [1, 2, 5, 10, 20, 50, 100, 200].find((size) => size >= 1.04 * Math.max(...curve));
+  const most = [1, 2, 5, 8, 12, 20, 50, 100, 200].find((size) => size >= 1.04 * Math.max(...curve));
   const slope = scene.plot({ x: [-8, 8], y: [0, most], height: 240,
     xLabel: `logit of the label, class ${right + 1}`, yLabel: "loss, nats" });
   slope.rule({ y: floor });
