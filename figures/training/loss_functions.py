@@ -129,9 +129,7 @@ def logits_model(state):
     along = np.repeat(z, len(_PLACES), axis=0)
     along[:, right] = _PLACES
     targets = np.full(len(along), right)
-    curve = cross_entropy(
-        Tensor(along / tau), targets, label_smoothing=eps, reduction="none"
-    ).data
+    curve = cross_entropy(Tensor(along / tau), targets, label_smoothing=eps, reduction="none").data
     return {
         "t": t,
         "p": softmax(z / tau)[0],
