@@ -86,7 +86,7 @@ def logits(plt):
     said.set_xlabel("probability; outline: wanted")
     moves.barh(place, gradient, 0.6, color=colors)
     moves.axvline(0, color="black", lw=0.8)
-    moves.set_xlim(-1.5, 1.2)
+    moves.set_xlim(-1.9, 1.4)
     moves.set_xlabel("gradient: said − wanted")
     for k in range(3):
         said.text(max(p[k], t[k]) + 0.04, k, f"{p[k]:.2f}", va="center", color=colors[k])
@@ -96,7 +96,7 @@ def logits(plt):
         moves.text(at, k, text, va="center", ha=side, color=colors[k])
     for ax in (said, moves):
         ax.set_yticks(place, [f"class {k + 1}" for k in place])
-        ax.invert_yaxis()
+        ax.set_ylim(2.6, -0.6)
     moves.set_yticks(place, [""] * 3)
     slope.plot(_PLACES, found["curve"], color=colors[0])
     slope.plot(1, found["loss"], "o", color=colors[0])
