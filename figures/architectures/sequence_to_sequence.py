@@ -395,8 +395,8 @@ def beam(plt):
 def length(plt):
     fig, ax = plt.subplots(figsize=(6.8, 3.4))
     steady = [0.99**n for n in range(25)]
-    ax.plot(range(25), steady, color=COLORS["grey"], linestyle="--")
-    ax.text(24, 0.86, "every letter right with 0.99", ha="right", va="bottom")
+    label = "each letter 0.99"
+    ax.plot(range(25), steady, color=COLORS["grey"], linestyle="--", label=label)
     for size, color, marker in zip(
         SIZES, ("vermillion", "green", "blue", "purple"), ("s", "^", "o", "D"), strict=True
     ):
@@ -412,7 +412,7 @@ def length(plt):
     ax.set_ylabel("share of outputs that are right")
     ax.set_xlim(0, 25)
     ax.set_ylim(0, 1.05)
-    ax.legend(loc="center right")
+    ax.legend(loc="lower left", fontsize=8)
     return fig
 
 
