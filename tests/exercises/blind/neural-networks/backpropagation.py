@@ -7,44 +7,60 @@ import numpy as np
 from chainrule.course.exercises import wrong
 
 
-@wrong("six_gradients", "The derivative by b counts the product alone, not the sum.")
+@wrong(
+    "six_gradients",
+    "The derivative by b counts the product alone, not the sum.",
+    known="forgets_the_sum_of_b",
+)
 def _(a, b, c):
     e = a * b + b - c
     return np.array([2 * e, 2 * e, 2 * e, 2 * e * b, 2 * e * a, -2 * e])
 
 
-@wrong("six_gradients", "The derivative by b counts the sum alone, not the product.")
+@wrong(
+    "six_gradients",
+    "The derivative by b counts the sum alone, not the product.",
+    known="overwrites_the_first_share",
+)
 def _(a, b, c):
     e = a * b + b - c
     return np.array([2 * e, 2 * e, 2 * e, 2 * e * b, 2 * e, -2 * e])
 
 
-@wrong("six_gradients", "The difference sends a plus to c.")
+@wrong("six_gradients", "The difference sends a plus to c.", known="loses_the_minus")
 def _(a, b, c):
     e = a * b + b - c
     return np.array([2 * e, 2 * e, 2 * e, 2 * e * b, 2 * e * (a + 1), 2 * e])
 
 
-@wrong("six_gradients", "The square's derivative is taken as e, without the 2.")
+@wrong(
+    "six_gradients",
+    "The square's derivative is taken as e, without the 2.",
+    known="forgets_the_two",
+)
 def _(a, b, c):
     e = a * b + b - c
     return np.array([e, e, e, e * b, e * (a + 1), -e])
 
 
-@wrong("six_gradients", "The factors of the product are swapped.")
+@wrong("six_gradients", "The factors of the product are swapped.", known="swaps_the_factors")
 def _(a, b, c):
     e = a * b + b - c
     return np.array([2 * e, 2 * e, 2 * e, 2 * e * a, 2 * e * (b + 1), -2 * e])
 
 
-@wrong("three_vjps", "Every tied maximum gets the whole gradient.")
+@wrong("three_vjps", "Every tied maximum gets the whole gradient.", known="every_tie_gets_all")
 def _(x, y, g_max, g_joined, g_running):
     n = len(x)
     back = np.cumsum(g_running[::-1])[::-1]
     return [np.where(x == x.max(), g_max, 0.0), g_joined[:n], g_joined[n:], back]
 
 
-@wrong("three_vjps", "Only the first of the tied maxima gets the gradient.")
+@wrong(
+    "three_vjps",
+    "Only the first of the tied maxima gets the gradient.",
+    known="only_the_first_maximum",
+)
 def _(x, y, g_max, g_joined, g_running):
     n = len(x)
     by_max = np.zeros(n)
@@ -53,21 +69,31 @@ def _(x, y, g_max, g_joined, g_running):
     return [by_max, g_joined[:n], g_joined[n:], back]
 
 
-@wrong("three_vjps", "The running sum goes back as a running sum from the front.")
+@wrong(
+    "three_vjps", "The running sum goes back as a running sum from the front.", known="runs_forward"
+)
 def _(x, y, g_max, g_joined, g_running):
     n = len(x)
     top = x == x.max()
     return [np.where(top, g_max / top.sum(), 0.0), g_joined[:n], g_joined[n:], np.cumsum(g_running)]
 
 
-@wrong("three_vjps", "The running sum goes back unchanged, as if each output used one input.")
+@wrong(
+    "three_vjps",
+    "The running sum goes back unchanged, as if each output used one input.",
+    known="running_sum_as_a_copy",
+)
 def _(x, y, g_max, g_joined, g_running):
     n = len(x)
     top = x == x.max()
     return [np.where(top, g_max / top.sum(), 0.0), g_joined[:n], g_joined[n:], 1.0 * g_running]
 
 
-@wrong("three_vjps", "Cuts the joined gradient at half, as if x and y were equally long.")
+@wrong(
+    "three_vjps",
+    "Cuts the joined gradient at half, as if x and y were equally long.",
+    known="cuts_in_the_middle",
+)
 def _(x, y, g_max, g_joined, g_running):
     n = len(g_joined) // 2
     top = x == x.max()
@@ -75,38 +101,52 @@ def _(x, y, g_max, g_joined, g_running):
     return [np.where(top, g_max / top.sum(), 0.0), g_joined[:n], g_joined[n:], back]
 
 
-@wrong("direction_check", "Divides by h, and not by 2h.")
+@wrong("direction_check", "Divides by h, and not by 2h.", known="divides_by_one_step")
 def _(f, vjp, x, r, v, h):
     rise = np.sum(r * f(x + h * v)) - np.sum(r * f(x - h * v))
     return np.array([rise / h, np.sum(vjp(r) * v)])
 
 
-@wrong("direction_check", "A forward difference in place of a central one.")
+@wrong(
+    "direction_check", "A forward difference in place of a central one.", known="moves_to_one_side"
+)
 def _(f, vjp, x, r, v, h):
     rise = np.sum(r * f(x + h * v)) - np.sum(r * f(x))
     return np.array([rise / h, np.sum(vjp(r) * v)])
 
 
-@wrong("direction_check", "Measures the plain sum of the outputs, without their weights.")
+@wrong(
+    "direction_check",
+    "Measures the plain sum of the outputs, without their weights.",
+    known="measures_a_plain_sum",
+)
 def _(f, vjp, x, r, v, h):
     rise = np.sum(f(x + h * v)) - np.sum(f(x - h * v))
     return np.array([rise / (2 * h), np.sum(vjp(r) * v)])
 
 
-@wrong("direction_check", "Hands ones to the VJP in place of the weights.")
+@wrong(
+    "direction_check",
+    "Hands ones to the VJP in place of the weights.",
+    known="starts_the_walk_with_ones",
+)
 def _(f, vjp, x, r, v, h):
     rise = np.sum(r * f(x + h * v)) - np.sum(r * f(x - h * v))
     return np.array([rise / (2 * h), np.sum(vjp(np.ones_like(r)) * v)])
 
 
-@wrong("direction_check", "Makes the direction one long, where any length was allowed.")
+@wrong(
+    "direction_check",
+    "Makes the direction one long, where any length was allowed.",
+    known="shortens_v_first",
+)
 def _(f, vjp, x, r, v, h):
     v = v / np.linalg.norm(v)
     rise = np.sum(r * f(x + h * v)) - np.sum(r * f(x - h * v))
     return np.array([rise / (2 * h), np.sum(vjp(r) * v)])
 
 
-@wrong("topological_order", "Calls itself for each parent: the long chain fails.")
+@wrong("topological_order", "Calls itself for each parent: the long chain fails.", known="recurses")
 def _(parents, root):
     order, seen = [], set()
 
@@ -122,7 +162,9 @@ def _(parents, root):
 
 
 @wrong(
-    "topological_order", "Depth first from the root, then turned round: a shortcut comes too late."
+    "topological_order",
+    "Depth first from the root, then turned round: a shortcut comes too late.",
+    known="lists_when_popped",
 )
 def _(parents, root):
     order, stack, seen = [], [root], {root}
@@ -136,7 +178,7 @@ def _(parents, root):
     return order[::-1]
 
 
-@wrong("topological_order", "Level by level from the root, then turned round.")
+@wrong("topological_order", "Level by level from the root, then turned round.", known="by_levels")
 def _(parents, root):
     order, seen = [root], {root}
     for n in order:
@@ -147,7 +189,11 @@ def _(parents, root):
     return order[::-1]
 
 
-@wrong("topological_order", "Children before parents: forgets to turn the list round.")
+@wrong(
+    "topological_order",
+    "Children before parents: forgets to turn the list round.",
+    known="the_wrong_way_round",
+)
 def _(parents, root):
     order, stack, seen = [], [(root, False)], set()
     while stack:
@@ -161,7 +207,9 @@ def _(parents, root):
     return order[::-1]
 
 
-@wrong("topological_order", "Sorts by number, though the numbers say nothing.")
+@wrong(
+    "topological_order", "Sorts by number, though the numbers say nothing.", known="sorts_by_number"
+)
 def _(parents, root):
     seen, stack = {root}, [root]
     while stack:
@@ -172,12 +220,16 @@ def _(parents, root):
     return sorted(seen)
 
 
-@wrong("stacked_matmul", "Two matrices only: transposes all axes, adds up nothing.")
+@wrong(
+    "stacked_matmul",
+    "Two matrices only: transposes all axes, adds up nothing.",
+    known="turns_round_all_axes",
+)
 def _(a, b):
     return np.matmul(a, b), lambda g: (g @ b.T, a.T @ g)
 
 
-@wrong("stacked_matmul", "Stacks, but a stretched axis is not added up.")
+@wrong("stacked_matmul", "Stacks, but a stretched axis is not added up.", known="adds_up_nothing")
 def _(a, b):
     A = a[None, :] if a.ndim == 1 else a
     B = b[:, None] if b.ndim == 1 else b
@@ -193,7 +245,7 @@ def _(a, b):
     return np.matmul(a, b), vjp
 
 
-@wrong("stacked_matmul", "Stretched axes are averaged, and not added.")
+@wrong("stacked_matmul", "Stretched axes are averaged, and not added.", known="takes_the_mean")
 def _(a, b):
     A = a[None, :] if a.ndim == 1 else a
     B = b[:, None] if b.ndim == 1 else b
@@ -213,7 +265,11 @@ def _(a, b):
     return np.matmul(a, b), vjp
 
 
-@wrong("stacked_matmul", "Missing axes are added up, those of size 1 are not.")
+@wrong(
+    "stacked_matmul",
+    "Missing axes are added up, those of size 1 are not.",
+    known="forgets_axes_of_size_one",
+)
 def _(a, b):
     A = a[None, :] if a.ndim == 1 else a
     B = b[:, None] if b.ndim == 1 else b
@@ -233,7 +289,11 @@ def _(a, b):
     return np.matmul(a, b), vjp
 
 
-@wrong("stacked_matmul", "Matrices and stacks are right, a vector is not given its axis.")
+@wrong(
+    "stacked_matmul",
+    "Matrices and stacks are right, a vector is not given its axis.",
+    known="leaves_vectors_as_they_are",
+)
 def _(a, b):
     def back(g, shape):
         g = g.sum(axis=tuple(range(g.ndim - len(shape))))
@@ -253,41 +313,57 @@ def _parts(x, z):
     return nx, nz, u, w, (u * w).sum(axis=1)
 
 
-@wrong("cosine_vjp", "The part along the vector itself is not taken away.")
+@wrong(
+    "cosine_vjp",
+    "The part along the vector itself is not taken away.",
+    known="forgets_the_projection",
+)
 def _(x, z):
     nx, nz, u, w, c = _parts(x, z)
     return c, lambda g: (g[:, None] * w / nx, g[:, None] * u / nz)
 
 
-@wrong("cosine_vjp", "Forgets to divide by the length of the vector that moves.")
+@wrong(
+    "cosine_vjp",
+    "Forgets to divide by the length of the vector that moves.",
+    known="forgets_to_divide_by_the_length",
+)
 def _(x, z):
-    nx, nz, u, w, c = _parts(x, z)
+    _, _, u, w, c = _parts(x, z)
     k = c[:, None]
     return c, lambda g: (g[:, None] * (w - k * u), g[:, None] * (u - k * w))
 
 
-@wrong("cosine_vjp", "Divides by the length of the other vector.")
+@wrong(
+    "cosine_vjp", "Divides by the length of the other vector.", known="divides_by_the_others_length"
+)
 def _(x, z):
     nx, nz, u, w, c = _parts(x, z)
     k = c[:, None]
     return c, lambda g: (g[:, None] * (w - k * u) / nz, g[:, None] * (u - k * w) / nx)
 
 
-@wrong("cosine_vjp", "Takes away the part along the other vector.")
+@wrong("cosine_vjp", "Takes away the part along the other vector.", known="projects_on_the_other")
 def _(x, z):
     nx, nz, u, w, c = _parts(x, z)
     k = c[:, None]
     return c, lambda g: (g[:, None] * (w - k * w) / nx, g[:, None] * (u - k * u) / nz)
 
 
-@wrong("cosine_vjp", "The gradient that arrives is left out.")
+@wrong(
+    "cosine_vjp",
+    "The gradient that arrives is left out.",
+    known="forgets_the_gradient_of_the_output",
+)
 def _(x, z):
     nx, nz, u, w, c = _parts(x, z)
     k = c[:, None]
     return c, lambda g: ((w - k * u) / nx, (u - k * w) / nz)
 
 
-@wrong("checkpointed_gradient", "Keeps every input: no checkpoints at all.")
+@wrong(
+    "checkpointed_gradient", "Keeps every input: no checkpoints at all.", known="saves_everything"
+)
 def _(layers, x, g, every, shelf):
     for i, layer in enumerate(layers):
         shelf.put(i, x)
@@ -299,7 +375,9 @@ def _(layers, x, g, every, shelf):
 
 
 @wrong(
-    "checkpointed_gradient", "Computes each input again from its checkpoint alone: too many runs."
+    "checkpointed_gradient",
+    "Computes each input again from its checkpoint alone: too many runs.",
+    known="runs_from_the_checkpoint_each_time",
 )
 def _(layers, x, g, every, shelf):
     for i, layer in enumerate(layers):
@@ -317,7 +395,7 @@ def _(layers, x, g, every, shelf):
     return g
 
 
-@wrong("checkpointed_gradient", "Drops nothing that has been used.")
+@wrong("checkpointed_gradient", "Drops nothing that has been used.", known="never_drops")
 def _(layers, x, g, every, shelf):
     for i, layer in enumerate(layers):
         if i % every == 0:
@@ -335,7 +413,11 @@ def _(layers, x, g, every, shelf):
     return g
 
 
-@wrong("checkpointed_gradient", "Hands each layer its output, and not its input.")
+@wrong(
+    "checkpointed_gradient",
+    "Hands each layer its output, and not its input.",
+    known="hands_over_outputs",
+)
 def _(layers, x, g, every, shelf):
     for i, layer in enumerate(layers):
         if i % every == 0:
@@ -355,7 +437,11 @@ def _(layers, x, g, every, shelf):
     return g
 
 
-@wrong("checkpointed_gradient", "Forgets the last, shorter segment when every does not divide.")
+@wrong(
+    "checkpointed_gradient",
+    "Forgets the last, shorter segment when every does not divide.",
+    known="skips_the_shorter_segment",
+)
 def _(layers, x, g, every, shelf):
     for i, layer in enumerate(layers):
         if i % every == 0:
