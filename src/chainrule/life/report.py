@@ -364,7 +364,26 @@ def _page(life: Life, name: str) -> Iterator[str]:
             f"most {measures['merged, largest difference']:.0e}; with the updates off they are "
             f"those of before, largest difference {measures['off, largest difference']:.0e}."
         )
+    if name in POLICIES:
+        said.append(_moved(life, name, first["measures"]))
     yield from (" ".join(said), "", f"![{TITLES[name]}](pictures/{picture})", "")
+
+
+def _moved(life: Life, name: str, after: dict[str, Any]) -> str:
+    """Accuracy and loss before and after the first seed's run of a stage."""
+    text = float(np.mean(list(after["bits a byte"].values())))
+    if name == "pretrain":
+        return f"It leaves {text:.2f} bits a byte of held-out text."
+    start = {"sft": "pretrain", "lora": "grpo"}.get(name, "sft")
+    before = life.result(start)["measures"]
+    loss = float(np.mean(list(before["bits a byte"].values())))
+    moved = (
+        f"New prompts right: {100 * before['accuracy']:.1f} % before, "
+        f"{100 * after['accuracy']:.1f} % after; bits a byte of held-out text: {loss:.2f} before, "
+        f"{text:.2f} after"
+    )
+    paid = f"; KL paid: {after['KL an answer']:.2f} nats an answer" if name in IMPROVED else ""
+    return f"{moved}{paid}."
 
 
 def _draft(speeds: dict[str, float]) -> str:
