@@ -444,7 +444,8 @@ def _probes(life: Life, found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Percent right of {life.settings.probes} questions each. The first eight compare the "
         f"likelihood of two texts of which one is right: chance is 50. The last two are asked in "
-        f"the chat template, at most ten questions."
+        f"the chat template, at most ten questions. Guessing alone has a standard error of "
+        f"{50 / life.settings.probes**0.5:.0f} points."
     )
     yield ""
     yield from _table(
