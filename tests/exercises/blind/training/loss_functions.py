@@ -381,35 +381,49 @@ def _(y, w, q):
     return float(c)
 
 
-@wrong("stable_cross_entropy", "Every class gets the whole share: the target sums to more than 1.")
+@wrong(
+    "stable_cross_entropy",
+    "Every class gets the whole share: the target sums to more than 1.",
+    known="the_whole_share_for_each",
+)
 def _(logits, targets, smoothing):
     log_p = _log_softmax(logits)
     t = (1 - smoothing) * np.eye(logits.shape[1])[targets] + smoothing
     return -(t * log_p).sum(axis=1), (np.exp(log_p) - t) / len(logits)
 
 
-@wrong("stable_cross_entropy", "The gradient with the sign of descent.")
+@wrong(
+    "stable_cross_entropy", "The gradient with the sign of descent.", known="gradient_turned_round"
+)
 def _(logits, targets, smoothing):
     log_p = _log_softmax(logits)
     t = _smoothed(logits, targets, smoothing)
     return -(t * log_p).sum(axis=1), (t - np.exp(log_p)) / len(logits)
 
 
-@wrong("weighted_loss", "The shares are the weights, not divided by their sum.")
+@wrong(
+    "weighted_loss",
+    "The shares are the weights, not divided by their sum.",
+    known="shares_that_are_weights",
+)
 def _(losses, targets, weights):
     real = targets != -100
     w = np.where(real, weights[np.where(real, targets, 0)], 0.0)
     return (w * np.where(real, losses, 0)).sum() / w.sum(), w
 
 
-@wrong("weighted_loss", "Every share is one over the number of tokens.")
+@wrong(
+    "weighted_loss", "Every share is one over the number of tokens.", known="shares_without_weights"
+)
 def _(losses, targets, weights):
     real = targets != -100
     w = np.where(real, weights[np.where(real, targets, 0)], 0.0)
     return (w * np.where(real, losses, 0)).sum() / w.sum(), real / real.sum()
 
 
-@wrong("whole_text", "Multiplies the perplexities of the pieces.")
+@wrong(
+    "whole_text", "Multiplies the perplexities of the pieces.", known="multiplies_the_perplexities"
+)
 def _(perplexities, tokens, size):
     nats = (np.log(perplexities) * tokens).sum()
     return float(np.prod(perplexities)), float(nats / np.log(2) / size)
@@ -423,7 +437,11 @@ def _(a, b, tau):
     return float(-np.diag(log_p).mean()), float((G * s).sum() * (-1 / tau**2))
 
 
-@wrong("loss_in_chunks", "The gradient of W is that of the last chunk.")
+@wrong(
+    "loss_in_chunks",
+    "The gradient of W is that of the last chunk.",
+    known="overwrites_the_gradient",
+)
 def _(H, W, targets, rows):
     real = targets != -100
     loss, H_grad, W_grad = 0.0, np.zeros_like(H), np.zeros_like(W)
