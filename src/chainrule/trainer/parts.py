@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+from chainrule.program import typed
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ PICTURE = """\
 """
 
 
-def picture(mine: Collection[str]) -> str:
-    """The GPT as boxes, those of ``mine`` filled in, with how many there are."""
+def picture(passed: Mapping[str, Collection[str]]) -> str:
+    """The GPT as boxes, those whose exercise is ``passed`` (by document) filled in and counted."""
+    mine = {part.name for part in PARTS if part.name in passed.get(part.document, ())}
     boxes = {part.name: f"{'■' if part.name in mine else '□'} {part.what}" for part in PARTS}
     boxes["added"] = f"{boxes['inverted_dropout']} → {boxes['add_branch']}"
-    count = sum(part.name in mine for part in PARTS)
-    return f"  {count} of {len(PARTS)} parts of the GPT are yours (■):\n\n{PICTURE.format(**boxes)}"
+    head = f"  {len(mine)} of {len(PARTS)} parts of the GPT are yours (■)"
+    return f"{head}; {typed('train --mine')} runs it.\n\n{PICTURE.format(**boxes)}"
