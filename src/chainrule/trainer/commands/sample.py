@@ -78,10 +78,17 @@ def sample(
     ] = None,
     mine: Annotated[
         bool,
-        typer.Option("--mine", help="Sample with the functions of your workbook that pass."),
+        typer.Option(
+            "--mine",
+            help="Sample with the functions of your workbook that pass. "
+            "Taught in transformers/gpt#the-run.",
+        ),
     ] = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="With --mine: also those that do not pass.")
+        bool, typer.Option(
+            "--anyway",
+            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
+        ),
     ] = False,
 ) -> None:
     """Stream text from a trained model. Each option names the section that teaches it."""

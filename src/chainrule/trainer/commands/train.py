@@ -80,10 +80,17 @@ def train(
     ] = False,
     mine: Annotated[
         bool,
-        typer.Option("--mine", help="Train with the functions of your workbook that pass."),
+        typer.Option(
+            "--mine",
+            help="Train with the functions of your workbook that pass. "
+            "Taught in transformers/gpt#the-run.",
+        ),
     ] = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="With --mine: also those that do not pass.")
+        bool, typer.Option(
+            "--anyway",
+            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
+        ),
     ] = False,
     steps: Annotated[int | None, _option("steps")] = None,
     batch_size: Annotated[int | None, _option("batch_size")] = None,
