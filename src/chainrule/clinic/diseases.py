@@ -51,7 +51,7 @@ DISEASES: dict[str, Disease] = {}
 WARDS = ("pretraining", "answers", "rewards", "serving")
 
 
-def disease(name: str, title: str, ward: str, section: str, **told: str) -> None:
+def disease(name: str, title: str, ward: str, section: str, **told: Any) -> None:
     """Register a bug; ``told`` is what it looks like, its cause, and what would have caught it."""
     assert ward in WARDS
     assert name not in DISEASES
@@ -297,8 +297,8 @@ disease(
     "untied", "Tied weights that came apart", "pretraining",
     "transformers/transformer-architecture.md#into-the-stream-and-out-of-it",
     looks="The curves are the usual ones. The file of weights is larger than announced.",
-    cause="The output layer was meant to use the table of token vectors, and got a copy of it. From "
-    "the first step on the two are trained apart.",
+    cause="The output layer was meant to use the table of token vectors, and got a copy of it. "
+    "From the first step on the two are trained apart.",
     caught="Count the parameters and compare with the formula.",
 )  # fmt: skip
 
@@ -562,8 +562,8 @@ def _(package, *args, **kwargs):
 disease(
     "clip-each", "Gradients that are clipped one array at a time", "pretraining",
     "training/optimizers.md#gradient-clipping",
-    looks="The norm that is reported is that of one array, and smaller than usual. The curve hardly "
-    "suffers, since Adam divides by sizes anyway.",
+    looks="The norm that is reported is that of one array, and smaller than usual. The curve "
+    "hardly suffers, since Adam divides by sizes anyway.",
     cause="Every array is cut to the limit by its own norm. Large and small ones become alike, and "
     "the gradient turns.",
     caught="Clip gradients of different sizes: their direction must stay.",
@@ -771,4 +771,3 @@ disease(
 @breaks("temperature-upside-down", "transformers.gpt.sampling:sample_filters")
 def _(package, logits, temperature=1.0, *args, **kwargs):
     return package(logits, 1 / temperature, *args, **kwargs)
-

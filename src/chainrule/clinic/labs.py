@@ -15,14 +15,14 @@ import numpy as np
 
 from chainrule.clinic import patient
 from chainrule.clinic.patient import BEGIN, CONTEXT, END, FIRST_DIGIT, PASSAGE, Trained
+from chainrule.modern_llms.inference import CachedGPT
+from chainrule.modern_llms.instruction_tuning import Rendered
 from chainrule.neural_networks.backpropagation import Parameter, Tensor, no_grad
 from chainrule.neural_networks.regularization import Dropout
 from chainrule.shapes import Array
 from chainrule.training.loss_functions import log_softmax
 from chainrule.transformers.attention import packed_attention
 from chainrule.transformers.gpt import GPT, draw
-from chainrule.modern_llms.inference import CachedGPT
-from chainrule.modern_llms.instruction_tuning import Rendered
 from chainrule.transformers.transformer_architecture import count_params
 
 Rows = dict[str, float]
@@ -42,7 +42,7 @@ class Test:
 TESTS: dict[str, Test] = {}
 
 
-def test(
+def lab(
     question: str, tell: float = 0.1, share: float = 0.2
 ) -> Callable[[Callable[[Ward], Rows]], Test]:
     """Register a test under the name of its function."""
@@ -71,9 +71,7 @@ def differ(test: Test, a: Rows, b: Rows) -> list[str]:
 class Ward:
     """One patient: what it becomes is computed when it is first asked for."""
 
-    fresh: Array = field(
-        default_factory=lambda: patient.passages(np.random.default_rng(7), 64)
-    )
+    fresh: Array = field(default_factory=lambda: patient.passages(np.random.default_rng(7), 64))
 
     @cached_property
     def pretrained(self) -> Trained:
@@ -111,6 +109,10 @@ def groups_of(model: GPT) -> dict[str, list[Parameter]]:
     return found
 
 
+def _gradient(x: Tensor) -> Array:
+    return np.zeros(x.shape) if x.grad is None else x.grad
+
+
 def examples(count: int = 16) -> tuple[Array, Array]:
     """A batch of the training text, always the same."""
     ids = patient.passages(np.random.default_rng(1), patient.TEXTS).ravel()
@@ -120,18 +122,18 @@ def examples(count: int = 16) -> tuple[Array, Array]:
 # ---- the model -------------------------------------------------------------------------------
 
 
-@test("What is the loss before the first step? A fair guess among 13 symbols costs 2.56.")
+@lab("What is the loss before the first step? A fair guess among 13 symbols costs 2.56.")
 def first_loss(ward: Ward) -> Rows:
     return {"loss": patient.loss_of(patient.build(), ward.fresh)}
 
 
-@test("How many numbers are trained, against the count from the configuration?", 0.005, 0.0)
+@lab("How many numbers are trained, against the count from the configuration?", 0.005, 0.0)
 def count(ward: Ward) -> Rows:
     model = patient.build()
     return {"ratio": sum(p.size for p in model.parameters()) / count_params(model.config)}
 
 
-@test("Do the gradients agree with finite differences, group by group? 0 is agreement.", 0.02)
+@lab("Do the gradients agree with finite differences, group by group? 0 is agreement.", 0.02)
 def gradient_check(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0, dtype="float64").eval()
     rng = np.random.default_rng(9)
@@ -158,7 +160,7 @@ def gradient_check(ward: Ward) -> Rows:
     return rows
 
 
-@test("Attention on random vectors: how large is the largest weight, with narrow and wide heads?",
+@lab("Attention on random vectors: how large is the largest weight, with narrow and wide heads?",
       0.03)  # fmt: skip
 def random_vectors(ward: Ward) -> Rows:
     rng, rows = np.random.default_rng(10), {}
@@ -171,7 +173,7 @@ def random_vectors(ward: Ward) -> Rows:
     return rows
 
 
-@test("If a later token is changed, how many of the earlier predictions move?", 0.5)
+@lab("If a later token is changed, how many of the earlier predictions move?", 0.5)
 def change_the_future(ward: Ward) -> Rows:
     model, place = patient.build(dropout=0.0).eval(), 8
     inputs = ward.fresh[:1, :-1].copy()
@@ -182,35 +184,35 @@ def change_the_future(ward: Ward) -> Rows:
     return {"moved": float((moved[:place] > 1e-6).sum())}
 
 
-@test("The same texts are evaluated twice. How far apart are the losses?", 0.003)
+@lab("The same texts are evaluated twice. How far apart are the losses?", 0.003)
 def evaluate_twice(ward: Ward) -> Rows:
     first, second = (patient.loss_of(ward.model, ward.fresh) for _ in range(2))
     return {"difference": abs(first - second)}
 
 
-@test("How steep is attention on random vectors in its queries, with narrow and wide heads?", 0.02,
+@lab("How steep is attention on random vectors in its queries, with narrow and wide heads?", 0.02,
       0.3)  # fmt: skip
 def slope_of_attention(ward: Ward) -> Rows:
     rng, rows = np.random.default_rng(14), {}
     for d in (8, 128):
         qkv = Tensor(rng.standard_normal((16, 8, 3 * d)), requires_grad=True)
         packed_attention(qkv, 1, causal=False).backward(rng.standard_normal((16, 8, d)))
-        rows[f"width {d}"] = float(np.linalg.norm(qkv.grad[..., :d]) / np.sqrt(128))
+        rows[f"width {d}"] = float(np.linalg.norm(_gradient(qkv)[..., :d]) / np.sqrt(128))
     return rows
 
 
-@test("The vector of the digit 3 is set to 0 before training. How large is its score, against the "
+@lab("The vector of the digit 3 is set to 0 before training. How large is its score, against the "
       "other digits'?", 0.1, 0.0)  # fmt: skip
 def silence_a_token(ward: Ward) -> Rows:
     model, digit = patient.build(dropout=0.0).eval(), FIRST_DIGIT + 3
-    model.tokens.weight.data[digit] = 0
+    dict(model.named_parameters())["tokens.weight"].data[digit] = 0
     with no_grad():
         size = np.abs(model(ward.fresh[:, :-1]).data).mean(axis=(0, 1))
     others = [FIRST_DIGIT + d for d in range(7) if d != 3]
     return {"ratio": float(size[digit] / size[others].mean())}
 
 
-@test("Ones are sent through a dropout of a half. What comes out?", 0.05, 0.05)
+@lab("Ones are sent through a dropout of a half. What comes out?", 0.05, 0.05)
 def ones_through_dropout(ward: Ward) -> Rows:
     layer, ones, rows = Dropout(0.5, np.random.default_rng(15)), Tensor(np.ones(4000)), {}
     for mode, name in ((True, "in training"), (False, "in evaluation")):
@@ -220,7 +222,7 @@ def ones_through_dropout(ward: Ward) -> Rows:
     return rows
 
 
-@test("How large are the vectors that enter the first block in training, against evaluation?",
+@lab("How large are the vectors that enter the first block in training, against evaluation?",
       0.05)  # fmt: skip
 def two_modes(ward: Ward) -> Rows:
     model, sizes = patient.build(dropout=0.5), []
@@ -235,7 +237,7 @@ def two_modes(ward: Ward) -> Rows:
 # ---- the step --------------------------------------------------------------------------------
 
 
-@test("Train on one batch alone, 60 steps, without dropout. Where does its loss end?", 0.15)
+@lab("Train on one batch alone, 60 steps, without dropout. Where does its loss end?", 0.15)
 def overfit_one_batch(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0)
     optimizer = patient.optimizer_of(model)
@@ -246,8 +248,8 @@ def overfit_one_batch(ward: Ward) -> Rows:
     return {"loss": float(loss.data)}
 
 
-@test("One batch goes backward twice, with a rate of 0 between. How does the gradient's norm grow?")
-def same_batch_twice(ward: Ward) -> Rows:
+@lab("One batch goes backward twice, with a rate of 0 between. How does the gradient's norm grow?")
+def backward_twice(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0)
     optimizer = patient.optimizer_of(model)
     inputs, targets = examples()
@@ -257,7 +259,7 @@ def same_batch_twice(ward: Ward) -> Rows:
     return {"ratio": second / first}
 
 
-@test("The batch is put behind itself, so that everything stands there twice. What does the loss?")
+@lab("The batch is put behind itself, so that everything stands there twice. What does the loss?")
 def double_the_batch(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0).eval()
     inputs, targets = examples()
@@ -267,7 +269,7 @@ def double_the_batch(ward: Ward) -> Rows:
     return {"ratio": twice / once}
 
 
-@test("How far does the optimizer move a number, in units of the rate, if all gradients are equal?")
+@lab("How far does the optimizer move a number, in units of the rate, if all gradients are equal?")
 def equal_gradients(ward: Ward) -> Rows:
     w = Parameter(np.array([0.0]))
     optimizer, path = patient.AdamW([w], lr=1e-3, weight_decay=0.0, betas=(0.9, 0.999)), [0.0]
@@ -279,7 +281,7 @@ def equal_gradients(ward: Ward) -> Rows:
     return {"first step": moved[0], "twentieth step": moved[-1]}
 
 
-@test("All gradients are 0. How much does each group shrink, in units of rate times decay?", 0.3)
+@lab("All gradients are 0. How much does each group shrink, in units of rate times decay?", 0.3)
 def no_gradient(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0)
     for p in model.parameters():
@@ -300,7 +302,7 @@ def no_gradient(ward: Ward) -> Rows:
     return rows
 
 
-@test("Gradients of very different sizes are clipped to 1. Do they keep their direction?", 0.02)
+@lab("Gradients of very different sizes are clipped to 1. Do they keep their direction?", 0.02)
 def clip_a_mixture(ward: Ward) -> Rows:
     rng = np.random.default_rng(11)
     parameters = [Parameter(np.zeros(n)) for n in (3, 50, 700)]
@@ -313,7 +315,7 @@ def clip_a_mixture(ward: Ward) -> Rows:
     return {"norm": norm, "cosine": float(before @ after) / norm / float(np.linalg.norm(before))}
 
 
-@test("Which share of each group's numbers has moved after ten steps?", 0.05)
+@lab("Which share of each group's numbers has moved after ten steps?", 0.05)
 def what_moves(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0)
     start = {k: [p.data.copy() for p in ps] for k, ps in groups_of(model).items()}
@@ -328,7 +330,7 @@ def what_moves(ward: Ward) -> Rows:
     }  # fmt: skip
 
 
-@test("Which share of each group's numbers has moved after the first step of training?", 0.05)
+@lab("Which share of each group's numbers has moved after the first step of training?", 0.05)
 def after_one_step(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0)
     before = {k: [p.data.copy() for p in ps] for k, ps in groups_of(model).items()}
@@ -340,7 +342,7 @@ def after_one_step(ward: Ward) -> Rows:
     }  # fmt: skip
 
 
-@test("After training: what are the mean gain, and the mean size of the biases?", 0.03, 0.05)
+@lab("After training: what are the mean gain, and the mean size of the biases?", 0.03, 0.05)
 def look_at_the_vectors(ward: Ward) -> Rows:
     named = dict(ward.model.named_parameters())
     gains = [p.data for name, p in named.items() if "norm" in name and name.endswith("weight")]
@@ -351,7 +353,7 @@ def look_at_the_vectors(ward: Ward) -> Rows:
     }
 
 
-@test("Which rates does the schedule give, as shares of the peak?", 0.05)
+@lab("Which rates does the schedule give, as shares of the peak?", 0.05)
 def rates(ward: Ward) -> Rows:
     steps = {"first step": 0, "tenth step": 9, "half way": 80, "last step": patient.STEPS - 1}
     peak, last = patient.PEAK, patient.PEAK / 10
@@ -364,7 +366,7 @@ def rates(ward: Ward) -> Rows:
 # ---- the data --------------------------------------------------------------------------------
 
 
-@test("A batch is printed. What is asked for at each place of it?", 0.05)
+@lab("A batch is printed. What is asked for at each place of it?", 0.05)
 def print_a_batch(ward: Ward) -> Rows:
     inputs, targets = examples()
     return {
@@ -374,7 +376,7 @@ def print_a_batch(ward: Ward) -> Rows:
     }
 
 
-@test("Two batches in a row are compared. Which share of the second stood in the first?", 0.2)
+@lab("Two batches in a row are compared. Which share of the second stood in the first?", 0.2)
 def two_batches(ward: Ward) -> Rows:
     ids = patient.passages(np.random.default_rng(1), patient.TEXTS).ravel()
     rng = np.random.default_rng(3)
@@ -386,7 +388,7 @@ def two_batches(ward: Ward) -> Rows:
 # ---- after training --------------------------------------------------------------------------
 
 
-@test("After training: what is the loss at single places of a fresh text?", 0.25)
+@lab("After training: what is the loss at single places of a fresh text?", 0.25)
 def loss_by_position(ward: Ward) -> Rows:
     inputs, targets = ward.fresh[:, :-1], ward.fresh[:, 1:]
     with no_grad():
@@ -395,7 +397,7 @@ def loss_by_position(ward: Ward) -> Rows:
     return {f"place {place}": float(losses[place - 1]) for place in (1, 2, 3, 6, 12)}
 
 
-@test("After training: the earlier tokens are shuffled, the newest stays. How much does the loss "
+@lab("After training: the earlier tokens are shuffled, the newest stays. How much does the loss "
       "of the next one rise?", 0.25)  # fmt: skip
 def shuffle_the_context(ward: Ward) -> Rows:
     rng = np.random.default_rng(12)
@@ -412,13 +414,13 @@ def shuffle_the_context(ward: Ward) -> Rows:
     return {"shuffled": losses[1] - losses[0], "another rule in front": losses[2] - losses[0]}
 
 
-@test("Train again with one layer instead of two. What is the loss on fresh texts?", 0.15)
+@lab("Train again with one layer instead of two. What is the loss on fresh texts?", 0.15)
 def one_layer(ward: Ward) -> Rows:
     single = patient.pretrain(layers=1)
     return {"one layer": single.held_out[-1], "two layers": ward.pretrained.held_out[-1]}
 
 
-@test("After training: what is the loss on the training text, and on fresh texts?", 0.1)
+@lab("After training: what is the loss on the training text, and on fresh texts?", 0.1)
 def fresh_texts(ward: Ward) -> Rows:
     old = patient.passages(np.random.default_rng(1), patient.TEXTS)[:64]
     return {
@@ -427,7 +429,7 @@ def fresh_texts(ward: Ward) -> Rows:
     }
 
 
-@test("The model writes 24 passages. Which share of the digits obeys their rule: written with the "
+@lab("The model writes 24 passages. Which share of the digits obeys their rule: written with the "
       "cache, by whole passes, and with weights of 3 bits?", 0.15)  # fmt: skip
 def let_it_write(ward: Ward) -> Rows:
     def share(model: GPT, cached: bool) -> float:
@@ -443,7 +445,7 @@ def let_it_write(ward: Ward) -> Rows:
 # ---- answers and rewards ---------------------------------------------------------------------
 
 
-@test("A conversation is printed. How many begin tokens, and how many that are trained?", 0.5)
+@lab("A conversation is printed. How many begin tokens, and how many that are trained?", 0.5)
 def print_a_conversation(ward: Ward) -> Rows:
     whole = patient.conversation(2, 3)
     return {
@@ -453,13 +455,13 @@ def print_a_conversation(ward: Ward) -> Rows:
     }
 
 
-@test("A short and a long answer share a batch. How much does each kind of token weigh in the "
+@lab("A short and a long answer share a batch. How much does each kind of token weigh in the "
       "loss, against a token of the long answer?", 0.1)  # fmt: skip
 def weigh_the_tokens(ward: Ward) -> Rows:
     short, long = patient.conversation(1, 6), patient.conversation(1, 0)
     logits = Tensor(np.zeros((2, len(long.ids), len(patient.SYMBOLS))), requires_grad=True)
     patient.answer_loss(lambda ids: logits, [short, long]).backward()
-    weight = np.abs(logits.grad).sum(axis=-1)
+    weight = np.abs(_gradient(logits)).sum(axis=-1)
     start = int(np.argmax(long.mask))  # the first trained token; row start − 1 asks for it
     unit = weight[1, start - 1]
     return {
@@ -470,14 +472,15 @@ def weigh_the_tokens(ward: Ward) -> Rows:
     }
 
 
-@test("Conversations are filled up by five more places. By how much does their loss change?", 0.05)
+@lab("Conversations are filled up by five more places. By how much does their loss change?", 0.05)
 def longer_filling(ward: Ward) -> Rows:
     some = [patient.conversation(1, digit) for digit in (0, 4, 6)]
     longest = max(len(each.ids) for each in some)
     rng = np.random.default_rng(16)
     scores = rng.standard_normal((4, longest + 5, len(patient.SYMBOLS)))
     scores[..., BEGIN] += 3  # as of a model that has seen filling
-    long = Rendered(np.full(longest + 5, BEGIN), np.arange(longest + 5) == 1)
+    places = np.arange(longest + 5)
+    long = Rendered(np.where(places == 1, END, BEGIN), places == 1)
     losses = [
         patient.answer_loss(lambda ids: Tensor(scores[: len(ids), : ids.shape[1]]), batch).item()
         for batch in (some, [*some, long])
@@ -488,25 +491,25 @@ def longer_filling(ward: Ward) -> Rows:
     return {"change": losses[1] - expected}
 
 
-@test("After the conversations: what is the last loss, and how many of the seven questions are "
+@lab("After the conversations: what is the last loss, and how many of the seven questions are "
       "answered right?", 0.12)  # fmt: skip
 def ask_questions(ward: Ward) -> Rows:
     return {"loss": ward.taught.loss[-1], "right": ward.taught.held_out[-1]}
 
 
-@test("Ten is added to every reward. How far does the gradient change, as a share of itself?", 0.1)
+@lab("Ten is added to every reward. How far does the gradient change, as a share of itself?", 0.1)
 def add_ten(ward: Ward) -> Rows:
     gradients = []
     paid = np.array([[1.0, 2.0, 1.0, 1.0, 2.0]])
     for more in (0, 10):
         logp = Tensor(np.log(np.array([[0.3, 0.2, 0.2, 0.1, 0.2]])), requires_grad=True)
         patient.policy_loss(logp, logp.data.copy(), logp.data.copy(), paid + more).backward()
-        gradients.append(logp.grad)
+        gradients.append(_gradient(logp))
     change = np.linalg.norm(gradients[1] - gradients[0])
     return {"change": float(change / np.linalg.norm(gradients[0]))}
 
 
-@test("All rewards are equal. Does what is left pull the policy to the reference as the slope of "
+@lab("All rewards are equal. Does what is left pull the policy to the reference as the slope of "
       "their divergence does?", 0.05, 0.05)  # fmt: skip
 def equal_rewards(ward: Ward) -> Rows:
     counts = np.array([8, 4, 2, 1, 1])
@@ -517,14 +520,14 @@ def equal_rewards(ward: Ward) -> Rows:
     reference, paid = np.log(q)[said][None], np.ones((1, 16))
     patient.policy_loss(logp, logp.data.copy(), reference, paid, price=1.0).backward()
     log_ratio = np.log(p / q)
-    slope = p * (log_ratio - p @ log_ratio)
+    slope, found = p * (log_ratio - p @ log_ratio), _gradient(z)
     return {
-        "length": float(np.linalg.norm(z.grad) / np.linalg.norm(slope)),
-        "cosine": float(z.grad @ slope / np.linalg.norm(z.grad) / np.linalg.norm(slope)),
+        "length": float(np.linalg.norm(found) / np.linalg.norm(slope)),
+        "cosine": float(z.grad @ slope / np.linalg.norm(found) / np.linalg.norm(slope)),
     }
 
 
-@test("After the rewards: what do the last rounds earn, and how far is the policy from where it "
+@lab("After the rewards: what do the last rounds earn, and how far is the policy from where it "
       "started?", 0.1)  # fmt: skip
 def count_rewards(ward: Ward) -> Rows:
     return {
@@ -536,7 +539,7 @@ def count_rewards(ward: Ward) -> Rows:
 # ---- serving ---------------------------------------------------------------------------------
 
 
-@test("A text is read token by token with the cache, and in one pass. How far apart are the "
+@lab("A text is read token by token with the cache, and in one pass. How far apart are the "
       "probabilities?", 0.02)  # fmt: skip
 def cache_or_not(ward: Ward) -> Rows:
     rows = {}
@@ -552,7 +555,7 @@ def cache_or_not(ward: Ward) -> Rows:
     return rows
 
 
-@test("A matrix with one large row is rounded to 3 bits. How large is the error of its rows, as a "
+@lab("A matrix with one large row is rounded to 3 bits. How large is the error of its rows, as a "
       "share of them?", 0.05)  # fmt: skip
 def round_a_matrix(ward: Ward) -> Rows:
     model = patient.build()
@@ -563,7 +566,7 @@ def round_a_matrix(ward: Ward) -> Rows:
     return {"large row": float(error[0]), "other rows": float(error[1:].mean())}
 
 
-@test("After training: by how much does the loss rise if the matrices are rounded?", 0.03)
+@lab("After training: by how much does the loss rise if the matrices are rounded?", 0.03)
 def round_the_model(ward: Ward) -> Rows:
     loss = patient.loss_of(ward.model, ward.fresh)
     return {
@@ -572,7 +575,7 @@ def round_the_model(ward: Ward) -> Rows:
     }
 
 
-@test("2,000 symbols are drawn at three temperatures. What is the entropy of what is drawn?", 0.1)
+@lab("2,000 symbols are drawn at three temperatures. What is the entropy of what is drawn?", 0.1)
 def three_temperatures(ward: Ward) -> Rows:
     logits, rows = np.tile(np.linspace(0, 3, 8), (2000, 1)), {}
     for temperature in (0.5, 1.0, 2.0):

@@ -10,8 +10,9 @@ one of these short functions: see `chainrule.clinic.diseases`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,9 +76,7 @@ def batch(ids: Array, rng: np.random.Generator, count: int = BATCH) -> tuple[Arr
 # ---- pretraining -----------------------------------------------------------------------------
 
 
-def build(
-    seed: int = 0, layers: int = 2, dropout: float = DROPOUT, dtype: str = "float32"
-) -> GPT:
+def build(seed: int = 0, layers: int = 2, dropout: float = DROPOUT, dtype: str = "float32") -> GPT:
     """A fresh model."""
     config = gpt_config(
         len(SYMBOLS), CONTEXT, layers, heads=2, width=16, dropout=dropout, dtype=dtype
@@ -168,7 +167,7 @@ def lessons(rng: np.random.Generator, count: int) -> list[Rendered]:
     return [conversation(int(r), int(d)) for r, d in zip(rules, digits, strict=True)]
 
 
-def answer_loss(model: GPT, examples: list[Rendered]) -> Tensor:
+def answer_loss(model: Callable[[Array], Tensor], examples: list[Rendered]) -> Tensor:
     """The loss of a batch of conversations."""
     ids, mask, real = collate(examples)
     return sft_loss(model(ids), ids, mask, real=real)
@@ -223,7 +222,7 @@ def rewards_of(tokens: Array) -> Array:
 
 
 def policy_loss(
-    logp: Tensor, old: Array, reference: Array, rewards: Array, price: float = 0.1
+    logp: Tensor, old: Array, reference: Array, rewards: Array, price: float = 0.3
 ) -> Tensor:
     """The clipped objective and the price of leaving the reference; rows are groups."""
     gains = grpo_advantages(rewards, normalize=False)
@@ -296,6 +295,6 @@ def obeys(passage: Array) -> float:
         return 0.0
     right = [
         0 <= a < 7 and b == follows(a, rule, place)
-        for place, (a, b) in enumerate(zip(digits, digits[1:], strict=False), 2)
+        for place, (a, b) in enumerate(pairwise(digits), 2)
     ]
     return float(np.mean(right))

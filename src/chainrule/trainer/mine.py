@@ -264,9 +264,9 @@ def _twin(value: Any, heard: list | None = None) -> Any:
     if type(value) is dict:
         return {key: _twin(item, heard) for key, item in value.items()}
     if isinstance(value, np.random.Generator):
-        twin = np.random.Generator(type(value.bit_generator)())
-        twin.bit_generator.state = value.bit_generator.state
-        return twin
+        generator = np.random.Generator(type(value.bit_generator)())
+        generator.bit_generator.state = value.bit_generator.state
+        return generator
     if callable(value) and heard is not None and not isinstance(value, type):
         heard.append([])
         return _player(heard[-1])
@@ -457,7 +457,7 @@ def work() -> None:
     os.dup2(2, 1)
     lifeline = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = grader.NoKeyboard()  # type: ignore[assignment]
+    sys.stdin = grader.NoKeyboard()
     sys.argv[0] = task["called"]
     threading.Thread(target=grader.end_with_parent, args=(lifeline,), daemon=True).start()
     status = 1
@@ -479,7 +479,8 @@ def _work(task: dict[str, Any], beats: Any) -> int:
     from chainrule.course.exercises import load
     from chainrule.trainer.commands import sample, train
 
-    functions, files = [], {}
+    functions: list[tuple[Any, Callable[..., Any]]] = []
+    files: dict[str, tuple[Path, Any]] = {}
     for exercises, answers, names in task["take"]:
         items = {item.name: item for item in load(Path(exercises))}
         files |= {name: (Path(answers), items[name]) for name in names}

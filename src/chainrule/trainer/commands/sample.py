@@ -85,7 +85,8 @@ def sample(
         ),
     ] = False,
     anyway: Annotated[
-        bool, typer.Option(
+        bool,
+        typer.Option(
             "--anyway",
             help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
         ),

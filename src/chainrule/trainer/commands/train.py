@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -87,7 +87,8 @@ def train(
         ),
     ] = False,
     anyway: Annotated[
-        bool, typer.Option(
+        bool,
+        typer.Option(
             "--anyway",
             help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
         ),
@@ -112,7 +113,7 @@ def train(
     """
     given = dict(locals())
     chosen = {name: given[name] for name in SETTINGS if given[name] is not None}
-    options = {"data": data, "out": out, "resume": resume, "chosen": chosen}
+    options: dict[str, Any] = {"data": data, "out": out, "resume": resume, "chosen": chosen}
     if anyway and not mine:
         raise UsageError("--anyway belongs to --mine; add that, or leave it out")
     if mine:
