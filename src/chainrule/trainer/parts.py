@@ -28,7 +28,6 @@ PARTS = (
     Part("attend", "transformers/attention", "attention"),
     Part("gelu_tanh", "neural-networks/activation-functions", "GELU"),
     Part("add_branch", "transformers/transformer-architecture", "residual"),
-    Part("unbroadcast", "neural-networks/backpropagation", "broadcasting"),
     Part("stable_cross_entropy", "training/loss-functions", "cross-entropy"),
     Part("clip_together", "training/optimizers", "clipping"),
     Part("cosine_schedule", "training/optimizers", "schedule"),
@@ -51,7 +50,7 @@ PICTURE = """\
                                ↓
      {layer_norm_backward} → {linear_layer} → {stable_cross_entropy}
 
-  and back: {unbroadcast} → {clip_together} → {adamw_step} ← {cosine_schedule}
+  and back: {clip_together} → {adamw_step} ← {cosine_schedule}
   held out: {log_sum_exp}      writing: {causal_weights} → {sample_filters}
 """
 
