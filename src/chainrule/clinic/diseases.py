@@ -110,8 +110,7 @@ def swapped(target: str, function: Callable[..., Any]) -> Iterator[None]:
 disease(
     "no-root", "Scores that nobody divides by the root of d", "pretraining",
     "transformers/attention.md#why-divide-by-the-square-root-of-d",
-    looks="Training starts as usual and stays a little behind. Nothing breaks, and the wider the "
-    "heads are, the more is lost.",
+    looks="Training starts as usual and ends a little behind. Nothing breaks.",
     cause="Dot products of d numbers grow like the root of d. Without the division the softmax is "
     "sharp from the start, and where it is sharp it has no slope left.",
     caught="Attention on random vectors with heads of two widths: the largest weight must not "
@@ -180,7 +179,8 @@ def _(package, qkv, heads, causal=False, block=32):
 disease(
     "no-positions", "Positions that are never added", "pretraining",
     "transformers/self-attention.md#why-position-information-is-needed",
-    looks="The loss stops at a higher floor, from the third token on. More training does not help.",
+    looks="The loss stops at a higher floor. The first two tokens cost what they should; the "
+    "floor begins at the third.",
     cause="The table of positions is made and trained on nothing: the sum with the token vectors "
     "is missing. Attention sees a bag of tokens.",
     caught="Every group of parameters must move in the first steps.",
@@ -222,7 +222,8 @@ def _(package, x, branch, norm, after, place):
 disease(
     "norm-over-time", "A layer norm over the positions instead of the features", "pretraining",
     "neural-networks/regularization.md#layer-normalization-for-transformers",
-    looks="The loss is good, on fresh texts too. What the model writes does not deserve it.",
+    looks="The loss falls below what the texts allow, on fresh texts too. What the model writes "
+    "does not deserve it.",
     cause="Mean and deviation are taken along the wrong axis, over the positions of the text. "
     "Those that are to be predicted are among them.",
     caught="Change a later token: no earlier prediction may move.",
@@ -240,7 +241,8 @@ def _(package, x, normalized_shape, weight=None, bias=None, eps=1e-5):
 disease(
     "norm-without-third-term", "A layer norm whose backward pass lacks a term", "pretraining",
     "neural-networks/backpropagation.md#layer-normalization-in-three-terms",
-    looks="Nothing to see but a curve that is a little worse than it should be.",
+    looks="The loss falls for a dozen steps and then stands still, at what one can know without "
+    "reading. The norm of the gradient stands still with it.",
     cause="The hand-written backward pass treats the deviation as a constant. It depends on every "
     "number of the row, which gives a third term.",
     caught="Compare each gradient with finite differences.",
@@ -269,8 +271,7 @@ def _norm_of_constant_deviation(x, weight, bias, eps):
 disease(
     "lost-shares", "A table of vectors that keeps one share of its gradient", "pretraining",
     "neural-networks/backpropagation.md#a-table-of-vectors",
-    looks="A curve that falls more slowly, and hardly less far. Common tokens learn no faster than "
-    "rare ones.",
+    looks="The loss falls more slowly, and ends higher.",
     cause="The gradient is written to the rows with an assignment. A token that stands in the "
     "batch several times is written several times, and only its last share stays.",
     caught="Compare the gradient of the token vectors with finite differences, on a batch in which "
@@ -296,7 +297,8 @@ def _take_once(table, indices):
 disease(
     "untied", "Tied weights that came apart", "pretraining",
     "transformers/transformer-architecture.md#into-the-stream-and-out-of-it",
-    looks="The curves are the usual ones. The file of weights is larger than announced.",
+    looks="The loss falls faster at first, and ends a little higher on fresh texts. The file of "
+    "weights is larger than announced.",
     cause="The output layer was meant to use the table of token vectors, and got a copy of it. "
     "From the first step on the two are trained apart.",
     caught="Count the parameters and compare with the formula.",
@@ -322,8 +324,8 @@ def _(package, memory, x):
 disease(
     "dropout-left-on", "Dropout that stays on in evaluation", "pretraining",
     "neural-networks/regularization.md#dropout",
-    looks="The loss on fresh texts is restless and lies above that of training, although the model "
-    "has not learned anything by heart.",
+    looks="The loss on fresh texts is restless. It lies above that of training, where a healthy "
+    "patient's lies below.",
     cause="Nobody told the model that training is over, or dropout does not ask.",
     caught="Evaluate twice: the two losses must be equal to the last bit.",
 )  # fmt: skip
@@ -341,8 +343,7 @@ def _(package, layer, x):
 disease(
     "dropout-not-rescaled", "Dropout that forgets to make up for what it drops", "pretraining",
     "neural-networks/regularization.md#dropout",
-    looks="In training all is well. In evaluation the loss is a little higher than it should be: "
-    "layers get larger inputs than they were trained with.",
+    looks="Nothing that the curves show, as long as a tenth is dropped.",
     cause="What survives is not divided by the chance to survive. In evaluation, where everything "
     "survives, all sums are larger.",
     caught="Compare the mean size of what enters a layer in training and in evaluation.",
@@ -357,8 +358,8 @@ def _(package, x, p, rng):
 disease(
     "large-start", "First weights that are fifty times too large", "pretraining",
     "transformers/gpt.md#the-first-loss",
-    looks="The first loss is far above a fair guess, and the first dozens of steps go into "
-    "undoing that.",
+    looks="The first loss is far above a fair guess. The first dozens of steps go into undoing "
+    "that, and the run ends far behind.",
     cause="The weights were drawn with a deviation of 1 in place of 0.02. Scores of that size are "
     "certain, and nearly always wrong.",
     caught="The loss before the first step is the logarithm of the number of symbols.",
@@ -392,8 +393,8 @@ def _(package, ids, starts, context):
 disease(
     "shifted-twice", "Targets that are shifted twice", "pretraining",
     "modern-llms/instruction-tuning.md#one-place-too-far",
-    looks="The loss falls, but stays too high. What the model writes leaves out every second "
-    "token.",
+    looks="The loss falls, but stays too high. What the model writes skips: after the begin "
+    "token the rule is missing.",
     cause="The batch shifts the targets, and so does the loss. The model learns to predict the "
     "token after the next one.",
     caught="Print a batch as the loss sees it: what is asked for must be the next token.",
@@ -427,8 +428,8 @@ def _(package, ids, starts, context):
 disease(
     "same-batch", "The same batch at every step", "pretraining",
     "training/batching.md#every-example-once",
-    looks="The training loss goes far below its floor, and the loss on fresh texts turns and "
-    "climbs.",
+    looks="The training loss goes below what the texts allow. The loss on fresh texts turns "
+    "early and climbs.",
     cause="The generator is made anew, with the same seed, inside of the loop. Every step draws "
     "the same passages.",
     caught="Compare two batches in a row.",
@@ -461,8 +462,8 @@ def _(package, model, ids, targets, mask=None):
 disease(
     "no-correction", "Adam without its correction", "pretraining",
     "training/optimizers.md#where-the-correction-comes-from",
-    looks="The first dozen steps are several times too long. The curve has a bump at the start, "
-    "and most of the harm is undone later.",
+    looks="The first dozens of steps are several times too long. This patient does not recover: "
+    "the loss stays at what one can know without reading.",
     cause="Both averages start at 0 and are too small at first. The second one stands under a root "
     "in the denominator, so steps come out too long.",
     caught="With equal gradients every step of Adam is one rate long, the first one too.",
@@ -477,8 +478,7 @@ def _(package, optimizer, group, step):
 disease(
     "stale-gradients", "Gradients that are never cleared", "pretraining",
     "neural-networks/backpropagation.md#gradients-add-across-passes-too",
-    looks="The norm of the gradient is restless and grows. The loss falls at first, then steps "
-    "follow what was right long ago.",
+    looks="The norm of the gradient is twice the usual one and restless. The loss falls slowly.",
     cause="Each backward pass adds to the gradients of all earlier ones.",
     caught="The same batch goes backward twice without a step: the gradient must stay the same.",
 )  # fmt: skip
@@ -548,7 +548,8 @@ def _(package, step, lr, warmup, total, final=0.0):
 disease(
     "rate-too-large", "A learning rate that is ten times too large", "pretraining",
     "training/optimizers.md#which-peak",
-    looks="The loss falls, jumps, and stops at a floor that is far too high.",
+    looks="The loss falls for a few steps and stops, far too high. The norm of the gradient is "
+    "small and stays so.",
     cause="The rate was taken from another optimizer, or a zero was lost on the way.",
     caught="Print the rates, and try a tenth of them.",
 )  # fmt: skip
@@ -596,7 +597,7 @@ disease(
     "prompt-not-masked", "A prompt that is trained along", "answers",
     "modern-llms/instruction-tuning.md#which-tokens-count",
     looks="The loss stops at a higher floor than it should: questions cannot be predicted. The "
-    "answers are learned more slowly.",
+    "answers are right all the same.",
     cause="The mask that leaves the question out of the loss is not used. Half of the gradient "
     "teaches the model to ask.",
     caught="See how much a token of the prompt weighs in the loss.",
@@ -611,8 +612,8 @@ def _(package, logits, ids, mask, weighting="token", prompt_weight=0.0, real=Non
 disease(
     "filling-counted", "Filling that counts", "answers",
     "training/batching.md#padding",
-    looks="The loss is much lower than it should be, and the lower, the more the lengths differ. "
-    "It falls most where nothing is to be learned.",
+    looks="The loss is another one than it should be. Here it starts and ends higher, since the "
+    "first lessons go into predicting filling.",
     cause="Short answers are filled up to the longest, and the filling is in the loss. To predict "
     "filling after filling is easy.",
     caught="See how much a token of filling weighs in the loss.",
@@ -628,7 +629,7 @@ def _(package, logits, ids, mask, weighting="token", prompt_weight=0.0, real=Non
 disease(
     "mean-of-means", "A mean of means", "answers",
     "training/loss-functions.md#divide-by-the-number-of-tokens",
-    looks="The loss is nearly the usual one. Short answers are learned first.",
+    looks="The loss starts higher, and ends where it should.",
     cause="The loss is averaged in each text, then over texts. A token of a short answer counts "
     "several times as much as one of a long answer.",
     caught="Put a short and a long answer into one batch: their tokens must weigh the same.",
@@ -643,7 +644,7 @@ def _(package, logits, ids, mask, weighting="token", prompt_weight=0.0, real=Non
 disease(
     "double-begin", "A begin token that stands there twice", "answers",
     "modern-llms/instruction-tuning.md#the-same-template-twice",
-    looks="Fine-tuning starts from a higher loss than it should, and gets over it.",
+    looks="Nothing alarming. The loss starts from another number, and ends as low as usual.",
     cause="The template writes a begin token, and the tokenizer puts another one before it. The "
     "model has never seen two, and every position is one further than in training.",
     caught="Print a conversation as the model reads it.",

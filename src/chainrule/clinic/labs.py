@@ -281,7 +281,7 @@ def equal_gradients(ward: Ward) -> Rows:
     return {"first step": moved[0], "twentieth step": moved[-1]}
 
 
-@lab("All gradients are 0. How much does each group shrink, in units of rate times decay?", 0.3)
+@lab("All gradients are 0. By how many thousandths does a step shrink each group?", 0.3)
 def no_gradient(ward: Ward) -> Rows:
     model = patient.build(dropout=0.0)
     for p in model.parameters():
@@ -390,9 +390,9 @@ def two_batches(ward: Ward) -> Rows:
 
 @lab("After training: what is the loss at single places of a fresh text?", 0.25)
 def loss_by_position(ward: Ward) -> Rows:
-    inputs, targets = ward.fresh[:, :-1], ward.fresh[:, 1:]
+    model, inputs, targets = ward.model, ward.fresh[:, :-1], ward.fresh[:, 1:]
     with no_grad():
-        log_p = log_softmax(ward.model(inputs)).data
+        log_p = log_softmax(model(inputs)).data
     losses = -np.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0].mean(axis=0)
     return {f"place {place}": float(losses[place - 1]) for place in (1, 2, 3, 6, 12)}
 
@@ -406,10 +406,10 @@ def shuffle_the_context(ward: Ward) -> Rows:
         row[1 : CONTEXT - 1] = rng.permutation(row[1 : CONTEXT - 1])
     other = ward.fresh.copy()
     other[:, 1] = other[:, 1] % 4 + 1
-    losses = []
+    model, losses = ward.model, []
     for rows in (ward.fresh, mixed, other):
         with no_grad():
-            log_p = log_softmax(ward.model(rows[:, :-1])).data[:, -1]
+            log_p = log_softmax(model(rows[:, :-1])).data[:, -1]
         losses.append(-float(np.take_along_axis(log_p, ward.fresh[:, -1:], axis=-1).mean()))
     return {"shuffled": losses[1] - losses[0], "another rule in front": losses[2] - losses[0]}
 
@@ -542,11 +542,10 @@ def count_rewards(ward: Ward) -> Rows:
 @lab("A text is read token by token with the cache, and in one pass. How far apart are the "
       "probabilities?", 0.02)  # fmt: skip
 def cache_or_not(ward: Ward) -> Rows:
-    rows = {}
-    text = ward.fresh[0, :CONTEXT]
+    rows, model, text = {}, ward.model, ward.fresh[0, :CONTEXT]
     with no_grad():
-        whole = ward.model(text[None]).data[0]
-    reader = CachedGPT(ward.model)
+        whole = model(text[None]).data[0]
+    reader = CachedGPT(model)
     steps = np.stack([reader.scores(text[: n + 1])[0] for n in range(CONTEXT)])
     law, cached = (np.exp(z - z.max(axis=-1, keepdims=True)) for z in (whole, steps))
     law, cached = (p / p.sum(axis=-1, keepdims=True) for p in (law, cached))

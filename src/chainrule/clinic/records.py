@@ -34,6 +34,12 @@ RUNS = 3
 BASE, SHARE, SPREAD = 0.02, 0.05, 4.0
 """A number may move by so much, plus this share of itself, plus so many times its spread."""
 
+EXACT = 0.1
+"""What needs no trained model may move by so much of base and share."""
+
+STEP = 0.3
+"""At least so far may a share of seven answers move: by two answers."""
+
 
 # ---- measuring -------------------------------------------------------------------------------
 
@@ -69,24 +75,38 @@ def chart(ward: labs.Ward) -> dict[str, list[float]]:
     }
 
 
-def bands(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def bands(runs: list[dict[str, Any]], trained: set[str]) -> dict[str, Any]:
     """How far each number may move: a row of a test by itself, a curve as a whole."""
     first = runs[0]
     found: dict[str, Any] = {"chart": {}, "tests": {}}
     for curve in first["chart"]:
         values = np.array([run["chart"][curve] for run in runs])
-        found["chart"][curve] = _band(values, float(np.ptp(values, axis=0).max()))
+        least = STEP if curve == "answers: right" else 0.0
+        found["chart"][curve] = _band(values, float(np.ptp(values, axis=0).max()), 1.0, least)
     for test, rows in first["tests"].items():
         found["tests"][test] = {
-            row: _band(values, float(np.ptp(values)))
+            row: _band(values, float(np.ptp(values)), 1.0 if test in trained else EXACT,
+                       STEP if row == "right" else 0.0)
             for row in rows
             for values in [np.array([run["tests"][test][row] for run in runs])]
-        }
+        }  # fmt: skip
     return found
 
 
-def _band(values: np.ndarray, spread: float) -> float:
-    return round(BASE + SHARE * float(np.abs(values).max()) + SPREAD * spread, 4)
+def _band(values: np.ndarray, spread: float, room: float, least: float) -> float:
+    band = room * (BASE + SHARE * float(np.abs(values).max())) + SPREAD * spread
+    return round(max(band, least), 4)
+
+
+def trained_tests() -> set[str]:
+    """The tests that ask a trained model: those after which the patient is one."""
+    found = set()
+    for each in labs.TESTS.values():
+        ward = labs.Ward()
+        labs.run(each, ward)
+        if "pretrained" in vars(ward):
+            found.add(each.name)
+    return found | {"overfit-one-batch"}
 
 
 def plain(found: Any) -> Any:
@@ -101,9 +121,10 @@ def plain(found: Any) -> Any:
 def record() -> dict[str, Any]:
     """Everything that is stored: what is told of each disease, and what was measured."""
     patients: dict[str, Any] = {}
+    trained = trained_tests()
     for name in (None, *DISEASES):
         runs = [measure(name, nudge) for nudge in range(RUNS)]
-        patients[name or HEALTHY] = plain(runs[0] | {"bands": bands(runs)})
+        patients[name or HEALTHY] = plain(runs[0] | {"bands": bands(runs, trained)})
         print(f"{name or HEALTHY}: measured {RUNS} times", file=sys.stderr, flush=True)
     return {
         "every": patient.EVERY,
