@@ -265,7 +265,7 @@ def test_the_page_shows_every_disease_with_its_picture():
     text = "\n".join(page.lines(STORED))
     assert text + "\n" == (ROOT / "reference/clinic.md").read_text(encoding="utf-8")
     for name, disease in DISEASES.items():
-        assert f"](clinic/{name}.svg)" in text
+        assert f"](clinic/{name}.svg)](../{disease.section})" in text  # each leads there
         assert f"### {disease.title}\n" in text
         assert f"](../{disease.section})" in text
         assert f"(#{page.anchor(disease.title)})" in text

@@ -478,7 +478,7 @@ def _(package, optimizer, group, step):
 disease(
     "stale-gradients", "Gradients that are never cleared", "pretraining",
     "neural-networks/backpropagation.md#gradients-add-across-passes-too",
-    looks="The norm of the gradient is twice the usual one and restless. The loss falls slowly.",
+    looks="The norm of the gradient is larger than usual and restless. The loss falls slowly.",
     cause="Each backward pass adds to the gradients of all earlier ones.",
     caught="The same batch goes backward twice without a step: the gradient must stay the same.",
 )  # fmt: skip

@@ -77,7 +77,15 @@ def _case(stored: dict[str, Any], name: str, disease: dict[str, Any], folder: st
     alt = f"Two curves of a patient beside those of a healthy one: {title[0].lower()}{title[1:]}"
     if disease["ward"] == "serving":
         alt = alt.replace("Two curves", "Three bars")
-    yield from ("", f"### {title}", "", f"![{alt}](clinic/{name}.svg)", "", disease["looks"], "")
+    yield from (
+        "",
+        f"### {title}",
+        "",
+        f"[![{alt}](clinic/{name}.svg)]({path})",
+        "",
+        disease["looks"],
+        "",
+    )
     yield f"**Cause.** {disease['cause']} The section that explains it: [{path}]({path})."
     yield from ("", f"**Caught by.** {disease['caught']}", "")
     rows = list(_telling(stored, name))
