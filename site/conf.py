@@ -23,7 +23,7 @@ html_title = course.about.name
 language = "en"
 root_doc = "README"
 include_patterns = [
-    *(entry.path for entry in (*course.documents, *course.notebooks) if course.exists(entry)),
+    *(entry.path for entry in (*course.documents, *course.notebooks, *course.pages) if course.exists(entry)),
     *(f"{name}.md" for name in ("README", *REFERENCE)),
 ]
 exclude_patterns = [

@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,18 +61,20 @@ def grade(
     answers: Path,
     *,
     seconds: float | None = None,
-    only: str = "",
+    only: str | Collection[str] = (),
     look: str = "",
     waiting: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> Iterator[Result]:
     """Grade a learner's file, one result an exercise, in order, each as soon as it is there.
 
-    ``seconds`` replaces the exercises' own time limits. A file that cannot be used gives one
-    result, with an empty name. ``look`` at what fails: ``replay`` keeps the arguments of each
-    call beside the learner's file, ``compare`` finds where answer and solution part. ``waiting``
-    is told every second what is running, and for how long.
+    ``only`` names one exercise, or several. ``seconds`` replaces their own time limits. A file that
+    cannot be used gives one result, with an empty name. ``look`` at what fails: ``replay`` keeps
+    the arguments of each call beside the learner's file, ``compare`` finds where answer and
+    solution part. ``waiting`` is told every second what is running, and for how long.
     """
-    names = [entry.name for entry in stubs.survey(exercises) if only in ("", entry.name)]
+    wanted = {only} if isinstance(only, str) else set(only)
+    entries = stubs.survey(exercises)
+    names = [entry.name for entry in entries if not wanted - {""} or entry.name in wanted]
     remaining = list(names)
     while remaining:
         for result in _one_worker(exercises, answers, remaining, seconds, look, waiting):
@@ -103,7 +105,7 @@ def _one_worker(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
         try:
@@ -112,7 +114,8 @@ def _one_worker(
             _kill(process)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The surroundings of a worker: this package, one thread, and no checks of shapes."""
     source = str(Path(__file__).parents[2])
     environment = {k: v for k, v in os.environ.items() if k != "CHAINRULE_CHECK_SHAPES"}
     environment["PYTHONPATH"] = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).strip(
@@ -222,9 +225,9 @@ def work() -> None:
     os.dup2(2, 1)
     lifeline = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = _NoKeyboard()
+    sys.stdin = NoKeyboard()
     sys.stdout = sys.stderr
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(lifeline,), daemon=True).start()
 
     def send(**data: Any) -> None:
         if os.getpid() == owner:
@@ -235,15 +238,15 @@ def work() -> None:
     from chainrule.course.exercises import load
 
     by_name = {item.name: item for item in load(Path(exercises))}
-    _limit_memory()
+    limit_memory()
     send(start="", limit=seconds or 10.0)
     _limit_time(seconds or 10.0)
-    space, trouble = _execute(Path(answers))
+    space, trouble = execute(Path(answers))
     send(result=trouble or {"name": "", "verdict": "printed"})
     if trouble:
         send(done=True)
         os._exit(0)
-    states = _states(Path(answers))
+    states = states_of(Path(answers))
     for name in names:
         item = by_name[name]
         limit = seconds or item.seconds
@@ -253,7 +256,7 @@ def work() -> None:
         try:
             result = _grade_one(item, space, states.get(name), Path(answers), look, send)
         except BaseException as error:
-            result = _stopped(error, Path(answers))
+            result = stopped(error, Path(answers))
         left = [thread for thread in threading.enumerate() if thread not in before]
         for thread in left:
             thread.join(0.2)
@@ -268,22 +271,26 @@ def work() -> None:
     os._exit(0)
 
 
-class _NoKeyboard:
+class NoKeyboard:
+    """Stands for standard input."""
+
     def __getattr__(self, name: str) -> Any:
         raise EOFError(f"{NO_KEYBOARD}: take what you need from the arguments")
 
 
-def _end_with_parent(lifeline: int) -> None:
+def end_with_parent(lifeline: int) -> None:
+    """Wait in a thread until the other end of a pipe is closed, and end the process."""
     os.read(lifeline, 1)
     os._exit(1)
 
 
-def _limit_memory() -> None:
+def limit_memory(files: int = FILE_LIMIT) -> None:
+    """Limit this process for good: no core file, files of so many bytes, so much memory."""
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (ImportError, ValueError, OSError):
         return
@@ -300,7 +307,8 @@ def _limit_time(seconds: float) -> None:
         return
 
 
-def _execute(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
+def execute(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """Execute a learner's file: what it defines, and what stopped it, if something did."""
     module = types.ModuleType("workbook")
     module.__file__ = str(path)
     sys.modules["workbook"] = module
@@ -318,11 +326,11 @@ def _execute(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
     try:
         exec(code, vars(module))
     except BaseException as error:
-        return {}, {"name": "", **_stopped(error, path)}
+        return {}, {"name": "", **stopped(error, path)}
     return vars(module), None
 
 
-def _states(path: Path) -> dict[str, bool]:
+def states_of(path: Path) -> dict[str, bool]:
     """For each top-level definition of a learner's file: whether it is still a stub."""
     tree = ast.parse(path.read_bytes())
     return {
@@ -376,13 +384,13 @@ def _told(failure: Any, path: Path) -> dict[str, str]:
     """What to say of an attempt or a verdict that failed."""
     if failure.error is None:
         return {"verdict": FAILED, "message": failure.message}
-    told = _stopped(failure.error, path)
+    told = stopped(failure.error, path)
     if not failure.message.startswith(type(failure.error).__name__):
         told["message"] = failure.message + told["message"][len(told["message"].split("\n")[0]) :]
     return told
 
 
-def _stopped(error: BaseException, path: Path) -> dict[str, str]:
+def stopped(error: BaseException, path: Path) -> dict[str, str]:
     """Explain an exception in the learner's code, with the learner's own lines only."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     places = [f"    line {frame.lineno}: {frame.line}" for frame in frames]

@@ -148,6 +148,21 @@ class Ask(_Entry):
     computed: str
 
 
+class ReferencePage(_Entry):
+    """A page that is no document: written from one data file by a function of a room.
+
+    ``render`` names it, ``module:function``; it gets what the JSON file ``data`` holds and yields
+    lines. ``python -m measure --check`` measures again what is stored.
+    """
+
+    path: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.md$")
+    title: str
+    about: Sentence
+    data: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.json$")
+    render: str = Field(pattern=r"^chainrule(\.\w+)+:\w+$")
+    measure: str = Field(pattern=r"^chainrule(\.\w+)+$")
+
+
 class _About(_Entry):
     name: str
     promise: Sentence
@@ -162,6 +177,7 @@ class _Manifest(_Entry):
     notebook: tuple[Notebook, ...] = ()
     related: tuple[Related, ...] = ()
     ask: tuple[Ask, ...] = ()
+    page: tuple[ReferencePage, ...] = ()
 
 
 class Course:
@@ -180,6 +196,7 @@ class Course:
         self.documents = manifest.document
         self.notebooks = manifest.notebook
         self.related = manifest.related
+        self.pages = manifest.page
         self.asks = {ask.document: ask for ask in manifest.ask}
 
     @cached_property
@@ -231,7 +248,7 @@ class Course:
         """The notebooks that serve a document."""
         return [notebook for notebook in self.notebooks if document_id in notebook.serves]
 
-    def exists(self, entry: Document | Notebook) -> bool:
+    def exists(self, entry: Document | Notebook | ReferencePage) -> bool:
         """Whether the file of an entry is there: an entry alone is a plan."""
         return (self.root / entry.path).is_file()
 

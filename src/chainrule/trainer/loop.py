@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.text import CharTokenizer, Corpus
+from chainrule.math_foundations.probability import logsumexp
 from chainrule.neural_networks.backpropagation import load_state, no_grad, save_state
 from chainrule.shapes import Array, Int
 from chainrule.trainer import checkpoint
 from chainrule.trainer.settings import Settings, SettingsError
 from chainrule.training.optimizers import AdamW, ParamGroups, clip_grad_norm_, warmup_cosine
-from chainrule.transformers.gpt import GPT, gpt_config
+from chainrule.transformers.gpt import GPT, gpt_config, windows
 
 QUICK_TOKENS = 16_384
 """Held-out characters per evaluation while training; the report uses more."""
@@ -170,10 +171,8 @@ class Run:
             for some in np.array_split(starts, math.ceil(windows / 32)):
                 rows = ids[some[:, None] + np.arange(context + 1)]
                 logits = self.model(rows[:, :-1]).data[:, -counted:].astype(np.float64)
-                top = logits.max(axis=-1, keepdims=True)
-                log_total = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
                 chosen = np.take_along_axis(logits, rows[:, -counted:, None], axis=-1)[..., 0]
-                totals.append((log_total - chosen).ravel())
+                totals.append((logsumexp(logits) - chosen).ravel())
         losses = np.concatenate(totals)
         return Evaluation(float(losses.mean()), losses.size, starts)
 
@@ -208,8 +207,7 @@ class Run:
         context = self.settings.context
         last = len(self.train_ids) - context
         starts = self.rng.integers(0, last, size=self.settings.batch_size)
-        rows = self.train_ids[starts[:, None] + np.arange(context + 1)]
-        return rows[:, :-1], rows[:, 1:]
+        return windows(self.train_ids, starts, context)
 
     def _forget_after(self, step: int) -> None:
         """Cut the record back to a checkpoint's step."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,6 +78,21 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run, bit for bit.")
     ] = False,
+    mine: Annotated[
+        bool,
+        typer.Option(
+            "--mine",
+            help="Train with the functions of your workbook that pass. "
+            "Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
     steps: Annotated[int | None, _option("steps")] = None,
     batch_size: Annotated[int | None, _option("batch_size")] = None,
     context: Annotated[int | None, _option("context")] = None,
@@ -97,6 +113,25 @@ def train(
     """
     given = dict(locals())
     chosen = {name: given[name] for name in SETTINGS if given[name] is not None}
+    options: dict[str, Any] = {"data": data, "out": out, "resume": resume, "chosen": chosen}
+    if anyway and not mine:
+        raise UsageError("--anyway belongs to --mine; add that, or leave it out")
+    if mine:
+        from chainrule.trainer.mine import with_mine
+
+        raise typer.Exit(with_mine("train", options, anyway))
+    go(**options)
+
+
+def go(
+    data: str | None,
+    out: Path | str | None,
+    resume: bool,
+    chosen: dict,
+    after: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Train as the options say; ``after`` is called with the number of each step that is done."""
+    out = None if out is None else Path(out)
     try:
         from chainrule.data.text import DataError
         from chainrule.trainer.checkpoint import CheckpointError
@@ -105,7 +140,7 @@ def train(
         raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
     try:
         run = _resumed(data, out, chosen) if resume else _started(data, out, chosen)
-        _train(run)
+        _train(run, after)
     except (DataError, SettingsError, CheckpointError) as error:
         raise UsageError(str(error)) from None
     except KeyboardInterrupt:
@@ -165,7 +200,7 @@ def _resumed(data, out, chosen):
     return run
 
 
-def _train(run) -> None:
+def _train(run, after) -> None:
     from rich.console import Console
 
     from chainrule.trainer.report import write_report
@@ -188,6 +223,7 @@ def _train(run) -> None:
         for entry in run.remaining():
             now = time.perf_counter()
             run.seconds += now - last
+            after(entry.step)
             last = now
             speed = (entry.step - first_step) * per_step / (now - first_second)
             if progress is not None:
