@@ -127,9 +127,10 @@ class MultiHeadAttention(nn.Module):
             return
         scaling = None if scaling is None else dict(scaling)
         angles = np.arange(self.context)[:, None] * rope_frequencies(self.d_head, base, scaling)
-        size, like = rope_attention_factor(scaling), self.out.weight
+        size, weight = rope_attention_factor(scaling), self.out.weight
         for name, table in (("cos", size * np.cos(angles)), ("sin", size * np.sin(angles))):
-            self.register_buffer(name, torch.as_tensor(table).to(like), persistent=False)
+            table = torch.tensor(table, dtype=weight.dtype, device=weight.device)
+            self.register_buffer(name, table, persistent=False)
 
     def forward(
         self, x: Float[Tensor, "batch time d_model"]
@@ -350,9 +351,10 @@ class GPT(nn.Module):
     def make_tables(self) -> None:
         """Compute the fixed vectors of positions, where the configuration asks for them."""
         if self.config.positions == "sinusoidal":
-            sizes = self.config.context, self.config.width
-            table = torch.from_numpy(sinusoidal_encoding(*sizes, dtype=np.float64))
-            self.register_buffer("positions_table", table.to(self.tokens.weight), persistent=False)
+            sizes, weight = (self.config.context, self.config.width), self.tokens.weight
+            table = sinusoidal_encoding(*sizes, dtype=np.float64)
+            there = torch.tensor(table, dtype=weight.dtype, device=weight.device)
+            self.register_buffer("positions_table", there, persistent=False)
 
     def forward(self, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
         """Return, for each position, a score for every symbol that could come next."""
