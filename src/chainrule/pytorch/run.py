@@ -11,6 +11,7 @@ can a checkpoint of the NumPy engine.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -286,8 +287,8 @@ class TorchRun(loop.Run):
         names = [name for name, _ in self.twin.named_parameters()]
         if self.settings.dropout == 0:
             pairs = zip(names, *results, strict=True)
-            gradients = [(f"the gradient of {name}", *pair) for name, *pair in pairs]
-            same("torch.compile", gradients, self.options.bf16)
+            compared = [(f"the gradient of {name}", plain, made) for name, plain, made in pairs]
+            same("torch.compile", compared, self.options.bf16)
         self.compared = True
 
     @contextmanager
