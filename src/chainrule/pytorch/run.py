@@ -98,19 +98,29 @@ def session(given: dict[str, Any]) -> Iterator[World]:
         world = World.open(given.get("device"))
         yield world
     except Exception as error:
-        line = _line(error)
+        line = _line(error, world)
         if line is None:
             raise
         if world is not None and not world.speaks():
             raise SystemExit(2) from None
         raise UsageError(line) from None
-    world.close()
+    finally:
+        if world is not None:
+            world.close()
 
 
-def _line(error: Exception) -> str | None:
+def _line(error: Exception, world: World | None) -> str | None:
     """What a person is told about an error; None if it is a defect of ours."""
     if is_lost(error):
-        return "another process of this run has ended, so this one cannot go on"
+        ended = "another process of this run has ended"
+        if world is None or not world.runs:
+            return ended
+        run = world.runs[-1]
+        newest = checkpoint.latest(run.folder)
+        if newest is None:
+            return f"{ended} in step {run.step + 1}, before the first checkpoint; start again"
+        again = launched(f"train --resume --out {run.folder}", world)
+        return f"{ended} in step {run.step + 1}; continue from {newest.name} with: {again}"
     if isinstance(error, torch.OutOfMemoryError):
         first = str(error).split(". ")[0]
         return f"{first}; try a smaller --micro-batch, or --parallel fsdp on more processes"
@@ -433,6 +443,7 @@ def open_run(
         stored = checkpoint.read_state(newest).get("torch", {}) if newest else {}
         run = TorchRun.resume(folder, world=world, options=Options.of(stored, given))
     assert isinstance(run, TorchRun)
+    world.runs.append(run)
     world.barrier()
     return run
 

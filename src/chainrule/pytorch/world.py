@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from chainrule.trainer.settings import SettingsError
 __all__ = ["World", "is_lost"]
 
 
+_SESSIONS = count()
+"""Commands that these processes have run: each finds the others under a name of its own."""
+
+
 @dataclass(frozen=True)
 class World:
     """One process among ``size``; number 0 leads: it writes the files and speaks."""
@@ -27,6 +32,7 @@ class World:
     size: int
     device: torch.device
     store: Any = None
+    runs: list[Any] = field(default_factory=list)  # the run that is open, for what is said of it
 
     @property
     def leads(self) -> bool:
@@ -54,7 +60,8 @@ class World:
         gpu = chosen if chosen.type == "cuda" else None
         if gpu is not None:
             torch.cuda.set_device(gpu)
-        store, rank, size = next(dist.rendezvous("env://"))
+        place, rank, size = next(dist.rendezvous("env://"))
+        store = dist.PrefixStore(f"chainrule {next(_SESSIONS)}", place)
         dist.init_process_group(
             "gloo" if gpu is None else "cpu:gloo,cuda:nccl",
             store=store, rank=rank, world_size=size, device_id=gpu,
@@ -62,9 +69,10 @@ class World:
         return cls(rank, size, chosen, store)
 
     def close(self) -> None:
-        """Take leave of the others."""
+        """Let go of the others, who may be gone already."""
         if dist.is_initialized():
-            dist.destroy_process_group()
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
 
     def barrier(self) -> None:
         """Wait until all have come here."""
@@ -107,7 +115,7 @@ class World:
             return True
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         with suppress(RuntimeError):  # the store went with the process that held it
-            return self.store.add(f"chainrule: said in attempt {attempt}", 1) == 1
+            return self.store.add(f"said in attempt {attempt}", 1) == 1
         return True
 
 
@@ -131,10 +139,10 @@ def _device(name: str | None) -> torch.device:
     if not there[kind]:
         raise SettingsError(f"--device {name}: this PyTorch finds no such device; try --device cpu")
     if kind == "cuda" and ":" not in name:
-        count = torch.cuda.device_count()
-        if here >= count:
+        there_are = torch.cuda.device_count()
+        if here >= there_are:
             raise SettingsError(
-                f"process {here} of this machine has no GPU: there are {count}; start that many"
+                f"process {here} of this machine has no GPU: it has {there_are}; start as many"
             )
         return torch.device("cuda", here)
     return torch.device(name)
