@@ -177,12 +177,12 @@ class TorchRun(loop.Run):
             self.wrapped = DistributedDataParallel(self.twin, device_ids=ids)
         if options.compile and not self.sharded:
             self.wrapped.compile()
-        parameters = list(self.twin.parameters())
+        self.weights = list(self.twin.parameters())
+        decay = self.settings.weight_decay
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2],
-             "weight_decay": self.settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]  # fmt: skip
+            {"params": [p for p in self.weights if p.ndim >= 2], "weight_decay": decay},
+            {"params": [p for p in self.weights if p.ndim < 2], "weight_decay": 0.0},
+        ]
         self.adamw = torch.optim.AdamW(
             groups, self.settings.learning_rate, (0.9, self.settings.beta2),
             fused=options.fused_adamw,
@@ -210,7 +210,7 @@ class TorchRun(loop.Run):
     @property
     def parameters(self) -> int:
         """How many numbers are trained."""
-        return sum(parameter.numel() for parameter in self.twin.parameters())
+        return sum(weight.numel() for weight in self.weights)
 
     @property
     def described(self) -> str:
@@ -228,9 +228,11 @@ class TorchRun(loop.Run):
         """One step of the optimizer on a batch; the batch's loss before it."""
         for group in self.adamw.param_groups:
             group["lr"] = rate
-        seeds = np.random.SeedSequence([self.settings.seed, self.step, self.world.rank])
-        torch.manual_seed(int(seeds.generate_state(1)[0]))  # dropout of this step and process
-        self.twin.train()
+        if self.settings.dropout:  # masks follow from seed, step and process alone
+            seeds = np.random.SeedSequence([self.settings.seed, self.step, self.world.rank])
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+        if not self.twin.training:
+            self.twin.train()
         self.adamw.zero_grad(set_to_none=True)
         parts = list(self._parts(inputs, targets))
         if not self.compared:
@@ -242,7 +244,7 @@ class TorchRun(loop.Run):
                 # the wrappers take a mean over the processes: so that it is the batch's own mean
                 (loss * (self.world.size / targets.size)).backward()
             total += loss.detach()
-        nn.utils.clip_grad_norm_(self.twin.parameters(), self.settings.clip)
+        nn.utils.clip_grad_norm_(self.weights, self.settings.clip)
         self.adamw.step()
         return float(self.world.total(total)) / targets.size
 
