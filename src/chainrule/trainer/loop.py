@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,16 @@ class Run:
         """Fill model and optimizer from a checkpoint and its state."""
         load_weights(self.model, newest)
         load_moments(self.optimizer, newest, state)
+
+    def extend(self, steps: int) -> None:
+        """Train on to another step; the schedule of the learning rate is stretched to it.
+
+        Raises:
+            SettingsError: the run is already further.
+        """
+        if steps < self.step:
+            raise SettingsError(f"--steps {steps} is behind the run, which is at step {self.step}")
+        self.settings = replace(self.settings, steps=steps)
 
     @property
     def described(self) -> str:

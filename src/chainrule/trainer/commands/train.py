@@ -17,7 +17,10 @@ from chainrule.program import UsageError, typed
 
 # What each option does, and the section of the course that teaches it.
 SETTINGS = {
-    "steps": ("Optimizer steps.", "transformers/gpt#six-operations"),
+    "steps": (
+        "Optimizer steps in all; with --resume, train on to this one.",
+        "transformers/gpt#six-operations",
+    ),
     "batch_size": ("Sequences a step.", "transformers/gpt#one-text-many-examples"),
     "context": ("Characters a sequence.", "transformers/gpt#the-first-characters-are-the-hardest"),
     "layers": ("Transformer blocks.", "transformers/transformer-architecture"),
@@ -239,6 +242,8 @@ def _consistent(chosen: dict) -> dict:
 def _resumed(data, out, chosen, open_run=None):
     from chainrule.trainer.loop import Run
 
+    chosen = dict(chosen)
+    steps = chosen.pop("steps", None)
     if chosen:
         option = next(iter(chosen)).replace("_", "-")
         raise UsageError(f"--resume continues the run with its own settings; leave out --{option}")
@@ -248,6 +253,8 @@ def _resumed(data, out, chosen, open_run=None):
         raise UsageError(
             f"{folder} was trained on {run.settings.data!r}, not {data!r}; leave out --data"
         )
+    if steps is not None:
+        run.extend(steps)
     return run
 
 
