@@ -394,5 +394,5 @@ def _count(number: int) -> str:
 
 def _shown(value: object) -> str:
     """What a stranger wrote, on one short line."""
-    text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    text = value if isinstance(value, str) and value and value.isprintable() else ascii(value)
     return text if len(text) <= 60 else text[:57] + "…"

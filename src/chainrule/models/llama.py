@@ -104,7 +104,7 @@ def _config(file: GGUFFile) -> TransformerConfig:
         found = file.metadata.get(f"llama.{name}", default)
         if type(found) is not kind or not found > 0:
             raise GGUFError(
-                f"{file.path}: llama.{name} is {found!r:.40}, expected a {kind.__name__} above 0"
+                f"{file.path}: llama.{name} is {found!r:.40}, expected a positive {kind.__name__}"
             )
         return found
 
