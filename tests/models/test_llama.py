@@ -49,7 +49,9 @@ def tokenizer_of(file):
     found.pre_tokenizer = pre_tokenizers.Sequence([digits, pieces])
     found.decoder = decoders.ByteLevel()
     kinds = meta["tokenizer.ggml.token_type"]
-    special = [AddedToken(n, special=True) for n, kind in zip(names, kinds, strict=True) if kind == 3]
+    special = [
+        AddedToken(n, special=True) for n, kind in zip(names, kinds, strict=True) if kind == 3
+    ]
     return found, special
 
 
@@ -204,8 +206,11 @@ REFUSED = [
 def test_models_refused(entries, rest, message, llama, parts, tmp_path):
     p = parts
     kinds = {int: p.U32, str: p.TEXT, float: p.F32}
-    given = {name: (p.LIST, (p.TEXT, value)) if isinstance(value, list) else
-             (kinds[type(value)], value) for name, value in entries.items() if value is not None}
+    given = {
+        name: (p.LIST, (p.TEXT, value)) if isinstance(value, list) else (kinds[type(value)], value)
+        for name, value in entries.items()
+        if value is not None
+    }
     drop = [*rest.get("drop", ()), *(name for name, value in entries.items() if value is None)]
     path = tmp_path / "m.gguf"
     path.write_bytes(llama(given, rest.get("tensors"), drop))  # fmt: skip

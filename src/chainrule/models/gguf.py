@@ -152,7 +152,9 @@ def dequantize(raw: Array, kind: str, out: Array | None = None) -> Array:
             does not fit.
     """
     if kind not in _BY_NAME:
-        raise GGUFError(f"weights of type {kind} are not read; those that are: {', '.join(_BY_NAME)}")
+        raise GGUFError(
+            f"weights of type {kind} are not read; those that are: {', '.join(_BY_NAME)}"
+        )
     stored = _BY_NAME[kind]
     if len(raw) % stored.size:
         raise GGUFError(f"{len(raw)} bytes are no whole number of {stored.size}, as {kind} needs")
@@ -321,7 +323,9 @@ class _Reader:
         kind = _TYPES[code]
         if min(sizes) < 1 or sizes[0] % kind.weights:
             shown = " × ".join(map(_count, sizes))
-            raise self.fault(f"{_shown(name)} of {shown} weights does not fill blocks of {kind.name}")
+            raise self.fault(
+                f"{_shown(name)} of {shown} weights does not fill blocks of {kind.name}"
+            )
         size = math.prod(sizes) // kind.weights * kind.size
         return StoredTensor(tuple(reversed(sizes)), kind.name, start, size)
 

@@ -112,7 +112,9 @@ def _config(file: GGUFFile) -> TransformerConfig:
         value(name, int) for name in ("block_count", "embedding_length", "attention.head_count")
     )
     if 9 * layers > len(file.tensors):
-        raise GGUFError(f"{file.path}: {len(file.tensors)} tensors are not those of {layers} layers")
+        raise GGUFError(
+            f"{file.path}: {len(file.tensors)} tensors are not those of {layers} layers"
+        )
     table = file.tensors.get("token_embd.weight")
     if table is None or len(table.shape) != 2:
         raise GGUFError(f"{file.path}: there is no table of token vectors, token_embd.weight")
@@ -129,7 +131,9 @@ def _config(file: GGUFFile) -> TransformerConfig:
             tied="output.weight" not in file.tensors,
         )  # fmt: skip
     except ValueError as error:
-        raise error if isinstance(error, GGUFError) else GGUFError(f"{file.path}: {error}") from None
+        raise (
+            error if isinstance(error, GGUFError) else GGUFError(f"{file.path}: {error}")
+        ) from None
     turned = value("rope.dimension_count", int, config.head_size)
     if turned != config.head_size or turned % 2:
         raise GGUFError(
