@@ -19,7 +19,7 @@ BENCHMARKS = {
     "ladders": "Fused operations beside their composition of primitives",
     "convolutions": "Convolution and pooling beside PyTorch, and where the time goes",
     "decoding": "Writing with a cache, beside `generate` of transformers",
-    "smollm2": "A published chat model in the course's own classes, beside `generate` of transformers",
+    "smollm2": "A published chat model in the course's classes, beside `generate` of transformers",
     "scaling": "How a GPT step grows with width, depth and context",
     "tokenizer": "Byte-level BPE beside Hugging Face's tokenizers",
     "blas": "The limit: matrix products alone",

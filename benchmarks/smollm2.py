@@ -47,13 +47,8 @@ def asked(chat, question=QUESTION):
 
 def long_prompt(chat):
     """A prompt of exactly so many tokens."""
-    import itertools
-
-    words = itertools.cycle("the quick brown fox jumps over a lazy dog and then it sleeps".split())
-    text = next(words)
-    while len(ids := asked(chat, text)) < LONG:
-        text += f" {next(words)}"
-    return ids[:LONG]
+    sentence = "The quick brown fox jumps over a lazy dog and then it sleeps."
+    return asked(chat, " ".join([sentence] * LONG))[:LONG]
 
 
 def speed(threads):

@@ -138,7 +138,7 @@ _UNREAD = {
 _BY_NAME = {kind.name: kind for kind in _TYPES.values()}
 
 STEP = 1 << 15
-"""Blocks that are unpacked at a time: what lies between the steps stays in the processor's cache."""
+"""Blocks that are unpacked at a time, so that what lies between the steps stays in the cache."""
 
 
 def dequantize(raw: Array, kind: str, out: Array | None = None) -> Array:

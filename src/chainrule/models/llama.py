@@ -68,7 +68,7 @@ def load_llama(file: GGUFFile) -> GPT:
     if missing := expected.keys() - file.tensors.keys():
         raise GGUFError(f"{file.path}: there is no tensor {min(missing)}")
     if unknown := file.tensors.keys() - expected.keys():
-        raise GGUFError(f"{file.path}: has a tensor that a Llama lacks: {ascii(min(unknown))}")
+        raise GGUFError(f"{file.path}: has a tensor that a Llama lacks: {min(unknown)!a}")
     q, kv = config.heads * config.head_size, config.groups * config.head_size
     rows = (slice(0, q), slice(q, q + kv), slice(q + kv, q + 2 * kv))
     shapes = _shapes(config)
