@@ -11,7 +11,8 @@ Conventions for authors:
 - ``5.1<!--= f"{x:.1f}" -->`` is a computed number: the expression is evaluated after the blocks
   above it, and the text before the comment must end with it (closing ``$``, ``*``, ``_`` and
   backquotes may stand between). In the expression ``measured("race")`` is what the figures'
-  script stored as ``race``, ``measured("training/optimizers/race")`` what another's did.
+  script stored as ``race``, ``measured("training/optimizers/race")`` what another's did, and
+  ``measured("benchmarks/results")`` what the benchmarks did.
 - ``python needs=NAME`` marks a block that needs a published model (``chainrule models list``). It
   runs where the model is, in the same order, and does not count towards the document's seconds.
   The names that it makes are known to other such blocks alone, so the rest runs without them.

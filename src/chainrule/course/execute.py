@@ -116,6 +116,8 @@ class Session:
         page = pathlib.PurePath(self.file).with_suffix("")
 
         def measured(name: str) -> Any:
+            if name.startswith("benchmarks/"):
+                return json.loads(pathlib.Path(f"{name}.json").read_text("utf-8"))
             subject = pathlib.Path(*page.parts[-2:], name) if "/" not in name else name
             return json.loads(pathlib.Path("figures", f"{subject}.json").read_text("utf-8"))
 
