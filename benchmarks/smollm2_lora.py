@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.timing import use_one_thread
 
-LAYERS, RANK, ALPHA, RATE, BATCH, EPOCHS, BUDGET = 6, 8, 16, 1e-3, 8, 3, 8000
-SEEDS, ASKED, SHOWN = (0, 1, 2), 60, 4
+LAYERS, RANK, ALPHA, RATE, BATCH, EPOCHS, BUDGET = 6, 8, 16, 1e-3, 8, 5, 8000
+SEEDS, ASKED, SHOWN, CHATS = (0, 1, 2), 30, 4, 20
 STORED = Path(__file__).with_name("smollm2_lora.json")
 PROMPTS = Path(__file__).with_name("smollm2_prompts.json")
 
@@ -153,7 +153,7 @@ def measure():
     model, words = chat.model, chat.tokenizer
     prose = words.encode(frozen_corpus().text("test")[:2000])[:400]
     asked = [chat.encode([{"role": "user", "content": p}])
-             for p in json.loads(PROMPTS.read_text(encoding="utf-8"))]  # fmt: skip
+             for p in json.loads(PROMPTS.read_text(encoding="utf-8"))[:CHATS]]  # fmt: skip
     answers = []
     for ids in asked:
         tokens = chat.stream(ids, 0.0)
