@@ -176,6 +176,18 @@ def starting():
             "wall_seconds": round(min(wall for _, wall in found), 1)}  # fmt: skip
 
 
+def probes():
+    """The ten probes of ``chainrule life``, for its report to stand beside its own stages."""
+    from chainrule.life.probes import run_probes
+    from chainrule.models.smollm2 import chat_model
+
+    chat = chat_model()
+    found = {chat.title: run_probes(chat)}
+    place = Path(__file__).with_name("life") / "probes.json"
+    place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
 def in_own_process(*arguments, threads=1):
     """A part in a process whose libraries were told the number of threads before they came."""
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
@@ -228,5 +240,5 @@ def share(result):
 
 
 if __name__ == "__main__":
-    part = {"speed": speed, "agreement": agreement, "starting": starting}[sys.argv[1]]
-    print(json.dumps(part(*map(int, sys.argv[2:]))))
+    parts = {f.__name__: f for f in (speed, agreement, starting, probes)}
+    print(json.dumps(parts[sys.argv[1]](*map(int, sys.argv[2:]))))
