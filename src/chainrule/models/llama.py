@@ -102,7 +102,7 @@ def _config(file: GGUFFile) -> TransformerConfig:
 
     def value(name: str, kind: type, default: Any = None) -> Any:
         found: Any = file.metadata.get(f"llama.{name}", default)
-        if type(found) is not kind or not found > 0:
+        if type(found) is not kind or not found > 0:  # type: ignore[operator]
             raise GGUFError(
                 f"{file.path}: llama.{name} is {found!r:.40}, expected a positive {kind.__name__}"
             )
