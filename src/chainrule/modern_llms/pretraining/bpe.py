@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
-from chainrule.modern_llms.pretraining.pieces import BYTE_ORDER, piece_pattern, split_pieces
+from chainrule.modern_llms.pretraining.pieces import BYTE_ORDER, split_pieces
 
 __all__ = ["ByteBPE", "TokenizerError", "learn_merges", "train_bpe"]
 
@@ -37,6 +37,7 @@ class ByteBPE:
     Args:
         merges: pairs of ids, the best rank first; merge ``r`` may use bytes and earlier merges.
         special: ids of tokens that no text produces, such as the end of a document.
+        split: cuts a text into the pieces that no merge leaves; by GPT-2's rules unless given.
 
     Raises:
         TokenizerError: a merge uses an id that is not made yet, a pair comes twice, or the tokens
@@ -45,7 +46,13 @@ class ByteBPE:
     Source: Sennrich et al., 2015 (arXiv 1508.07909), on bytes as in GPT-2 (Radford et al., 2019).
     """
 
-    def __init__(self, merges: Iterable[Pair], special: Mapping[str, int] | None = None):
+    def __init__(
+        self,
+        merges: Iterable[Pair],
+        special: Mapping[str, int] | None = None,
+        split: Callable[[str], list[str]] = split_pieces,
+    ):
+        self.split = split
         self.tokens: list[bytes] = [bytes([byte]) for byte in BYTE_ORDER]
         self.merges: list[Pair] = []
         self.ranks: dict[Pair, tuple[int, int]] = {}
@@ -107,7 +114,7 @@ class ByteBPE:
 
     def _encode(self, text: str) -> list[int]:
         memory, ids = self._memory, list[int]()
-        for piece in piece_pattern().findall(text):
+        for piece in self.split(text):
             found = memory.get(piece)
             if found is None:
                 raw = piece.encode("utf-8", "surrogateescape")

@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from functools import cache
 
-__all__ = ["BYTE_ORDER", "byte_spelling", "piece_pattern", "split_pieces"]
+__all__ = ["BYTE_ORDER", "byte_spelling", "piece_pattern", "split_digits", "split_pieces"]
 
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space. Python's ``\\s`` also counts U+001C to U+001F, which are not in it."""
@@ -36,6 +36,7 @@ def byte_spelling() -> dict[int, str]:
     }
 
 
+@cache
 def _ranges(kind: str) -> str:
     """A character class: every code point whose general category starts with ``kind``."""
     parts: list[str] = []
@@ -68,3 +69,18 @@ def piece_pattern() -> re.Pattern[str]:
 def split_pieces(text: str) -> list[str]:
     """The pieces of a text, which joined again are the text."""
     return piece_pattern().findall(text)
+
+
+@cache
+def _digits_apart() -> re.Pattern[str]:
+    digit = _ranges("N")
+    return re.compile(f"[{digit}]|[^{digit}]+")
+
+
+def split_digits(text: str) -> list[str]:
+    """The pieces of a text in which every digit is cut off first, as SmolLM2 and others do.
+
+    What lies between digits is then split by GPT-2's rules, as if it were a text of its own.
+    """
+    find = piece_pattern().findall
+    return [piece for part in _digits_apart().findall(text) for piece in find(part)]
