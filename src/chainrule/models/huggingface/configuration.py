@@ -92,7 +92,7 @@ FAMILIES = {
         ),
         Family(
             "mixtral", "Mixtral", "MixtralForCausalLM",
-            {**_LLAMA, "bias": False, "experts": None}, _ROWS, {**_SILU, "router_jitter_noise": 0},
+            {**_LLAMA, "bias": False, "experts": None}, _ROWS, {**_SILU, "router_jitter_noise": 0.0},
             {"tie_word_embeddings": False, "rms_norm_eps": 1e-5, "rope_theta": 1_000_000.0,
              "head_dim": None},
             ("none", "one"),
@@ -150,7 +150,12 @@ def family_of(cfg: TransformerConfig) -> Family:
         FolderError: none does; the nearest one is named, with every field in which it differs.
     """
     found = {kind: _differences(cfg, family) for kind, family in FAMILIES.items()}
-    kind = min(found, key=lambda kind: len(found[kind]))
+
+    def distance(kind: str) -> tuple[int, int]:
+        first_words = [difference.split()[0] for difference in found[kind]]
+        return len(first_words), sum(word in FAMILIES[kind].fixed for word in first_words)
+
+    kind = min(found, key=distance)
     if found[kind]:
         raise FolderError(
             f"no family of transformers computes this; the nearest, {FAMILIES[kind].title}, has "
@@ -168,13 +173,15 @@ def published_config(cfg: TransformerConfig) -> Entries:
     family = family_of(cfg)
     found: Entries = {"architectures": [family.architecture], "model_type": family.kind}
     for ours, theirs in family.names.items():
-        found[theirs] = getattr(cfg, ours)
+        value = getattr(cfg, ours)
+        found[theirs] = float(value) if ours == "eps" else value
     found |= family.always
     found |= {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     found["dtype"] = cfg.dtype
     if family.kind == "gpt2":
         found["activation_function"] = _BENDS[cfg.feed_forward][0]
-        return found | {"resid_pdrop": cfg.dropout, "embd_pdrop": cfg.dropout, "attn_pdrop": 0.0}
+        dropout = float(cfg.dropout)
+        return found | {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": 0.0}
     if family.kind == "llama":
         found["attention_bias"] = found["mlp_bias"] = cfg.bias
     if family.kind == "mixtral":
@@ -186,7 +193,7 @@ def published_config(cfg: TransformerConfig) -> Entries:
     if family.kind != "gemma3_text":
         base, scaling = cfg.rope_of(0)
         found["rope_parameters"] = _written_rope(base, scaling)
-        return found | {"rope_theta": base}
+        return found | {"rope_theta": found["rope_parameters"]["rope_theta"]}
     kinds = ["full_attention" if w is None else "sliding_attention" for w in windows]
     ropes = {kind: cfg.rope_of(i) for i, kind in enumerate(kinds)}
     spare = next(iter(ropes.values()))
@@ -197,7 +204,8 @@ def published_config(cfg: TransformerConfig) -> Entries:
     }
     found["sliding_window"] = found["sliding_window"] or cfg.context
     found["query_pre_attn_scalar"] = cfg.head_size
-    return found | {"final_logit_softcapping": cfg.logit_cap}
+    cap = None if cfg.logit_cap is None else float(cfg.logit_cap)
+    return found | {"final_logit_softcapping": cap}
 
 
 def _differences(cfg: TransformerConfig, family: Family) -> list[str]:
@@ -506,7 +514,8 @@ _STANDARD = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "beta_fast": 32.0,
 
 
 def _written_rope(base: float | None, scaling: Scaling) -> Entries:
-    found: Entries = {"rope_theta": base, "rope_type": "default"}
+    assert base is not None  # a family without rotation is refused before
+    found: Entries = {"rope_theta": float(base), "rope_type": "default"}
     if scaling is None:
         return found
     kind = scaling["type"]
