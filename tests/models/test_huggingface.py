@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from chainrule.data.text import CharTokenizer, DataError
 from chainrule.models.huggingface import (
     FolderError,
-    family_of,
     open_folder,
     published_config,
     read_config,
@@ -82,7 +81,9 @@ def doubles(monkeypatch):
     def widened(function):
         def call(*given, **named):
             wide = [torch.float64 if x is torch.float32 else x for x in (*given, *named.values())]
-            return function(*wide[: len(given)], **dict(zip(named, wide[len(given) :], strict=True)))
+            return function(
+                *wide[: len(given)], **dict(zip(named, wide[len(given) :], strict=True))
+            )
 
         return call
 
@@ -165,7 +166,8 @@ def test_what_no_family_computes_is_said_by_its_field(cfg, message, tmp_path):
 # ---- tokenizers ----------------------------------------------------------------------------------
 
 TEXTS = ["", "hello, stautaöß\n\n", "é e\u0301", "\t\r\n  x", "It's 2,048 tokens; they'll fit.",
-         "  two  spaces ", "naïve 東京 😀\u200d😀", "a\u00a0b\u2028c", "1234567", "\x1c\x1f\x85"]  # fmt: skip
+         "  two  spaces ", "naïve 東京 😀\u200d😀", "a\u00a0b\u2028c", "1234567",
+         "\x1c\x1f\x85"]  # fmt: skip
 
 
 def test_characters(tmp_path):

@@ -66,5 +66,5 @@ def stream(
         return
     text = codecs.getincrementaldecoder("utf-8")("replace")
     for token in drawn:
-        yield text.decode(tokenizer.decode_bytes(token))
+        yield text.decode(tokenizer.decode_bytes(token.tolist()))
     yield text.decode(b"", final=True)
