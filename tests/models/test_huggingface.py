@@ -23,7 +23,14 @@ from chainrule.models.huggingface import (
 from chainrule.models.huggingface.folder import TOKENIZER, WEIGHTS
 from chainrule.modern_llms.pretraining import ByteBPE, split_digits, train_bpe
 from chainrule.neural_networks.backpropagation import load_state, save_state
-from chainrule.transformers.transformer_architecture import count_params
+from chainrule.transformers.transformer_architecture import (
+    GEMMA_3_1B,
+    GPT2_XL,
+    LLAMA_3_8B,
+    MIXTRAL_8X7B,
+    QWEN_3_06B,
+    count_params,
+)
 
 T = 11
 ALPHABET = "\n ,.-aehlostuxzéßäöüΩ\u0301😀"
@@ -100,7 +107,7 @@ def test_in_double_precision_nothing_is_left_of_the_difference(name, tmp_path, r
     model, ids = random_gpt(replace(cfg, dtype="float64")), rng.integers(0, V, (2, T))
     write_folder(tmp_path / "a", model, CHARS)
     found = logits(theirs(tmp_path / "a", torch.float64), ids)
-    np.testing.assert_allclose(found, model(ids).data, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found, model(ids).data, rtol=0, atol=1e-12)
     same_bits(open_folder(tmp_path / "a").model, model)
 
 
@@ -111,6 +118,20 @@ def test_shapes_without_a_model(name):
     assert state_shapes(cfg) == built
     assert sum(int(np.prod(s)) for n, s in built.items() if "bias" not in n or cfg.bias) == (
         count_params(cfg)
+    )
+
+
+@pytest.mark.parametrize(
+    "cfg", [GPT2_XL, LLAMA_3_8B, QWEN_3_06B, GEMMA_3_1B, MIXTRAL_8X7B], ids=lambda c: str(c.width)
+)
+def test_published_sizes_from_the_configuration_alone(cfg):
+    entries = published_config(cfg)
+    config = transformers.AutoConfig.for_model(**entries)
+    with torch.device("meta"):
+        there = AutoModelForCausalLM.from_config(config)
+    assert sum(p.numel() for p in there.parameters()) == count_params(cfg)
+    assert read_config(config.to_dict() | {"architectures": entries["architectures"]}, "x")[1] == (
+        replace(cfg, dtype="float32")
     )
 
 
