@@ -1,5 +1,6 @@
 """Folders of Hugging Face: what transformers computes from them is what the course computes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 import transformers
 from small_families import FAMILIES, GEMMA_3, GPT2, LLAMA_3, V, random_gpt
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -20,6 +21,7 @@ from chainrule.models.huggingface import (
     state_shapes,
     write_folder,
 )
+from chainrule.models.huggingface.cutting import read_cut, written_cut
 from chainrule.models.huggingface.folder import TOKENIZER, WEIGHTS
 from chainrule.modern_llms.pretraining import ByteBPE, split_digits, train_bpe
 from chainrule.neural_networks.backpropagation import load_state, save_state
@@ -251,10 +253,44 @@ def strange(text):
     return made
 
 
-@pytest.mark.parametrize("frame", ["plain", "begin", "normal"])
+def by(digits):
+    """The expression that tokenizer.json of Llama 3 and of Qwen 2 and 3 holds."""
+    return (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + digits +
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("digits", ["{1,3}", ""], ids=["Llama 3", "Qwen"])
+def test_cuts_of_words(digits, rng):
+    cut = pre_tokenizers.Split(Regex(by(digits)), "isolated")
+    made = Tokenizer(BPE({"a": 0}, []))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [cut, pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    split = read_cut(json.loads(made.to_str())["pre_tokenizer"])
+    assert written_cut(split) == json.loads(made.to_str())["pre_tokenizer"]
+    some = list("'sSſtTreveLlmMdDaé漢Ω \t\r\n\u00a0\u2028\x1c\x85\u3000.,!-_😀\u0301\u200d019²Ⅷ٣")
+    texts = ["".join(rng.choice(some, n)) for n in rng.integers(1, 30, 400)]
+    for text in (*TEXTS, *texts):
+        assert split(text) == [piece for piece, _ in cut.pre_tokenize_str(text)], ascii(text)
+
+
+@pytest.mark.parametrize("frame", ["plain", "begin", "normal", "llama", "whole"])
 def test_a_published_vocabulary(frame, strange, tmp_path):
     from tokenizers import normalizers, processors
 
+    if frame in ("llama", "whole"):
+        if frame == "whole":
+            stored = json.loads(strange.to_str())
+            stored["model"]["ignore_merges"] = True
+            strange = Tokenizer.from_str(json.dumps(stored))
+        strange.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(by("{1,3}")), "isolated"),
+             pre_tokenizers.ByteLevel(False, use_regex=False)]
+        )  # fmt: skip
+        start = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+        strange.post_processor = processors.Sequence([processors.ByteLevel(), start])
     if frame == "begin":
         strange.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", 0)]

@@ -325,6 +325,11 @@ MALFORMED = {
     "a result without an id": (
         "bpe", merges(lambda model: model["vocab"].pop("th")), "a merge makes b'th', which is not",
     ),
+    "a whole piece that merges do not make": (
+        "bpe",
+        merges(lambda model: model.update(ignore_merges=True) or model["vocab"].update(zz=262)),
+        "ignore_merges is true, and merges do not make b'zz'",
+    ),
     "a merge of three": (
         "bpe", merges(lambda model: model["merges"].append(["t", "h", "e"])), "expected two tokens",
     ),

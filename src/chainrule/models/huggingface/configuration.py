@@ -92,7 +92,8 @@ FAMILIES = {
         ),
         Family(
             "mixtral", "Mixtral", "MixtralForCausalLM",
-            {**_LLAMA, "bias": False, "experts": None}, _ROWS, {**_SILU, "router_jitter_noise": 0.0},
+            {**_LLAMA, "bias": False, "experts": None}, _ROWS,
+            {**_SILU, "router_jitter_noise": 0.0},
             {"tie_word_embeddings": False, "rms_norm_eps": 1e-5, "rope_theta": 1_000_000.0,
              "head_dim": None},
             ("none", "one"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chainrule.data.text import CharTokenizer, DataError
+from chainrule.models.huggingface.cutting import BYTES, read_cut, written_cut
 from chainrule.models.huggingface.files import FolderError, shown
 from chainrule.models.vocabulary import FileTokenizer
 from chainrule.modern_llms.pretraining import (
@@ -14,17 +15,12 @@ from chainrule.modern_llms.pretraining import (
     ByteBPE,
     TokenizerError,
     byte_spelling,
-    split_digits,
-    split_pieces,
 )
 
 __all__ = ["FolderTokenizer", "Tokenizer", "read_tokenizer", "written_tokenizer"]
 
 Entries = dict[str, Any]
-Split = Callable[[str], list[str]]
 
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-_DIGITS = {"type": "Digits", "individual_digits": True}
 _EACH = {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated",
          "invert": False}  # fmt: skip
 _UNKNOWN = "[UNK]"
@@ -85,11 +81,9 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
             "".join(spelled[byte] for byte in token): i for token, i in tokenizer.places.items()
         }
         controls = tokenizer.controls
-    if bpe.split not in (split_pieces, split_digits):
+    cut = written_cut(bpe.split)
+    if cut is None:
         raise FolderError("this tokenizer cuts a text by rules of its own, and cannot be written")
-    cut: Any = _BYTES
-    if bpe.split is split_digits:
-        cut = {"type": "Sequence", "pretokenizers": [_DIGITS, _BYTES]}
     found["added_tokens"] = [
         {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": True}
@@ -103,7 +97,7 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
         "ignore_merges": False, "vocab": vocabulary,
         "merges": [[names[left], names[right]] for left, right in bpe.merges],
     }  # fmt: skip
-    return found | {"pre_tokenizer": cut, "decoder": _BYTES, "model": model}
+    return found | {"pre_tokenizer": cut, "decoder": BYTES, "model": model}
 
 
 def _written_frame(tokenizer: FolderTokenizer) -> Entries:
@@ -204,7 +198,10 @@ def _bpe(
         if model.get(name):
             raise fault(f"{name} is {shown(model[name])}, which is not read")
     controls = _controls(entries.get("added_tokens"), vocabulary, fault)
-    split = _split(entries.get("pre_tokenizer"), fault)
+    split = read_cut(entries.get("pre_tokenizer"))
+    if split is None:
+        raise fault(f"its pre_tokenizer is {shown(entries.get('pre_tokenizer'))}; those that are "
+                    f"read: GPT-2's, alone or after single digits, Llama 3's, Qwen's")  # fmt: skip
     if not isinstance(entries.get("decoder"), dict) or entries["decoder"].get("type") != (
         "ByteLevel"
     ):
@@ -285,22 +282,6 @@ def _controls(
             raise fault(f"the added token {shown(name)} with the id {i} is there already")
         owner[i], found[name] = name, i
     return found
-
-
-def _split(cut: Any, fault: Callable[[str], FolderError]) -> Split:
-    """How a text is cut into pieces that no merge leaves."""
-    parts = cut.get("pretokenizers") if isinstance(cut, dict) and (
-        cut.get("type") == "Sequence") else [cut]  # fmt: skip
-    wanted = {name: _BYTES[name] for name in ("type", "add_prefix_space", "use_regex")}
-    if isinstance(parts, list) and parts and isinstance(parts[-1], dict):
-        last = {"use_regex": True, **parts[-1]}
-        if all(last.get(name) == value for name, value in wanted.items()):
-            if len(parts) == 1:
-                return split_pieces
-            if parts[:-1] == [_DIGITS]:
-                return split_digits
-    raise fault(f"its pre_tokenizer is {shown(cut)}; those that are read: GPT-2's, alone or after "
-                f"single digits")  # fmt: skip
 
 
 def _begin(
