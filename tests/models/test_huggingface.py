@@ -8,7 +8,16 @@ import pytest
 import torch
 import transformers
 from small_families import FAMILIES, GEMMA_3, GPT2, LLAMA_3, V, random_gpt
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -23,7 +32,7 @@ from chainrule.models.huggingface import (
 )
 from chainrule.models.huggingface.cutting import read_cut, written_cut
 from chainrule.models.huggingface.folder import TOKENIZER, WEIGHTS
-from chainrule.modern_llms.pretraining import ByteBPE, split_digits, train_bpe
+from chainrule.modern_llms.pretraining import ByteBPE, TokenizerError, split_digits, train_bpe
 from chainrule.neural_networks.backpropagation import load_state, save_state
 from chainrule.transformers.transformer_architecture import (
     GEMMA_3_1B,
@@ -250,6 +259,7 @@ def strange(text):
     )
     made.decoder = decoders.ByteLevel()
     made.add_special_tokens([AddedToken(n, special=True) for n in names[:2]])
+    made.add_tokens([AddedToken("<think>", special=False, normalized=False)])
     return made
 
 
@@ -278,8 +288,6 @@ def test_cuts_of_words(digits, rng):
 
 @pytest.mark.parametrize("frame", ["plain", "begin", "normal", "llama", "whole"])
 def test_a_published_vocabulary(frame, strange, tmp_path):
-    from tokenizers import normalizers, processors
-
     if frame in ("llama", "whole"):
         if frame == "whole":
             stored = json.loads(strange.to_str())
@@ -302,15 +310,75 @@ def test_a_published_vocabulary(frame, strange, tmp_path):
     (tmp_path / "a" / TOKENIZER).write_text(strange.to_str(), encoding="utf-8")
     opened = open_folder(tmp_path / "a")
     assert len(opened.tokenizer) == size
-    for text in TEXTS:
+    strange.encode_special_tokens = True
+    for text in (*TEXTS, "<think>so<think", "<s>"):
         assert opened.tokenizer.encode(text) == strange.encode(text).ids, text
     write_folder(tmp_path / "b", opened.model, opened.tokenizer)
     again = AutoTokenizer.from_pretrained(tmp_path / "b")
-    for text in (*TEXTS, "<s>?"):
+    for text in (*TEXTS, "<s>?", " <think><think>"):
         assert again.encode(text) == opened.tokenizer.encode(text), text
     back = open_folder(tmp_path / "b").tokenizer
     assert back.places == opened.tokenizer.places
     assert (back.begin, back.normal) == (opened.tokenizer.begin, opened.tokenizer.normal)
+
+
+NAMED = {"<h1>": False, "\n\n": False, "<h1><h1>": False, "<turn>": True}
+
+
+@pytest.mark.parametrize("manner", ["Llama 2", "Gemma", "Mistral", "never"])
+def test_spaces_as_marks_and_bytes_as_a_last_resort(manner, text, tmp_path):
+    """The layout of SentencePiece's BPE, in four manners, and tokens found in the text."""
+    raw = Tokenizer(BPE())
+    mark = normalizers.Replace(" ", "▁")
+    raw.normalizer = mark
+    raw.train_from_iterator([text], trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    learned = json.loads(raw.to_str())["model"]
+    missing = {"é", "j"}
+    names = ["<unk>", "<s>", *(f"<0x{b:02X}>" for b in range(256))]
+    names += [name for name in learned["vocab"] if not missing & set(name)]
+    merges = [tuple(pair) for pair in learned["merges"] if not missing & set("".join(pair))]
+    made = Tokenizer(BPE({n: i for i, n in enumerate(names)}, merges, byte_fallback=True,
+                         fuse_unk=True, unk_token="<unk>"))  # fmt: skip
+    back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    strip = [decoders.Strip(" ", 1, 0)]
+    if manner == "Llama 2":
+        made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), mark])
+    elif manner == "Gemma":
+        made.normalizer, strip = mark, []
+        made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    else:
+        scheme = "first" if manner == "Mistral" else "never"
+        made.pre_tokenizer = pre_tokenizers.Metaspace("▁", scheme, split=False)
+        strip = strip if manner == "Mistral" else []
+    made.decoder = decoders.Sequence([*back, *strip])
+    made.add_special_tokens([AddedToken("<s>", special=True), AddedToken("<unk>", special=True)])
+    added = [AddedToken(n, special=s, normalized=False) for n, s in NAMED.items()]
+    for token in added:
+        (made.add_special_tokens if token.special else made.add_tokens)([token])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    size = made.get_vocab_size()
+    made.encode_special_tokens = True
+    write_folder(tmp_path / "a", random_gpt(replace(GPT2, vocab_size=size)), CHARS)
+    (tmp_path / "a" / TOKENIZER).write_text(made.to_str(), encoding="utf-8")
+    opened = open_folder(tmp_path / "a")
+    assert len(opened.tokenizer) == size
+    ours = opened.tokenizer
+    more = ["<h1>the<h1><h1><h1>", " <h1> the\n\n\nthe", "the <s><turn><unk>", " ", "▁", "▁the ▁",
+            "\n\n", "<h1"]  # fmt: skip
+    for each in (*TEXTS, *more, text):
+        ids = made.encode(each).ids
+        assert ours.encode(each) == ids, each
+        assert ours.decode(ids[1:]) == made.decode(ids[1:], skip_special_tokens=False), each
+    with pytest.raises(TokenizerError, match="no UTF-8"):
+        ours.encode("\ud800")
+    with pytest.raises(TokenizerError, match="no token"):
+        ours.decode([size])
+    write_folder(tmp_path / "b", opened.model, ours)
+    again = AutoTokenizer.from_pretrained(tmp_path / "b")
+    for each in (*TEXTS, *more):
+        assert again.encode(each) == ours.encode(each), each
 
 
 def test_two_files_of_gpt2(tmp_path, text):

@@ -11,7 +11,13 @@ import pytest
 from small_families import GEMMA_3, GPT2, LLAMA_3, V, random_gpt
 
 from chainrule.data.text import CharTokenizer
-from chainrule.models.huggingface import FolderError, add_folder, open_folder, write_folder
+from chainrule.models.huggingface import (
+    FolderError,
+    add_folder,
+    open_folder,
+    read_tokenizer,
+    write_folder,
+)
 from chainrule.models.huggingface.folder import CONFIG, INDEX, TOKENIZER, WEIGHTS
 from chainrule.modern_llms.pretraining import train_bpe
 from chainrule.neural_networks.backpropagation import load_state, save_state
@@ -28,6 +34,18 @@ def whole(tmp_path_factory):
         write_folder(place / name, random_gpt(cfg), CHARS)
     bpe = train_bpe("the theatre of the thaw, the thought, the path " * 5, 262)
     write_folder(place / "bpe", random_gpt(replace(GPT2, vocab_size=262)), bpe)
+    vocabulary = [*(f"<0x{b:02X}>" for b in range(256)), "t", "h", "▁", "th", "▁th"]
+    mark = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    spaced = {
+        "normalizer": mark, "pre_tokenizer": None, "added_tokens": [],
+        "decoder": {"type": "Sequence", "decoders": [
+            {**mark, "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {"type": "BPE", "byte_fallback": True, "merges": [["t", "h"], ["▁", "th"]],
+                  "vocab": {name: i for i, name in enumerate(vocabulary)}},
+    }  # fmt: skip
+    tokenizer = read_tokenizer(spaced, "spaced")
+    write_folder(place / "spaced", random_gpt(replace(GPT2, vocab_size=261)), tokenizer)
     return place
 
 
@@ -354,8 +372,31 @@ MALFORMED = {
     "another model of tokens": (
         "bpe", entries(TOKENIZER, model__type="Unigram"), "its model is 'Unigram'; those that are",
     ),
-    "bytes as a last resort": (
-        "bpe", entries(TOKENIZER, model__byte_fallback=True), "byte_fallback is True, which is not",
+    "bytes as a last resort that are not there": (
+        "spaced", merges(lambda model: model["vocab"].pop("<0x07>")), "<0x07> is not in the",
+    ),
+    "an unknown piece beside spaces": (
+        "spaced", merges(lambda model: model["merges"].append(["t", "q"])), "merge 2 needs 'q'",
+    ),
+    "a merge twice beside spaces": (
+        "spaced", merges(lambda model: model["merges"].append(["t", "h"])), "a second time",
+    ),
+    "spaces that cut": (
+        "spaced", entries(TOKENIZER, normalizer=None, pre_tokenizer={
+            "type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}),
+        "its spaces are marked by {'type': 'Metaspace'",
+    ),
+    "another way back to spaces": (
+        "spaced", entries(TOKENIZER, decoder={"type": "ByteFallback"}), "its decoder is {'type'",
+    ),
+    "a token that takes spaces with it": (
+        "spaced", entries(TOKENIZER, added_tokens=[{"id": 300, "content": "<x>", "lstrip": True}]),
+        "the added token '<x>' takes spaces with it",
+    ),
+    "a token in normalized text": (
+        "spaced",
+        entries(TOKENIZER, added_tokens=[{"id": 300, "content": "<x>", "normalized": True}]),
+        "is looked for in normalized text",
     ),
     "another cut": (
         "bpe", entries(TOKENIZER, pre_tokenizer={"type": "Metaspace"}), "its pre_tokenizer is",
@@ -406,7 +447,7 @@ def test_one_clear_line(name, spoiled, tmp_path, monkeypatch):
 def test_the_folders_were_good(whole, tmp_path, monkeypatch):
     """Every refusal above is about the one thing that was changed."""
     monkeypatch.setenv("CHAINRULE_CACHE", str(tmp_path))
-    for name in ("gpt2", "llama", "gemma", "bpe"):
+    for name in ("gpt2", "llama", "gemma", "bpe", "spaced"):
         place, opened = add_folder(whole / name, name)
         assert sorted(p.name for p in place.iterdir()) == sorted(
             p.name for p in (whole / name).iterdir()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chainrule.data.text import CharTokenizer, DataError
 from chainrule.models.huggingface.cutting import BYTES, read_cut, written_cut
 from chainrule.models.huggingface.files import FolderError, shown
+from chainrule.models.huggingface.spaced import SpacedTokenizer, around, read_spaced
 from chainrule.models.vocabulary import FileTokenizer
 from chainrule.modern_llms.pretraining import (
     BYTE_ORDER,
@@ -27,7 +28,11 @@ _UNKNOWN = "[UNK]"
 
 
 class FolderTokenizer(FileTokenizer):
-    """The byte-level BPE of a folder. ``begin`` are ids that its texts start with."""
+    """The byte-level BPE of a folder.
+
+    ``begin`` are ids that its texts start with, ``spelled`` the tokens among ``controls`` that are
+    found in a text wherever their names stand, ``normal`` the form of Unicode that it is put into.
+    """
 
     def __init__(
         self,
@@ -37,18 +42,23 @@ class FolderTokenizer(FileTokenizer):
         length: int,
         begin: tuple[int, ...] = (),
         normal: str | None = None,
+        spelled: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(bpe, ids, controls, length)
         self.places, self.begin, self.normal = ids, begin, normal
+        self.spelled = dict(spelled or {})
 
     def encode(self, text: str) -> list[int]:
         """Token ids, with those before the text. A control token's name is text like any other."""
+        return [*self.begin, *around(text, self.spelled, self._between)]
+
+    def _between(self, text: str, _first: bool) -> list[int]:
         if self.normal is not None:
             text = unicodedata.normalize(self.normal, text)  # type: ignore[arg-type]
-        return [*self.begin, *super().encode(text)]
+        return super().encode(text)
 
 
-Tokenizer = CharTokenizer | ByteBPE | FolderTokenizer
+Tokenizer = CharTokenizer | ByteBPE | FolderTokenizer | SpacedTokenizer
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -71,6 +81,8 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
         vocabulary = {character: i for i, character in enumerate(tokenizer.alphabet)}
         model: Entries = {"type": "WordLevel", "vocab": vocabulary, "unk_token": _UNKNOWN}
         return found | {"pre_tokenizer": _EACH, "decoder": {"type": "Fuse"}, "model": model}
+    if isinstance(tokenizer, SpacedTokenizer):
+        return tokenizer.entries
     bpe = tokenizer if isinstance(tokenizer, ByteBPE) else tokenizer.bpe
     spelled = byte_spelling()
     names = ["".join(spelled[byte] for byte in token) for token in bpe.tokens]
@@ -84,9 +96,10 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
     cut = written_cut(bpe.split)
     if cut is None:
         raise FolderError("this tokenizer cuts a text by rules of its own, and cannot be written")
+    spells = tokenizer.spelled if isinstance(tokenizer, FolderTokenizer) else {}
     found["added_tokens"] = [
         {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True}
+         "normalized": False, "special": name not in spells}
         for name, i in sorted(controls.items(), key=lambda item: item[1])
     ]  # fmt: skip
     if isinstance(tokenizer, FolderTokenizer):
@@ -193,11 +206,14 @@ def _bpe(
     model: Entries,
     vocabulary: dict[str, int],
     fault: Callable[[str], FolderError],
-) -> ByteBPE | FolderTokenizer:
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
+) -> ByteBPE | FolderTokenizer | SpacedTokenizer:
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             raise fault(f"{name} is {shown(model[name])}, which is not read")
-    controls = _controls(entries.get("added_tokens"), vocabulary, fault)
+    controls, spelled = _added(entries, vocabulary, fault)
+    begin = _begin(entries.get("post_processor"), controls, fault)
+    if model.get("byte_fallback"):
+        return read_spaced(entries, vocabulary, (controls, spelled), begin, fault)
     split = read_cut(entries.get("pre_tokenizer"))
     if split is None:
         raise fault(f"its pre_tokenizer is {shown(entries.get('pre_tokenizer'))}; those that are "
@@ -209,9 +225,7 @@ def _bpe(
     normal = entries.get("normalizer")
     if normal is not None and normal not in ({"type": "NFC"}, {"type": "NFKC"}):
         raise fault(f"its normalizer is {shown(normal)}; those that are read: NFC, NFKC")
-    begin = _begin(entries.get("post_processor"), controls, fault)
-    spelled = byte_spelling()
-    of = {letter: byte for byte, letter in spelled.items()}
+    of = {letter: byte for byte, letter in byte_spelling().items()}
     ids: dict[bytes, int] = {}
     for name, i in vocabulary.items():
         if name in controls:
@@ -236,10 +250,11 @@ def _bpe(
     together = sorted(controls.values()) == list(
         range(len(bpe.tokens), len(bpe.tokens) + len(controls))
     )
-    if plain and together and not begin and normal is None:
+    if plain and together and not begin and normal is None and not spelled:
         return ByteBPE(pairs, controls, split)
     length = 1 + max((*vocabulary.values(), *controls.values()))
-    return FolderTokenizer(bpe, ids, controls, length, begin, normal["type"] if normal else None)
+    form = normal["type"] if normal else None
+    return FolderTokenizer(bpe, ids, controls, length, begin, form, spelled)
 
 
 def _merges(
@@ -266,11 +281,13 @@ def _merges(
     return pairs
 
 
-def _controls(
-    added: Any, vocabulary: dict[str, int], fault: Callable[[str], FolderError]
-) -> dict[str, int]:
-    """Ids of tokens that no text is encoded to, by name."""
+def _added(
+    entries: Entries, vocabulary: dict[str, int], fault: Callable[[str], FolderError]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Ids of added tokens by name: all, and those that are found in a text where they stand."""
     found: dict[str, int] = {}
+    spelled: dict[str, int] = {}
+    added = entries.get("added_tokens")
     owner = {i: name for name, i in vocabulary.items()}
     if added is not None and not isinstance(added, list):
         raise fault("added_tokens is no list")
@@ -281,7 +298,15 @@ def _controls(
         if name in found or owner.get(i, name) != name or vocabulary.get(name, i) != i:
             raise fault(f"the added token {shown(name)} with the id {i} is there already")
         owner[i], found[name] = name, i
-    return found
+        if each.get("special"):
+            continue
+        if any(each.get(option) for option in ("single_word", "lstrip", "rstrip")):
+            raise fault(f"the added token {shown(name)} takes spaces with it, which is not read")
+        if each.get("normalized") and entries.get("normalizer") is not None:
+            raise fault(f"the added token {shown(name)} is looked for in normalized text, which "
+                        f"is not read")  # fmt: skip
+        spelled[name] = i
+    return found, spelled
 
 
 def _begin(
