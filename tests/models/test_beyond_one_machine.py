@@ -4,13 +4,11 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,16 +17,19 @@ from chainrule.trainer import checkpoint
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
-SIZES = {"steps": 400, "batch-size": 2, "context": 64, "layers": 1, "heads": 2, "width": 10,
-         "evaluate-every": 200, "save-every": 5}  # fmt: skip
+SIZES = {"batch-size": 2, "context": 64, "layers": 1, "heads": 2, "width": 10,
+         "evaluate-every": 9, "save-every": 5}  # fmt: skip
 SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
 
 
 def five_lines():
+    """The lines of the section after the one that installs, split into words."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.partition("\n## Beyond one machine\n")[2].partition("\n## ")[0]
-    block = re.search(r"^```sh\n(.*?)^```", section, re.M | re.S)
-    return [shlex.split(line) for line in block[1].splitlines()]
+    install, *lines = re.search(r"^```sh\n(.*?)^```", section, re.M | re.S)[1].splitlines()
+    assert install.startswith(".venv/bin/pip install ")
+    assert len(lines) == 5
+    return [shlex.split(re.sub(r"--steps (\d+)000", r"--steps \g<1>0", line)) for line in lines]
 
 
 def typed(words):
@@ -61,61 +62,44 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stopped(place):
-    """The first line, stopped with Ctrl-C after its first checkpoint."""
-    train = five_lines()[0]
+def trained(place):
+    """The first line on a short text, and the second; both for fewer steps."""
     text = "".join(f"The gradient of {i} bottles, hanging on the wall; \n" for i in range(300))
     (place / "text.txt").write_text(text)
+    train, go_on = five_lines()[:2]
     folder = place / train[train.index("--out") + 1]
-    process = subprocess.Popen(
-        [*typed(train), "--data", "text.txt", *SMALL], cwd=place, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    wait_for(lambda: checkpoint.latest(folder) is not None, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "saved. Continue with:" in output
+    finished(place, [*train, "--data", "text.txt", *SMALL])
+    began = checkpoint.read_state(checkpoint.latest(folder))
+    assert (began["step"], began.get("engine")) == (10, None)
+    finished(place, go_on)
+    ended = checkpoint.read_state(checkpoint.latest(folder))
+    assert (ended["step"], ended["engine"], ended["processes"]) == (20, "torch", 2)
     return folder
 
 
 @pytest.fixture(scope="module")
-def continued(stopped, place):
-    """The second line, where its engine is there; else the same without it."""
-    before = int(checkpoint.latest(stopped).name[5:])
-    assert 0 < before < 400
-    words = five_lines()[1]
-    if find_spec("chainrule.pytorch") is None:
-        words = [words[0].replace("torchrun", "chainrule"), *words[words.index("chainrule") + 1 :]]
-        words = [word for word in words if word not in ("--engine", "torch")]
-    finished(place, words)
-    assert checkpoint.latest(stopped).name == "step-00000400"
-    return stopped
-
-
-@pytest.fixture(scope="module")
-def exported(continued, place):
+def exported(trained, place):
     """The third line."""
     words = five_lines()[2]
     assert "load them with" in finished(place, words)
     return place / words[-1]
 
 
-def test_what_is_exported_is_what_was_trained(exported, continued):
+def test_what_is_exported_is_what_was_trained(exported, trained):
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from chainrule.trainer.sampling import load_trained
 
-    model, tokenizer = load_trained(continued)
+    model, tokenizer = load_trained(trained)
     ids = tokenizer.encode("The gradient of 7 bottles")[None]
     theirs = AutoTokenizer.from_pretrained(exported)
     assert theirs("The gradient of 7 bottles")["input_ids"] == ids[0].tolist()
     with torch.no_grad():
         found = AutoModelForCausalLM.from_pretrained(exported)(torch.tensor(ids)).logits.numpy()
     np.testing.assert_allclose(found, model.eval()(ids).data, rtol=1e-4, atol=1e-4)
-    assert "step 400 of 400" in (exported / "README.md").read_text(encoding="utf-8")
+    assert "step 20 of 20" in (exported / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_is_served_and_answers(exported, place, monkeypatch):
