@@ -75,7 +75,8 @@ def test_an_answer_has_a_limit(limit):
 def test_history_is_seen_and_the_oldest_goes_first():
     model = Bytes()
     said, conversation = talk(model, "one", "two", *(f"word {i}" for i in range(9)))
-    assert "I repeat." in said and "one" in said
+    assert "I repeat." in said
+    assert "one" in said
     assert bytes(model.seen[1]).decode() == "uone|aone|utwo|"
     assert len(model.seen[-1]) + model.limit <= model.context
     assert bytes(model.seen[-1]).decode().endswith("uword 8|")
@@ -114,7 +115,9 @@ def test_control_c_stops_the_answer_and_not_the_program():
 
     model = Slow()
     said, conversation = talk(model, "first", KeyboardInterrupt(), "second")
-    assert "beg [stopped]" in said and "/quit leaves" in said and "begin" in said
+    assert "beg [stopped]" in said
+    assert "/quit leaves" in said
+    assert "begin" in said
     assert model.closed == 2
     assert [m["content"] for m in conversation.said] == ["first", "beg", "second", "begin"]
 
@@ -145,6 +148,6 @@ def test_same_seed_same_draws():
 
 
 def test_no_model_there(tmp_path):
-    with pytest.raises(UsageError, match="is no life; type: .*life --out"):
+    with pytest.raises(UsageError, match=r"is no life; type: .*life --out"):
         open_model(str(tmp_path))
     assert np.array(list(tmp_path.iterdir())).size == 0

@@ -102,7 +102,7 @@ def test_parts_share_no_prompt_and_held_out_ones_differ():
      "add 1 2 and 3", "reverse s t\n", "REVERSE a b", "find", "what page is softmax"],
 )  # fmt: skip
 def test_what_no_task_asks_is_refused(prompt):
-    with pytest.raises(ValueError, match="no task asks|the glossary"):
+    with pytest.raises(ValueError, match=r"no task asks|the glossary"):
         solve(prompt)
 
 

@@ -1,4 +1,4 @@
-"""Writing many replies at once, against one at a time without a cache; likelihoods against PyTorch."""
+"""Writing many replies at once, against one at a time; likelihoods against PyTorch."""
 
 import numpy as np
 import pytest

@@ -50,6 +50,17 @@ class OutlineItem(_Entry):
     anchor: str
 
 
+class Application(_Entry):
+    """Modules that belong to no document, and the documents whose subjects they build on.
+
+    A document that is told so (``uses``) may import them, if all those are taught before it.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    modules: tuple[str, ...] = Field(min_length=1)
+    builds_on: tuple[Identifier, ...] = Field(min_length=1)
+
+
 class Related(_Entry):
     """Two documents that explain each other, and the sentence that says how."""
 
@@ -87,6 +98,7 @@ class Document(_Entry):
     outline: tuple[OutlineItem, ...] = Field(min_length=1)
     concepts: tuple[str, ...] = ()
     connections: tuple[OutlineItem, ...] = ()  # what of machine learning the mathematics serves
+    uses: tuple[str, ...] = ()  # applications that its blocks may import
 
     @property
     def folder(self) -> str:
@@ -161,6 +173,7 @@ class _Manifest(_Entry):
     document: tuple[Document, ...] = Field(min_length=1)
     notebook: tuple[Notebook, ...] = ()
     related: tuple[Related, ...] = ()
+    application: tuple[Application, ...] = ()
     ask: tuple[Ask, ...] = ()
 
 
@@ -180,6 +193,7 @@ class Course:
         self.documents = manifest.document
         self.notebooks = manifest.notebook
         self.related = manifest.related
+        self.applications = {each.id: each for each in manifest.application}
         self.asks = {ask.document: ask for ask in manifest.ask}
 
     @cached_property

@@ -194,7 +194,8 @@ def _extract(model: Model, source: Path, place: Path) -> None:
         with zipfile.ZipFile(source) as archive:
             names = {Path(name).name: name for name in archive.namelist()}
             if model.file not in names and not model.vocabulary:
-                names |= {model.file: name for name in names.values() if name.endswith(ending)}
+                others = [name for name in names.values() if name.endswith(ending)]
+                names |= {model.file: others[0]} if len(others) == 1 else {}
             for name in wanted:
                 if name in names:
                     _unpack(archive, names[name], place / name)

@@ -29,12 +29,16 @@ SAMPLES = {
     "count": "count e in s t e e l",
     "date": "3 days after 14 May",
     "where": "where is adamw",
+    "add": "add 1 2 and 3 4",
 }
 """One prompt of each task, as a reader may type it."""
 
+LEARNED_FROM = 0.2
+"""The share of right answers from which a task counts as learned."""
+
 
 class Assistant:
-    """A small GPT with its tokenizer and template: it fulfils `chat.ChatModel` and can be probed."""
+    """A small GPT with its tokenizer and template: it can be talked to and probed."""
 
     def __init__(self, model: GPT, speech: Speech, settings: Settings) -> None:
         self.network, self.speech = model.eval(), speech
@@ -100,13 +104,18 @@ def _introduction(life: Life, name: str) -> tuple[str, str]:
     measures = life.result(name)["measures"]
     size = measures["megabytes"] / 4
     title = f"A GPT of {size:.1f} million numbers from {life.folder}, after the stage {name}."
-    by_task = measures["by task"]
-    lines = ["It can, so often right on prompts that it never saw:"]
-    lines += [f"  {100 * by_task[t]:3.0f} %  {SAMPLES[t]}" for t in SAMPLES]
-    cannot = f"add two-digit numbers ({100 * measures['control task']:.0f} % right)"
+    share = measures["by task"] | {"add": measures["control task"]}
+    can = [task for task in SAMPLES if share[task] >= LEARNED_FROM]
+    cannot = [task for task in SAMPLES if task not in can]
+    lines = []
+    if can:
+        lines.append("It can, so often right on prompts that it never saw:")
+        lines += [f"  {100 * share[task]:3.0f} %  {SAMPLES[task]}" for task in can]
+    lines.append("It was shown, and has hardly learned:")
+    lines += [f"  {100 * share[task]:3.0f} %  {SAMPLES[task]}" for task in cannot]
     lines += [
-        f"It cannot {cannot}, answer anything else, or say that it does not know:",
-        "it always writes something. Letters stand apart, as above. It was never shown a system",
-        "message, and saw conversations of at most two questions.",
+        "It cannot answer anything else, and it cannot say that it does not know: it always",
+        "writes something. Letters stand apart, as above. It was never shown a system message,",
+        "and saw conversations of at most two questions.",
     ]
     return title, "\n".join(lines)

@@ -21,10 +21,9 @@ from chainrule.modern_llms.rlhf import (
     kl_penalty,
     ppo_loss,
 )
-from chainrule.neural_networks.backpropagation import no_grad
+from chainrule.neural_networks.backpropagation import Tensor, gather, no_grad
 from chainrule.shapes import Array
 from chainrule.training.loss_functions import log_softmax
-from chainrule.neural_networks.backpropagation import gather
 from chainrule.training.optimizers import AdamW, warmup_cosine
 from chainrule.transformers.gpt import GPT
 
@@ -45,13 +44,15 @@ class Reward(Stage):
     before = ("sft",)
     repeated = True
     columns = ("loss of the pairs",)
-    cost = (0.2, 35)
+    cost = (0.16, 10)
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.reward_steps
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         s, life = self.settings, self.life
         self.right, self.pairs = self._sorted("train", s.pair_prompts)
         self.reward = RewardModel(life.model("sft"), self.rng)
@@ -86,6 +87,7 @@ class Reward(Stage):
         return self.reward(rows.ids, rows.lengths)
 
     def step(self) -> list[float]:
+        """Take one step."""
         few = self.pairs[: self.settings.reward_pairs]
         picked = [few[i] for i in self.rng.integers(len(few), size=32)]
         fill = self.life.speech.end
@@ -101,6 +103,7 @@ class Reward(Stage):
         return [loss.item()]
 
     def files(self, folder: Path) -> None:
+        """Write what later stages read."""
         text = json.dumps({"right": self.right, "pairs": self.pairs})
         (folder / "samples.json").write_text(text, encoding="utf-8")
 
@@ -121,6 +124,7 @@ class Reward(Stage):
         return float((good > self.opinions(prompts, [b for *_, b in pairs])).mean())
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         s, life = self.settings, self.life
         _, held = self._sorted("validation", min(400, s.chosen))
         asked = life.prompts("test", s.best_prompts)
@@ -159,11 +163,12 @@ class Dpo(Stage):
     repeated = True
     columns = ("loss", "pairs in order", "log-ratio of chosen", "log-ratio of rejected",
                "validation")  # fmt: skip
-    cost = (0.35, 20)
+    cost = (0.22, 6)
     look_every: ClassVar[int] = 0
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.dpo_steps
 
     @property
@@ -173,6 +178,7 @@ class Dpo(Stage):
         return s.dpo_rate, s.dpo_beta, s.dpo_likelihood
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         self.model, self.reference = self.life.model("sft"), self.life.model("sft")
         self.modules = {"model": self.model}
         self.optimizer = AdamW(
@@ -185,6 +191,7 @@ class Dpo(Stage):
         return pairs
 
     def step(self) -> list[float]:
+        """Take one step."""
         model, n = self.model, 32
         assert model is not None
         rate, beta, likelihood = self.strength
@@ -217,6 +224,7 @@ class Dpo(Stage):
         return self.life.accuracy(self.model, "validation", few=True)
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         return self.life.measure(self) | {"pairs": len(self.pairs)}
 
 
@@ -227,14 +235,16 @@ class Ppo(Stage):
     before = ("sft",)
     repeated = True
     columns = ("reward", "variance explained", "share clipped")
-    cost = (1.0, 20)
+    cost = (0.52, 6)
     value_only: ClassVar[int] = 5
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.ppo_steps
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         s = self.settings
         self.model, self.reference = self.life.model("sft"), self.life.model("sft")
         self.critic = RewardModel(self.model, self.rng)
@@ -253,6 +263,7 @@ class Ppo(Stage):
         return logp, self.critic.head(model.norm(x))[..., 0]
 
     def step(self) -> list[float]:
+        """Take one step."""
         s, model = self.settings, self.model
         assert model is not None
         asked = examples(s.ppo_replies, self.rng)
@@ -261,7 +272,8 @@ class Ppo(Stage):
         with no_grad():
             old, values = (t.data for t in self._both(rows, start))
             reference = log_probs(self.reference, rows)[0].data
-            earned = -s.ppo_beta * kl_penalty_of(old, reference) * mask
+            # the first estimate of the divergence, as numbers: it belongs into the reward
+            earned = -s.ppo_beta * kl_penalty(Tensor(old), reference).data * mask
         earned[np.arange(len(rows)), rows.lengths - 1 - start] += rewards[:, 0]
         gained = gae(earned, values, 1.0, 0.95, mask)
         targets = (gained + values).astype(np.float32)
@@ -270,20 +282,20 @@ class Ppo(Stage):
         explained = 1 - np.var(targets[mask] - values[mask]) / (np.var(targets[mask]) + 1e-9)
         clipped = []
         model.train()
-        for _ in range(2):
-            for part in np.array_split(self.rng.permutation(len(rows)), 2):
-                logp, value = self._both(rows.take(part), start)
-                off, weight = value - targets[part], mask[part] / mask[part].sum()
-                loss = (off * off * weight.astype(np.float32)).sum() * 0.5
-                warming = self.done < min(self.value_only, self.steps // 4)
-                if not warming:
-                    loss = loss + ppo_loss(logp, old[part], gains[part], 0.2, mask[part])
-                ratio = np.exp(logp.data - old[part])[mask[part]]
-                clipped.append(float((np.abs(ratio - 1) > 0.2).mean()))
-                update(self, loss, 0.0 if warming else s.ppo_rate, 10 * s.ppo_rate)
+        for part in np.array_split(self.rng.permutation(len(rows)), 2):
+            logp, value = self._both(rows.take(part), start)
+            off, weight = value - targets[part], mask[part] / mask[part].sum()
+            loss = (off * off * weight.astype(np.float32)).sum() * 0.5
+            warming = self.done < min(self.value_only, self.steps // 4)
+            if not warming:
+                loss = loss + ppo_loss(logp, old[part], gains[part], 0.2, mask[part])
+            ratio = np.exp(logp.data - old[part])[mask[part]]
+            clipped.append(float((np.abs(ratio - 1) > 0.2).mean()))
+            update(self, loss, 0.0 if warming else s.ppo_rate, 10 * s.ppo_rate)
         return [float(rewards.mean()), float(explained), float(np.mean(clipped))]
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         return self.life.measure(self)
 
 
@@ -295,16 +307,16 @@ class Grpo(Stage):
     repeated = True
     columns = ("reward", "groups without a difference", "tokens an answer", "validation",
                "KL an answer")  # fmt: skip
-    cost = (0.3, 20)
+    cost = (0.27, 6)
     look_every: ClassVar[int] = 0
     tasks: ClassVar[tuple[str, ...]] = LEARNED
     normalize: ClassVar[bool] = False
     beta: ClassVar[float] = 0.0
     kind: ClassVar[str] = "k3"
-    verifier: ClassVar[Verifier] = staticmethod(verify)
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.grpo_steps
 
     @property
@@ -312,7 +324,12 @@ class Grpo(Stage):
         """The learning rate after ten steps of warm-up."""
         return self.settings.grpo_rate
 
+    def judge(self, prompt: str, reply: str, ended: bool) -> float:
+        """Return the reward of a reply: what the verifier says."""
+        return verify(prompt, reply, ended)
+
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         self.model, self.reference = self.life.model("sft"), self.life.model("sft")
         self.modules = {"model": self.model}
         self.optimizer = AdamW(
@@ -320,10 +337,11 @@ class Grpo(Stage):
         )
 
     def step(self) -> list[float]:
+        """Take one step."""
         s, model = self.settings, self.model
         assert model is not None
         asked = examples(s.grpo_prompts, self.rng, self.tasks)
-        rows, rewards, length = rollouts(self, model, asked, s.grpo_group, type(self).verifier)
+        rows, rewards, length = rollouts(self, model, asked, s.grpo_group, self.judge)
         gains = grpo_advantages(rewards, self.normalize).astype(np.float32).ravel()
         live = np.flatnonzero(gains)
         entry = [float(rewards.mean()), float((rewards.std(axis=1) == 0).mean()), length]
@@ -354,6 +372,7 @@ class Grpo(Stage):
         return [right, self.life.divergence(self.model, few=True)]
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         return self.life.measure(self)
 
 
@@ -371,8 +390,3 @@ def rollouts(
     rows = pack_rows(repeated, written, speech.end)
     length = float(np.mean([len(reply) for reply in written]))
     return rows, np.array(rewards, np.float32).reshape(len(asked), copies), length
-
-
-def kl_penalty_of(logp: Array, reference: Array) -> Array:
-    """The first estimate of the divergence, as numbers: it belongs into the reward."""
-    return logp - reference

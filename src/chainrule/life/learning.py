@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from chainrule.life.speech import train_speech
 from chainrule.life.stages import Stage, copied, update
-from chainrule.life.tasks import SECOND, TASKS, Example, examples
+from chainrule.life.tasks import SECOND, TASKS, examples
 from chainrule.modern_llms.efficient_adaptation import (
     adapters_off,
     apply_lora,
@@ -31,6 +31,7 @@ class TokenizerStage(Stage):
     cost = (0.8, 0.2)
 
     def step(self) -> list[float]:
+        """Take one step."""
         texts, settings = self.life.texts.train, self.settings
         each = settings.tokenizer_text // len(texts)
         text = "".join(text[:each] for text in texts.values())
@@ -39,9 +40,11 @@ class TokenizerStage(Stage):
         return []
 
     def files(self, folder: Path) -> None:
+        """Write what later stages read."""
         self.speech.save(folder)
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         held = self.life.texts.held_out
         return {
             "vocabulary": len(self.speech),
@@ -58,13 +61,15 @@ class Pretrain(Stage):
     name, title = "pretrain", "Pretraining"
     before = ("tokenizer",)
     columns = ("bits a token",)
-    cost = (0.13, 20)
+    cost = (0.1, 7)
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.pretrain_steps
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         s = self.settings
         config = gpt_config(len(self.life.speech), s.context, s.layers, s.heads, s.width)
         self.model = GPT(config, self.rng)
@@ -74,6 +79,7 @@ class Pretrain(Stage):
         self.texts = self.life.training_ids()
 
     def step(self) -> list[float]:
+        """Take one step."""
         s, model = self.settings, self.model
         assert model is not None
         rows = windows(self.texts, s.pretrain_rows, s.context, self.rng)
@@ -85,6 +91,7 @@ class Pretrain(Stage):
         return [loss.item() / np.log(2)]
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         return self.life.measure(self)
 
 
@@ -98,11 +105,12 @@ class Sft(Stage):
     name, title = "sft", "Instruction tuning"
     before = ("pretrain",)
     columns = ("nats a token of the answers", "validation")
-    cost = (0.25, 20)
+    cost = (0.22, 6)
     replay = True
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.sft_steps
 
     @property
@@ -116,6 +124,7 @@ class Sft(Stage):
         return "pretrain"
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         self.model = self.life.model(self.start)
         self.modules = {"model": self.model}
         self.optimizer = AdamW(
@@ -123,7 +132,6 @@ class Sft(Stage):
         )
         self.shown = self.demonstrations()
         self.texts = self.life.training_ids()
-        self.best = -1.0
 
     def demonstrations(self) -> tuple[list[Rendered], list[Rendered]]:
         """Conversations of one question, and some of two, so that a history is nothing new."""
@@ -139,6 +147,7 @@ class Sft(Stage):
         )
 
     def step(self) -> list[float]:
+        """Take one step."""
         s, model = self.settings, self.model
         assert model is not None
         # every fourth batch has two questions a row, in half as many rows
@@ -168,6 +177,7 @@ class Sft(Stage):
         return found
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         assert self.model is not None
         self.model.load_state_dict(self.kept)
         looked = [(i + 1, row[1]) for i, row in enumerate(self.curve) if row[1] == row[1]]
@@ -181,18 +191,21 @@ class Control(Sft):
     name, title = "control", "More imitation"
     before = ("sft",)
     repeated = True
-    cost = (0.25, 20)
+    cost = (0.23, 6)
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.control_steps
 
     @property
     def rate(self) -> float:
+        """The highest learning rate."""
         return self.settings.control_rate
 
     @property
     def start(self) -> str:
+        """The stage whose model is trained further."""
         return "sft"
 
 
@@ -203,13 +216,15 @@ class Rejection(Stage):
     before = ("sft", "reward")
     repeated = True
     columns = ("nats a token of the answers",)
-    cost = (0.2, 20)
+    cost = (0.15, 6)
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.rejection_steps
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         s = self.settings
         self.model = self.life.model("sft")
         self.modules = {"model": self.model}
@@ -219,6 +234,7 @@ class Rejection(Stage):
         self.right = self.life.samples(self.seed)["right"]
 
     def step(self) -> list[float]:
+        """Take one step."""
         from chainrule.life.writing import log_probs, pack_rows
 
         s, model = self.settings, self.model
@@ -234,6 +250,7 @@ class Rejection(Stage):
         return [loss.item()]
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         return self.life.measure(self) | {"answers imitated": len(self.right)}
 
 
@@ -243,13 +260,15 @@ class Lora(Stage):
     name, title = "lora", "A second task, and back"
     before = ("grpo",)
     columns = ("nats a token of the answers",)
-    cost = (0.2, 40)
+    cost = (0.15, 10)
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return self.settings.lora_steps
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         s = self.settings
         self.model = self.life.model("grpo")
         self.base = copied(self.model.state_dict())
@@ -262,6 +281,7 @@ class Lora(Stage):
         self.shown = [self.life.speech.conversation([e]) for e in shown]
 
     def step(self) -> list[float]:
+        """Take one step."""
         s, model = self.settings, self.model
         assert model is not None
         picked = self.rng.integers(len(self.shown), size=s.sft_rows)
@@ -274,6 +294,7 @@ class Lora(Stage):
         return [loss.item()]
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         life, model = self.life, self.model
         assert model is not None
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -298,9 +319,7 @@ class Lora(Stage):
         return life.measure(self) | found
 
 
-def windows(
-    texts: list[Array], rows: int, length: int, rng: np.random.Generator
-) -> Array:
+def windows(texts: list[Array], rows: int, length: int, rng: np.random.Generator) -> Array:
     """Rows of ``length`` + 1 tokens, from each text in turn."""
     found = []
     for i in range(rows):

@@ -12,7 +12,7 @@ __all__ = ["draw"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#767676"
-SETTINGS = {
+SETTINGS: Any = {
     "svg.hashsalt": "life",
     "svg.fonttype": "none",
     "font.size": 10,
@@ -99,7 +99,8 @@ def best_of_n(results: Sequence[dict[str, Any]]) -> Callable[..., None]:
         other.plot(n, opinion, "s-", color=COLOURS[1], label="reward model's opinion")
         other.set_ylabel("reward of the chosen answer", color=COLOURS[1])
         lines = [*axes.get_lines(), *other.get_lines()]
-        axes.legend(lines, [line.get_label() for line in lines], loc="upper left", fontsize=8)
+        labels = [line.get_label() for line in lines]
+        axes.figure.legend(lines, labels, loc="outside upper center", ncols=3, fontsize=8)
 
     return make
 
@@ -117,7 +118,7 @@ def stages(rows: Sequence[tuple[str, float, float, float]], start: float) -> Cal
         axes.set_yticks(at, [row[0] for row in rows])
         axes.invert_yaxis()
         axes.set(xlabel="share of new prompts right", xlim=(0, 1))
-        axes.legend(loc="lower left", fontsize=8)
+        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=9)
 
     return make
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -136,13 +137,16 @@ def choices(probe: str, n: int) -> list[Choice]:
 def questions(probe: str, n: int) -> list[tuple[str, Callable[[str], bool]]]:
     """Return n questions of a probe that is asked in the template, each with its judge."""
     if probe == "following":
-        return [
-            (f"Answer with one word: {word}",
-             lambda text, word=word: text.strip(" .!\"'\n").lower() == word)
-            for word in (ASKED[i % len(ASKED)] for i in range(min(n, len(ASKED))))
-        ]  # fmt: skip
-    asked = UNKNOWN[: min(n, len(UNKNOWN))]
-    return [(question, lambda text: bool(REFUSAL.search(text))) for question in asked]
+        return [(f"Answer with one word: {word}", partial(_is, word)) for word in ASKED[:n]]
+    return [(question, _refuses) for question in UNKNOWN[:n]]
+
+
+def _is(word: str, text: str) -> bool:
+    return text.strip(" .!\"'\n").lower() == word
+
+
+def _refuses(text: str) -> bool:
+    return REFUSAL.search(text) is not None
 
 
 def run_probes(model: Probed, n: int = 20) -> dict[str, float]:

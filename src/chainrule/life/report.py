@@ -1,4 +1,4 @@
-"""One report of a life: a page a stage, its curves as pictures, and what helped and what did not."""
+"""One report of a life: a page a stage, curves as pictures, what helped and what did not."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ SAYS = {
     "opinion of them rises with n, the truth need not.",
     "control": "The comparison for what follows: about the seconds of the longest of them, spent "
     "on more imitation of the same demonstrations, the best validation accuracy kept again.",
-    "rejection": "Imitates its own answers that the verifier accepted.",
+    "rejection": "Imitates its own answers that the verifier accepted; drawing them is counted "
+    "with the reward model.",
     "dpo": "Pairs of a right and a wrong answer of its own, with the likelihood of the right ones "
-    "added; `rejection` is the same without the contrast.",
+    "added: the stage before is the same without the contrast.",
     "ppo": "Writes, is judged by the verifier, and moves with a value head beside it.",
     "grpo": "Writes groups of answers to each prompt, and reinforces those above the mean.",
     "lora": "Learns a second task (`shift`: every letter one further) with low-rank updates beside "
@@ -110,8 +111,7 @@ def summary(life: Life) -> dict[str, Any]:
             "tokens a second": round(float(np.mean(
                 [r["timing"]["tokens a second, answers"] for r in results]))),
             "megabytes": round(measures[0]["megabytes"], 2),
-            "probes": {p: round(float(np.mean([m["probes"][p] for m in measures])), 3)
-                       for p in measures[0]["probes"]},
+            "probes": measures[0]["probes"],
         }  # fmt: skip
     compared = {}
     control = [r["measures"]["accuracy"] for r in results_of(life, "control")]
@@ -120,7 +120,7 @@ def summary(life: Life) -> dict[str, Any]:
         n = min(len(own), len(control))
         if n:
             difference = [a - b for a, b in zip(own[:n], control[:n], strict=True)]
-            compared[name] = [round(v, 5) for v in interval(difference)]
+            compared[name] = [*(round(v, 5) for v in interval(difference)), n]
     return {
         "date": date.today().isoformat(),
         "machine": machine(),
@@ -128,6 +128,12 @@ def summary(life: Life) -> dict[str, Any]:
         "texts": list(life.texts.train),
         "stages": rows,
         "beyond the control": compared,
+        "cpu seconds of the reward model": round(
+            float(
+                np.mean([r["timing"]["steps"]["cpu"] for r in results_of(life, "reward")] or [0])
+            ),
+            1,
+        ),
     }
 
 
@@ -181,7 +187,9 @@ def _lines(life: Life, found: dict[str, Any]) -> Iterator[str]:
     machine = found["machine"]
     yield from ("# One small GPT through its whole life", "")
     texts = " and ".join(found["texts"])
-    size = f"{rows['pretrain']['megabytes'] / 4:.2f} million numbers, " if "pretrain" in rows else ""
+    size = (
+        f"{rows['pretrain']['megabytes'] / 4:.2f} million numbers, " if "pretrain" in rows else ""
+    )
     yield (
         f"A GPT of {s.layers} layers of width {s.width} ({size}{s.vocabulary} tokens, a context of "
         f"{s.context}), trained on {texts} and on generated tasks. {machine['processor']}, Python "
@@ -271,11 +279,14 @@ def _verdicts(found: dict[str, Any]) -> Iterator[str]:
     """One sentence a method: what it did beyond more imitation."""
     rows = found["stages"]
     control = rows["control"]
-    for name, (mean, width) in found["beyond the control"].items():
+    for name, (mean, width, seeds) in found["beyond the control"].items():
         row = rows[name]
         seconds = f"{row['cpu seconds']:.0f} s against {control['cpu seconds']:.0f} s"
-        if row["seeds"] < 2:
-            yield f"- **{row['title']}**: {100 * mean:+.1f} points beyond the control ({seconds}), one seed."
+        if seeds < 2:
+            yield (
+                f"- **{row['title']}**: {100 * mean:+.1f} points beyond the control ({seconds}), "
+                f"one seed."
+            )
             continue
         if abs(mean) <= width:
             verdict = "no difference that this shows"
@@ -442,6 +453,7 @@ def _html(text: str, folder: Path) -> str:
 
     body = re.sub(r'<img src="([^"]+\.svg)" alt="([^"]*)"\s*/?>', inside, body)
     return (
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n"
-        f"<title>One small GPT through its whole life</title>\n<style>{STYLE}</style>\n{body}</html>\n"
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8">\n'
+        "<title>One small GPT through its whole life</title>\n"
+        f"<style>{STYLE}</style>\n{body}</html>\n"
     )

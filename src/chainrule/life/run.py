@@ -8,10 +8,9 @@ not. A finished stage appears whole: it is written beside its place and renamed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ import numpy as np
 from chainrule.life.settings import Settings
 from chainrule.life.speech import Speech
 from chainrule.life.stages import Stage
-from chainrule.life.tasks import CONTROL, LEARNED, Example, examples, part_of, verify
+from chainrule.life.tasks import CONTROL, LEARNED, Example, examples, verify
 from chainrule.life.texts import Texts, load_texts
-from chainrule.life.writing import log_probs, pack_rows, reply_log_probs, write
+from chainrule.life.writing import pack_rows, reply_log_probs, write
 from chainrule.neural_networks.backpropagation import load_state, save_state
 from chainrule.program import UsageError, typed
 from chainrule.shapes import Array
@@ -115,10 +114,10 @@ class Life:
 
     def _needed(self, name: str) -> Path:
         if not self.has(name):
-            raise UsageError(
-                f"{self.folder} has no {name} yet; type: "
-                f"{typed(f'life --out {self.folder} --stage {name}')}"
-            )
+            stage, _, seed = name.partition("-")
+            words = f"life --out {self.folder} --stage {stage}"
+            words += f" --seeds {int(seed) + 1}" if seed.isdecimal() else ""
+            raise UsageError(f"{self.folder} has no {name} yet; type: {typed(words)}")
         return self.place(name)
 
     def model(self, name: str) -> GPT:
@@ -128,9 +127,7 @@ class Life:
             try:
                 self._cache[name] = load_state(path)
             except (OSError, ValueError) as error:
-                raise UsageError(
-                    f"{error}; delete {path.parent} to run that stage again"
-                ) from None
+                raise UsageError(f"{error}; delete {path.parent} to run that stage again") from None
         s = self.settings
         config = gpt_config(len(self.speech), s.context, s.layers, s.heads, s.width)
         model = GPT(config, np.random.default_rng(0))
@@ -254,7 +251,8 @@ class Life:
                 found["KL an answer"] = self._paid(model, asked, drawn)
             elif stage.name == "sft":
                 found["KL an answer"] = 0.0
-            found["probes"] = run_probes(Assistant(model, self.speech, s), s.probes)
+            if stage.seed == 0:
+                found["probes"] = run_probes(Assistant(model, self.speech, s), s.probes)
         found["megabytes"] = sum(p.data.nbytes for p in model.parameters()) / 1e6
         found["timing"] = {"tokens a second, answers": written / max(seconds, 1e-9)}
         return found

@@ -38,16 +38,19 @@ class Quantize(Stage):
     name, title = "quantize", "Fewer bits"
     before = ("grpo",)
     columns = ("bits", "megabytes", "bits a byte", "accuracy")
-    cost = (4.0, 10)
+    cost = (2.5, 1)
 
     @property
     def steps(self) -> int:
+        """How many steps there are."""
         return len(WIDTHS) + 1
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         self.model = self.life.model("grpo")
 
     def step(self) -> list[float]:
+        """Take one step."""
         assert self.model is not None
         if self.done == 0:
             bits, rounded = 32, self.model
@@ -75,12 +78,14 @@ class Serve(Stage):
 
     name, title = "serve", "Serving"
     before = ("quantize",)
-    cost = (20.0, 5)
+    cost = (15.0, 2)
 
     def prepare(self) -> None:
+        """Load what is needed and build what is trained."""
         self.model = self.life.model("quantize")
 
     def step(self) -> list[float]:
+        """Take one step."""
         life, s, model = self.life, self.settings, self.model
         assert model is not None
         held = life.speech.text(list(life.texts.held_out.values())[-1])
@@ -130,6 +135,7 @@ class Serve(Stage):
         return []
 
     def finish(self) -> dict[str, Any]:
+        """Measure what came out."""
         return self.found | {"timing": {"tokens a second": self.speeds}}
 
 

@@ -38,33 +38,33 @@ class Settings:
     replay_weight: float = 0.3
     look_every: int = 100
 
-    pair_prompts: int = 2400
+    pair_prompts: int = 1200
     pair_copies: int = 4
     reward_pairs: int = 100
-    reward_steps: int = 60
+    reward_steps: int = 50
     reward_rate: float = 3e-4
-    best_prompts: int = 100
-    best_of: int = 64
+    best_prompts: int = 80
+    best_of: int = 32
 
-    control_steps: int = 250
+    control_steps: int = 110
     control_rate: float = 5e-4
-    rejection_steps: int = 200
+    rejection_steps: int = 70
     rejection_rate: float = 1e-4
-    dpo_steps: int = 100
+    dpo_steps: int = 50
     dpo_rate: float = 5e-5
     dpo_beta: float = 1.0
     dpo_likelihood: float = 1.0
-    ppo_steps: int = 60
+    ppo_steps: int = 30
     ppo_replies: int = 128
     ppo_rate: float = 1e-4
     ppo_beta: float = 0.01
-    grpo_steps: int = 200
+    grpo_steps: int = 85
     grpo_prompts: int = 16
     grpo_group: int = 8
     grpo_rate: float = 1e-4
-    trap_steps: int = 40
+    trap_steps: int = 30
 
-    lora_steps: int = 200
+    lora_steps: int = 150
     lora_rank: int = 8
     lora_alpha: float = 16.0
     lora_rate: float = 3e-3

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from chainrule.life.tasks import TASKS, Example, examples
 from chainrule.modern_llms.instruction_tuning import ChatTemplate, ChatTokenizer, Rendered
 from chainrule.modern_llms.instruction_tuning.tokens import BEGIN, END, START
 from chainrule.modern_llms.pretraining import ByteBPE, load_bpe, save_bpe, train_bpe
 from chainrule.shapes import Array
-
-from chainrule.life.tasks import TASKS, Example, examples
 
 __all__ = ["Speech", "train_speech"]
 
@@ -73,7 +72,5 @@ def train_speech(text: str, vocabulary: int, seed: int) -> Speech:
     Without the instructions, the names of the roles would be spelled in pieces in every prompt.
     """
     rng = np.random.default_rng(seed)
-    shown = "".join(
-        f"user\n{e.prompt}\nassistant\n{e.shown}\n" for e in examples(8000, rng, TASKS)
-    )
+    shown = "".join(f"user\n{e.prompt}\nassistant\n{e.shown}\n" for e in examples(8000, rng, TASKS))
     return Speech(train_bpe(text + shown, vocabulary))

@@ -6,7 +6,7 @@ the one thing that their name says.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ __all__ = ["TRAPS", "WHY"]
 
 class _ShortSft(Sft):
     columns = ("nats a token of the answers", "bits a byte")
-    cost = (0.27, 6)
+    cost = (0.3, 2)
 
     @property
     def steps(self) -> int:
@@ -59,7 +59,7 @@ class NoReplay(_ShortSft):
 
 class _WatchedDpo(Dpo):
     look_every = 10
-    cost = (0.4, 6)
+    cost = (0.3, 2)
 
     @property
     def steps(self) -> int:
@@ -90,7 +90,7 @@ class NaiveDpo(_WatchedDpo):
 
 class _WatchedGrpo(Grpo):
     look_every = 5
-    cost = (0.45, 6)
+    cost = (0.5, 2)
 
     @property
     def steps(self) -> int:
@@ -136,14 +136,20 @@ class Contains(_WatchedGrpo):
     """The verifier accepts what contains the answer."""
 
     name, title = "trap-contains", "answer anywhere"
-    verifier = staticmethod(contains)
+
+    def judge(self, prompt: str, reply: str, ended: bool) -> float:
+        """Return 1 if the answer occurs in the reply."""
+        return contains(prompt, reply, ended)
 
 
 class FirstTwo(_WatchedGrpo):
     """The verifier reads two characters."""
 
     name, title = "trap-first-two", "first two characters"
-    verifier = staticmethod(first_two)
+
+    def judge(self, prompt: str, reply: str, ended: bool) -> float:
+        """Return 1 if the reply begins as the answer does."""
+        return first_two(prompt, reply, ended)
 
 
 def _short(stage: Stage) -> dict[str, Any]:

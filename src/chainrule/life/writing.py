@@ -37,7 +37,7 @@ class _Memory(KeyValueMemory):
 
 def write(
     model: GPT,
-    prompts: Sequence[Int[Array, "time"]],
+    prompts: Sequence[Int[Array, time]],
     end: int,
     limit: int,
     temperature: float = 0.0,
@@ -85,10 +85,10 @@ def _write(
         if forced.any():
             drawn = np.where(forced, asked[live, min(at, longest - 1)], drawn)
         done = np.zeros(len(live), bool)
-        for i, (row, token) in enumerate(zip(live.tolist(), drawn.tolist(), strict=True)):
+        for i, (place, token) in enumerate(zip(live.tolist(), drawn.tolist(), strict=True)):
             if not forced[i]:
-                written[row].append(token)
-                full = len(written[row]) >= limit or at + 1 >= room
+                written[place].append(token)
+                full = len(written[place]) >= limit or at + 1 >= room
                 done[i] = token == end or full
         if done.any():
             live, drawn = live[~done], drawn[~done]

@@ -18,9 +18,10 @@ import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +139,7 @@ _UNREAD = {
 _BY_NAME = {kind.name: kind for kind in _TYPES.values()}
 
 STEP = 1 << 15
-"""Blocks that are unpacked at a time: what lies between the steps stays in the processor's cache."""
+"""Blocks that are unpacked at a time, so that what lies between the steps stays in the cache."""
 
 
 def dequantize(raw: Array, kind: str, out: Array | None = None) -> Array:
@@ -212,7 +213,7 @@ class GGUFFile:
         except OSError as error:
             raise GGUFError(f"{self.path}: {error.strerror or error}") from None
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> BufferedReader:
         """The file, if it is one: a pipe or a device never ends."""
         if not stat.S_ISREG(self.path.stat().st_mode):
             raise GGUFError(f"{self.path}: not a file")
@@ -231,7 +232,7 @@ class GGUFFile:
         try:
             with self._open() as file:
                 file.seek(stored.start)
-                read = file.readinto(memoryview(content))
+                read = file.readinto(content.data)
         except OSError as error:
             raise GGUFError(f"{self.path}: {error.strerror or error}") from None
         if read != stored.size:
@@ -254,7 +255,7 @@ _BOOL, _TEXT, _LIST = 7, 8, 9
 class _Reader:
     """Reads the description from the beginning to where the bytes of tensors begin."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BufferedReader) -> None:
         self.path, self.file = path, file
         self.length = os.fstat(file.fileno()).st_size
         self.content, self.at = b"", 0
@@ -315,9 +316,9 @@ class _Reader:
 
     def _tensor(self, name: str, sizes: list[int], code: int, start: int) -> StoredTensor:
         if code not in _TYPES:
-            kind = _UNREAD.get(code, f"number {_count(code)}")
+            other = _UNREAD.get(code, f"number {_count(code)}")
             raise self.fault(
-                f"{_shown(name)} has type {kind}, which is not read; those that are: "
+                f"{_shown(name)} has type {other}, which is not read; those that are: "
                 f"{', '.join(_BY_NAME)}"
             )
         kind = _TYPES[code]

@@ -62,29 +62,29 @@ def load_llama(file: GGUFFile) -> GPT:
     }
     for layer in range(config.decoder_layers):
         for ours, parts in _PARTS.items():
-            for i, part in enumerate(parts):
-                name = f"blocks.{layer}.{ours}.weight"
-                expected[f"blk.{layer}.{part}.weight"] = name, i, len(parts)
+            for i, name in enumerate(parts):
+                place = f"blocks.{layer}.{ours}.weight"
+                expected[f"blk.{layer}.{name}.weight"] = place, i, len(parts)
     if missing := expected.keys() - file.tensors.keys():
         raise GGUFError(f"{file.path}: there is no tensor {min(missing)}")
     if unknown := file.tensors.keys() - expected.keys():
-        raise GGUFError(f"{file.path}: has a tensor that a Llama lacks: {ascii(min(unknown))}")
+        raise GGUFError(f"{file.path}: has a tensor that a Llama lacks: {min(unknown)!a}")
     q, kv = config.heads * config.head_size, config.groups * config.head_size
     rows = (slice(0, q), slice(q, q + kv), slice(q + kv, q + 2 * kv))
     shapes = _shapes(config)
-    for theirs, (ours, part, parts) in expected.items():
+    for theirs, (ours, part, of) in expected.items():
         wanted = shapes[ours.split(".", 2)[-1] if ours.startswith("blocks.") else ours]
-        if parts > 1:
+        if of > 1:
             wanted = (rows[part].stop - rows[part].start, *wanted[1:])
         if file.tensors[theirs].shape != wanted:
             found = file.tensors[theirs].shape
             raise GGUFError(f"{file.path}: {theirs} has shape {found}, expected {wanted}")
     model = GPT(config, Unset())
     weights = model.state_dict()
-    for theirs, (ours, part, parts) in expected.items():
-        target = weights[ours] if parts == 1 else weights[ours][rows[part]]
+    for theirs, (ours, part, of) in expected.items():
+        target = weights[ours] if of == 1 else weights[ours][rows[part]]
         file.read(theirs, target)
-        if parts > 1 and part < 2:
+        if of > 1 and part < 2:
             target[...] = _halves(target, config.head_size)
     return model.eval()
 
@@ -101,16 +101,15 @@ def _config(file: GGUFFile) -> TransformerConfig:
         raise GGUFError(f"{file.path}: its architecture is {architecture!r}, expected 'llama'")
 
     def value(name: str, kind: type, default: Any = None) -> Any:
-        found = file.metadata.get(f"llama.{name}", default)
-        if type(found) is not kind or not found > 0:
+        found: Any = file.metadata.get(f"llama.{name}", default)
+        if type(found) is not kind or not found > 0:  # type: ignore[operator]
             raise GGUFError(
                 f"{file.path}: llama.{name} is {found!r:.40}, expected a positive {kind.__name__}"
             )
         return found
 
-    layers, width, heads = (
-        value(name, int) for name in ("block_count", "embedding_length", "attention.head_count")
-    )
+    layers, width = value("block_count", int), value("embedding_length", int)
+    heads = value("attention.head_count", int)
     if 9 * layers > len(file.tensors):
         raise GGUFError(
             f"{file.path}: {len(file.tensors)} tensors are not those of {layers} layers"

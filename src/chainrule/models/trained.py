@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chainrule.data.models import added_models
+from chainrule.data.models import MODELS, added_models, is_present, model_folder
 from chainrule.models.huggingface import FolderError, Tokenizer, model_card, open_folder
 from chainrule.program import UsageError
 from chainrule.trainer import checkpoint
@@ -35,7 +35,7 @@ class KnownModel:
 def known_model(place: Path) -> KnownModel:
     """Return the model of a run's newest checkpoint, or the one that was added under a name.
 
-    A folder with a run goes before a name.
+    A folder with a run goes before a name; ``smollm2`` is the name of the published one.
 
     Raises:
         UsageError: there is neither, or what is there is damaged.
@@ -53,6 +53,8 @@ def known_model(place: Path) -> KnownModel:
         if card.is_file():
             text = card.read_text(encoding="utf-8", errors="replace")
         return KnownModel(opened.model, opened.tokenizer, text, generation)
+    if checkpoint.latest(place) is None and str(place) == "smollm2" and is_present("smollm2"):
+        return _smollm2(generation)
     try:
         model, tokenizer = load_trained(place)
         newest = checkpoint.latest(place)
@@ -63,6 +65,20 @@ def known_model(place: Path) -> KnownModel:
     title = f"A GPT trained on {state['corpus']}" if state else place.name
     text = model_card(title, model.config, tokenizer, state, _report(place))
     return KnownModel(model.eval(), tokenizer, text, generation)
+
+
+def _smollm2(generation: dict[str, Any]) -> KnownModel:
+    """The published chat model, its weights of four bits as the float32 that they stand for."""
+    from chainrule.models.gguf import GGUFError
+    from chainrule.models.llama import load_gguf
+
+    published = MODELS["smollm2"]
+    try:
+        model, tokenizer = load_gguf(model_folder("smollm2") / published.file)
+    except GGUFError as error:
+        raise UsageError(str(error)) from None
+    text = model_card(f"{published.title} ({published.licence})", model.config, tokenizer)
+    return KnownModel(model, tokenizer, text, generation)
 
 
 def _report(place: Path) -> dict[str, Any] | None:

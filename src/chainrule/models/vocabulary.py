@@ -83,8 +83,8 @@ def load_tokenizer(file: GGUFFile) -> FileTokenizer:
     cut = file.metadata.get("tokenizer.ggml.pre", "default")
     if cut not in SPLITS:
         raise fault(f"its text is cut as {cut!r}; those that are known: {', '.join(SPLITS)}")
-    tokens = file.metadata.get("tokenizer.ggml.tokens")
-    merges = file.metadata.get("tokenizer.ggml.merges")
+    tokens: Any = file.metadata.get("tokenizer.ggml.tokens")
+    merges: Any = file.metadata.get("tokenizer.ggml.merges")
     kinds = file.metadata.get("tokenizer.ggml.token_type")
     for name, found in (("tokens", tokens), ("merges", merges)):
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):

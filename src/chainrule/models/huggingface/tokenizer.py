@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from chainrule.data.text import CharTokenizer, DataError
@@ -58,7 +59,7 @@ class FolderTokenizer(FileTokenizer):
         return super().encode(text)
 
 
-Tokenizer = CharTokenizer | ByteBPE | FolderTokenizer | SpacedTokenizer
+Tokenizer = CharTokenizer | ByteBPE | FileTokenizer | SpacedTokenizer
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -89,10 +90,10 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
     if isinstance(tokenizer, ByteBPE):
         vocabulary, controls = {name: i for i, name in enumerate(names)}, tokenizer.special
     else:
-        vocabulary = {
-            "".join(spelled[byte] for byte in token): i for token, i in tokenizer.places.items()
-        }
         controls = tokenizer.controls
+        vocabulary = {
+            "".join(spelled[byte] for byte in token): i for token, i in _spoken(tokenizer)
+        }
     cut = written_cut(bpe.split)
     if cut is None:
         raise FolderError("this tokenizer cuts a text by rules of its own, and cannot be written")
@@ -111,6 +112,15 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
         "merges": [[names[left], names[right]] for left, right in bpe.merges],
     }  # fmt: skip
     return found | {"pre_tokenizer": cut, "decoder": BYTES, "model": model}
+
+
+def _spoken(tokenizer: FileTokenizer) -> Iterator[tuple[bytes, int]]:
+    """Tokens that text is made of, and their ids; between them there may be gaps."""
+    silent = set(tokenizer.controls.values())
+    for i in range(len(tokenizer)):
+        with suppress(TokenizerError):
+            if i not in silent:
+                yield tokenizer.decode_bytes([i]), i
 
 
 def _written_frame(tokenizer: FolderTokenizer) -> Entries:

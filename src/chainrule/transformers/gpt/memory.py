@@ -224,11 +224,11 @@ def _times(x: Array, weight: Array) -> Array:
     rows = x.reshape(-1, width)
     if len(rows) == 1:
         y = np.vecdot(weight, rows[0])
-    elif len(rows) <= FEW:
+    elif 1 < len(rows) <= FEW:
         y = np.vecdot(weight[:, None], rows).T
     else:
         return x @ weight.T
-    return np.ascontiguousarray(y).reshape(*x.shape[:-1], -1)
+    return np.ascontiguousarray(y).reshape(*x.shape[:-1], len(weight))
 
 
 def _split_into(attention: MultiHeadAttention, x: Array, kept: Array, turns: Turns | None) -> Array:
