@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tokenizers import (
 from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from chainrule.data.models import is_present
 from chainrule.data.text import CharTokenizer, DataError
 from chainrule.models.huggingface import (
     FolderError,
@@ -32,6 +34,7 @@ from chainrule.models.huggingface import (
 )
 from chainrule.models.huggingface.cutting import read_cut, written_cut
 from chainrule.models.huggingface.folder import TOKENIZER, WEIGHTS
+from chainrule.models.trained import known_model
 from chainrule.modern_llms.pretraining import ByteBPE, TokenizerError, split_digits, train_bpe
 from chainrule.neural_networks.backpropagation import load_state, save_state
 from chainrule.transformers.transformer_architecture import (
@@ -429,3 +432,21 @@ def test_a_bias_of_the_choice_has_no_place(tmp_path):
     with pytest.raises(FolderError, match=r"blocks.1.feed_forward.choice_bias is not zero"):
         write_folder(tmp_path / "a", model, CHARS)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not is_present("smollm2"), reason="type: chainrule models get smollm2")
+def test_a_published_model_goes_out_and_comes_back(tmp_path):
+    """SmolLM2, from its file of four bits into a folder of float32."""
+    known = known_model(Path("smollm2"))
+    model, tokenizer = known.pair
+    write_folder(tmp_path / "a", model, tokenizer, known.card)
+    found = AutoTokenizer.from_pretrained(tmp_path / "a")
+    text = "The capital of France is 1234, isn't it? naïve 東京 😀\n\n  x <|im_start|>user"
+    for each in (*TEXTS, text):
+        assert found.encode(each) == tokenizer.encode(each), each
+    ids = np.array([tokenizer.encode(text)])
+    expected = logits(theirs(tmp_path / "a"), ids)
+    np.testing.assert_allclose(model(ids).data, expected, rtol=1e-4, atol=2e-3)
+    back = open_folder(tmp_path / "a")
+    same_bits(back.model, model)
+    assert back.tokenizer.encode(text) == tokenizer.encode(text)
