@@ -257,6 +257,31 @@ MALFORMED = {
     "half a rotation": (
         "llama", entries(CONFIG, rope_parameters__partial_rotary_factor=0.5), "partial_rotary",
     ),
+    "two bases": (
+        "llama", entries(CONFIG, rope_theta=3), "rope_theta is 3, and rope_parameters say 500000",
+    ),
+    "a base that is a list": ("llama", entries(CONFIG, rope_theta=[1]), "rope_theta is [1], and"),
+    "two scalings": (
+        "llama", entries(CONFIG, rope_scaling={"type": "linear", "factor": 2}), "only one is read",
+    ),
+    "a scaling that is a number": (
+        "llama", entries(CONFIG, rope_parameters=..., rope_scaling=3), "rotary settings are 3",
+    ),
+    "another factor of YaRN": (
+        "llama", entries(CONFIG, rope_parameters={
+            "rope_theta": 500000.0, "rope_type": "yarn", "factor": 4,
+            "original_max_position_embeddings": 8, "attention_factor": 1.0}),
+        "attention_factor is 1; only the usual 1.13863 is read",
+    ),
+    "a factor of YaRN that is a list": (
+        "llama", entries(CONFIG, rope_parameters={
+            "rope_theta": 500000.0, "rope_type": "yarn", "factor": 4, "attention_factor": [1]}),
+        "attention_factor is [1], expected a number above 0",
+    ),
+    "a base of one kind of layer": (
+        "gemma", entries(CONFIG, rope_parameters__sliding_attention__rope_theta=...),
+        "rope_parameters have no rope_theta of sliding_attention",
+    ),
     "a rotation that is none": ("llama", entries(CONFIG, rope_parameters=3), "settings are 3"),
     "an eps that QK-norm lacks": (
         "gemma", entries(CONFIG, rms_norm_eps=1e-5), "rms_norm_eps is 1e-05; with QK-norm only",
@@ -417,6 +442,17 @@ MALFORMED = {
     "characters with a gap": (
         "gpt2", merges(lambda model: model["vocab"].update(z=99)), "its ids are not 0 to 23",
     ),
+    "a token for unknown characters": (
+        "gpt2", entries(TOKENIZER, model__unk_token="c"), "unknown characters have a token of",
+    ),
+    "a token for unknown bytes": (
+        "bpe",
+        merges(lambda model: (model["vocab"].pop("!"), model.update(unk_token="a"))),
+        "bytes are missing, and unknown ones have a token",
+    ),
+    "an unknown entry of the model of tokens": (
+        "bpe", entries(TOKENIZER, model__cost=1), "the entry 'cost' of its model is not understood",
+    ),
     "no model of tokens": ("gpt2", raw(TOKENIZER, b"{}"), "there is no model in it"),
     "a vocabulary that is a list": (
         "gpt2", entries(TOKENIZER, model__vocab=[]), "no vocabulary of tokens and ids",
@@ -455,3 +491,45 @@ def test_the_folders_were_good(whole, tmp_path, monkeypatch):
         again = open_folder(place).model.state_dict()
         for key, array in opened.model.state_dict().items():
             assert array.tobytes() == again[key].tobytes()
+
+
+ODD = [
+    None, True, 0, -1, 2, 0.5, 1e308, 10**30, "", "x", "\n\x1b", [], [None], ["a", "b"], {},
+    {"a": 1}, {"type": "Sequence"}, {"type": "Sequence", "processors": [3]}, {"rope_type": []},
+]  # fmt: skip
+
+
+def places(value, path=()):
+    """The paths of all entries in a JSON value; of long ones the first."""
+    for key in list(value if isinstance(value, dict) else range(len(value)))[:40]:
+        yield (*path, key)
+        if isinstance(value[key], dict | list):
+            yield from places(value[key], (*path, key))
+
+
+def test_random_damage(whole, tmp_path, rng):
+    """Whatever one entry is changed to, a folder is read or refused in one line."""
+    refused = 0
+    for round_ in range(500):
+        name = rng.choice(["gpt2", "llama", "gemma", "bpe", "spaced"])
+        file = rng.choice([CONFIG, TOKENIZER])
+        found = json.loads((whole / name / file).read_text())
+        *path, last = list(places(found))[rng.integers(len(list(places(found))))]
+        inside = found
+        for step in path:
+            inside = inside[step]
+        inside[last] = ODD[rng.integers(len(ODD))]
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        for each in (whole / name).iterdir():
+            (folder / each.name).symlink_to(each)
+        (folder / file).unlink()
+        (folder / file).write_text(json.dumps(found))
+        try:
+            open_folder(folder)
+        except FolderError as error:
+            refused += 1
+            line = str(error)
+            assert len(line) < 400, (path, last)
+            assert line.isprintable(), (path, last)
+    assert refused > 250

@@ -425,30 +425,46 @@ class _Reader:
             window = None  # it is there even where use_sliding_window is false
         if kind != "gemma3_text":
             wanted = self.entries.get("layer_types")
-            if wanted is not None and wanted != ["full_attention"] * layers:
-                raise self.fault("layer_types are not full_attention in every layer")
-            base, scaling = self._rope(self.entries.get("rope_parameters"), "rope_theta")
+            if wanted is not None:
+                kinds = wanted if isinstance(wanted, list) else []
+                if len(kinds) != layers or any(each != "full_attention" for each in kinds):
+                    raise self.fault("layer_types are not full_attention in every layer")
+            base, scaling = self._rope(self.entries.get("rope_parameters"))
+            self._same_twice(base, "rope_theta")
             return {"rope_base": base, "rope_scaling": scaling, "window": window}
         sliding = self._sliding(layers)
         if any(sliding) and window is None:
             raise self.fault("there is no entry sliding_window")
         given = self.entries.get("rope_parameters")
         if given is None:
-            ropes = {False: self._rope(None, "rope_theta"),
+            ropes = {False: self._rope(None),
                      True: (self.positive("rope_local_base_freq"), None)}  # fmt: skip
         else:
             names = ("full_attention", "sliding_attention")
             if not isinstance(given, dict) or set(given) != set(names):
                 raise self.fault(f"rope_parameters are {shown(given)}, expected "
                                  f"{' and '.join(names)}")  # fmt: skip
-            ropes = {slides: self._rope(given[name], "rope_theta")
-                     for slides, name in zip((False, True), names, strict=True)}  # fmt: skip
+            ropes = {}
+            for slides, name in zip((False, True), names, strict=True):
+                if not isinstance(given[name], dict) or "rope_theta" not in given[name]:
+                    raise self.fault(f"rope_parameters have no rope_theta of {name}")
+                ropes[slides] = self._rope(given[name])
+            self._same_twice(ropes[True][0], "rope_local_base_freq")
+            self._same_twice(ropes[False][0], "rope_theta")
         period = next(p for p in range(1, layers + 1)
                       if all(sliding[i] == sliding[i % p] for i in range(layers)))  # fmt: skip
         first = sliding[:period]
         bases, scalings = zip(*(ropes[s] for s in first), strict=True)
         windows = tuple(window if s else None for s in first)
         return {"rope_base": _one(bases), "rope_scaling": _one(scalings), "window": _one(windows)}
+
+    def _usual(self, factor: float, scaling: dict[str, Any]) -> None:
+        try:
+            usual = rope_attention_factor(scaling)
+        except ValueError as error:
+            raise self.fault(str(error)) from None
+        if not math.isclose(factor, usual):
+            raise self.fault(f"attention_factor is {factor:g}; only the usual {usual:g} is read")
 
     def _sliding(self, layers: int) -> list[bool]:
         if layers > 100_000:
@@ -467,16 +483,27 @@ class _Reader:
                 raise self.fault(f"layer_types has {shown(each)}; known are {' and '.join(known)}")
         return [each == "sliding_attention" for each in kinds]
 
-    def _rope(self, given: Any, name: str) -> Rope:
+    def _same_twice(self, base: float | None, name: str) -> None:
+        """An entry of older files may stand beside ``rope_parameters`` if it says the same."""
+        if self.entries.get(name, base) != base:
+            raise self.fault(
+                f"{name} is {shown(self.entries[name])}, and rope_parameters say {base:g}"
+            )
+
+    def _rope(self, given: Any) -> Rope:
         """Base and scaling, as ``rope_parameters`` says or, in older files, two entries."""
+        older = self.entries.get("rope_scaling")
         if given is None:
-            given = dict(self.entries.get("rope_scaling") or {})
-            given["rope_theta"] = self.get(name)
+            given = {} if older is None else older
+            if isinstance(given, dict):
+                given = {**given, "rope_theta": self.get("rope_theta")}
+        elif older is not None:
+            raise self.fault("there are rope_parameters and rope_scaling; only one is read")
         if not isinstance(given, dict):
             raise self.fault(f"the rotary settings are {shown(given)}, expected names and values")
         given = dict(given)
         base = given.pop("rope_theta", None)
-        base = self._positive("rope_theta", self.get(name) if base is None else base)
+        base = self._positive("rope_theta", self.get("rope_theta") if base is None else base)
         if given.pop("partial_rotary_factor", 1.0) != 1.0:
             raise self.fault("partial_rotary_factor: only heads that turn as a whole are read")
         kind = given.pop("rope_type", given.pop("type", "default"))
@@ -489,8 +516,8 @@ class _Reader:
                 if theirs in given:
                     scaling[ours] = self._positive(theirs, given.pop(theirs))
             factor = given.pop("attention_factor", None) if kind == "yarn" else None
-            if factor is not None and not math.isclose(factor, rope_attention_factor(scaling)):
-                raise self.fault(f"attention_factor is {shown(factor)}; only the usual one is read")
+            if factor is not None:
+                self._usual(self._positive("attention_factor", factor), scaling)
         else:
             known = ", ".join(["default", *_SCALINGS])
             raise self.fault(f"rope_type is {shown(kind)}; those that are read: {known}")

@@ -26,6 +26,10 @@ Entries = dict[str, Any]
 _EACH = {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated",
          "invert": False}  # fmt: skip
 _UNKNOWN = "[UNK]"
+_OF_A_MODEL = {
+    "type", "vocab", "merges", "unk_token", "dropout", "continuing_subword_prefix",
+    "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
+}  # fmt: skip
 
 
 class FolderTokenizer(FileTokenizer):
@@ -165,6 +169,11 @@ def read_tokenizer(entries: Entries, where: str) -> Tokenizer:
              "post_processor", "decoder", "model"}  # fmt: skip
     if unknown := sorted(set(entries) - known):
         raise fault(f"the entry {shown(unknown[0])} is not understood")
+    if unknown := sorted(set(model) - _OF_A_MODEL):
+        raise fault(f"the entry {shown(unknown[0])} of its model is not understood")
+    unknown_token = model.get("unk_token")
+    if unknown_token is not None and not isinstance(unknown_token, str):
+        raise fault(f"unk_token is {shown(unknown_token)}, expected a token")
     vocabulary = _vocabulary(model.get("vocab"), fault)
     kind = model.get("type", "BPE" if "merges" in model else None)
     if kind == "WordLevel":
@@ -199,6 +208,8 @@ def _characters(
                         f"one of single characters is read")  # fmt: skip
     if entries.get("added_tokens"):
         raise fault("tokens are added to its characters, which is not read")
+    if entries["model"].get("unk_token") in vocabulary:
+        raise fault("unknown characters have a token of their own, which is not read")
     ordered = sorted(vocabulary, key=lambda name: vocabulary[name])
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise fault(f"its ids are not 0 to {len(vocabulary) - 1}")
@@ -243,6 +254,8 @@ def _bpe(
         if not set(name) <= of.keys():
             raise fault(f"the token {shown(name)} is not spelled as GPT-2 spells bytes")
         ids[bytes(of[letter] for letter in name)] = i
+    if model.get("unk_token") and len(ids.keys() & {bytes([byte]) for byte in range(256)}) < 256:
+        raise fault("bytes are missing, and unknown ones have a token, which is not read")
     pairs = _merges(model.get("merges"), controls, fault)
     try:
         bpe = ByteBPE(pairs, split=split)
@@ -347,7 +360,7 @@ def _begin(
     for step in before:
         token = step.get("SpecialToken") if isinstance(step, dict) else None
         name = token.get("id") if isinstance(token, dict) else None
-        if name not in controls:
+        if not isinstance(name, str) or name not in controls:
             raise refused
         found.append(controls[name])
     return tuple(found)
