@@ -15,6 +15,8 @@ from benchmarks.timing import use_one_thread
 
 BENCHMARKS = {
     "gpt_step": "One training step of a GPT, beside PyTorch",
+    "twin": "One training step of the PyTorch twin, beside nanoGPT's own",
+    "gpu": "The twin on a GPU, beside what nanoGPT has published",
     "peers": "One epoch of the same MLP on digits, beside other engines",
     "ladders": "Fused operations beside their composition of primitives",
     "convolutions": "Convolution and pooling beside PyTorch, and where the time goes",

@@ -14,23 +14,9 @@ from chainrule.trainer import checkpoint
 
 ROOT = find_root()
 SMALL = [
-    "--batch-size",
-    "3",
-    "--context",
-    "16",
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--width",
-    "16",
-    "--evaluate-every",
-    "9",
-    "--save-every",
-    "5",
-    "--data",
-    "text.txt",
-]
+    "--batch-size", "3", "--context", "16", "--layers", "1", "--heads", "2", "--width", "16",
+    "--evaluate-every", "9", "--save-every", "5", "--data", "text.txt",
+]  # fmt: skip
 
 
 def lines():
