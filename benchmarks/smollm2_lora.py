@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.timing import use_one_thread
 
-LAYERS, RANK, ALPHA, RATE, BATCH, EPOCHS, BUDGET = 6, 8, 16, 1e-3, 8, 4, 8000
-SEEDS, ASKED, SHOWN, CHATS = (0, 1, 2), 20, 4, 12
+LAYERS, RANK, ALPHA, RATE, BATCH, EPOCHS, BUDGET = 4, 8, 16, 2e-3, 8, 4, 8000
+SEEDS, ASKED, SHOWN, CHATS = (0, 1, 2), 20, 4, 8
 STORED = Path(__file__).with_name("smollm2_lora.json")
 PROMPTS = Path(__file__).with_name("smollm2_prompts.json")
 

@@ -1,6 +1,9 @@
 """A Llama in a GGUF file beside `transformers` and `tokenizers`: a small one, and SmolLM2."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +226,35 @@ def test_models_refused(entries, rest, message, llama, parts, tmp_path):
         _opened(path)
 
 
+def talk(*arguments, said="", cache=None):
+    """Run ``chainrule chat`` as a person would."""
+    environment = {**os.environ, **({"CHAINRULE_CACHE": str(cache)} if cache else {})}
+    command = "from chainrule.course.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", command, "chat", *map(str, arguments)], input=said, env=environment,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_one_question_from_the_command_line(small, llama, tmp_path):
+    asked = talk(small, "in 1905?", "--temperature", "0", "--max-tokens", "5", "--system", "a")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    chat = open_chat(small)
+    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "in 1905?"}]
+    tokens = chat.stream(chat.encode(messages), 0.0)
+    expected = [next(tokens) for _ in range(5)]
+    assert not set(expected) & chat.ends
+    assert asked.stdout == chat.decode(expected) + "\n"
+    small.write_bytes(small.read_bytes()[:-90])
+    refused = talk(small, "x")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "cut short" in refused.stderr
+    absent = talk("smollm2", "x", cache=tmp_path)
+    assert absent.returncode == 2
+    assert "models get smollm2" in absent.stderr
+
+
 def _opened(path):
     load_gguf(path)
     return load_template(GGUFFile(path), load_tokenizer(GGUFFile(path)))
@@ -271,6 +303,13 @@ def test_ids_on_every_line_of_the_course(file, chat):
     asked = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
     for messages in (*CONVERSATIONS, *asked):
         assert chat.encode(messages) == theirs.encode(rendered(template, messages)).ids
+
+
+@HERE
+def test_the_question_of_the_page_is_answered_and_ends():
+    asked = talk("smollm2", "What is the capital of France?", "--temperature", "0")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout == "The capital of France is Paris.\n"
 
 
 @HERE

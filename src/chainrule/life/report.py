@@ -307,8 +307,11 @@ def _page(life: Life, name: str) -> Iterator[str]:
     folder = life.folder / "pictures"
     picture, measures = f"{name}.svg", first["measures"]
     seconds = first["timing"]
-    said = [f"{first['steps']} steps, {seconds['steps']['cpu']:.0f} seconds of one core, "
-            f"{seconds['all']['cpu']:.0f} with measuring."]  # fmt: skip
+    steps = f"{first['steps']} step{'s' * (first['steps'] > 1)}"
+    said = [
+        f"{steps}, {seconds['steps']['cpu']:.0f} seconds of one core, "
+        f"{seconds['all']['cpu']:.0f} with measuring."
+    ]
     if name == "tokenizer":
         shares = ", ".join(f"{v:.2f} in {k}" for k, v in measures["bytes a token"].items())
         yield from (f"{measures['vocabulary']} tokens; bytes a token: {shares}.", "")
@@ -346,8 +349,9 @@ def _page(life: Life, name: str) -> Iterator[str]:
         same = min(v for k, v in measures.items() if k.startswith("same tokens"))
         said.append(
             f"With the draft, {measures['tokens a call with a draft']:.2f} tokens a call; counting "
-            f"it took {counted:.0f} s. Texts that are the same in all four ways: {100 * same:.0f} "
-            f"%. The cache of one text has {measures['bytes of the cache'] / 1000:.0f} kB."
+            f"it took {counted:.0f} s. {_draft(speeds)} Texts that are the same in all four ways: "
+            f"{100 * same:.0f} %. The cache of one text has "
+            f"{measures['bytes of the cache'] / 1000:.0f} kB."
         )
     else:
         pictures.draw(folder / picture, pictures.curve(results, 0))
@@ -360,7 +364,34 @@ def _page(life: Life, name: str) -> Iterator[str]:
             f"most {measures['merged, largest difference']:.0e}; with the updates off they are "
             f"those of before, largest difference {measures['off, largest difference']:.0e}."
         )
+    if name in POLICIES:
+        said.append(_moved(life, name, first["measures"]))
     yield from (" ".join(said), "", f"![{TITLES[name]}](pictures/{picture})", "")
+
+
+def _moved(life: Life, name: str, after: dict[str, Any]) -> str:
+    """Accuracy and loss before and after the first seed's run of a stage."""
+    text = float(np.mean(list(after["bits a byte"].values())))
+    if name == "pretrain":
+        return f"It leaves {text:.2f} bits a byte of held-out text."
+    start = {"sft": "pretrain", "lora": "grpo"}.get(name, "sft")
+    before = life.result(start)["measures"]
+    loss = float(np.mean(list(before["bits a byte"].values())))
+    moved = (
+        f"New prompts right: {100 * before['accuracy']:.1f} % before, "
+        f"{100 * after['accuracy']:.1f} % after; bits a byte of held-out text: {loss:.2f} before, "
+        f"{text:.2f} after"
+    )
+    paid = f"; KL paid: {after['KL an answer']:.2f} nats an answer" if name in IMPROVED else ""
+    return f"{moved}{paid}."
+
+
+def _draft(speeds: dict[str, float]) -> str:
+    """Whether the draft was worth its time."""
+    ratio = speeds["cache and draft"] / speeds["cache"]
+    if ratio < 1:
+        return f"Proposing costs more than it saves here: {ratio:.1f} times the speed of the cache."
+    return f"That is {ratio:.1f} times the speed of the cache alone."
 
 
 def _traps(life: Life) -> Iterator[str]:
@@ -413,7 +444,8 @@ def _probes(life: Life, found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Percent right of {life.settings.probes} questions each. The first eight compare the "
         f"likelihood of two texts of which one is right: chance is 50. The last two are asked in "
-        f"the chat template, at most ten questions."
+        f"the chat template, at most ten questions. Guessing alone has a standard error of "
+        f"{50 / life.settings.probes**0.5:.0f} points."
     )
     yield ""
     yield from _table(
