@@ -113,6 +113,30 @@ def test_stored_decoding_is_as_fast_as_it_has_to_be():
         assert ratios[small, threads] >= 1
 
 
+def test_stored_smollm2_is_as_fast_and_as_equal_as_it_has_to_be():
+    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["smollm2"]
+    one, two = stored["results"]
+    assert (one["threads"], two["threads"]) == (1, 2)
+    assert min(one["ratio"], two["ratio"]) >= 1
+    assert one["share_of_memory"] >= 0.6
+    assert one["first_token_seconds"] < 2
+    assert stored["start"]["process_seconds"] < 5
+    same = stored["agreement"]
+    assert same["prompts"] == same["same_tokens"] == 50
+    assert same["furthest_score"] < 1e-3
+
+
+def test_a_benchmark_without_its_model_leaves_what_is_stored(tmp_path):
+    before = (ROOT / "benchmarks" / "results.json").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "smollm2"], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "CHAINRULE_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "its model is not here; type: chainrule models get smollm2" in done.stdout
+    assert (ROOT / "benchmarks" / "results.json").read_bytes() == before
+
+
 NANOGPT = (
     ("wte.", "tokens."), ("wpe.", "positions."), ("h.", "blocks."), ("ln_1", "attention_norm"),
     ("ln_2", "feed_forward_norm"), ("ln_f", "norm"), ("attn.c_attn", "attention.qkv"),
@@ -181,30 +205,6 @@ def test_what_a_gpu_would_be_asked_runs_here(tmp_path):
     tokens, loss = gpu.shakespeare(tmp_path / "text.txt", "cpu", size, steps=4)
     assert tokens > 0
     assert 0 < loss < 4
-
-
-def test_stored_smollm2_is_as_fast_and_as_equal_as_it_has_to_be():
-    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["smollm2"]
-    one, two = stored["results"]
-    assert (one["threads"], two["threads"]) == (1, 2)
-    assert min(one["ratio"], two["ratio"]) >= 1
-    assert one["share_of_memory"] >= 0.6
-    assert one["first_token_seconds"] < 2
-    assert stored["start"]["process_seconds"] < 5
-    same = stored["agreement"]
-    assert same["prompts"] == same["same_tokens"] == 50
-    assert same["furthest_score"] < 1e-3
-
-
-def test_a_benchmark_without_its_model_leaves_what_is_stored(tmp_path):
-    before = (ROOT / "benchmarks" / "results.json").read_bytes()
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "smollm2"], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "CHAINRULE_CACHE": str(tmp_path)},
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert "its model is not here; type: chainrule models get smollm2" in done.stdout
-    assert (ROOT / "benchmarks" / "results.json").read_bytes() == before
 
 
 def test_unknown_benchmark_is_one_line():
