@@ -13,7 +13,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 BODY = "..."
 DECLARED = (
     *("title", "difficulty", "minutes", "section"),
-    *("counterpart", "because", "idea", "reread"),
+    *("counterpart", "because", "idea", "reread", "seconds"),
 )
 
 
@@ -120,6 +120,7 @@ class Entry:
     because: Any
     idea: Any
     reread: Any
+    seconds: Any
     line: int
     statement: str
     node: Definition
@@ -170,6 +171,15 @@ def _literal(node: ast.expr | None) -> Any:
         return ast.literal_eval(node) if node is not None else None
     except ValueError:
         return None
+
+
+def helps(entry: Entry) -> list[str]:
+    """What helps with an exercise, each time a little more; the section follows the first."""
+    return [
+        entry.reread or "Reread",
+        entry.idea or "Nobody has written down the idea yet.",
+        f"The solution begins:  {first_line(entry.node)}",
+    ]
 
 
 def first_line(node: Definition) -> str:
