@@ -35,7 +35,9 @@ def find(app, doctree: nodes.document) -> None:
         for node in doctree.findall(nodes.literal_block)
         if node.get("language") == "python" and node.line
     }
-    for block in bundle.code_blocks(text):
+    executed = bundle.code_blocks(text)
+    app.env.course_steps[document.id] = bundle.steps(executed)
+    for block in executed:
         node = shown.get(block.first_line)
         if node is None or node.astext().rstrip() != block.code.rstrip():
             message = (
@@ -47,6 +49,17 @@ def find(app, doctree: nodes.document) -> None:
         box = runnable("", **about)
         node.replace_self(box)
         box += node
+
+
+def prepare(app) -> None:
+    """What is remembered from build to build."""
+    if not hasattr(app.env, "course_steps"):
+        app.env.course_steps = {}
+
+
+def forget(app, env, docname: str) -> None:
+    """A document that is read again has the blocks that it has now."""
+    env.course_steps.pop(docname, None)
 
 
 def visit(writer, node: runnable) -> None:
@@ -81,7 +94,7 @@ def write(app, error) -> None:
     """Write what the page loads."""
     if error is None:
         try:
-            bundle.write(app.course, SITE, Path(app.outdir))
+            bundle.write(app.course, SITE, Path(app.outdir), app.env.course_steps)
         except bundle.BundleError as fault:
             raise ExtensionError(str(fault)) from None
 
@@ -90,6 +103,8 @@ def setup(app):
     """Register with Sphinx."""
     app.add_config_value("course_measured", {}, "env")
     app.add_node(runnable, html=(visit, depart))
+    app.connect("builder-inited", prepare)
+    app.connect("env-purge-doc", forget)
     app.connect("doctree-read", find, priority=150)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", write)

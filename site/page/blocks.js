@@ -18,8 +18,8 @@ export async function start(document_, manifest, base) {
 class Cell {
   constructor(page, box, step, index) {
     Object.assign(this, { page, box, step, index, ran: false, view: null });
-    this.elsewhere = box.dataset.elsewhere;
-    if (this.elsewhere) return;
+    this.lacking = Boolean(box.dataset.elsewhere); // what it needs is not in the page
+    if (this.lacking) return;
     this.bar = box.querySelector(".run-bar");
     this.runButton = box.querySelector(".run-button");
     this.editButton = box.querySelector(".edit-button");
@@ -77,11 +77,11 @@ class Cell {
     if (page.busy) return page.engine.stop();
     page.busy = true;
     try {
-      const above = page.cells.slice(0, this.index).filter((cell) => !cell.ran && !cell.elsewhere);
+      const above = page.cells.slice(0, this.index).filter((cell) => !cell.ran && !cell.lacking);
       this.announce(above);
       for (const cell of above) {
         this.name(this.runButton, "Stop");
-        if (await cell.execute()) continue;
+        if ((await cell.execute()) || cell.lacking) continue;
         this.say(cell.stopped ? "Stopped" : `Block ${cell.index + 1}, above, must run first and did not end well`, "bad");
         return;
       }
@@ -123,10 +123,11 @@ class Cell {
     const answer = await answering;
     this.name(this.runButton, "Run");
     this.ran = Boolean(answer.ok);
-    this.seen = { ...seen, seconds: answer.seconds };
+    this.lacking = !edited && answer.ok === false && seen.trouble !== "stopped";
+    this.box.dataset.took = answer.seconds ?? "";
     this.stopped = Boolean(answer.stopped) || seen.trouble === "stopped";
     if (answer.stopped || answer.failed) for (const cell of cells) cell.ran = false;
-    this.conclude(answer, seen, edited, again);
+    this.box.dataset.state = this.conclude(answer, seen, edited, again);
     if (this.ran && (again || edited)) {
       for (const cell of cells.slice(this.index + 1)) if (cell.ran) cell.say("Ran before the change above");
     }
@@ -152,30 +153,43 @@ class Cell {
     return `\n  line ${row}${own ? "" : " of a block above"}: ${text.trim()}`;
   }
 
+  // Say how it went, and return it in a word.
   conclude(answer, seen, edited, again) {
     const took = answer.seconds === undefined ? "" : `, ${duration(answer.seconds)}`;
-    if (answer.stopped) this.say("Stopped. The next Run begins anew, with what stands above.", "bad");
-    else if (answer.failed) {
+    if (answer.stopped) {
+      this.say("Stopped. The next Run begins anew, with what stands above.", "bad");
+      return "stopped";
+    }
+    if (answer.failed) {
       const memory = /memory|allocat/i.test(answer.failed);
       this.show([memory ? "The page ran out of memory (2 GB at most)." : answer.failed]);
       this.say("Python ended; the next Run begins anew, with what stands above.", "bad");
-    } else if (this.stopped) this.say("Stopped. What ran before is kept.", "bad");
-    else if (!answer.ok) {
+      return "failed";
+    }
+    if (this.stopped) {
+      this.show([...seen.printed, `stopped${seen.place ?? ""}`]);
+      this.say("Stopped. What ran before is kept.", "bad");
+      return "stopped";
+    }
+    if (!answer.ok) {
       this.show([...seen.printed, `${seen.trouble}${seen.place ?? ""}`]);
       this.say(`Ended with an error${took}`, "bad");
-    } else if (edited) {
+      return "error";
+    }
+    if (edited) {
       this.show(seen.printed);
       this.say(`Done${took}`, "good");
-    } else {
-      this.same = agrees(this.step.stated, seen);
-      if (this.same) this.say(`${seen.printed.length ? "Prints what stands above" : "Done"}${took}`, "good");
-      else {
-        this.show(seen.printed);
-        this.anew.hidden = !again;
-        const why = again ? ": what it uses has moved on since its first run" : ": a last digit may depend on the machine";
-        this.say(`Prints something else here${why}${took}`, "bad");
-      }
+      return "done";
     }
+    if (agrees(this.step.stated, seen)) {
+      this.say(`${seen.printed.length ? "Prints what stands above" : "Done"}${took}`, "good");
+      return "same";
+    }
+    this.show(seen.printed);
+    this.anew.hidden = !again;
+    const moved = "what it uses has moved on since its first run";
+    this.say(`Prints something else here: ${again ? moved : "last digits depend on the machine"}${took}`, "bad");
+    return "different";
   }
 
   show(rows) {

@@ -211,7 +211,11 @@ def bound_names(text: str) -> set[str]:
 def solution_source(path: Path, name: str) -> str:
     """The solution of an exercise as source, with the private helpers that it uses."""
     source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source)
+    return solution_of(ast.parse(source), source, name)
+
+
+def solution_of(tree: ast.Module, source: str, name: str) -> str:
+    """The same, of a file that is parsed already."""
     named = {node.name: node for node in tree.body if isinstance(node, Definition)}
     wanted, queue = {name}, [name]
     while queue:

@@ -56,10 +56,10 @@ def measured(site: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def steps(text: str) -> list[dict[str, Any]]:
+def steps(executed: list[Block]) -> list[dict[str, Any]]:
     """The blocks of a document as the page runs them, each with what it must print."""
     found = []
-    for block in code_blocks(text):
+    for block in executed:
         try:
             stated = {line: rows for line, (_, rows) in blocks.outputs(block)[0].items()}
         except SyntaxError:
@@ -99,7 +99,7 @@ def exercises(course: Course, document: Document) -> dict[str, Any] | None:
                 "seconds": entry.seconds or 10,
                 "stub": stubs.stub_of(entry.node, source),
                 "helps": stubs.helps(entry),
-                "solution": stubs.solution_source(path, entry.name),
+                "solution": stubs.solution_of(tree, source, entry.name),
                 "counterpart": entry.counterpart,
             }
             for entry in entries
@@ -139,10 +139,10 @@ def _package(root: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _digits() -> Iterator[tuple[str, bytes]]:
-    found = find_spec("sklearn.datasets")
+    found = find_spec("sklearn")
     if found is None or found.origin is None:
         raise BundleError("scikit-learn is missing: type make site, or pip install scikit-learn")
-    data = Path(found.origin).parent / "data" / "digits.csv.gz"
+    data = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
     yield "sklearn/__init__.py", b'"""Of scikit-learn only `load_digits`."""\n'
     yield "sklearn/datasets/__init__.py", Path(__file__).with_name("digits.py").read_bytes()
     yield "sklearn/datasets/digits.csv.gz", data.read_bytes()
@@ -189,8 +189,8 @@ def _copy(source: Path, target: Path) -> None:
 # All of it
 
 
-def write(course: Course, site: Path, pages: Path) -> None:
-    """Write what the pages load into ``_static`` beside them.
+def write(course: Course, site: Path, pages: Path, told: dict[str, Any]) -> None:
+    """Write what the pages load into ``_static`` beside them; ``told`` has the steps of each.
 
     Raises:
         BundleError: a part is missing, or is not what it should be.
@@ -203,10 +203,9 @@ def write(course: Course, site: Path, pages: Path) -> None:
     manifest: dict[str, Any] = {"package": _put(target, "chainrule.zip", package(course.root))}
     manifest |= {"pyodide": f"../{pyodide}/", "steps": {}, "exercises": {}}
     for document in course.written():
-        text = (course.root / document.path).read_text(encoding="utf-8")
-        told = {"file": document.path, "steps": steps(text)}
+        data = json.dumps({"file": document.path, "steps": told[document.id]})
         name = document.id.replace("/", "-")
-        manifest["steps"][document.id] = _put(target, f"{name}.json", json.dumps(told))
+        manifest["steps"][document.id] = _put(target, f"{name}.json", data)
         if asked := exercises(course, document):
             file = f"{name}-exercises.json"
             manifest["exercises"][document.id] = _put(target, file, json.dumps(asked))

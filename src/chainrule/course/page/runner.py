@@ -161,8 +161,8 @@ class Examiner:
         self.folder = folder
         self.known: dict[str, dict[str, Any]] = {}
 
-    def load(self, name: str, source: str) -> None:
-        """Take an exercise file; it is executed once."""
+    def _items(self, name: str, source: str) -> dict[str, Any]:
+        """The exercises of a file, which is executed once."""
         from chainrule.course.exercises import load
 
         if name not in self.known:
@@ -170,9 +170,14 @@ class Examiner:
             path = self.folder / f"exercises_{name.replace('/', '_')}.py"
             path.write_text(source, encoding="utf-8")
             self.known[name] = {item.name: item for item in load(path)}
+        return self.known[name]
 
-    def grade(self, name: str, exercise: str, given: str, answer: str) -> str:
-        """The grader's result for an answer, which stands below what is given; JSON."""
+    def grade(self, name: str, source: str, exercise: str, given: str, answer: str) -> str:
+        """The grader's result for an answer, which stands below what is given; JSON.
+
+        ``source`` is the exercise file of the document ``name``.
+        """
+        items = self._items(name, source)
         mine = self.folder / "workbook.py"
         mine.write_text(answer, encoding="utf-8")
         linecache.checkcache(str(mine))
@@ -181,7 +186,7 @@ class Examiner:
             if result is None:
                 try:
                     state = grading.states(mine).get(exercise)
-                    item = self.known[name][exercise]
+                    item = items[exercise]
                     result = grading.grade_one(item, space, state, mine, "", _ignore)
                 except BaseException as error:
                     result = grading.stopped(error, mine)
