@@ -34,7 +34,7 @@ exclude_patterns = [
 
 extensions = [
     *("myst_nb", "sphinx_copybutton"),
-    *("course_pages", "formulas", "diagrams", "interactive", "references", "running"),
+    *("course_pages", "formulas", "diagrams", "interactive", "references", "running", "shipping"),
 ]
 
 # GitHub's Markdown, unchanged.
@@ -58,6 +58,7 @@ html_math_renderer = "katex"
 html_static_path = ["static"]
 templates_path = ["templates"]
 html_css_files = ["course.css"]
+html_baseurl = course.about.address
 html_favicon = "static/favicon.svg"
 html_show_copyright = False
 html_show_sphinx = False
