@@ -16,6 +16,8 @@ from sphinx.errors import ExtensionError
 from chainrule.course import stubs
 from chainrule.course.page import bundle
 
+TALK = "transformers/gpt"
+PLACE = '<div class="talk-place"></div>'
 SITE = Path(__file__).resolve().parents[1]
 
 
@@ -74,16 +76,41 @@ def depart(writer, node: runnable) -> None:
     writer.body.append("</div>")
 
 
+def place_talk(app, doctree: nodes.document) -> None:
+    """On the GPT's page, its trained model has a place below the header."""
+    if app.env.docname != TALK or not trained(app):
+        return
+    for box in doctree.findall(nodes.container):
+        if "generated-header" in box["classes"]:
+            box.parent.insert(box.parent.index(box) + 1, nodes.raw("", PLACE, format="html"))
+            return
+
+
+def trained(app) -> bool:
+    """Whether the course has its model, and a page that teaches it."""
+    files = Path(app.srcdir) / "models"
+    return (files / "course-gpt.safetensors").is_file() and app.course.exists(
+        app.course.by_id[TALK]
+    )
+
+
 def add_script(app, pagename, templatename, context, doctree) -> None:
-    """The script with the buttons, only on a page that has a block or an exercise."""
+    """The script with the buttons, only on a page that has a block, an exercise or the model."""
     document = app.course.by_id.get(pagename)
-    if document is None or doctree is None:
+    entries: list[stubs.Entry] = []
+    if pagename == "index":
+        context["talk"] = PLACE if trained(app) else ""
+        if not context["talk"]:
+            return
+    elif document is None or doctree is None:
         return
-    path = app.course.root / document.exercises
-    entries = stubs.survey(path) if path.is_file() else []
-    if not entries and not any(doctree.findall(runnable)):
-        return
-    about = {"document": document.id, "exercises": [[each.name, each.title] for each in entries]}
+    else:
+        path = app.course.root / document.exercises
+        entries = stubs.survey(path) if path.is_file() else []
+        if not entries and not any(doctree.findall(runnable)):
+            return
+    exercises = [[each.name, each.title] for each in entries]
+    about = {"document": document.id if document else "", "exercises": exercises}
     told = json.dumps(about).replace("</", "<\\/")
     app.add_js_file(None, body=told, type="application/json", id="course-page")
     app.add_js_file("run.js", type="module")
@@ -106,6 +133,7 @@ def setup(app):
     app.connect("builder-inited", prepare)
     app.connect("env-purge-doc", forget)
     app.connect("doctree-read", find, priority=150)
+    app.connect("doctree-read", place_talk, priority=160)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", write)
     return {"parallel_read_safe": False, "parallel_write_safe": False}

@@ -1,7 +1,7 @@
 // One Python, in a worker: Pyodide and NumPy from beside the pages, and the course's package.
 const say = (message) => postMessage(message);
 
-async function begin({ pyodide, archive, file, interrupt }) {
+async function begin({ pyodide, archive, module, file, interrupt }) {
   const { loadPyodide } = await import(new URL("pyodide.mjs", pyodide));
   const fetched = fetch(archive).then((answer) => {
     if (!answer.ok) throw new Error(`${answer.url}: ${answer.status}`);
@@ -15,7 +15,7 @@ async function begin({ pyodide, archive, file, interrupt }) {
   python.unpackArchive(await fetched, "zip", { extractDir: "/lib/python3.12/site-packages" });
   if (interrupt) python.setInterruptBuffer(interrupt);
   python.pyimport("numpy").destroy();
-  const runner = python.pyimport("chainrule.course.page.runner");
+  const runner = python.pyimport(module);
   const post = (text) => say({ event: JSON.parse(text) });
   say({ ready: true });
   return { python, page: runner.begin(file, post) };

@@ -102,6 +102,24 @@ if (table && about.exercises.length) {
   }
 }
 
+// --- The course's own model -------------------------------------------------------------
+for (const place of document.querySelectorAll(".talk-place")) {
+  const box = make("details", "talk");
+  box.append(make("summary", "", "Let the course's own GPT write here"));
+  box.ontoggle = async () => {
+    if (!box.open || box.dataset.open) return;
+    box.dataset.open = "";
+    try {
+      (await part("talk")).open(box);
+    } catch (error) {
+      delete box.dataset.open;
+      box.open = false;
+      failed(box.appendChild(make("p", "run-note")), error);
+    }
+  };
+  place.append(box);
+}
+
 function kept() {
   try {
     return JSON.parse(localStorage.getItem("chainrule") ?? "{}");

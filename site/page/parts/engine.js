@@ -1,7 +1,7 @@
 // A worker that holds one Python, started when it is first asked for something.
 export class Engine {
-  constructor(manifest, base, file) {
-    Object.assign(this, { manifest, base, file, waiting: new Map(), count: 0, worker: null });
+  constructor(manifest, base, file, module = "chainrule.course.page.runner") {
+    Object.assign(this, { manifest, base, file, module, waiting: new Map(), count: 0, worker: null });
   }
 
   // What the worker says while it works goes to `listen`; whoever asks gets the answer.
@@ -27,6 +27,7 @@ export class Engine {
     const begin = {
       pyodide: new URL(this.manifest.pyodide, this.base).href,
       archive: new URL(this.manifest.package, this.base).href,
+      module: this.module,
       file: this.file,
       interrupt: this.flag,
     };

@@ -29,7 +29,8 @@ TOOL = (
     *("__init__", "counterpart", "execute", "exercises", "expectations", "grading"),
     *("replay", "stubs"),
 )
-NOT_IN_THE_PAGE = ("trainer", "models", "life", "clinic", "pytorch")
+NOT_IN_THE_PAGE = ("models", "life", "clinic", "pytorch")
+TALK = ("__init__", "talk")  # of the trainer
 MEASURED = "measured.json"
 
 
@@ -129,6 +130,8 @@ def _package(root: Path) -> Iterator[tuple[str, bytes]]:
         place = path.relative_to(source)
         room = place.parts[1]
         if not path.is_file() or "__pycache__" in place.parts or room in NOT_IN_THE_PAGE:
+            continue
+        if room == "trainer" and place.parts[2].removesuffix(".py") not in TALK:
             continue
         if room == "course" and place.parts[2] != "page" and path.stem not in TOOL:
             continue
