@@ -35,7 +35,7 @@ class Talk {
     this.chances = make("div", { class: "talk-chances" });
     this.heads = make("div", { class: "talk-heads" });
     box.append(
-      make("p", {}, "A GPT of 359,136 weights, trained on this course's own prose, writes one character at a time, in your browser. Press a character of its text, or walk with the arrow keys, to see what it expected there and where its heads looked."),
+      make("p", {}, "The model that this course trains, on its own prose, writes one character at a time, in your browser. Press a character of its text, or walk with the arrow keys, to see what it expected there and where its heads looked."),
       this.prompt,
       make("div", { class: "talk-sliders" }, ...this.sliders.map(({ row }) => row)),
       make("div", { class: "run-bar" }, this.writeButton, make("label", { class: "talk-switch" }, this.taught, " with what you taught it"), this.note),

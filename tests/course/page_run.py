@@ -1,8 +1,8 @@
 """Run every block of a page as a reader would, and tell how each went.
 
-``python tests/course/page_run.py [PATH …] [--write]`` runs the pages of the built site and prints
-what differs; ``--write`` stores in ``site/measured.json`` what takes long in the page, and what
-cannot run there.
+``python tests/course/page_run.py [PATH …] [--pages FOLDER] [--write]`` runs the pages of the built
+site and prints what differs; ``--write`` stores in ``site/measured.json`` what takes long in the
+page, and what cannot run there.
 """
 
 from __future__ import annotations
@@ -67,10 +67,11 @@ def main() -> None:
     """Run the pages that the command line names, or all."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("paths", nargs="*")
+    parser.add_argument("--pages", type=Path, default=REPOSITORY / "site/_build/html")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     course = load_course(REPOSITORY)
-    server = open_server(REPOSITORY / "site/_build/html", 0)
+    server = open_server(asked.pages, 0)
     threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
     browser = Chromium()
     file = REPOSITORY / "site" / bundle.MEASURED

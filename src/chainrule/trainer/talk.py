@@ -37,12 +37,6 @@ class Talk:
         self.adapted: GPT | None = None
         self.merged: GPT | None = None
 
-    def about(self, _: str = "") -> str:
-        """What the page says of the model: its size, its alphabet, how far it sees."""
-        size = sum(parameter.size for parameter in self.base.parameters())
-        context, alphabet = self.base.config.context, self.tokenizer.alphabet
-        return json.dumps({"parameters": size, "context": context, "alphabet": alphabet})
-
     def write(self, request: str) -> str:
         """Continue a text; each character is told as it is drawn."""
         asked = json.loads(request)

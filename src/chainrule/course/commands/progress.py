@@ -81,7 +81,7 @@ def take_over(course: Course, path: Path) -> None:
     from chainrule.course.page.carry import read, take
 
     carried = take(course, read(path))
-    print(f"{path}: {carried.passed} exercises newly passed, {carried.answers} answers taken over.")
+    print(f"{path}: newly passed: {carried.passed}; answers taken over: {carried.answers}.")
     for backup in carried.backups:
         print(f"Your version is kept in {backup.relative_to(course.root)}.")
     if carried.unknown:
@@ -99,4 +99,4 @@ def write_out(course: Course, path: Path) -> None:
     write_atomically(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
     answers = sum(map(len, data["answers"].values()))
     passed = sum(map(len, data["passed"].values()))
-    print(f"{path}: {answers} answers, {passed} passed exercises; a page takes it over.")
+    print(f"{path}: answers: {answers}; passed: {passed}. A page takes it over.")

@@ -27,7 +27,7 @@ from chainrule.course.node import find_node
 CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
 TOOL = (
     *("__init__", "counterpart", "execute", "exercises", "expectations", "grading"),
-    *("replay", "stubs"),
+    *("page", "replay", "stubs"),
 )
 NOT_IN_THE_PAGE = ("models", "life", "clinic", "pytorch")
 TALK = ("__init__", "talk")  # of the trainer
@@ -131,9 +131,8 @@ def _package(root: Path) -> Iterator[tuple[str, bytes]]:
         room = place.parts[1]
         if not path.is_file() or "__pycache__" in place.parts or room in NOT_IN_THE_PAGE:
             continue
-        if room == "trainer" and place.parts[2].removesuffix(".py") not in TALK:
-            continue
-        if room == "course" and place.parts[2] != "page" and path.stem not in TOOL:
+        wanted = {"trainer": TALK, "course": TOOL}.get(room)
+        if wanted and place.parts[2].removesuffix(".py") not in wanted:
             continue
         if path.suffix in (".py", ".txt", ".json"):
             yield place.as_posix(), path.read_bytes()

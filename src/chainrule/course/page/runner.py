@@ -167,9 +167,8 @@ class Examiner:
 
         if name not in self.known:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"exercises_{name.replace('/', '_')}.py"
-            path.write_text(source, encoding="utf-8")
-            self.known[name] = {item.name: item for item in load(path)}
+            self._path(name).write_text(source, encoding="utf-8")
+            self.known[name] = {item.name: item for item in load(self._path(name))}
         return self.known[name]
 
     def grade(self, name: str, source: str, exercise: str, given: str, answer: str) -> str:
@@ -195,6 +194,19 @@ class Examiner:
         first, _, rest = result.get("message", "").partition("\n")
         result["message"] = "\n".join(filter(None, [explained(first), rest]))
         return json.dumps({**result, "name": exercise, "output": printed.getvalue()[:2000]})
+
+    def prove(self, name: str, source: str) -> str:
+        """What `prove` of `chainrule.course.exercises` finds wrong with an exercise file; JSON."""
+        from chainrule.course.exercises import prove
+
+        count = {"exercises": len(items := self._items(name, source))}
+        count["mistakes"] = sum(len(item.mistakes) for item in items.values())
+        with _quiet():
+            problems = [f"line {each.line}: {each.message}" for each in prove(self._path(name))]
+        return json.dumps({**count, "problems": problems})
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"exercises_{name.replace('/', '_')}.py"
 
 
 def _ignore(**_: Any) -> None:
