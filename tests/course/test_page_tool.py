@@ -436,13 +436,13 @@ def test_what_is_shown_is_what_is_drawn_from(talk):
 
 def test_teaching_lowers_the_loss_and_leaves_every_byte(talk):
     model, told = talk
-    text = "Anna, nab a banana. " * 30 + "漢"
+    text = "Anna, nab a banana. " * 12 + "漢"
     before = {name: p.data.tobytes() for name, p in model.base.named_parameters()}
     told.clear()
-    lesson = {"text": text, "steps": 12, "rate": 0.003, "rank": 8}
+    lesson = {"text": text, "steps": 6, "rate": 0.005, "rank": 8}
     answer = json.loads(model.teach(json.dumps(lesson)))
-    assert [each["step"] for each in told] == list(range(1, 13))
-    assert answer["after"] < 0.8 * answer["before"]
+    assert [each["step"] for each in told] == list(range(1, 7))
+    assert answer["after"] < 0.9 * answer["before"]
     assert answer["same"] is True
     assert answer["left_out"] == 1
     assert {name: p.data.tobytes() for name, p in model.base.named_parameters()} == before
