@@ -44,7 +44,7 @@ for (const [index, block] of blocks.entries()) {
   note.setAttribute("role", "status");
   const { elsewhere, seconds } = block.dataset;
   if (elsewhere) {
-    note.textContent = `Not in the page: ${elsewhere}`;
+    note.textContent = `Runs in your own checkout: ${elsewhere}`;
   } else {
     note.textContent = seconds ? `takes about ${seconds} s in the page` : "";
     for (const does of ["Run", "Edit"]) {

@@ -21,6 +21,7 @@ from site_sample import REPOSITORY
 from chainrule.course import grader
 from chainrule.course.manifest import load_course
 from chainrule.course.page import bundle, carry
+from chainrule.course.page.runner import CHECKOUT
 from chainrule.course.site import build
 
 pytestmark = pytest.mark.browser
@@ -92,6 +93,8 @@ class Blocks:
     def __init__(self, browser, address: str, document: str = FIRST):
         self.browser = browser
         browser.open(f"{address}/{document}.html")
+        aside = "article details:not(.exercise, .talk)"
+        browser.run(f"document.querySelectorAll('{aside}').forEach((each) => (each.open = true))")
 
     def at(self, index: int, what: str = "") -> str:
         inside = f".querySelector('{what}')" if what else ""
@@ -124,7 +127,7 @@ class Blocks:
 
 def type_into(browser, editor: str, text: str) -> None:
     """Replace what stands in an editor."""
-    # The editor draws only what can be seen.
+    # The editor draws only what is in view.
     browser.run(f"{editor}.scrollIntoView({{ block: 'center', behavior: 'instant' }})")
     browser.until(f"{editor}.querySelector('.cm-line')?.textContent")
     browser.run(f"{editor}.focus()")
@@ -146,7 +149,9 @@ def test_blocks_print_in_the_page_what_is_committed(browser, site, document):
     for each in run_page(browser, site, document.path):
         place = f"{document.path}:{each['line']}: {each['output']}"
         if each["digest"] in lacking:
-            assert each["note"].startswith("Not in the page: "), place
+            assert each["note"].startswith("Runs in your own checkout: "), place
+        elif each["state"] == "error":
+            assert CHECKOUT in each["output"], place
         else:
             assert each["state"] == "same", place
 
