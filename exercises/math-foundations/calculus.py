@@ -191,6 +191,117 @@ def residual_the_wrong_way_round(A, b, x, lam):
 
 
 @exercise(
+    "The best rate",
+    difficulty=2,
+    minutes=15,
+    section="what-a-gradient-step-may-assume",
+    because="the package's gradient descent takes its rate from the caller",
+    idea=(
+        "Write the predicted change as a function of the rate alone: a gain, and what curvature "
+        "takes back. Where is this parabola lowest?"
+    ),
+)
+def best_rate(g, H):
+    """Return two numbers: the best learning rate, and the change that the quadratic predicts there.
+
+    At some point a loss has the gradient g, of shape (n,) and not zero, and the Hessian H, of shape
+    (n, n), symmetric with positive eigenvalues. A step moves the weights by −rate·g. The best rate
+    is the one with which the quadratic falls the most; the change is negative.
+    """
+    rate = (g @ g) / (g @ H @ g)
+    return np.array([rate, -rate * (g @ g) / 2])
+
+
+@best_rate.check
+def along_one_axis(answer, rng):
+    received = answer(np.array([2.0, 0.0]), np.array([[4.0, 0.0], [0.0, 1.0]]))
+    expect_close(received, np.array([0.25, -0.5]), what="the rate and the change for g = (2, 0)")
+
+
+@best_rate.check
+def by_scanning_rates(answer, rng):
+    for n in (2, 3, 5):
+        A, g = rng.normal(size=(n, n)), rng.normal(size=n)
+        H = A @ A.T + 0.3 * np.eye(n)
+        rates = np.linspace(0, 4, 400_001)
+        changes = -rates * (g @ g) + rates**2 * (g @ H @ g) / 2
+        best = int(np.argmin(changes))
+        expect_close(
+            answer(g, H),
+            np.array([rates[best], changes[best]]),
+            rtol=1e-4,
+            atol=2e-5,
+            what=f"the rate and the change for n = {n}",
+        )
+
+
+@best_rate.check
+def lower_than_its_neighbours(answer, rng):
+    A, g = rng.normal(size=(7, 7)), 10 * rng.normal(size=7)
+    H = A @ A.T + np.eye(7)
+    rate, change = answer(g, H)
+    for factor in (0.9, 1.1):
+        other = -factor * rate * (g @ g) + (factor * rate) ** 2 * (g @ H @ g) / 2
+        expect(change < other, f"at {factor} times your rate the quadratic changes by {other:.3f}")
+
+
+def _change(rate, g, H):
+    return np.array([rate, -rate * (g @ g) + rate**2 * (g @ H @ g) / 2])
+
+
+@best_rate.mistake(
+    "That is the border beyond which the quadratic may rise. The best rate lies below it, and "
+    "depends on how much curvature the gradient meets."
+)
+def the_border(g, H):
+    return _change(2 / np.linalg.eigvalsh(H)[-1], g, H)
+
+
+@best_rate.mistake(
+    "You took the largest curvature there is. Only the curvature along the gradient matters for "
+    "this step: how large is that?"
+)
+def largest_curvature(g, H):
+    return _change(1 / np.linalg.eigvalsh(H)[-1], g, H)
+
+
+@best_rate.mistake(
+    "At your rate curvature takes back the whole gain. Differentiate the square of the rate: what "
+    "does it bring down?"
+)
+def takes_everything_back(g, H):
+    return _change(2 * (g @ g) / (g @ H @ g), g, H)
+
+
+@best_rate.mistake(
+    "Your rate is half as long as it should be. In the quadratic the curvature has a factor ½: "
+    "what becomes of it when you differentiate?"
+)
+def half_the_rate(g, H):
+    return _change((g @ g) / (2 * (g @ H @ g)), g, H)
+
+
+@best_rate.mistake(
+    "Your rate is right. For the change you counted the gain alone: what does curvature take back?"
+)
+def gain_alone(g, H):
+    rate = (g @ g) / (g @ H @ g)
+    return np.array([rate, -rate * (g @ g)])
+
+
+@best_rate.mistake("Your rate is right. Does the loss rise or fall there? Check the sign.")
+def wrong_sign(g, H):
+    return best_rate(g, H) * np.array([1, -1])
+
+
+@best_rate.mistake(
+    "Your quotient is upside down: more curvature would call for a larger step.",
+)
+def upside_down(g, H):
+    return _change((g @ H @ g) / (g @ g), g, H)
+
+
+@exercise(
     "The best step",
     difficulty=3,
     minutes=20,

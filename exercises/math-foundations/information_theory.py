@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from fractions import Fraction
 
 import numpy as np
 
-from chainrule.course.exercises import exercise, expect, expect_close, expect_equal, expect_shape
-from chainrule.math_foundations.information_theory import entropy, huffman, mutual_information
+from chainrule.course.exercises import exercise, expect, expect_close, expect_shape
+from chainrule.math_foundations.information_theory import conditional_entropy, entropy, huffman
 
 
 def _bits(p):
@@ -231,281 +232,347 @@ def wasted_nats(p, q, waste):
 
 
 @exercise(
-    "Huffman's lengths",
+    "Bits with blocks",
     difficulty=3,
     minutes=25,
     section="a-code-that-reaches-it",
-    because=(
-        "among codes of equal mean length huffman may choose another; the checks compare mean "
-        "lengths with it"
-    ),
+    counterpart="chainrule.math_foundations.information_theory:huffman",
     idea=(
-        "Join the two least likely groups into one, again and again. Each time, all symbols "
-        "inside of the two groups get one bit longer."
+        "List the probabilities of all blocks. Then join the two least likely, again and again: "
+        "each joining adds one bit to every block inside, so what does it add to the mean?"
     ),
 )
-def huffman_lengths(p):
-    """Return the codeword lengths of an optimal prefix code, as an integer array of shape (n,).
+def bits_with_blocks(p, k):
+    """Return how many bits a symbol the best prefix code for blocks of k symbols needs on average.
 
-    p has shape (n,) with n ≥ 2 positive probabilities that sum to 1. Words are strings of bits,
-    none begins another, and the mean length, weighted with p, is the least possible. Different
-    optimal codes may have different lengths; any of them will do.
+    p has shape (n,) with n ≥ 2 positive probabilities that sum to 1; the k symbols of a block are
+    drawn independently from p. The code has one word for each of the n**k blocks, none begins
+    another, and the mean length, weighted with the probabilities of the blocks, is the least
+    possible. Divide it by k.
     """
-    groups = [(float(weight), [k]) for k, weight in enumerate(p)]
-    lengths = np.zeros(len(p), dtype=int)
+    blocks = np.ones(1)
+    for _ in range(k):
+        blocks = np.outer(blocks, p).ravel()
+    groups, total = blocks.tolist(), 0.0
+    heapq.heapify(groups)
     while len(groups) > 1:
-        groups.sort(key=lambda group: group[0])
-        (a, first), (b, second), *rest = groups
-        lengths[first + second] += 1
-        groups = [(a + b, first + second), *rest]
-    return lengths
+        joined = heapq.heappop(groups) + heapq.heappop(groups)
+        total += joined
+        heapq.heappush(groups, joined)
+    return total / k
 
 
-def _expect_decodable(lengths):
-    kraft = float(np.sum(2.0 ** -np.asarray(lengths, dtype=float)))
-    expect(
-        kraft <= 1 + 1e-12,
-        f"the lengths {np.asarray(lengths).tolist()} need {kraft:.3f} of the space of bit strings: "
-        "no prefix code has them",
-    )
+def _all_blocks(p, k):
+    blocks = np.ones(1)
+    for _ in range(k):
+        blocks = np.outer(blocks, p).ravel()
+    return blocks
 
 
-@huffman_lengths.check
-def halves_and_eighths(answer, rng):
-    received = answer(np.array([0.125, 0.5, 0.125, 0.25]))
-    expect_shape(received, (4,), what="the lengths")
-    expect_equal(received, np.array([3, 1, 3, 2]), what="the lengths for (1/8, 1/2, 1/8, 1/4)")
+@bits_with_blocks.by_package
+def _(package, p, k):
+    blocks = _all_blocks(p, k)
+    return float(blocks @ [len(word) for word in package(blocks)]) / k
 
 
-@huffman_lengths.check
-def unbalanced(answer, rng):
-    p = np.array([0.4, 0.2, 0.2, 0.1, 0.1])
-    received = answer(p)
-    _expect_decodable(received)
-    expect_close(float(p @ received), 2.2, what="the mean length for (0.4, 0.2, 0.2, 0.1, 0.1)")
+@bits_with_blocks.check
+def coin_of_the_page(answer, rng):
+    p = np.array([0.9, 0.1])
+    for k, bits in ((1, 1.0), (2, 0.645), (3, 1.598 / 3)):
+        expect_close(answer(p, k), bits, what=f"the bits a symbol for (0.9, 0.1) and k = {k}")
 
 
-@huffman_lengths.check
-def between_entropy_and_one_more(answer, rng):
-    for n in (2, 7, 23):
-        p = rng.dirichlet(np.full(n, 0.3)) * (1 - n * 1e-6) + 1e-6
-        received = answer(p)
-        _expect_decodable(received)
-        mean, h = float(p @ received), entropy(p, base=2)
-        expect(h - 1e-9 <= mean < h + 1, f"mean length {mean:.3f}, entropy {h:.3f}, for n = {n}")
-        best = float(p @ [len(word) for word in huffman(p)])
-        expect_close(mean, best, what=f"the mean length for {n} random probabilities")
+@bits_with_blocks.check
+def halves_and_quarters(answer, rng):
+    p = np.array([0.25, 0.5, 0.25])
+    for k in (1, 2, 3):
+        expect_close(answer(p, k), 1.5, what=f"the bits a symbol for (1/4, 1/2, 1/4) and k = {k}")
 
 
-@huffman_lengths.mistake(
-    "Rounding each surprise up gives a code, but not always the best. Try (0.9, 0.1): how many "
-    "bits does the second symbol get?"
+@bits_with_blocks.check
+def close_to_the_entropy(answer, rng):
+    cases = []
+    for n, k in ((2, 7), (3, 4), (5, 3), (7, 2), (11, 1)):
+        p = rng.dirichlet(np.ones(n)) * (1 - n * 1e-3) + 1e-3
+        cases.append((p, k, answer(p, k)))
+    for p, k, bits in cases:
+        blocks, h = _all_blocks(p, k), entropy(p, base=2)
+        best = float(blocks @ [len(word) for word in huffman(blocks)]) / k
+        expect_close(bits, best, what=f"the bits a symbol for {len(p)} symbols and k = {k}")
+        expect(
+            h - 1e-9 <= bits < h + 1 / k,
+            f"{bits:.4f} bits a symbol for an entropy of {h:.4f} and k = {k}",
+        )
+
+
+@bits_with_blocks.mistake("That is what a whole block needs. How many symbols are in it?")
+def forgets_to_divide(p, k):
+    return k * bits_with_blocks(p, k)
+
+
+@bits_with_blocks.mistake(
+    "That is the entropy, which blocks only come close to. Which whole numbers of bits has a code "
+    "for the blocks to choose from?"
 )
-def rounds_up(p):
-    return np.ceil(-np.log2(p) - 1e-12).astype(int)
+def the_limit(p, k):
+    return _bits(p)
 
 
-@huffman_lengths.mistake(
+@bits_with_blocks.mistake(
+    "Rounding each block's surprise up gives a code, but not always the best. Try (0.9, 0.1) with "
+    "k = 1: how many bits does the second symbol get?"
+)
+def rounds_up(p, k):
+    blocks = _all_blocks(p, k)
+    return float(blocks @ np.ceil(-np.log2(blocks) - 1e-12)) / k
+
+
+@bits_with_blocks.mistake(
     "Rounding surprises to the nearest whole number may need more space than there is. Check the "
     "Kraft inequality."
 )
-def rounds_to_nearest(p):
-    return np.maximum(np.round(-np.log2(p)), 1).astype(int)
+def rounds_to_nearest(p, k):
+    blocks = _all_blocks(p, k)
+    return float(blocks @ np.maximum(np.round(-np.log2(blocks)), 1)) / k
 
 
-@huffman_lengths.mistake(
-    "After joining two symbols, their group has the sum of their probabilities and goes back among "
+@bits_with_blocks.mistake(
+    "Your answer is the same for every k. Which things does the code have words for: the symbols, "
+    "or the blocks?"
+)
+def one_symbol_at_a_time(p, k):
+    return bits_with_blocks(p, 1)
+
+
+@bits_with_blocks.mistake(
+    "After joining two blocks, their group has the sum of their probabilities and goes back among "
     "the others. You go on adding to it as though it stayed the least likely."
 )
-def one_long_chain(p):
-    order = np.argsort(p)
-    lengths = np.zeros(len(p), dtype=int)
-    for k in range(1, len(p)):
-        lengths[order[: k + 1]] += 1
-    return lengths
+def one_long_chain(p, k):
+    blocks = np.sort(_all_blocks(p, k))
+    return float(np.cumsum(blocks)[1:].sum()) / k
 
 
-@huffman_lengths.mistake(
-    "You join the likeliest groups first, so the likeliest symbols get the longest words. Which "
-    "symbols can afford one bit more?"
+@bits_with_blocks.mistake(
+    "You join the likeliest groups first, so the likeliest blocks get the longest words. Which "
+    "blocks can afford one bit more?"
 )
-def joins_the_likeliest(p):
-    groups = [(float(weight), [k]) for k, weight in enumerate(p)]
-    lengths = np.zeros(len(p), dtype=int)
+def joins_the_likeliest(p, k):
+    groups, total = (-_all_blocks(p, k)).tolist(), 0.0
+    heapq.heapify(groups)
     while len(groups) > 1:
-        groups.sort(key=lambda group: -group[0])
-        (a, first), (b, second), *rest = groups
-        lengths[first + second] += 1
-        groups = [(a + b, first + second), *rest]
-    return lengths
+        joined = heapq.heappop(groups) + heapq.heappop(groups)
+        total -= joined
+        heapq.heappush(groups, joined)
+    return total / k
 
 
-@huffman_lengths.mistake(
-    "These lengths are right for a sorted list. Which symbol each belongs to is lost: entry i "
-    "should be the length of the word for p[i]."
-)
-def loses_the_order(p):
-    return np.sort(huffman_lengths(p))
-
-
-@huffman_lengths.mistake("That is a code in which all words are equally long, whatever p says.")
-def equal_lengths(p):
-    return np.full(len(p), int(np.ceil(np.log2(len(p)))))
+@bits_with_blocks.mistake("That is a code in which all words are equally long, whatever p says.")
+def equal_lengths(p, k):
+    return float(np.ceil(np.log2(len(p) ** k) - 1e-12)) / k
 
 
 @exercise(
-    "Information that is not there",
+    "Uncertainty that chance hides",
     difficulty=3,
     minutes=20,
     section="estimates-are-biased-upwards",
-    counterpart="chainrule.math_foundations.information_theory:mutual_information",
+    counterpart="chainrule.math_foundations.information_theory:conditional_entropy",
     idea=(
-        "Information is H(X) + H(Y) − H(X, Y). Each entropy estimated from n counts is too low "
-        "by its number of values minus one, over 2n. Add the three corrections up."
+        "What is unknown of Y once X is known is H(X, Y) − H(X). Each entropy estimated from n "
+        "counts is too low by its number of values minus one, over 2n. Combine the two."
     ),
 )
-def corrected_information(counts):
-    """Return an estimate of the mutual information in nats, its first-order bias removed.
+def corrected_uncertainty(counts):
+    """Return an estimate of H(Y | X) in nats, its first-order bias removed.
 
-    counts is an integer array of shape (a, b): how often row i came with column j. Take a and b
-    for the numbers of values, all of them possible, and n for the sum of all counts.
+    counts is an integer array of shape (a, b): how often X had its value i and Y its value j
+    together; no row is empty. Take a and b for the numbers of values, all of them possible, and n
+    for the sum of all counts.
     """
     a, b = counts.shape
-    n = counts.sum()
-    return mutual_information(counts / n) - (a - 1) * (b - 1) / (2 * float(n))
+    n = float(counts.sum())
+    return conditional_entropy(counts / n) + a * (b - 1) / (2 * n)
 
 
-@corrected_information.by_package
+@corrected_uncertainty.by_package
 def _(package, counts):
-    degrees = (counts.shape[0] - 1) * (counts.shape[1] - 1)
-    return package(counts / counts.sum()) - degrees / (2 * float(counts.sum()))
+    a, b = counts.shape
+    return package(counts / counts.sum()) + a * (b - 1) / (2 * float(counts.sum()))
 
 
-@corrected_information.check
+@corrected_uncertainty.check
 def two_by_two(answer, rng):
-    counts = np.array([[40, 10], [10, 40]])
-    expected = 0.192744757 - 1 / 200
     with np.errstate(all="ignore"):
-        received = answer(counts)
-    expect_close(received, expected, what="the estimate for [[40, 10], [10, 40]]")
+        received = answer(np.array([[40, 10], [10, 40]]))
+    expect_close(received, 0.500402424 + 1 / 100, what="the estimate for [[40, 10], [10, 40]]")
 
 
-@corrected_information.check
+@corrected_uncertainty.check
 def a_cell_that_never_came(answer, rng):
     with np.errstate(all="ignore"):
         received = answer(np.array([[30, 0], [0, 30]]))
-    expect_close(received, np.log(2) - 1 / 120, what="the estimate for [[30, 0], [0, 30]]")
+    expect_close(received, 1 / 60, what="the estimate for [[30, 0], [0, 30]]")
 
 
-@corrected_information.check
-def independent_on_average(answer, rng):
-    p = np.outer(rng.dirichlet(np.full(3, 9.0)), rng.dirichlet(np.full(5, 9.0))).ravel()
+@corrected_uncertainty.check
+def right_on_average(answer, rng):
+    p = rng.dirichlet(np.full(15, 9.0)).reshape(3, 5)
     with np.errstate(all="ignore"):
-        estimates = [answer(rng.multinomial(400, p).reshape(3, 5)) for _ in range(400)]
-    mean = float(np.mean(estimates))
+        estimates = [answer(rng.multinomial(400, p.ravel()).reshape(3, 5)) for _ in range(400)]
+    mean, exact = float(np.mean(estimates)), conditional_entropy(p)
     expect(
-        abs(mean) < 0.0025,
-        f"for independent variables and n = 400 your estimates average {mean:.4f} nats, not 0",
+        abs(mean - exact) < 0.004,
+        f"H(Y | X) is {exact:.4f} nats; for n = 400 your estimates average {mean:.4f}",
     )
 
 
-@corrected_information.mistake(
-    "That is the plug-in estimate. On independent variables it averages (a − 1)(b − 1)/(2n), not 0."
+@corrected_uncertainty.mistake(
+    "That is the plug-in estimate. Chance makes the rows of the table look less even than they "
+    "are: is it too low or too high?"
 )
 def plug_in(counts):
-    return mutual_information(counts / counts.sum())
+    return conditional_entropy(counts / counts.sum())
 
 
-@corrected_information.mistake(
-    "You moved the estimate away from the truth. Entropies come out too low: which way does that "
-    "push I = H(X) + H(Y) − H(X, Y)?"
+@corrected_uncertainty.mistake(
+    "You moved the estimate away from the truth. H(X, Y) comes out too low by more than H(X) does: "
+    "which way does that push their difference?"
 )
 def wrong_sign(counts):
     a, b = counts.shape
     n = float(counts.sum())
-    return mutual_information(counts / n) + (a - 1) * (b - 1) / (2 * n)
+    return conditional_entropy(counts / n) - a * (b - 1) / (2 * n)
 
 
-@corrected_information.mistake(
-    "You took off the bias of one entropy of the whole table, (ab − 1)/(2n). Two marginal "
-    "entropies are biased as well."
+@corrected_uncertainty.mistake(
+    "You added what H(X, Y) lacks, (ab − 1)/(2n). But H(X) is estimated from the same counts, and "
+    "it is subtracted."
 )
 def bias_of_the_joint_alone(counts):
     n = float(counts.sum())
-    return mutual_information(counts / n) - (counts.size - 1) / (2 * n)
+    return conditional_entropy(counts / n) + (counts.size - 1) / (2 * n)
 
 
-@corrected_information.mistake(
-    "You took off ab/(2n). Each of the three entropies in I has a bias of its own, with its number "
-    "of values minus one: add them up with their signs."
+@corrected_uncertainty.mistake(
+    "You corrected as for one entropy with b values from n counts. But each row of the table is a "
+    "distribution of its own, and sees only a part of the counts."
+)
+def bias_of_one_row(counts):
+    n = float(counts.sum())
+    return conditional_entropy(counts / n) + (counts.shape[1] - 1) / (2 * n)
+
+
+@corrected_uncertainty.mistake(
+    "You added ab/(2n). Each of the two entropies has a bias with its number of values *minus "
+    "one*: subtract the second from the first."
 )
 def counts_all_cells(counts):
     n = float(counts.sum())
-    return mutual_information(counts / n) - counts.size / (2 * n)
+    return conditional_entropy(counts / n) + counts.size / (2 * n)
 
 
-@corrected_information.mistake("The bias is half of what you took off. Look at Taylor's ½.")
+@corrected_uncertainty.mistake(
+    "That is the correction of the mutual information, (a − 1)(b − 1)/(2n). Which two entropies is "
+    "H(Y | X) made of?"
+)
+def bias_of_the_information(counts):
+    a, b = counts.shape
+    n = float(counts.sum())
+    return conditional_entropy(counts / n) + (a - 1) * (b - 1) / (2 * n)
+
+
+@corrected_uncertainty.mistake("The bias is half of what you added. Look at Taylor's ½.")
 def forgets_the_half(counts):
     a, b = counts.shape
     n = float(counts.sum())
-    return mutual_information(counts / n) - (a - 1) * (b - 1) / n
+    return conditional_entropy(counts / n) + a * (b - 1) / n
+
+
+@corrected_uncertainty.mistake(
+    "You estimated H(X | Y). Which of the two is known in H(Y | X): what stands in the rows, or in "
+    "the columns?"
+)
+def conditions_on_the_columns(counts):
+    return corrected_uncertainty(counts.T)
 
 
 @exercise(
-    "A quieter estimate",
+    "A quiet estimate of the other way",
     difficulty=3,
     minutes=20,
     section="estimating-kl-from-samples",
     counterpart="chainrule.math_foundations.information_theory:kl_estimators",
     idea=(
-        "Add something to the log ratio that is 0 on average under p and cancels its "
-        "first-order part. The ratio q/p has the mean 1 under p."
+        "A mean under q is a mean under p with the weight q/p. Weight the log ratio so, and add "
+        "something that is 0 on average under p and cancels its first-order part."
     ),
 )
-def quiet_kl(log_p, log_q):
-    """Return one estimate of KL(p‖q) in nats for each sample: unbiased, and never negative.
+def quiet_other_way(log_p, log_q):
+    """Return one estimate of KL(q‖p) in nats for each sample: unbiased, and never negative.
 
-    log_p and log_q have shape (n,): the log-probabilities of n samples **drawn from p**. For p and
-    q that are close, the estimates must spread far less than log_p − log_q does.
+    log_p and log_q have shape (n,): the log-probabilities of n samples **drawn from p**. Mind the
+    direction: the samples come from p, and KL(q‖p) is a mean under q. For p and q that are close,
+    the estimates must spread far less than log_q − log_p does.
     """
     log_ratio = log_q - log_p
-    return np.expm1(log_ratio) - log_ratio
+    return np.exp(log_ratio) * log_ratio - np.expm1(log_ratio)
 
 
-@quiet_kl.by_package
+@quiet_other_way.by_package
 def _(package, log_p, log_q):
-    return package(log_p, log_q)[2]
+    return np.exp(log_q - log_p) * package(log_q, log_p)[2]
 
 
-@quiet_kl.check
+@quiet_other_way.check
 def two_samples(answer, rng):
     received = answer(np.log(np.array([0.5, 0.5])), np.log(np.array([0.25, 0.75])))
-    expected = np.array([0.5 - 1 + np.log(2), 1.5 - 1 - np.log(1.5)])
+    expected = np.array([0.5 * np.log(0.5) + 0.5, 1.5 * np.log(1.5) - 0.5])
     expect_close(received, expected, what="the estimates for p = (½, ½), q = (¼, ¾)")
 
 
-@quiet_kl.check
+@quiet_other_way.check
 def a_hundred_thousand_samples(answer, rng):
     p, q = rng.dirichlet(np.full(11, 5.0), size=2)
     draws = rng.choice(11, size=100_000, p=p)
     received = answer(np.log(p[draws]), np.log(q[draws]))
     expect_shape(received, (100_000,), what="the estimates")
-    exact = float(np.sum(p * np.log(p / q)))
+    exact = float(np.sum(q * np.log(q / p)))
     error = float(np.std(received) / np.sqrt(received.size))
     expect(
         abs(float(np.mean(received)) - exact) < 4 * error + 1e-6,
-        f"the KL divergence is {exact:.4f}, your estimates average {np.mean(received):.4f}",
+        f"KL(q‖p) is {exact:.4f}, your estimates average {np.mean(received):.4f}",
     )
     lowest = float(np.min(received))
-    expect(lowest >= 0, f"an estimate is negative: {lowest:.4f}")
+    expect(lowest >= -1e-12, f"an estimate is negative: {lowest:.4f}")
 
 
-@quiet_kl.mistake("Unbiased, but many values are negative. What may you add, of mean 0 under p?")
+@quiet_other_way.mistake(
+    "That is the page's estimate of KL(p‖q). Under which distribution is KL(q‖p) a mean, and how "
+    "do samples from p become its mean?"
+)
+def the_page_s_direction(log_p, log_q):
+    log_ratio = log_q - log_p
+    return np.expm1(log_ratio) - log_ratio
+
+
+@quiet_other_way.mistake(
+    "Unbiased, but many values are negative. What may you add, of mean 0 under p?"
+)
 def the_definition(log_p, log_q):
-    return log_p - log_q
+    log_ratio = log_q - log_p
+    return np.exp(log_ratio) * log_ratio
 
 
-@quiet_kl.mistake(
+@quiet_other_way.mistake(
+    "Averaged over samples from p, log(q/p) is −KL(p‖q). The samples should come from q: which "
+    "weight makes up for it?"
+)
+def forgets_the_weight(log_p, log_q):
+    return log_q - log_p
+
+
+@quiet_other_way.mistake(
     "Never negative, but biased: half the square is only the second-order part. Which function of "
     "the ratio has it as its second order, and the right mean?"
 )
@@ -513,72 +580,71 @@ def half_the_square(log_p, log_q):
     return (log_p - log_q) ** 2 / 2
 
 
-@quiet_kl.mistake(
-    "Every estimate is 1 too large. What is the mean of q/p under p, and what must be taken off so "
-    "that it becomes 0?"
+@quiet_other_way.mistake(
+    "Every estimate is 1 too small. What is the mean of q/p under p, and what must be added so "
+    "that what you take off has the mean 0?"
 )
 def forgets_the_one(log_p, log_q):
-    log_ratio = log_q - log_p
-    return np.exp(log_ratio) - log_ratio
+    return quiet_other_way(log_p, log_q) - 1
 
 
-@quiet_kl.mistake(
+@quiet_other_way.mistake(
     "You cut the negative estimates off, and so the mean is too large. Add something of mean 0 "
     "that lifts them instead."
 )
 def cuts_off_at_zero(log_p, log_q):
-    return np.maximum(log_p - log_q, 0)
+    return np.maximum(the_definition(log_p, log_q), 0)
 
 
-@quiet_kl.mistake("You took the size of each estimate, and so the mean is too large.")
+@quiet_other_way.mistake("You took the size of each estimate, and so the mean is too large.")
 def takes_the_size(log_p, log_q):
-    return np.abs(log_p - log_q)
+    return np.abs(the_definition(log_p, log_q))
 
 
-@quiet_kl.mistake(
-    "Your ratio is upside down. The correction must have mean 0 under p, from which the samples "
-    "come: is that true of p/q − 1 or of q/p − 1?"
+@quiet_other_way.mistake(
+    "That is right for samples drawn from q. These come from p: is the mean of p/q − 1 under p "
+    "equal to 0?"
 )
-def ratio_upside_down(log_p, log_q):
+def samples_of_the_other(log_p, log_q):
     log_ratio = log_p - log_q
     return np.expm1(log_ratio) - log_ratio
 
 
 @exercise(
-    "A coder within two bits",
+    "The shortest strip",
     difficulty=4,
     minutes=35,
     section="arithmetic-coding-a-language-model-is-a-compressor",
-    because="arithmetic_encode works with whole numbers of 32 bits and so returns other bits",
+    because="arithmetic_encode works with whole numbers of 62 bits and so returns other bits",
     idea=(
-        "Narrow the interval symbol by symbol. Then look for the shortest strip of the form "
-        "m/2ᵏ to (m + 1)/2ᵏ that lies inside of it with both ends: k bits that write the number "
-        "m."
+        "Narrow the interval symbol by symbol, and ask the model anew each time. Then try k = 0, "
+        "1, 2, …: does the first strip of k bits that begins inside also end inside?"
     ),
 )
-def encode(symbols, shares):
-    """Return the message as a string of 0 and 1, less than two bits longer than −log₂ of its
-    probability, such that every continuation of these bits means the same message.
+def encode(symbols, model):
+    """Return the shortest string of 0 and 1 of which every continuation means the same message.
 
-    symbols is a list of whole numbers, shares a list of Fractions that sum to 1: symbol s owns the
-    part from sum(shares[:s]) to sum(shares[:s + 1]) of any interval. Calculate with Fractions; the
-    string "101" stands for the points from 5/8 up to 6/8.
+    symbols is a list of whole numbers. model(past) takes the list of the symbols so far and returns
+    a list of Fractions that sum to 1, the shares of the next symbol: symbol s owns the part from
+    sum(shares[:s]) to sum(shares[:s + 1]) of the interval that is left. Calculate with Fractions;
+    the string "101" stands for the points from 5/8 up to 6/8. Of several shortest strings, return
+    the one that begins lowest.
     """
     low, width = Fraction(0), Fraction(1)
-    for s in symbols:
+    for i, s in enumerate(symbols):
+        shares = model(symbols[:i])
         low, width = low + width * sum(shares[:s], Fraction(0)), width * shares[s]
     k = 0
-    while Fraction(2, 2**k) > width:
+    while (-((-low * 2**k) // 1) + 1) > (low + width) * 2**k:
         k += 1
-    first = -((-low * 2**k) // 1)
-    return f"{int(first):0{k}b}" if k else ""
+    return f"{int(-((-low * 2**k) // 1)):0{k}b}" if k else ""
 
 
-def _decode(bits, shares, n, rest="0"):
-    bits = bits + rest
-    point = Fraction(int(bits, 2), 2 ** len(bits)) if bits else Fraction(0)
+def _decode(bits, model, n):
+    point = Fraction(int(bits, 2), 2 ** len(bits))
     out = []
     for _ in range(n):
+        shares = model(out)
         edges = [sum(shares[:s], Fraction(0)) for s in range(len(shares) + 1)]
         s = max(k for k in range(len(shares)) if edges[k] <= point)
         out.append(s)
@@ -586,107 +652,170 @@ def _decode(bits, shares, n, rest="0"):
     return out
 
 
-def _expect_good_code(answer, symbols, shares, what):
-    bits = answer(list(symbols), list(shares))
+def _expect_good_code(answer, symbols, model, what):
+    bits = answer(list(symbols), model)
     expect(
         isinstance(bits, str) and set(bits) <= {"0", "1"},
         f"{what}: expected a string of 0 and 1, received {bits!r}"[:200],
     )
     for rest in ("0" * 80, "1" * 80):
-        read = _decode(bits, shares, len(symbols), rest)
+        read = _decode(bits + rest, model, len(symbols))
         expect(
             read == list(symbols),
             f"{what}: your bits followed by {rest[0]}s are read as {read}, not {list(symbols)}"[
                 :300
             ],
         )
-    cost = sum(-np.log2(float(shares[s])) for s in symbols)
-    expect(len(bits) < cost + 2, f"{what}: {len(bits)} bits for a surprise of {cost:.2f} bits")
+    best = encode(list(symbols), model)
+    expect(len(bits) == len(best), f"{what}: {len(bits)} bits, but {len(best)} are enough")
+    expect(bits == best, f"{what}: {bits} means it, but {best} begins lower"[:300])
 
 
 _TENTHS = [Fraction(6, 10), Fraction(3, 10), Fraction(1, 10)]
 
 
+def _no_memory(past):
+    return _TENTHS
+
+
+def _repeats(past):
+    """What came last is likely to come again."""
+    if not past:
+        return [Fraction(1, 3)] * 3
+    return [Fraction(5, 7) if s == past[-1] else Fraction(1, 7) for s in range(3)]
+
+
 @encode.check
 def message_of_the_page(answer, rng):
-    _expect_good_code(answer, [1, 0, 2], _TENTHS, "the message b, a, c")
+    _expect_good_code(answer, [1, 0, 2], _no_memory, "the message b, a, c")
+
+
+@encode.check
+def a_model_that_looks_back(answer, rng):
+    for symbols in ([0, 0, 0, 1], [2, 2, 2, 2, 0], [1, 1, 1]):
+        _expect_good_code(answer, symbols, _repeats, f"the message {symbols}")
 
 
 @encode.check
 def powers_of_a_half(answer, rng):
     shares = [Fraction(1, 2), Fraction(1, 4), Fraction(1, 4)]
-    _expect_good_code(answer, [0, 1, 2, 0, 2], shares, "a message with shares 1/2, 1/4, 1/4")
+    what = "a message with shares 1/2, 1/4, 1/4"
+    _expect_good_code(answer, [0, 1, 2, 0, 2], lambda past: shares, what)
 
 
 @encode.check
 def many_messages(answer, rng):
     for length in (1, 5, 40):
-        for _ in range(10):
-            symbols = rng.choice(3, size=length, p=[0.6, 0.3, 0.1]).tolist()
-            _expect_good_code(answer, symbols, _TENTHS, f"a message of {length} symbols")
+        for model in (_no_memory, _repeats):
+            for _ in range(5):
+                symbols = rng.choice(3, size=length, p=[0.6, 0.3, 0.1]).tolist()
+                _expect_good_code(answer, symbols, model, f"a message of {length} symbols")
 
 
-def _interval(symbols, shares):
+def _interval(symbols, model):
     low, width = Fraction(0), Fraction(1)
-    for s in symbols:
+    for i, s in enumerate(symbols):
+        shares = model(symbols[:i])
         low, width = low + width * sum(shares[:s], Fraction(0)), width * shares[s]
     return low, width
 
 
-@encode.mistake(
-    "Your strip begins inside the interval, but sticks out at the end: one bit more, and a whole "
-    "strip fits."
-)
-def one_bit_short(symbols, shares):
-    low, width = _interval(symbols, shares)
+def _string(number, k):
+    return f"{int(number):0{k}b}" if k else ""
+
+
+def _shortest(low, width):
     k = 0
-    while Fraction(1, 2**k) > width:
+    while (-((-low * 2**k) // 1) + 1) > (low + width) * 2**k:
         k += 1
-    first = -((-low * 2**k) // 1)
-    return f"{int(first):0{k}b}" if k else ""
+    return _string(-((-low * 2**k) // 1), k)
+
+
+def _by_width(low, width, strips, least=0):
+    """The first strip that begins inside, so narrow that so many of them fit side by side."""
+    k = least
+    while Fraction(strips, 2**k) > width:
+        k += 1
+    return _string(-((-low * 2**k) // 1), k)
+
+
+@encode.mistake(
+    "Your message is read rightly, but it is sometimes a bit longer than it need be. Half as wide "
+    "as the interval always fits: must a strip be so narrow where the interval lies well?",
+    least=(0, 1),
+)
+def always_half_as_wide(symbols, model, least):
+    return _by_width(*_interval(symbols, model), 2, least)
+
+
+@encode.mistake(
+    "Your message is read rightly, but it is longer than it need be. Try every k from 0 on: which "
+    "is the first whose strip lies inside?",
+    strips=(4, 8, 16),
+)
+def too_many_bits(symbols, model, strips):
+    return _by_width(*_interval(symbols, model), strips)
+
+
+@encode.mistake(
+    "Your strip begins inside the interval and is not wider, but it may stick out at the end. Look "
+    "at both ends."
+)
+def sticks_out(symbols, model):
+    return _by_width(*_interval(symbols, model), 1)
+
+
+@encode.mistake(
+    "Your string names a point inside of the interval. But the whole strip, with every bit that "
+    "may follow, must lie inside."
+)
+def names_a_point(symbols, model):
+    low, width = _interval(symbols, model)
+    k = 0
+    while -((-low * 2**k) // 1) >= (low + width) * 2**k:
+        k += 1
+    return _string(-((-low * 2**k) // 1), k)
 
 
 @encode.mistake(
     "You rounded the lower end of the interval down, so the strip begins before it. Which is the "
-    "first strip that begins inside?"
+    "first strip that begins inside?",
+    strips=(1, 2),
 )
-def rounds_down(symbols, shares):
-    low, width = _interval(symbols, shares)
+def rounds_down(symbols, model, strips):
+    low, width = _interval(symbols, model)
     k = 0
-    while Fraction(2, 2**k) > width:
+    while Fraction(strips, 2**k) > width:
         k += 1
-    return f"{int(low * 2**k // 1):0{k}b}" if k else ""
+    return _string(low * 2**k // 1, k)
 
 
 @encode.mistake(
     "Each symbol must take its part of the interval that is left. You take it of the interval from "
-    "0 to 1 each time: the lower end moves too far."
+    "0 to 1 each time: the lower end moves too far.",
+    name=(_shortest, lambda low, width: _by_width(low, width, 2)),
 )
-def forgets_to_scale(symbols, shares):
+def forgets_to_scale(symbols, model, name):
     low, width = Fraction(0), Fraction(1)
-    for s in symbols:
+    for i, s in enumerate(symbols):
+        shares = model(symbols[:i])
         low, width = low + sum(shares[:s], Fraction(0)), width * shares[s]
-    k = 0
-    while Fraction(2, 2**k) > width:
-        k += 1
-    return f"{int(-((-low * 2**k) // 1)):0{k}b}" if k else ""
+    return name(low, width)
 
 
 @encode.mistake(
-    "Your string lacks its leading zeros. To a reader 0011 and 11 are different strips."
+    "Your string lacks its leading zeros. To a reader 0011 and 11 are different strips.",
+    name=(_shortest, lambda low, width: _by_width(low, width, 2)),
 )
-def loses_leading_zeros(symbols, shares):
-    return f"{int(encode(symbols, shares) or '0', 2):b}"
+def loses_leading_zeros(symbols, model, name):
+    return f"{int(name(*_interval(symbols, model)) or '0', 2):b}"
 
 
 @encode.mistake(
-    "Your message is read rightly, but it is longer than it need be. How narrow must a strip be to "
-    "fit in, wherever the interval begins?",
-    more=(1, 2, 3),
+    "You ask the model once, before the first symbol. The reader will ask it anew after each: what "
+    "should it be told?",
+    name=(_shortest, lambda low, width: _by_width(low, width, 2)),
 )
-def too_many_bits(symbols, shares, more):
-    low, width = _interval(symbols, shares)
-    k = more
-    while Fraction(2 * 2**more, 2**k) > width:
-        k += 1
-    return f"{int(-((-low * 2**k) // 1)):0{k}b}"
+def ignores_the_past(symbols, model, name):
+    shares = model([])
+    return name(*_interval(symbols, lambda past: shares))

@@ -855,3 +855,170 @@ def half_gradient(gradients, w, anchor, strength):
 def equally_stiff(gradients, w, anchor, strength):
     even = np.full(len(w), (gradients**2).mean())
     return _springs(even, w - anchor, strength)
+
+
+@exercise(
+    "How far to go",
+    difficulty=3,
+    minutes=20,
+    section="a-part-of-the-way",
+    because="The package mixes two states; this exercise chooses the share, under a budget.",
+    idea="Mix the weights for each share, then ask both losses about the mixture. Keep the share "
+    "only if its old loss is within the budget and its new loss beats the best so far.",
+)
+def best_share(start, end, new_loss, old_loss, budget, steps=20):
+    """Return (t, new, old): how far to go from the old weights to the new ones, and both losses.
+
+    start and end are dictionaries of arrays with the same names; they stay as they are. new_loss
+    and old_loss take such a dictionary and return a number. The shares to try are 0, 1/steps,
+    2/steps, …, 1. Allowed are those whose old loss is at most budget above that of start. Of them
+    take the one with the smallest new loss; of equals the smallest share.
+    """
+    limit = old_loss(start) + budget
+    best = None
+    for i in range(steps + 1):
+        t = i / steps
+        mixed = {name: (1 - t) * start[name] + t * end[name] for name in start}
+        new, old = new_loss(mixed), old_loss(mixed)
+        if old <= limit and (best is None or new < best[1]):
+            best = t, new, old
+    return best
+
+
+def _two_states(rng):
+    start = {"body": rng.normal(size=(3, 5)), "head": rng.normal(size=2)}
+    end = {name: array + rng.normal(size=array.shape) for name, array in start.items()}
+    return start, end
+
+
+def _squares(center, offset=0.0):
+    return lambda w: offset + sum(float(((w[n] - center[n]) ** 2).sum()) for n in center)
+
+
+def _at(start, end, t):
+    return {name: (1 - t) * start[name] + t * end[name] for name in start}
+
+
+@best_share.check
+def the_four_shares_of_the_page(answer, rng):
+    start, end = {"w": np.array([0.0])}, {"w": np.array([4.0])}
+    given = [answer(start, end, _squares(end), _squares(start), b, 4) for b in (0.5, 2, 5, 100)]
+    wanted = [(0, 16, 0), (0.25, 9, 1), (0.5, 4, 4), (1, 0, 16)]
+    expect_close(given, wanted, what="share and losses for the budgets 0.5, 2, 5 and 100")
+
+
+@best_share.check
+def the_best_lies_between_the_ends(answer, rng):
+    start, end = _two_states(rng)
+    new, old = _squares(_at(start, end, 0.7), 3.0), _squares(start, 2.0)
+    t, found, _ = answer(start, end, new, old, 1000.0, 10)
+    expect_close((t, found), (0.7, 3.0), what="share and new loss where training went too far")
+    small = old(_at(start, end, 0.45)) - 2.0
+    expect_close(
+        answer(start, end, new, old, small, 10)[0], 0.4, what="the share with a small budget"
+    )
+
+
+@best_share.check
+def a_hill_on_the_way(answer, rng):
+    start, end = _two_states(rng)
+    length = _squares(start)(end) ** 0.5
+
+    def old(w):
+        t = _squares(start)(w) ** 0.5 / length
+        return 1.0 + 5.0 * (0.25 < t < 0.65)
+
+    t, _, after = answer(start, end, _squares(_at(start, end, 0.4)), old, 1.0, 20)
+    expect_close((t, after), (0.25, 1.0), what="the share before a hill")
+    t, _, after = answer(start, end, _squares(end), old, 1.0, 20)
+    expect_close((t, after), (1.0, 1.0), what="the share behind a hill of the old loss")
+
+
+@best_share.check
+def both_models_stay_as_they_are(answer, rng):
+    start, end = _two_states(rng)
+    copies = [{name: array.copy() for name, array in w.items()} for w in (start, end)]
+    answer(start, end, _squares(end), _squares(start), 1.0, 4)
+    for w, copy in zip((start, end), copies, strict=True):
+        for name in w:
+            expect_close(w[name], copy[name], what=f"{name}, which you were given")
+
+
+def _shares(
+    start, end, new_loss, old_loss, budget, steps=20, *, mix=_at,
+    limit=lambda old_loss, start, end, budget: old_loss(start) + budget,
+    key=lambda t, new, old: new, shares=lambda n: range(n + 1), gives_up=False,
+):  # fmt: skip
+    best, bound = None, limit(old_loss, start, end, budget)
+    for i in shares(steps):
+        w = mix(start, end, i / steps)
+        found = i / steps, new_loss(w), old_loss(w)
+        if found[2] > bound:
+            if gives_up:
+                break
+            continue
+        if best is None or key(*found) < key(*best):
+            best = found
+    return best
+
+
+@best_share.mistake("At the share 0 your mixture is the new model. Which end is the start?")
+def the_other_way(*given):
+    return _shares(*given, mix=lambda start, end, t: _at(end, start, t))
+
+
+@best_share.mistake("The budget is what the old loss may rise by. From which loss does it rise?")
+def budget_from_zero(*given):
+    return _shares(*given, limit=lambda old_loss, start, end, budget: budget)
+
+
+@best_share.mistake("The budget counts from the start. You count from the adapted model.")
+def budget_from_the_end(*given):
+    return _shares(*given, limit=lambda old_loss, start, end, budget: old_loss(end) + budget)
+
+
+@best_share.mistake(
+    "You take the smallest sum of both losses. The old loss has its budget already."
+)
+def smallest_sum(*given):
+    return _shares(*given, key=lambda t, new, old: new + old)
+
+
+@best_share.mistake(
+    "The farthest share within the budget is not always the one with the best loss."
+)
+def farthest(*given):
+    return _shares(*given, key=lambda t, new, old: -t)
+
+
+@best_share.mistake("You stop at the first share that costs too much. What is behind the hill?")
+def stops_at_the_hill(*given):
+    return _shares(*given, gives_up=True)
+
+
+@best_share.mistake("The whole way is a share too, and the best one if the budget is large.")
+def end_left_out(*given):
+    return _shares(*given, shares=range)
+
+
+@best_share.mistake("You mix the losses of the two ends. Mix the weights, then ask for the loss.")
+def losses_mixed(start, end, new_loss, old_loss, budget, steps=20):
+    best = None
+    for i in range(steps + 1):
+        t = i / steps
+        new, old = ((1 - t) * f(start) + t * f(end) for f in (new_loss, old_loss))
+        if old <= old_loss(start) + budget and (best is None or new < best[1]):
+            best = t, new, old
+    return best
+
+
+@best_share.mistake("You change the arrays that you were given. The next share starts from there.")
+def in_place(start, end, new_loss, old_loss, budget, steps=20):
+    limit, best = old_loss(start) + budget, None
+    for i in range(steps + 1):
+        for name in start:
+            start[name] += i / steps * (end[name] - start[name])
+        new, old = new_loss(start), old_loss(start)
+        if old <= limit and (best is None or new < best[1]):
+            best = i / steps, new, old
+    return best

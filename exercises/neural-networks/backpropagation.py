@@ -194,180 +194,116 @@ def cuts_at_the_wrong_length(x, y, g_max, g_joined, g_running):
 
 
 @exercise(
-    "Undo broadcasting",
-    difficulty=3,
-    minutes=20,
-    section="gradient-flow-and-accumulation",
-    counterpart="chainrule.neural_networks.backpropagation.graph:sum_to",
+    "A check in one direction",
+    difficulty=2,
+    minutes=15,
+    section="automatic-differentiation",
+    because="the package's gradcheck moves one entry at a time, to name the one that is wrong",
     idea=(
-        "An axis that the input lacks, or had with size 1, was copied. The gradient of copies "
-        "is their sum, and axes of size 1 stay."
+        "Move the whole input along v at once, there and back. The weighted output then changes at "
+        "the rate that its gradient has along v: a dot product."
     ),
 )
-def unbroadcast(g, shape):
-    """Return the gradient of an input of the given shape that was broadcast to g's shape.
+def direction_check(f, vjp, x, r, v, h):
+    """Return the measured and the promised slope along v, as an array of two numbers.
 
-    shape is a tuple; the result has that shape, with axes of size 1 kept. g.shape is what NumPy's
-    rules make of shape beside some other array, so shape may have fewer axes than g.
+    f takes an array of x's shape and returns an array. r, of the shape of f(x), weighs the entries
+    of the output; their weighted sum is the number whose slope is asked for. vjp(g) returns the
+    gradient of x if g is that of f(x). v has x's shape and any length; a step along it goes to
+    x + h·v. Measure with central differences and two runs of f, however many entries x has. For the
+    promised slope call vjp once.
     """
-    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
-    stretched = tuple(i for i, size in enumerate(shape) if size == 1)
-    return g.sum(axis=stretched, keepdims=True)
+    measured = ((f(x + h * v) - f(x - h * v)) * r).sum() / (2 * h)
+    return np.array([measured, (vjp(r) * v).sum()])
 
 
-@unbroadcast.check
-def a_bias(answer, rng):
-    g = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    expect_close(answer(g, (3,)), np.array([5.0, 7.0, 9.0]), what="the gradient of shape (3,)")
+@direction_check.check
+def of_a_square(answer, rng):
+    # x² at 3, weighed by 5, along 2: the slope is 5 · 6 · 2
+    received = answer(
+        lambda x: x * x, lambda g: 6 * g, np.array([3.0]), np.array([5.0]), np.array([2.0]), 0.01
+    )
+    expect_close(received, np.array([60.0, 60.0]), rtol=1e-6, what="the two slopes of 5x² along 2")
 
 
-@unbroadcast.check
-def a_column(answer, rng):
-    g = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    received = answer(g, (2, 1))
-    expect_shape(received, (2, 1), what="the gradient")
-    expect_close(received, np.array([[6.0], [15.0]]), what="the gradient of shape (2, 1)")
+def _expect_slopes_of_a_layer(answer, rng, n, m):
+    W, x, v, r = (rng.normal(size=s) for s in ((m, n), n, n, m))
+    calls = []
+
+    def layer(x):
+        calls.append(x)
+        return np.tanh(W @ x)
+
+    received = answer(layer, lambda g: W.T @ (g * (1 - np.tanh(W @ x) ** 2)), x, r, v, 1e-5)
+    slope = ((W @ v) * (1 - np.tanh(W @ x) ** 2) * r).sum()
+    expect_close(received, np.array([slope, slope]), rtol=1e-6, what="the two slopes")
+    expect(len(calls) == 2, f"f ran {len(calls)} times; two runs are enough")
 
 
-@unbroadcast.check
-def a_number(answer, rng):
-    received = np.asarray(answer(np.ones((2, 3)), ()))
-    expect_shape(received, (), what="the gradient of a number")
-    expect_close(received, np.array(6.0), what="the gradient of a number")
+@direction_check.check
+def of_a_layer(answer, rng):
+    for n, m in ((7, 3), (5, 11)):
+        _expect_slopes_of_a_layer(answer, rng, n, m)
 
 
-@unbroadcast.check
-def fifty_random_pairs(answer, rng):
-    for _ in range(50):
-        full = tuple(int(n) for n in rng.choice([2, 3, 5, 7], size=rng.integers(1, 5)))
-        shape = tuple(int(n) for n in np.where(rng.random(len(full)) < 0.4, 1, full))
-        shape = shape[int(rng.integers(0, len(shape) + 1)) :]
-        g = rng.normal(size=full)
-        x = Tensor(np.zeros(shape), requires_grad=True)
-        (x + np.zeros(full)).backward(g)
-        received = np.asarray(answer(g, shape))
-        expect_shape(received, shape, what=f"the gradient, from {full} to {shape},")
-        expect_close(received, x.grad, what=f"the gradient, from {full} to {shape},")
+@direction_check.check
+def of_a_wrong_vjp(answer, rng):
+    x, v, r = rng.normal(size=(3, 2, 5))
+    received = answer(np.exp, lambda g: g * np.exp(x) * 2, x, r, v, 1e-5)
+    slope = (r * np.exp(x) * v).sum()
+    expect_close(received, np.array([slope, 2 * slope]), rtol=1e-6, what="the two slopes")
 
 
-@unbroadcast.mistake(
-    "Axes in front that the input lacks are summed. But the input may also have had an axis of "
-    "size 1 that was stretched."
+@direction_check.check
+def with_a_coarse_step(answer, rng):
+    x, v, r = rng.normal(size=(3, 5))
+    received = answer(lambda x: x**3, lambda g: g * 3 * x**2, x, r, v, 0.5)
+    measured = (r * ((x + v / 2) ** 3 - (x - v / 2) ** 3)).sum()
+    promised = (r * 3 * x**2 * v).sum()
+    expect_close(received, np.array([measured, promised]), what="the two slopes, h = 0.5")
+
+
+@direction_check.mistake("Your measured slope is twice too large. How far apart are the two runs?")
+def divides_by_one_step(f, vjp, x, r, v, h):
+    return direction_check(f, vjp, x, r, v, h) * [2, 1]
+
+
+@direction_check.mistake(
+    "You move to one side only. What does the curvature of f do to that slope, and what does it do "
+    "if you also move to the other?"
 )
-def only_leading_axes(g, shape):
-    return g.sum(axis=tuple(range(g.ndim - len(shape))))
+def moves_to_one_side(f, vjp, x, r, v, h):
+    measured = ((f(x + h * v) - f(x)) * r).sum() / h
+    return np.array([measured, (vjp(r) * v).sum()])
 
 
-@unbroadcast.mistake(
-    "Three copies each move the loss by 1: moving the original moves it by 3, not by their mean."
+@direction_check.mistake(
+    "The weights r are missing in your measured slope. What do the two slopes have to agree on?"
 )
-def takes_the_mean(g, shape):
-    full = g.size / max(np.prod(shape), 1)
-    return unbroadcast(g, shape) / full
+def measures_a_plain_sum(f, vjp, x, r, v, h):
+    measured = (f(x + h * v) - f(x - h * v)).sum() / (2 * h)
+    return np.array([measured, (vjp(r) * v).sum()])
 
 
-@unbroadcast.mistake("Your sums are right, but an axis of size 1 has gone missing. See keepdims.")
-def drops_axes_of_size_one(g, shape):
-    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
-    return g.sum(axis=tuple(i for i, size in enumerate(shape) if size == 1))
-
-
-@exercise(
-    "Layer normalization with gain and shift",
-    difficulty=4,
-    minutes=30,
-    section="layer-normalization-in-three-terms",
-    counterpart="chainrule.neural_networks.regularization:_layer_norm",
-    idea=(
-        "What reaches x̂ is g times the gain. From there two ways lead back beside the direct "
-        "one: through the mean and through the deviation. Each takes one projection away."
-    ),
+@direction_check.mistake(
+    "You give the VJP ones. Which number's gradient does it return then, and whose is asked for?"
 )
-def layer_norm_vjp(g, x, gain, eps):
-    """Return the gradients for x, gain and shift, where y = x̂·gain + shift, as three arrays.
-
-    x and g, the gradient of y, have shape (B, d); gain and shift have shape (d,). Each row of x̂ is
-    the row of x minus its mean, divided by the root of (its variance + eps). The variance divides
-    by d. shift itself is not needed.
-    """
-    c = x - x.mean(axis=-1, keepdims=True)
-    s = np.sqrt((c * c).mean(axis=-1, keepdims=True) + eps)
-    x_hat = c / s
-    inner = g * gain
-    scaled = x_hat * (inner * x_hat).mean(axis=-1, keepdims=True)
-    x_grad = (inner - inner.mean(axis=-1, keepdims=True) - scaled) / s
-    return x_grad, (g * x_hat).sum(axis=0), g.sum(axis=0)
+def starts_the_walk_with_ones(f, vjp, x, r, v, h):
+    right = direction_check(f, vjp, x, r, v, h)
+    return np.array([right[0], (vjp(np.ones_like(r)) * v).sum()])
 
 
-@layer_norm_vjp.by_package
-def _(package, g, x, gain, eps):
-    _, vjp = package(gain, np.zeros_like(gain), x, d=x.shape[-1], eps=eps)
-    by_gain, by_shift, by_x = vjp(g)
-    return by_x, by_gain, by_shift
+@direction_check.mistake("You divide by the length of v. How far does a step of h·v go?")
+def makes_v_a_unit_vector(f, vjp, x, r, v, h):
+    return direction_check(f, vjp, x, r, v, h) / np.linalg.norm(v)
 
 
-def _layer_norm_by_engine(g, x, gain, eps):
-    leaves = [Tensor(v, requires_grad=True) for v in (x, gain, np.zeros_like(gain))]
-    rows, factor, shift = leaves
-    c = rows - rows.mean(axis=-1, keepdims=True)
-    y = c / ((c * c).mean(axis=-1, keepdims=True) + eps).sqrt() * factor + shift
-    y.backward(g)
-    return [leaf.grad for leaf in leaves]
-
-
-@layer_norm_vjp.check
-def the_example_of_the_page(answer, rng):
-    x, g = np.array([[1.0, 1.0, 3.0, 3.0]]), np.array([[1.0, 0.0, 0.0, 0.0]])
-    x_grad, gain_grad, shift_grad = answer(g, x, np.ones(4), 0.0)
-    expect_close(x_grad, np.array([[0.5, -0.5, 0.0, 0.0]]), what="the gradient for x")
-    expect_close(gain_grad, np.array([-1.0, 0.0, 0.0, 0.0]), what="the gradient for gain")
-    expect_close(shift_grad, np.array([1.0, 0.0, 0.0, 0.0]), what="the gradient for shift")
-
-
-@layer_norm_vjp.check
-def a_batch_with_gain(answer, rng):
-    x, g, gain = rng.normal(size=(3, 7)), rng.normal(size=(3, 7)), rng.normal(size=7)
-    received = answer(g, x, gain, 1e-5)
-    for got, want, name in zip(
-        received, _layer_norm_by_engine(g, x, gain, 1e-5), ("x", "gain", "shift"), strict=True
-    ):
-        expect_close(got, want, rtol=1e-8, what=f"the gradient for {name}")
-
-
-@layer_norm_vjp.check
-def with_a_large_eps(answer, rng):
-    x, g, gain = rng.normal(size=(2, 5)), rng.normal(size=(2, 5)), rng.normal(size=5)
-    want = _layer_norm_by_engine(g, x, gain, 0.5)[0]
-    expect_close(answer(g, x, gain, 0.5)[0], want, rtol=1e-8, what="the gradient for x, eps = 0.5")
-
-
-@layer_norm_vjp.mistake(
-    "You treat the mean and s as constants. But both move when x moves: two terms are missing."
+@direction_check.mistake(
+    "Your promised slope is the sum of the gradient. Along v each entry moves by its own amount."
 )
-def statistics_held_constant(g, x, gain, eps):
-    right = layer_norm_vjp(g, x, gain, eps)
-    s = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
-    return (g * gain / s, *right[1:])
-
-
-@layer_norm_vjp.mistake("Two of three terms are there. What does a step along x̂ itself do to s?")
-def forgets_the_variance(g, x, gain, eps):
-    right = layer_norm_vjp(g, x, gain, eps)
-    s = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
-    inner = g * gain
-    return ((inner - inner.mean(axis=-1, keepdims=True)) / s, *right[1:])
-
-
-@layer_norm_vjp.mistake("Right when every gain is 1. What reaches x̂ is not g: y is x̂ times gain.")
-def forgets_the_gain(g, x, gain, eps):
-    right = layer_norm_vjp(g, x, gain, eps)
-    return (layer_norm_vjp(g, x, np.ones_like(gain), eps)[0], *right[1:])
-
-
-@layer_norm_vjp.mistake("Right for one row. gain and shift serve all rows: what do copies do?")
-def averages_over_the_batch(g, x, gain, eps):
-    x_grad, gain_grad, shift_grad = layer_norm_vjp(g, x, gain, eps)
-    return x_grad, gain_grad / len(x), shift_grad / len(x)
+def sums_the_gradient(f, vjp, x, r, v, h):
+    right = direction_check(f, vjp, x, r, v, h)
+    return np.array([right[0], vjp(r).sum()])
 
 
 @exercise(
@@ -510,6 +446,255 @@ def lists_when_popped(parents, root):
 @topological_order.mistake("Root is at the wrong end: parents should come before children.")
 def the_wrong_way_round(parents, root):
     return topological_order(parents, root)[::-1]
+
+
+@exercise(
+    "Stacks and vectors in a product",
+    difficulty=3,
+    minutes=25,
+    section="gradient-flow-and-accumulation",
+    counterpart="chainrule.neural_networks.backpropagation.operations:matmul",
+    idea=(
+        "Give a vector the axis that it counts as having, and every case is a stack of matrices. A "
+        "matrix that served several others of a stack has several uses, whose shares add."
+    ),
+)
+def stacked_matmul(a, b):
+    """Return (y, vjp) for y = np.matmul(a, b), with all that it allows.
+
+    Each of a and b has at least one axis. Axes before the last two broadcast. A vector counts as
+    one row on the left and as one column on the right, and y lacks that axis. vjp(g), for g of y's
+    shape, returns the tuple (gradient of a, gradient of b), each of its input's shape.
+    """
+    left = a[None, :] if a.ndim == 1 else a
+    right = b[:, None] if b.ndim == 1 else b
+    full = left @ right
+
+    def summed(g, shape):
+        g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+        return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
+
+    def vjp(g):
+        g = g.reshape(full.shape)
+        by_left = summed(g @ right.swapaxes(-1, -2), left.shape)
+        by_right = summed(left.swapaxes(-1, -2) @ g, right.shape)
+        return by_left.reshape(a.shape), by_right.reshape(b.shape)
+
+    return np.matmul(a, b), vjp
+
+
+def _expect_product(answer, rng, shape_a, shape_b):
+    a, b = rng.normal(size=shape_a), rng.normal(size=shape_b)
+    y, vjp = answer(a, b)
+    what = f"for shapes {shape_a} and {shape_b}"
+    expect_close(y, np.matmul(a, b), what=f"y {what}")
+    g = rng.normal(size=y.shape)
+    received = vjp(g.copy())
+    tensors = [Tensor(x, requires_grad=True) for x in (a, b)]
+    (tensors[0] @ tensors[1]).backward(g)
+    expect_equal(len(received), 2, what=f"the number of gradients {what}")
+    for got, tensor, name in zip(received, tensors, "ab", strict=True):
+        expect_shape(got, tensor.shape, what=f"the gradient of {name} {what}")
+        expect_close(got, tensor.grad, what=f"the gradient of {name} {what}")
+
+
+@stacked_matmul.check
+def two_matrices(answer, rng):
+    a, b = np.array([[1.0, 2.0]]), np.array([[3.0, 0.0], [4.0, 5.0]])
+    y, vjp = answer(a, b)
+    by_a, by_b = vjp(np.array([[1.0, 10.0]]))
+    expect_close(y, np.array([[11.0, 10.0]]), what="y")
+    expect_close(by_a, np.array([[3.0, 54.0]]), what="the gradient of a")
+    expect_close(by_b, np.array([[1.0, 10.0], [2.0, 20.0]]), what="the gradient of b")
+    _expect_product(answer, rng, (3, 5), (5, 7))
+
+
+@stacked_matmul.check
+def stacks_of_equal_length(answer, rng):
+    _expect_product(answer, rng, (2, 3, 5), (2, 5, 7))
+
+
+@stacked_matmul.check
+def a_stack_and_one_matrix(answer, rng):
+    _expect_product(answer, rng, (2, 3, 5), (5, 7))
+    _expect_product(answer, rng, (3, 5), (11, 2, 5, 7))
+
+
+@stacked_matmul.check
+def axes_of_size_one(answer, rng):
+    _expect_product(answer, rng, (2, 1, 3, 5), (1, 7, 5, 3))
+    _expect_product(answer, rng, (11, 1, 5), (1, 5, 1))
+
+
+@stacked_matmul.check
+def vectors(answer, rng):
+    for shapes in (((3, 5), (5,)), ((5,), (5, 7)), ((5,), (5,)), ((2, 3, 5), (5,))):
+        _expect_product(answer, rng, *shapes)
+    _expect_product(answer, rng, (5,), (11, 2, 5, 7))
+
+
+def _wrong_sum(a, b, summed):
+    """The solution with another way back from the stack's shape to an input's."""
+    left = a[None, :] if a.ndim == 1 else a
+    right = b[:, None] if b.ndim == 1 else b
+    full = left @ right
+
+    def vjp(g):
+        g = g.reshape(full.shape)
+        return (
+            summed(g @ right.swapaxes(-1, -2), left.shape, a.shape),
+            summed(left.swapaxes(-1, -2) @ g, right.shape, b.shape),
+        )
+
+    return np.matmul(a, b), vjp
+
+
+def _right_sum(g, shape):
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
+
+
+@stacked_matmul.mistake(
+    "One matrix served a whole stack, and your gradient still has the stack's axes. What do the "
+    "shares of several uses do?"
+)
+def forgets_the_shared_matrix(a, b):
+    return _wrong_sum(
+        a, b, lambda g, shape, own: g if own == shape else g.reshape(g.shape[:-2] + own)
+    )
+
+
+@stacked_matmul.mistake(
+    "Axes in front that an input lacks are added up. But an input may also have such an axis with "
+    "size 1."
+)
+def forgets_axes_of_size_one(a, b):
+    return _wrong_sum(
+        a,
+        b,
+        lambda g, shape, own: g.sum(axis=tuple(range(g.ndim - len(shape)))).reshape(
+            own
+            if g[(0,) * (g.ndim - len(shape))].shape == shape
+            else g.shape[g.ndim - len(shape) :]
+        ),
+    )
+
+
+@stacked_matmul.mistake(
+    "A matrix that served several others moves them all. Is its gradient their shares' mean?"
+)
+def takes_the_mean(a, b):
+    return _wrong_sum(
+        a,
+        b,
+        lambda g, shape, own: (_right_sum(g, shape) * (np.prod(shape) / g.size)).reshape(own),
+    )
+
+
+@stacked_matmul.mistake(
+    "A vector was given an axis to multiply it. Whose shape should its gradient have?"
+)
+def keeps_the_vectors_axis(a, b):
+    return _wrong_sum(a, b, lambda g, shape, own: _right_sum(g, shape))
+
+
+@stacked_matmul.mistake("Your two gradients are in the wrong order: first that of a.")
+def hands_the_gradients_over_crosswise(a, b):
+    y, vjp = stacked_matmul(a, b)
+    return y, lambda g: vjp(g)[::-1]
+
+
+@exercise(
+    "The cosine of two vectors, as one operation",
+    difficulty=3,
+    minutes=25,
+    section="write-an-operation",
+    because="the package composes a cosine of a product, a sum and two norms, which have VJPs",
+    idea=(
+        "Let one vector move and hold the other. Moving it along itself changes no angle; what is "
+        "left of the other vector's direction pulls, and a longer vector turns less."
+    ),
+)
+def cosine_vjp(x, z):
+    """Return (c, vjp), where c are the cosines of the angles between the rows of x and of z.
+
+    x and z have shape (n, d), no row is zero; c has shape (n,). vjp(g), for g of c's shape, returns
+    the tuple (gradient of x, gradient of z).
+    """
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, z)]
+    u, w = x / lengths[0], z / lengths[1]
+    c = (u * w).sum(axis=1, keepdims=True)
+
+    def vjp(g):
+        g = g[:, None]
+        return g * (w - c * u) / lengths[0], g * (u - c * w) / lengths[1]
+
+    return c[:, 0], vjp
+
+
+@cosine_vjp.check
+def forty_five_degrees(answer, rng):
+    c, vjp = answer(np.array([[2.0, 0.0]]), np.array([[3.0, 3.0]]))
+    expect_close(c, np.array([0.5**0.5]), what="the cosine of (2, 0) and (3, 3)")
+    by_x, by_z = vjp(np.array([2.0]))
+    expect_close(by_x, np.array([[0.0, 0.5**0.5]]), atol=1e-12, what="the gradient of (2, 0)")
+    expected = np.array([[1.0, -1.0]]) * (0.5**0.5 / 3)
+    expect_close(by_z, expected, what="the gradient of (3, 3)")
+
+
+@cosine_vjp.check
+def as_the_engine_composes_it(answer, rng):
+    for n, d in ((5, 3), (2, 7), (1, 11)):
+        arrays, g = rng.normal(size=(2, n, d)) * [[[0.3]], [[4.0]]], rng.normal(size=n)
+        x, z = (Tensor(a, requires_grad=True) for a in arrays)
+        together = (x * z).sum(axis=1)
+        cosines = together / ((x * x).sum(axis=1) * (z * z).sum(axis=1)).sqrt()
+        cosines.backward(g)
+        c, vjp = answer(*arrays)
+        expect_close(c, cosines.data, what="the cosines")
+        received = vjp(g.copy())
+        for got, tensor, name in zip(received, (x, z), "xz", strict=True):
+            expect_shape(got, tensor.shape, what=f"the gradient of {name}")
+            expect_close(got, tensor.grad, rtol=1e-8, what=f"the gradient of {name}")
+
+
+@cosine_vjp.mistake(
+    "You hold the length of the vector that moves constant. A step along the vector itself should "
+    "change no angle: what must be taken away?"
+)
+def forgets_the_projection(x, z):
+    c, _ = cosine_vjp(x, z)
+    product = np.linalg.norm(x, axis=1, keepdims=True) * np.linalg.norm(z, axis=1, keepdims=True)
+    return c, lambda g: (g[:, None] * z / product, g[:, None] * x / product)
+
+
+@cosine_vjp.mistake(
+    "The directions of your gradients are right, their lengths are not. Does a long vector turn as "
+    "far as a short one when both move by the same step?"
+)
+def forgets_to_divide_by_the_length(x, z):
+    c, vjp = cosine_vjp(x, z)
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, z)]
+    return c, lambda g: tuple(part * n for part, n in zip(vjp(g), lengths, strict=True))
+
+
+@cosine_vjp.mistake("Each gradient is divided by the length of the other vector. Which one moves?")
+def divides_by_the_others_length(x, z):
+    c, vjp = cosine_vjp(x, z)
+    ratio = np.linalg.norm(x, axis=1, keepdims=True) / np.linalg.norm(z, axis=1, keepdims=True)
+    return c, lambda g: (vjp(g)[0] * ratio, vjp(g)[1] / ratio)
+
+
+@cosine_vjp.mistake("Your gradients do not depend on g. What does the walk hand to a VJP?")
+def forgets_the_gradient_of_the_output(x, z):
+    c, vjp = cosine_vjp(x, z)
+    return c, lambda g: vjp(np.ones_like(g))
+
+
+@cosine_vjp.mistake("Your two gradients are in the wrong order: first that of x.")
+def hands_them_over_crosswise(x, z):
+    c, vjp = cosine_vjp(x, z)
+    return c, lambda g: vjp(g)[::-1]
 
 
 @given

@@ -9,8 +9,6 @@ import numpy as np
 from chainrule.course.exercises import exercise, expect, expect_close, expect_equal, expect_shape
 from chainrule.neural_networks.multilayer_networks import MLP, count_linear_pieces
 
-SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-
 
 def _relu(z):
     return np.maximum(z, 0)
@@ -20,81 +18,124 @@ def _relu(z):
 
 
 @exercise(
-    "Count the parameters",
+    "The widest that fits",
     difficulty=1,
-    minutes=10,
+    minutes=15,
     section="forward-pass-computation",
-    counterpart="chainrule.neural_networks.multilayer_networks:count_params",
+    because="the package counts the parameters of a network, it does not choose its sizes",
     idea=(
-        "Go through neighbouring widths. Every unit of the later one has a weight for each unit "
-        "of the earlier one, and one bias."
+        "Count the parameters for one width: weights and biases of the first hidden layer, of each "
+        "further one, and of the output. Then try widths from 1 up."
     ),
 )
-def parameters(sizes):
-    """Return the number of weights and biases of a network with these layer sizes.
+def widest(inputs, outputs, hidden, budget):
+    """Return the largest width of the hidden layers for which the parameters fit into a budget.
 
-    sizes lists the widths from input to output, as in (64, 64, 10).
+    The network has ``hidden`` (at least 1) hidden layers, all of the same width, between the given
+    numbers of inputs and outputs. Its weights and biases together must be at most ``budget``, which
+    is large enough for the width 1.
     """
+    width = 1
+    while True:
+        sizes = (inputs, *[width + 1] * hidden, outputs)
+        if sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)) > budget:
+            return width
+        width += 1
+
+
+def _parameters(inputs, outputs, hidden, width):
+    sizes = (inputs, *[width] * hidden, outputs)
     return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
 
 
-@parameters.check
-def one_small_layer(answer, rng):
-    expect_equal(answer((3, 2)), 8, what="the number of parameters from 3 inputs to 2 outputs")
+@widest.check
+def one_hidden_layer(answer, rng):
+    received = (answer(3, 2, 1, 14), answer(3, 2, 1, 19), answer(3, 2, 1, 20))
+    what = "the widths for 14, 19 and 20 parameters between 3 inputs and 2 outputs"
+    expect_equal(received, (2, 2, 3), what=what)
 
 
-@parameters.check
+@widest.check
 def the_digit_network(answer, rng):
-    expect_equal(answer((64, 64, 10)), 4810, what="the number of parameters of (64, 64, 10)")
+    expect_equal(answer(64, 10, 1, 4810), 64, what="the width for the 4,810 of (64, 64, 10)")
 
 
-@parameters.check
-def a_real_network(answer, rng):
-    sizes = (7, 11, 5, 3)
-    net = MLP(sizes)
-    expected = sum(array.size for array in [*net.weights, *net.biases])
-    expect_equal(answer(sizes), expected, what=f"the number of parameters of {sizes}")
+@widest.check
+def several_hidden_layers(answer, rng):
+    for hidden, width in ((2, 9), (3, 7), (5, 11)):
+        net = MLP((13, *[width] * hidden, 5))
+        total = sum(array.size for array in [*net.weights, *net.biases])
+        received = (answer(13, 5, hidden, total), answer(13, 5, hidden, total - 1))
+        what = f"the widths for {total} and {total - 1} parameters and {hidden} hidden layers"
+        expect_equal(received, (width, width - 1), what=what)
 
 
-@parameters.mistake("You counted the weights only. What else does every unit own?")
-def forgets_the_biases(sizes):
-    return sum(n_in * n_out for n_in, n_out in pairwise(sizes))
+def _largest(count, budget):
+    width = 0
+    while count(width + 1) <= budget:
+        width += 1
+    return width
 
 
-@parameters.mistake("A bias belongs to a unit that computes. Do the inputs compute anything?")
-def biases_for_the_inputs(sizes):
-    return sum(n_in * (n_out + 1) for n_in, n_out in pairwise(sizes))
+@widest.mistake("You counted the weights only. What else does every unit own?")
+def forgets_the_biases(inputs, outputs, hidden, budget):
+    def count(width):
+        widths = (inputs, *[width] * hidden, outputs)
+        return sum(n_in * n_out for n_in, n_out in pairwise(widths))
+
+    return _largest(count, budget)
 
 
-@parameters.mistake(
-    "You gave each layer one bias. How many numbers are added, one to each of its outputs?"
+@widest.mistake(
+    "A bias belongs to a unit that computes. Do the inputs compute, and the outputs not?"
 )
-def one_bias_a_layer(sizes):
-    return sum(n_in * n_out + 1 for n_in, n_out in pairwise(sizes))
+def biases_for_the_inputs(inputs, outputs, hidden, budget):
+    def count(width):
+        widths = (inputs, *[width] * hidden, outputs)
+        return sum(n_in * (n_out + 1) for n_in, n_out in pairwise(widths))
+
+    return _largest(count, budget)
+
+
+@widest.mistake(
+    "You have one layer of weights too many between the hidden layers. How many gaps are there "
+    "between three of them?"
+)
+def one_gap_too_many(inputs, outputs, hidden, budget):
+    return _largest(lambda width: _parameters(inputs, outputs, hidden + 1, width), budget)
+
+
+@widest.mistake("The width you return no longer fits. Which one did you try before it?")
+def one_too_wide(inputs, outputs, hidden, budget):
+    return widest(inputs, outputs, hidden, budget) + 1
 
 
 # --- 2 -------------------------------------------------------------------------------------
 
 
 @exercise(
-    "XOR by hand",
+    "Three bits, odd or even",
     difficulty=2,
-    minutes=15,
+    minutes=20,
     section="hidden-layers-and-depth",
-    because="many networks compute XOR; xor_network is one of them",
+    because="the package has XOR of two bits, not the parity of three",
     idea=(
-        "Let both hidden units add the inputs. One starts at 0 and counts; the other starts "
-        "later and takes back what two ones have put too much."
+        "Only the sum of the inputs matters: the output should be 0, 1, 0, 1 at the sums 0 to 3. "
+        "Let a unit switch on wherever the slope has to change."
     ),
 )
-def xor_layers():
-    """Return (W1, b1, W2, b2) of a network with two hidden ReLU units that computes XOR.
+def parity_layers():
+    """Return (W1, b1, W2, b2) of a network with three hidden ReLU units: is the number of ones odd?
 
-    W1 has shape (2, 2), b1 (2,), W2 (1, 2), b2 (1,). The output relu(X @ W1.T + b1) @ W2.T + b2
-    must be above ½ exactly where one of the two inputs is near 1 and the other near 0, even if
-    each is off by up to 0.1.
+    W1 has shape (3, 3), b1 (3,), W2 (1, 3), b2 (1,). The output relu(X @ W1.T + b1) @ W2.T + b2
+    must be above ½ exactly where one or all three of the inputs are near 1 and the others near 0,
+    even if each is off by up to 0.1.
     """
-    return np.ones((2, 2)), np.array([0.0, -1.0]), np.array([[1.0, -2.0]]), np.array([0.0])
+    return np.ones((3, 3)), np.array([0.0, -1, -2]), np.array([[1.0, -2, 2]]), np.array([0.0])
+
+
+CUBE = np.array(list(product((0.0, 1.0), repeat=3)))
+ODD = CUBE.sum(axis=1) % 2 == 1
 
 
 def _two_layers(layers, X):
@@ -102,142 +143,167 @@ def _two_layers(layers, X):
     return _relu(X @ W1.T + b1) @ W2.T + b2
 
 
-@xor_layers.check
+@parity_layers.check
 def shapes_fit(answer, rng):
     for array, shape, name in zip(
-        answer(), [(2, 2), (2,), (1, 2), (1,)], ["W1", "b1", "W2", "b2"], strict=True
+        answer(), [(3, 3), (3,), (1, 3), (1,)], ["W1", "b1", "W2", "b2"], strict=True
     ):
         expect_shape(array, shape, what=name)
 
 
-@xor_layers.check
-def four_corners(answer, rng):
-    out = _two_layers(answer(), SQUARE).ravel()
-    expect_equal(out > 0.5, np.array([False, True, True, False]), what="output > ½ at the corners")
+@parity_layers.check
+def eight_corners(answer, rng):
+    out = _two_layers(answer(), CUBE).ravel()
+    expect_equal(out > 0.5, ODD, what="output > ½ at the corners of the cube")
 
 
-@xor_layers.check
+@parity_layers.check
 def noisy_corners(answer, rng):
-    noisy = np.repeat(SQUARE, 50, axis=0) + rng.uniform(-0.1, 0.1, size=(200, 2))
+    noisy = np.repeat(CUBE, 50, axis=0) + rng.uniform(-0.1, 0.1, size=(400, 3))
     out = _two_layers(answer(), noisy).ravel() > 0.5
-    wrong = int((out != np.repeat([False, True, True, False], 50)).sum())
-    expect(wrong == 0, f"{wrong} of 200 corners, each input off by up to 0.1, are answered wrongly")
+    wrong = int((out != np.repeat(ODD, 50)).sum())
+    expect(wrong == 0, f"{wrong} of 400 corners, each input off by up to 0.1, are answered wrongly")
 
 
-@xor_layers.mistake(
-    "At (1, 1) your output is still high. By how much must the second unit pull it down, given "
-    "that the first is 2 there?"
+@parity_layers.mistake(
+    "These weights are the slopes you want. But the units before a knot stay on after it: by how "
+    "much must the slope change there?"
 )
-def pulls_too_weakly():
-    return np.ones((2, 2)), np.array([0.0, -1.0]), np.array([[1.0, -1.0]]), np.array([0.0])
+def slopes_for_weights():
+    W1, b1, _, b2 = parity_layers()
+    return W1, b1, np.array([[1.0, -1, 1]]), b2
 
 
-@xor_layers.mistake(
-    "Both units switch on at the same place, so together they are one unit. Where should the "
-    "second begin?"
+@parity_layers.mistake(
+    "With all three inputs on, your output is far below 0. Which unit brings it up again?"
 )
-def same_knot_twice():
-    return np.ones((2, 2)), np.zeros(2), np.array([[1.0, -2.0]]), np.array([0.0])
+def xor_of_two():
+    W1, b1, _, b2 = parity_layers()
+    return W1, b1, np.array([[1.0, -2, 0]]), b2
 
 
-@xor_layers.mistake(
-    "The sign of the second bias: a unit max(x₁ + x₂ + b, 0) switches on where the sum reaches −b."
+@parity_layers.mistake(
+    "All three units switch on at the same place, so together they are one unit. Where should the "
+    "others begin?"
 )
-def knot_on_the_wrong_side():
-    return np.ones((2, 2)), np.array([0.0, 1.0]), np.array([[1.0, -2.0]]), np.array([0.0])
+def same_knot_thrice():
+    W1, _, W2, b2 = parity_layers()
+    return W1, np.zeros(3), W2, b2
+
+
+@parity_layers.mistake(
+    "The sign of the biases: a unit max(x₁ + x₂ + x₃ + b, 0) switches on where the sum reaches −b."
+)
+def knots_on_the_wrong_side():
+    W1, b1, W2, b2 = parity_layers()
+    return W1, -b1, W2, b2
 
 
 # --- 3 -------------------------------------------------------------------------------------
 
 
 @exercise(
-    "A broken line as a network",
+    "Straight on at both ends",
     difficulty=3,
     minutes=25,
     section="universal-approximation-theorem",
-    counterpart="chainrule.neural_networks.multilayer_networks:relu_interpolator",
+    because="relu_interpolator is constant outside the knots",
     idea=(
-        "Each unit is off left of its knot and a rising line right of it. Its weight is by how "
-        "much the slope has to change there."
+        "On the right, leave out the unit that would flatten the line. On the left no unit of the "
+        "page is on: use one that looks the other way, max(x₀ − x, 0)."
     ),
 )
-def broken_line(f, knots):
-    """Return (W1, b1, W2, b2) of a ReLU network that equals f at the knots, straight in between.
+def straight_on(f, knots):
+    """Return (W1, b1, W2, b2) of a ReLU network that equals f at the knots and goes on straight.
 
-    knots has shape (m,), increasing; f accepts it. Use one hidden unit a knot: W1 (m, 1), b1 (m,),
-    W2 (1, m), b2 (1,). Left of the first knot and right of the last the output is constant.
+    knots has shape (m,), increasing, m ≥ 2; f accepts it. Between the knots the output is straight.
+    Left of the first knot it goes on with the slope of the first piece, right of the last knot with
+    the slope of the last. With h hidden units, at most m, the shapes are W1 (h, 1), b1 (h,),
+    W2 (1, h) and b2 (1,).
     """
+    values = f(knots)
+    slopes = np.diff(values) / np.diff(knots)
+    W1 = np.append(np.ones(len(slopes)), -1.0)[:, None]
+    b1 = np.append(-knots[:-1], knots[0])
+    W2 = np.concatenate([slopes[:1], np.diff(slopes), -slopes[:1]])[None, :]
+    return W1, b1, W2, values[:1]
+
+
+@straight_on.check
+def the_hat_goes_on(answer, rng):
+    layers = answer(lambda k: 1 - np.abs(k - 1), np.array([0.0, 1.0, 2.0]))
+    expect(len(layers[0]) <= 3, f"{len(layers[0])} hidden units for three knots")
+    x = np.array([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+    expected = np.array([-1.0, 0, 0.5, 1, 0.5, 0, -1])
+    received = _two_layers(layers, x[:, None]).ravel()
+    expect_close(received, expected, atol=1e-9, what=f"the hat, going on, at {x.tolist()}")
+
+
+@straight_on.check
+def two_knots_make_a_line(answer, rng):
+    x = np.linspace(-9, 9, 7)
+    received = _two_layers(answer(lambda k: 5 - 3 * k, np.array([1.0, 2.0])), x[:, None]).ravel()
+    expect_close(received, 5 - 3 * x, atol=1e-9, what="the line 5 − 3x from the knots 1 and 2")
+
+
+@straight_on.check
+def equals_interp_and_goes_on(answer, rng):
+    knots = np.sort(rng.uniform(-3, 3, size=11))
+    values, x = np.cos(knots), np.linspace(-4, 4, 201)
+    slopes = np.diff(values) / np.diff(knots)
+    expected = np.interp(x, knots, values)
+    expected += slopes[0] * np.minimum(x - knots[0], 0) + slopes[-1] * _relu(x - knots[-1])
+    received = _two_layers(answer(np.cos, knots), x[:, None]).ravel()
+    expect_close(received, expected, atol=1e-9, what="the broken line through 11 knots")
+
+
+@straight_on.mistake(
+    "Your line is flat outside the knots. Which unit flattens it on the right, and which could be "
+    "on at the left?"
+)
+def flat_at_both_ends(f, knots):
     values = f(knots)
     slopes = np.concatenate([[0.0], np.diff(values) / np.diff(knots), [0.0]])
     return np.ones((len(knots), 1)), -knots, np.diff(slopes)[None, :], values[:1]
 
 
-@broken_line.by_package
-def _(package, f, knots):
-    net = package(f, knots)
-    return net.weights[0], net.biases[0], net.weights[1], net.biases[1]
+@straight_on.mistake("Right of the knots all is well. Is any of your units on left of the first?")
+def flat_on_the_left(f, knots):
+    W1, b1, W2, b2 = straight_on(f, knots)
+    return W1[:-1], b1[:-1], W2[:, :-1], b2
 
 
-@broken_line.check
-def the_hat(answer, rng):
-    layers = answer(lambda k: 1 - np.abs(k - 1), np.array([0.0, 1.0, 2.0]))
-    x = np.array([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
-    expected = np.array([0.0, 0, 0.5, 1, 0.5, 0, 0])
-    expect_close(_two_layers(layers, x[:, None]).ravel(), expected, what=f"the hat at {x.tolist()}")
+@straight_on.mistake(
+    "Left of the first knot your line goes the wrong way. The unit there grows as x falls: what "
+    "sign must its weight have?"
+)
+def mirrored_on_the_left(f, knots):
+    W1, b1, W2, b2 = straight_on(f, knots)
+    return W1, b1, np.append(W2[:, :-1], -W2[:, -1:], axis=1), b2
 
 
-@broken_line.check
-def equals_interp(answer, rng):
-    knots = np.sort(rng.uniform(-3, 3, size=11))
-    x = np.linspace(-4, 4, 201)
-    received = _two_layers(answer(np.cos, knots), x[:, None]).ravel()
-    expect_close(received, np.interp(x, knots, np.cos(knots)), atol=1e-9, what="the broken line")
-
-
-@broken_line.check
-def error_falls_with_slope_two(answer, rng):
-    x = np.linspace(0, 2 * np.pi, 5001)
-    counts = np.array([8, 16, 32, 64, 128])
-    errors = []
-    for n in counts:
-        layers = answer(np.sin, np.linspace(0, 2 * np.pi, n + 1))
-        errors.append(np.abs(_two_layers(layers, x[:, None]).ravel() - np.sin(x)).max())
-    slope = float(np.polyfit(np.log(counts), np.log(errors), 1)[0])
-    expect(abs(slope + 2) < 0.05, f"log error against log pieces has slope {slope:.2f}, not −2")
-
-
-@broken_line.mistake(
+@straight_on.mistake(
     "After the second knot your line is too steep. The units before a knot stay on after it: by "
     "how much must a new unit change the slope?"
 )
 def slopes_for_changes(f, knots):
-    values = f(knots)
-    slopes = np.concatenate([np.diff(values) / np.diff(knots), [0.0]])
-    return np.ones((len(knots), 1)), -knots, slopes[None, :], values[:1]
+    W1, b1, _, b2 = straight_on(f, knots)
+    slopes = np.diff(f(knots)) / np.diff(knots)
+    return W1, b1, np.append(slopes, -slopes[:1])[None, :], b2
 
 
-@broken_line.mistake("The kinks are mirrored at 0. For which x is max(x + b, 0) just zero?")
+@straight_on.mistake("The kinks are mirrored at 0. For which x is max(x + b, 0) just zero?")
 def bias_with_the_wrong_sign(f, knots):
-    W1, b1, W2, b2 = broken_line(f, knots)
+    W1, b1, W2, b2 = straight_on(f, knots)
     return W1, -b1, W2, b2
 
 
-@broken_line.mistake(
+@straight_on.mistake(
     "Everything is off by the same amount. What is the output where no unit is on?"
 )
 def forgets_the_start(f, knots):
-    W1, b1, W2, b2 = broken_line(f, knots)
+    W1, b1, W2, b2 = straight_on(f, knots)
     return W1, b1, W2, 0 * b2
-
-
-@broken_line.mistake(
-    "Right of the last knot your line goes on rising or falling. Which unit should stop it?"
-)
-def never_levels_off(f, knots):
-    W1, b1, W2, b2 = broken_line(f, knots)
-    W2 = W2.copy()
-    W2[0, -1] = 0
-    return W1, b1, W2, b2
 
 
 # --- 4 -------------------------------------------------------------------------------------
@@ -336,83 +402,232 @@ def transposes_the_weight(k):
 
 
 @exercise(
-    "The largest of eight",
+    "The second largest of eight",
     difficulty=3,
-    minutes=25,
-    section="how-good-is-a-broken-line",
-    because="networks of the package pool with max itself",
+    minutes=30,
+    section="several-inputs",
+    because="the package has no tournament made of ReLUs",
     idea=(
-        "The larger of two numbers is one of them plus the positive part of their difference. "
-        "Eight candidates need three rounds."
+        "Carry two numbers for each group, its largest and its second largest. When two groups "
+        "meet, the second largest is either the loser of the two winners or one of the seconds."
     ),
 )
-def largest(X, relu):
-    """Return the largest entry of each row of X, shape (n, 8) to (n,), as a ReLU network would.
+def second_largest(X, relu):
+    """Return the second largest entry of each row of X, shape (n, 8) to (n,), as a ReLU network.
 
     Use sums, differences, multiples and the function relu that is passed in, nothing else: no max,
-    sort, abs, comparison. Entries may be negative.
+    sort, abs, comparison. Entries may be negative. If the largest occurs twice, it is also the
+    second largest.
     """
-    while X.shape[1] > 1:
-        a, b = X[:, ::2], X[:, 1::2]
-        X = a + relu(b - a)
-    return X[:, 0]
+    a, b = X[:, ::2], X[:, 1::2]
+    first, second = a + relu(b - a), b - relu(b - a)
+    while first.shape[1] > 1:
+        a, b = first[:, ::2], first[:, 1::2]
+        c, d = second[:, ::2], second[:, 1::2]
+        loser, best = b - relu(b - a), c + relu(d - c)
+        first, second = a + relu(b - a), loser + relu(best - loser)
+    return second[:, 0]
 
 
-@largest.check
+def _second(X):
+    return np.sort(X, axis=1)[:, -2]
+
+
+@second_largest.check
 def of_positive_numbers(answer, rng):
-    X = rng.uniform(1, 2, size=(7, 8))
-    expect_close(answer(X, _relu), X.max(axis=1), what="the largest of eight positive numbers")
+    X = rng.uniform(1, 2, size=(40, 8))
+    expect_close(answer(X, _relu), _second(X), what="the second largest of eight positive numbers")
 
 
-@largest.check
+@second_largest.check
 def of_negative_numbers(answer, rng):
-    X = -rng.uniform(1, 2, size=(7, 8))
-    expect_close(answer(X, _relu), X.max(axis=1), what="the largest of eight negative numbers")
+    X = -rng.uniform(1, 2, size=(40, 8))
+    expect_close(answer(X, _relu), _second(X), what="the second largest of eight negative numbers")
 
 
-@largest.check
-def at_every_place(answer, rng):
-    X = np.eye(8) - 0.3
-    expect_close(answer(X, _relu), np.full(8, 0.7), what="the largest, at each place in turn")
+@second_largest.check
+def at_all_pairs_of_places(answer, rng):
+    pairs = [(i, j) for i in range(8) for j in range(8) if i != j]
+    X = np.zeros((len(pairs), 8)) - 0.3
+    for row, (i, j) in enumerate(pairs):
+        X[row, i], X[row, j] = 5.0, 3.0
+    expect_close(answer(X, _relu), np.full(56, 3.0), what="the second largest, at every place")
 
 
-@largest.check
+@second_largest.check
+def the_largest_twice(answer, rng):
+    X = np.array([[1.0, 7, 2, 0, 7, 3, -4, 5]])
+    expect_close(answer(X, _relu), np.array([7.0]), what="the second largest if 7 occurs twice")
+
+
+@second_largest.check
 def by_the_relu_that_was_passed(answer, rng):
     X = rng.normal(size=(5, 8))
     received = answer(X, lambda z: np.zeros_like(z))
     expect(
-        not np.allclose(received, X.max(axis=1)),
-        "with a relu that always returns 0 the largest is still found: something else found it",
+        not np.allclose(received, _second(X)),
+        "with a relu that always returns 0 it is still found: something else found it",
     )
 
 
-@largest.mistake(
+def _tournament(X, larger, smaller):
+    first = larger(X[:, ::2], X[:, 1::2])
+    second = smaller(X[:, ::2], X[:, 1::2])
+    while first.shape[1] > 1:
+        a, b = first[:, ::2], first[:, 1::2]
+        seconds = larger(second[:, ::2], second[:, 1::2])
+        first, second = larger(a, b), larger(smaller(a, b), seconds)
+    return first[:, 0], second[:, 0]
+
+
+@second_largest.mistake("This is the largest. What has to be carried along with it?")
+def the_largest(X, relu):
+    return _tournament(X, lambda a, b: a + relu(b - a), lambda a, b: b - relu(b - a))[0]
+
+
+@second_largest.mistake(
+    "You return the loser of the final. The second largest may have lost to the winner earlier."
+)
+def loser_of_the_final(X, relu):
+    first = X
+    while first.shape[1] > 2:
+        a, b = first[:, ::2], first[:, 1::2]
+        first = a + relu(b - a)
+    return first[:, 1] - relu(first[:, 1] - first[:, 0])
+
+
+@second_largest.mistake(
     "Right for positive numbers. What is max(a, b) = relu(a − b) + relu(b) when both are negative?"
 )
 def loses_the_sign(X, relu):
-    while X.shape[1] > 1:
-        a, b = X[:, ::2], X[:, 1::2]
-        X = relu(a - b) + relu(b)
-    return X[:, 0]
+    return _tournament(
+        X, lambda a, b: relu(a - b) + relu(b), lambda a, b: a + b - relu(a - b) - relu(b)
+    )[1]
 
 
-@largest.mistake(
+@second_largest.mistake(
     "a + relu(a − b): try a = 3, b = 1. How much has to be added to a if b is the smaller one?"
 )
 def adds_the_wrong_difference(X, relu):
-    while X.shape[1] > 1:
-        a, b = X[:, ::2], X[:, 1::2]
-        X = a + relu(a - b)
-    return X[:, 0]
-
-
-@largest.mistake("You compared neighbours once: four candidates are left. Go on until one is.")
-def one_round_only(X, relu):
-    a, b = X[:, ::2], X[:, 1::2]
-    return (a + relu(b - a))[:, 0]
+    return _tournament(X, lambda a, b: a + relu(a - b), lambda a, b: b - relu(a - b))[1]
 
 
 # --- 6 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "Which price for long weights?",
+    difficulty=3,
+    minutes=30,
+    section="fitting-only-the-last-layer",
+    because="the package fits with one penalty at a time",
+    idea=(
+        "Fit on the first examples with each λ in turn, bias by the means of these examples. Then "
+        "compare on the others, which no fit has seen."
+    ),
+)
+def best_price(Phi, Y, Phi_held, Y_held, prices):
+    """Return (λ, error): the price with the smallest error on held-out examples, and that error.
+
+    For each λ of the list prices (all positive), fit ridge regression to the features Phi (n, h)
+    and the targets Y (n, c): weights and biases of a last layer, with the biases not charged. Its
+    error is the mean of the squared errors over all entries of Y_held (k, c), predicted from
+    Phi_held (k, h).
+    """
+    mean, target = Phi.mean(axis=0), Y.mean(axis=0)
+    centred, errors = Phi - mean, []
+    for price in prices:
+        gram = centred.T @ centred + price * np.eye(Phi.shape[1])
+        weights = np.linalg.solve(gram, centred.T @ (Y - target))  # shape (h, c)
+        predicted = (Phi_held - mean) @ weights + target
+        errors.append(np.mean((predicted - Y_held) ** 2))
+    return prices[int(np.argmin(errors))], float(min(errors))
+
+
+def _fit(Phi, Y, price):
+    mean, target = Phi.mean(axis=0), Y.mean(axis=0)
+    centred = Phi - mean
+    gram = centred.T @ centred + price * np.eye(Phi.shape[1])
+    A = np.linalg.solve(gram, centred.T @ (Y - target)).T
+    return A, target - A @ mean
+
+
+def _best(Phi, Y, Phi_held, Y_held, prices, fit=_fit, extra=lambda A, price: 0.0):
+    errors = []
+    for price in prices:
+        A, b = fit(Phi, Y, price)
+        errors.append(np.mean((Phi_held @ A.T + b - Y_held) ** 2) + extra(A, price))
+    return prices[int(np.argmin(errors))], float(min(errors))
+
+
+def _noisy(rng):
+    truth = rng.normal(size=(9, 2))
+    Phi, Phi_held = rng.normal(size=(12, 9)) + 2, rng.normal(size=(50, 9)) + 2
+    Y, Y_held = Phi @ truth + 5, Phi_held @ truth + 5
+    return Phi, Y + 2 * rng.normal(size=Y.shape), Phi_held, Y_held
+
+
+@best_price.check
+def one_feature_by_hand(answer, rng):
+    Phi, Y = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [4.0], [6.0]])
+    received = answer(Phi, Y, np.array([[4.0]]), np.array([[6.0]]), [1.0, 2.0, 6.0])
+    expect_close(received, (2.0, 0.0), atol=1e-9, what="(λ, error) for the page's example at 4")
+
+
+@best_price.check
+def two_targets_with_noise(answer, rng):
+    prices = [1e-6, 0.1, 1.0, 10.0, 1000.0]
+    for _ in range(5):
+        data = _noisy(rng)
+        expect_close(answer(*data, prices), _best(*data, prices), what="(λ, error) for noisy data")
+
+
+@best_price.check
+def shifts_do_not_matter(answer, rng):
+    Phi, Y, Phi_held, Y_held = _noisy(rng)
+    prices = [0.01, 1.0, 100.0]
+    received = answer(Phi + 30, Y - 7, Phi_held + 30, Y_held - 7, prices)
+    expected = answer(Phi, Y, Phi_held, Y_held, prices)
+    expect_close(received, expected, rtol=1e-6, what="(λ, error) after a shift of all the data")
+
+
+@best_price.mistake(
+    "You compare on the examples that were fitted. There the smallest price always wins."
+)
+def compares_on_the_fitted(Phi, Y, Phi_held, Y_held, prices):
+    return _best(Phi, Y, Phi, Y, prices)
+
+
+@best_price.mistake(
+    "You took the means of the held-out examples out of them. Would you know these means, if a "
+    "single new example came?"
+)
+def centres_the_held_out(Phi, Y, Phi_held, Y_held, prices):
+    def without_bias(Phi, Y, price):
+        return _fit(Phi, Y, price)[0], np.zeros(Y.shape[1])
+
+    centred = Phi_held - Phi_held.mean(axis=0), Y_held - Y_held.mean(axis=0)
+    return _best(Phi, Y, *centred, prices, without_bias)
+
+
+@best_price.mistake("Your layer has no bias. What do the means of features and targets do?")
+def forgets_the_bias(Phi, Y, Phi_held, Y_held, prices):
+    def through_zero(Phi, Y, price):
+        gram = Phi.T @ Phi + price * np.eye(Phi.shape[1])
+        return np.linalg.solve(gram, Phi.T @ Y).T, 0.0
+
+    return _best(Phi, Y, Phi_held, Y_held, prices, through_zero)
+
+
+@best_price.mistake(
+    "The price belongs to the fit. Does it make a prediction on new examples worse or better by "
+    "itself?"
+)
+def charges_in_the_comparison(Phi, Y, Phi_held, Y_held, prices):
+    return _best(Phi, Y, Phi_held, Y_held, prices, extra=lambda A, price: price * np.sum(A**2))
+
+
+# --- 7 -------------------------------------------------------------------------------------
 
 
 @exercise(

@@ -6,11 +6,10 @@ from itertools import product
 
 import numpy as np
 
-from chainrule.course.exercises import exercise, expect, expect_close, expect_equal
+from chainrule.course.exercises import exercise, expect, expect_close, expect_equal, expect_shape
 
 SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 AND = np.array([-1, -1, -1, 1])
-OR = np.array([-1, 1, 1, 1])
 XOR = np.array([-1, 1, 1, -1])
 
 
@@ -28,191 +27,366 @@ def _separable(rng, n, d, margin=0.05):
 
 
 @exercise(
-    "Signed distance",
+    "At least k, and no veto",
     difficulty=1,
-    minutes=10,
-    section="linear-classifiers-and-decision-boundaries",
-    counterpart="chainrule.neural_networks.perceptron:signed_distance",
+    minutes=15,
+    section="the-single-neuron-model",
+    because="the package learns its weights; here they are chosen",
     idea=(
-        "The score says how far a point is in units of the length of w. Walk one unit along w: "
-        "by how much does the score change?"
+        "Count the inputs that are on with weights of 1, and let the bias say how many are needed. "
+        "An input with a veto must outweigh all the others together."
     ),
 )
-def signed_distances(X, w, b):
-    """Return the signed distance of each row of X to the boundary w·x + b = 0.
+def at_least(k, n, vetoes):
+    """Return (weights, bias) of a neuron that counts, and that some inputs can silence.
 
-    X has shape (n, d), w has shape (d,), b is a number; the result has shape (n,). It is positive
-    on the side to which w points.
+    The first n inputs are counted, the last ``vetoes`` inputs forbid; each is 0 or 1. The score
+    w·x + b must be at least 0 exactly if at least k of the first n inputs are on (1 ≤ k ≤ n) and
+    none of the last is. The weights have shape (n + vetoes,), the bias is a number.
     """
-    return (X @ w + b) / np.linalg.norm(w)
+    return np.concatenate([np.ones(n), np.full(vetoes, -float(n))]), -float(k)
 
 
-@signed_distances.check
-def by_hand(answer, rng):
-    X, w = np.array([[3.0, 4.0], [0.0, 0.0], [1.0, 0.5]]), np.array([3.0, 4.0])
-    expect_close(answer(X, w, -5.0), np.array([4.0, -1.0, 0.0]), what="the distances")
+def _answers(answer, k, n, vetoes):
+    rows = np.array(list(product((0.0, 1.0), repeat=n + vetoes)))
+    w, b = answer(k, n, vetoes)
+    expect_shape(w, (n + vetoes,), what="the weights")
+    wanted = (rows[:, :n].sum(axis=1) >= k) & (rows[:, n:].sum(axis=1) == 0)
+    wrong = np.flatnonzero((rows @ w + b >= 0) != wanted)
+    if wrong.size:
+        expect(
+            False,
+            f"k = {k}, n = {n}, {vetoes} with a veto: {wrong.size} of {len(rows)} inputs are "
+            f"answered wrongly, the first is {rows[wrong[0]].astype(int).tolist()}",
+        )
 
 
-@signed_distances.check
-def longer_weights_change_nothing(answer, rng):
-    X, w = rng.normal(size=(5, 3)), rng.normal(size=3)
-    expect_close(answer(X, 7 * w, 7 * 0.4), answer(X, w, 0.4), what="the distances for 7w, 7b")
+@at_least.check
+def counts_without_a_veto(answer, rng):
+    for k in (1, 2, 3):
+        _answers(answer, k, 3, 0)
 
 
-@signed_distances.check
-def a_step_along_the_normal(answer, rng):
-    X, w = rng.normal(size=(5, 3)), rng.normal(size=3)
-    unit = w / np.linalg.norm(w)
-    moved = answer(X + 0.3 * unit, w, -1.1) - answer(X, w, -1.1)
-    expect_close(moved, np.full(5, 0.3), what="the change after a step of 0.3 along w")
+@at_least.check
+def one_veto(answer, rng):
+    for k in (1, 3, 4):
+        _answers(answer, k, 4, 1)
 
 
-@signed_distances.mistake(
-    "These are scores. How far must you walk along w before the score has changed by 1?"
+@at_least.check
+def two_vetoes(answer, rng):
+    for k in (1, 5):
+        _answers(answer, k, 5, 2)
+
+
+@at_least.mistake(
+    "Your neuron wants one input more than it should: a score of exactly 0 already counts as yes."
 )
-def score_only(X, w, b):
-    return X @ w + b
+def one_too_many(k, n, vetoes):
+    w, b = at_least(k, n, vetoes)
+    return w, b - 1
 
 
-@signed_distances.mistake(
-    "A length was taken of the weights and the bias together. Does the bias change how fast the "
-    "score grows as you walk?"
+@at_least.mistake("With all counted inputs on, your veto is outvoted. Which weight undoes n ones?")
+def a_veto_counts_one(k, n, vetoes):
+    return np.concatenate([np.ones(n), -np.ones(vetoes)]), -float(k)
+
+
+@at_least.mistake(
+    "Your neuron says yes even when nothing is on. Does a larger bias make it readier to?"
 )
-def bias_in_the_length(X, w, b):
-    return (X @ w + b) / np.sqrt(w @ w + b * b)
+def bias_upside_down(k, n, vetoes):
+    w, b = at_least(k, n, vetoes)
+    return w, -b
 
 
-@signed_distances.mistake(
-    "Only a part of the score is divided. Which point of the boundary did you start from?"
-)
-def divides_only_the_product(X, w, b):
-    return X @ w / np.linalg.norm(w) + b
-
-
-@signed_distances.mistake("Every distance is positive. On which side of the boundary is each?")
-def forgets_the_side(X, w, b):
-    return np.abs(X @ w + b) / np.linalg.norm(w)
+@at_least.mistake("Your last inputs are counted like the others. What should they do to the score?")
+def vetoes_are_counted(k, n, vetoes):
+    return np.ones(n + vetoes), -float(k)
 
 
 # --- 2 -------------------------------------------------------------------------------------
 
 
 @exercise(
-    "Eighteen corrections",
+    "The nearest point of the boundary",
     difficulty=2,
-    minutes=20,
-    section="learning-rule-gradient-descent-preview",
-    counterpart="chainrule.neural_networks.perceptron:Perceptron",
+    minutes=15,
+    section="linear-classifiers-and-decision-boundaries",
+    because="the package returns the distance to the boundary, not the point",
     idea=(
-        "Compare label times score with zero at each example. A correction moves the weights by "
-        "the label times the example, the bias by the label, and counts."
+        "Walk against w if the score is positive, along it if it is negative, and exactly as far "
+        "as the signed distance says. The direction of the walk has length 1."
     ),
 )
-def train(X, y, max_epochs=100):
-    """Train a perceptron from zero; return (weights, bias, number of corrections).
+def nearest_on_boundary(X, w, b):
+    """Return, for each row of X, the point of the boundary w·x + b = 0 that is nearest to it.
 
-    Visit the rows of X in order, again and again, and correct at each mistake; a score of 0 counts
-    as one. Stop after an epoch without a mistake, or after max_epochs. Labels y are −1 and +1.
+    X has shape (n, d), w has shape (d,) and is not zero, b is a number; the result has shape
+    (n, d).
     """
-    w, b, corrections = np.zeros(X.shape[1]), 0.0, 0
-    for _ in range(max_epochs):
-        before = corrections
-        for x, label in zip(X, y, strict=True):
-            if label * (w @ x + b) <= 0:
-                w = w + label * x
-                b += label
-                corrections += 1
-        if corrections == before:
-            break
-    return w, b, corrections
+    return X - ((X @ w + b) / (w @ w))[:, None] * w
 
 
-@train.by_package
-def _(package, X, y, max_epochs=100):
-    neuron = package(X.shape[1])
-    neuron.fit(X, y, max_epochs)
-    return neuron.weights, neuron.bias, neuron.updates
+@nearest_on_boundary.check
+def by_hand(answer, rng):
+    X, w = np.array([[3.0, 4.0], [0.0, 0.0], [1.0, 0.5]]), np.array([3.0, 4.0])
+    expected = np.array([[0.6, 0.8], [0.6, 0.8], [1.0, 0.5]])
+    expect_close(answer(X, w, -5.0), expected, what="the nearest points")
 
 
-@train.check
-def a_single_example(answer, rng):
-    expected = (np.array([2.0, -1.0]), 1.0, 1)
-    received = answer(np.array([[2.0, -1.0]]), np.array([1]))
-    expect_close(received, expected, what="after one example, whose first score is 0, a mistake,")
+@nearest_on_boundary.check
+def the_score_there_is_zero(answer, rng):
+    X, w = rng.normal(size=(5, 3)), rng.normal(size=3)
+    scores = answer(X, w, -1.1) @ w - 1.1
+    expect_close(scores, np.zeros(5), atol=1e-9, what="the scores of the points returned")
 
 
-@train.check
-def eighteen_for_and(answer, rng):
-    expect_close(
-        answer(SQUARE, AND), (np.array([3.0, 2.0]), -4.0, 18), what="(w, b, corrections) for AND"
-    )
+@nearest_on_boundary.check
+def no_boundary_point_is_nearer(answer, rng):
+    X, w = rng.normal(size=(5, 3)), rng.normal(size=3)
+    found = np.linalg.norm(X - answer(X, w, 0.4), axis=1)
+    expected = np.abs(X @ w + 0.4) / np.linalg.norm(w)
+    expect_close(found, expected, what="the way from each point to its nearest one")
 
 
-@train.check
-def nine_for_or(answer, rng):
-    expect_close(
-        answer(SQUARE, OR), (np.array([2.0, 2.0]), -1.0, 9), what="(w, b, corrections) for OR"
-    )
-
-
-@train.check
-def separates_random_data(answer, rng):
-    X, y, _ = _separable(rng, n=30, d=4)
-    w, b, _ = answer(X, y, 2000)
-    expect((y * (X @ w + b) > 0).all(), "after training, an example still has a wrong score")
-
-
-@train.check
-def xor_never_ends(answer, rng):
-    _, _, corrections = answer(SQUARE, XOR, 7)
-    expect_equal(corrections, 28, what="the number of corrections for XOR in 7 epochs")
-
-
-@train.mistake("Your bias stays at zero. Which line can a neuron without a bias not draw?")
-def bias_never_learns(X, y, max_epochs=100):
-    w, corrections = np.zeros(X.shape[1]), 0
-    for _ in range(max_epochs):
-        before = corrections
-        for x, label in zip(X, y, strict=True):
-            if label * (w @ x) <= 0:
-                w, corrections = w + label * x, corrections + 1
-        if corrections == before:
-            break
-    return w, 0.0, corrections
-
-
-@train.mistake(
-    "Your third number counts passes over the data. The bound of Novikoff is about something else."
+@nearest_on_boundary.mistake(
+    "You walk score times w, and land far behind the boundary. How far is a point, and how long is "
+    "a step along w?"
 )
-def counts_epochs(X, y, max_epochs=100):
-    w, b, epochs = np.zeros(X.shape[1]), 0.0, 0
-    for _ in range(max_epochs):
-        mistakes, epochs = 0, epochs + 1
-        for x, label in zip(X, y, strict=True):
-            if label * (w @ x + b) <= 0:
-                w, b, mistakes = w + label * x, b + label, mistakes + 1
-        if mistakes == 0:
-            break
-    return w, b, epochs
+def walks_score_times_w(X, w, b):
+    return X - (X @ w + b)[:, None] * w
 
 
-@train.mistake(
-    "Within an epoch your scores do not react to corrections made a moment ago. When do you "
-    "compute them?"
+@nearest_on_boundary.mistake(
+    "One division by the length of w is missing: the score grows by more than 1 a unit, and "
+    "w is not of length 1 either."
 )
-def scores_once_per_epoch(X, y, max_epochs=100):
-    w, b, corrections = np.zeros(X.shape[1]), 0.0, 0
-    for _ in range(max_epochs):
-        wrong = y * (X @ w + b) <= 0
-        if not wrong.any():
-            break
-        w = w + (y[wrong][:, None] * X[wrong]).sum(axis=0)
-        b += y[wrong].sum()
-        corrections += int(wrong.sum())
-    return w, b, corrections
+def divides_once(X, w, b):
+    return X - ((X @ w + b) / np.linalg.norm(w))[:, None] * w
+
+
+@nearest_on_boundary.mistake(
+    "You walk away from the boundary. Which way is it for a point with a positive score?"
+)
+def walks_away(X, w, b):
+    return X + ((X @ w + b) / (w @ w))[:, None] * w
+
+
+@nearest_on_boundary.mistake(
+    "You arrive on a line through the origin. What moves the boundary away from there?"
+)
+def forgets_the_bias(X, w, b):
+    return X - (X @ w / (w @ w))[:, None] * w
+
+
+@nearest_on_boundary.mistake("That is the way to walk. Where do you arrive?")
+def returns_the_step(X, w, b):
+    return -((X @ w + b) / (w @ w))[:, None] * w
 
 
 # --- 3 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "Back to the raw inputs",
+    difficulty=2,
+    minutes=15,
+    section="weights-bias-activation",
+    because="the package's neurons leave the scaling of inputs to you",
+    idea=(
+        "Write the score w·(x − mean)/scale + b, and collect what multiplies x and what does not."
+    ),
+)
+def on_raw_inputs(w, b, mean, scale):
+    """Return (weights, bias) that give the raw inputs the scores of the standardized ones.
+
+    A neuron with the weights w (d,) and the bias b was trained on (x − mean) / scale, entry by
+    entry, with mean and scale of shape (d,). The new neuron reads x itself and gives every x the
+    same score as the old one gives (x − mean) / scale.
+    """
+    weights = w / scale
+    return weights, b - weights @ mean
+
+
+@on_raw_inputs.check
+def one_input_by_hand(answer, rng):
+    received = answer(np.array([2.0]), 1.0, np.array([10.0]), np.array([5.0]))
+    expect_close(received, (np.array([0.4]), -3.0), what="(weights, bias) for 2·(x − 10)/5 + 1")
+
+
+@on_raw_inputs.check
+def scores_stay(answer, rng):
+    w, mean, scale = rng.normal(size=3), rng.normal(size=3), rng.uniform(2, 9, size=3)
+    X = rng.normal(size=(7, 3))
+    weights, bias = answer(w, 0.7, mean, scale)
+    expect_close(X @ weights + bias, (X - mean) / scale @ w + 0.7, what="the scores of 7 inputs")
+
+
+@on_raw_inputs.mistake(
+    "Inputs whose numbers are scale times as large need weights that are how large?"
+)
+def multiplies_by_the_scale(w, b, mean, scale):
+    return w * scale, b - (w * scale) @ mean
+
+
+@on_raw_inputs.mistake(
+    "Your bias is the old one. Which score does the old neuron give to x = mean, and which the new?"
+)
+def keeps_the_bias(w, b, mean, scale):
+    return w / scale, b
+
+
+@on_raw_inputs.mistake(
+    "The mean was subtracted before the division by the scale. Which weights multiply it now?"
+)
+def shifts_by_the_old_weights(w, b, mean, scale):
+    return w / scale, b - w @ mean
+
+
+@on_raw_inputs.mistake("The mean is subtracted from x. With which sign does it reach the bias?")
+def adds_the_mean(w, b, mean, scale):
+    return w / scale, b + (w / scale) @ mean
+
+
+# --- 4 -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "One rule for many classes",
+    difficulty=3,
+    minutes=25,
+    section="learning-rule-gradient-descent-preview",
+    because="the package's Perceptron knows two classes",
+    idea=(
+        "At a mistake two classes are involved: the right one, whose score should rise, and the "
+        "one that won, whose score should fall. Both by the example."
+    ),
+)
+def train_classes(X, labels, n_classes, max_epochs=100):
+    """Train a perceptron with several classes; return (W, b, number of corrections).
+
+    Each class has its own weights, a row of W (n_classes, d), and its own bias, an entry of b
+    (n_classes,), all zero at the start. Visit the rows of X in order, again and again. If the
+    class with the largest score (the first of several, as np.argmax has it) is not the label,
+    correct: add the example to the weights of the label's class and subtract it from those of the
+    winner, and 1 to and from their biases. That is one correction. Stop after an epoch without a
+    mistake, or after max_epochs. Labels count from 0.
+    """
+    W, b, corrections = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes), 0
+    for _ in range(max_epochs):
+        before = corrections
+        for x, label in zip(X, labels, strict=True):
+            winner = np.argmax(W @ x + b)
+            if winner != label:
+                W[label], b[label] = W[label] + x, b[label] + 1
+                W[winner], b[winner] = W[winner] - x, b[winner] - 1
+                corrections += 1
+        if corrections == before:
+            break
+    return W, b, corrections
+
+
+def _sectors(rng, n, n_classes):
+    """Points of the plane, labelled by the sector in which they lie, none near a border."""
+    labels = rng.integers(0, n_classes, n)
+    angle = 2 * np.pi * (labels + rng.uniform(0.2, 0.8, n)) / n_classes
+    return rng.uniform(1, 2, n)[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1), labels
+
+
+@train_classes.check
+def a_single_example(answer, rng):
+    expected = (np.array([[-2.0, 1.0], [2.0, -1.0]]), np.array([-1.0, 1.0]), 1)
+    received = answer(np.array([[2.0, -1.0]]), np.array([1]), 2)
+    expect_close(received, expected, what="after one example of class 1, where class 0 won,")
+
+
+@train_classes.check
+def three_classes_by_hand(answer, rng):
+    X = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    W, b, n = answer(X, np.array([0, 1, 2]), 3, 1)
+    expected = np.array([[0.0, -1.0], [-1.0, 0.0], [1.0, 1.0]]), np.array([-1.0, 0.0, 1.0]), 2
+    expect_close((W, b, n), expected, what="(W, b, corrections) after one epoch")
+
+
+@train_classes.check
+def learns_four_sectors(answer, rng):
+    X, labels = _sectors(rng, 60, 4)
+    W, b, _ = answer(X, labels, 4, 500)
+    wrong = int(((X @ W.T + b).argmax(axis=1) != labels).sum())
+    expect(wrong == 0, f"after training, {wrong} of 60 points in four sectors are wrong")
+
+
+@train_classes.check
+def xor_never_ends(answer, rng):
+    _, _, corrections = answer(SQUARE, np.array([0, 1, 1, 0]), 2, 7)
+    expect_equal(corrections, 25, what="the number of corrections for XOR in 7 epochs")
+
+
+@train_classes.mistake("Only the right class learns. What should become of the score that won?")
+def the_winner_keeps_its_weights(X, labels, n_classes, max_epochs=100):
+    W, b, corrections = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes), 0
+    for _ in range(max_epochs):
+        before = corrections
+        for x, label in zip(X, labels, strict=True):
+            if np.argmax(W @ x + b) != label:
+                W[label], b[label] = W[label] + x, b[label] + 1
+                corrections += 1
+        if corrections == before:
+            break
+    return W, b, corrections
+
+
+@train_classes.mistake(
+    "Every other class is pushed down, also those that lost anyway. Which one was in the way?"
+)
+def lowers_all_others(X, labels, n_classes, max_epochs=100):
+    W, b, corrections = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes), 0
+    for _ in range(max_epochs):
+        before = corrections
+        for x, label in zip(X, labels, strict=True):
+            if np.argmax(W @ x + b) != label:
+                sign = np.where(np.arange(n_classes) == label, 1.0, -1.0)
+                W, b, corrections = W + sign[:, None] * x, b + sign, corrections + 1
+        if corrections == before:
+            break
+    return W, b, corrections
+
+
+@train_classes.mistake("Your biases stay at zero. Which input is always 1?")
+def biases_never_learn(X, labels, n_classes, max_epochs=100):
+    W, corrections = np.zeros((n_classes, X.shape[1])), 0
+    for _ in range(max_epochs):
+        before = corrections
+        for x, label in zip(X, labels, strict=True):
+            winner = np.argmax(W @ x)
+            if winner != label:
+                W[label], W[winner] = W[label] + x, W[winner] - x
+                corrections += 1
+        if corrections == before:
+            break
+    return W, np.zeros(n_classes), corrections
+
+
+@train_classes.mistake(
+    "Within an epoch your scores do not react to corrections made a moment ago. When do you "
+    "compute them?"
+)
+def scores_once_per_epoch(X, labels, n_classes, max_epochs=100):
+    W, b, corrections = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes), 0
+    for _ in range(max_epochs):
+        before, winners = corrections, (X @ W.T + b).argmax(axis=1)
+        for x, label, winner in zip(X, labels, winners, strict=True):
+            if winner != label:
+                W[label], b[label] = W[label] + x, b[label] + 1
+                W[winner], b[winner] = W[winner] - x, b[winner] - 1
+                corrections += 1
+        if corrections == before:
+            break
+    return W, b, corrections
+
+
+# --- 5 -------------------------------------------------------------------------------------
 
 
 @exercise(
@@ -287,7 +461,7 @@ def forgets_the_constants(n_inputs):
     return {1: 4, 2: 14, 3: 104}[n_inputs] - 2
 
 
-# --- 4 -------------------------------------------------------------------------------------
+# --- 6 -------------------------------------------------------------------------------------
 
 
 @exercise(
@@ -384,7 +558,7 @@ def largest_entry_as_radius(X, y, u):
     return corrections, (np.abs(X).max() / gamma) ** 2
 
 
-# --- 5 -------------------------------------------------------------------------------------
+# --- 7 -------------------------------------------------------------------------------------
 
 
 @exercise(
@@ -492,7 +666,7 @@ def counts_once(X, y, X_new, max_epochs=100):
     return np.where((1 + X_new @ X.T) ** 2 @ (counts * y) >= 0, 1, -1)
 
 
-# --- 6 -------------------------------------------------------------------------------------
+# --- 8 -------------------------------------------------------------------------------------
 
 
 @exercise(

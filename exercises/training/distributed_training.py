@@ -572,3 +572,133 @@ def closed_form(order, forward, backward, raises):
         _ends(order, forward, backward, _page)
     batches = sum(letter == "F" for letter, _ in order[0])
     return (batches + len(order) - 1) * (forward + backward)
+
+
+@exercise(
+    "The fastest mesh",
+    difficulty=5,
+    minutes=40,
+    section="which-split-for-this-cluster",
+    because="the package's planner has eight terms for a step, and this one has three",
+    idea="Try all divisors of the number of devices for the pipeline and for the matrices; what is "
+    "left is for the batch. Throw away what is not allowed or does not fit; keep the fastest.",
+)
+def fastest_mesh(devices, node, memory, weights, batches, compute, message):
+    """Return (data, tensor, pipeline), the split with the shortest step of those that fit.
+
+    The three multiply to devices, and data divides batches, the micro-batches of a step.
+    Tensor parallelism stays inside a machine: tensor divides node, the devices of a machine. A
+    device keeps 16 bytes for each of its weights (there are weights of them, cut by tensor and
+    pipeline), and has memory bytes.
+
+    One micro-batch takes compute seconds, both passes, on one device alone. Its products are cut
+    by tensor and by pipeline. With tensor > 1 its all-reduces take message·2(tensor − 1)/tensor
+    seconds, and the workers of a pipeline share them, each for its own layers. A step lasts as
+    long as 1F1B takes for the micro-batches of one data worker. Messages between data workers
+    hide behind the passes. If nothing fits: ValueError.
+    """
+    found = []
+    for tensor in (t for t in range(1, node + 1) if node % t == 0):
+        for pipeline in range(1, devices + 1):
+            data, left = divmod(devices, tensor * pipeline)
+            if left or not data or batches % data:
+                continue
+            if 16 * weights / (tensor * pipeline) > memory:
+                continue
+            one = (compute / tensor + message * 2 * (tensor - 1) / tensor) / pipeline
+            steps = batches // data + pipeline - 1
+            found.append((steps * one, (data, tensor, pipeline)))
+    if not found:
+        raise ValueError(f"the model fits on no split of {devices} devices")
+    return min(found)[1]
+
+
+def _fastest(
+    devices, node, memory, weights, batches, compute, message, *,
+    lasts=lambda m, p: m + p - 1, holds=lambda d, t, p: t * p,
+    sums=lambda message, t, p: message * 2 * (t - 1) / t / p, inside=True, whole=True, best=min,
+):  # fmt: skip
+    found = []
+    for tensor in range(1, (node if inside else devices) + 1):
+        for pipeline in range(1, devices + 1):
+            data, left = divmod(devices, tensor * pipeline)
+            fits = 16 * weights / holds(data, tensor, pipeline) <= memory if data else False
+            if left or not fits or (whole and batches % data) or (inside and node % tensor):
+                continue
+            one = compute / tensor / pipeline + sums(message, tensor, pipeline)
+            found.append((lasts(batches / data, pipeline) * one, (data, tensor, pipeline)))
+    if not found:
+        raise ValueError("nothing fits")
+    return best(found)[1]
+
+
+@fastest_mesh.check
+def a_model_that_fits_on_one_device(answer, rng):
+    given = [tuple(answer(8, 4, 80e9, 2e9, m, 1.0, 0.3)) for m in (64, 8)]
+    expect_equal(given, [(8, 1, 1), (8, 1, 1)], what="the meshes for 64 and for 8 micro-batches")
+
+
+@fastest_mesh.check
+def a_model_that_must_be_cut(answer, rng):
+    many = tuple(answer(32, 8, 80e9, 30e9, 256, 1.0, 0.3))
+    expect_equal(many, (4, 1, 8), what="the mesh for 30 billion weights, 256 micro-batches")
+    few = tuple(answer(32, 8, 80e9, 30e9, 8, 1.0, 0.3))
+    expect_equal(few, (4, 2, 4), what="the same with 8 micro-batches in all")
+
+
+@fastest_mesh.check
+def several_clusters(answer, rng):
+    cases = [
+        (16, 8, 40e9, 10e9, 12, 2.0, 0.1), (24, 8, 80e9, 20e9, 48, 1.0, 0.02),
+        (64, 8, 80e9, 70e9, 64, 4.0, 1.5), (12, 4, 80e9, 9e9, 30, 1.0, 3.0),
+        (16, 2, 80e9, 60e9, 16, 1.0, 0.001), (9, 3, 80e9, 5e9, 10, 1.0, 0.4),
+    ]  # fmt: skip
+    for case in cases:
+        names = "devices, node, memory, weights, batches, compute, message"
+        expect_equal(
+            tuple(answer(*case)), fastest_mesh(*case), what=f"the mesh for {names} = {case}"
+        )
+
+
+@fastest_mesh.check
+def nothing_fits(answer, rng):
+    try:
+        answer(4, 4, 80e9, 70e9, 8, 1.0, 0.1)
+    except ValueError:
+        return
+    expect(False, "expected a ValueError: 280 GB a device do not fit into 80 GB")
+
+
+@fastest_mesh.mistake("Your pipelines never wait. How long until the last worker has its first?")
+def no_bubble(*cluster):
+    return _fastest(*cluster, lasts=lambda m, p: m)
+
+
+@fastest_mesh.mistake("You cut the states over the data workers. They keep a copy each here.")
+def zero_for_nothing(*cluster):
+    return _fastest(*cluster, holds=lambda d, t, p: d * t * p)
+
+
+@fastest_mesh.mistake("Your tensor parallelism leaves the machine. What is node for?")
+def across_machines(*cluster):
+    return _fastest(*cluster, inside=False)
+
+
+@fastest_mesh.mistake("Some data workers get more micro-batches than others. Is that allowed?")
+def uneven_batches(*cluster):
+    return _fastest(*cluster, whole=False)
+
+
+@fastest_mesh.mistake("The messages of tensor parallelism are free in your model.")
+def free_messages(*cluster):
+    return _fastest(*cluster, sums=lambda message, t, p: 0.0)
+
+
+@fastest_mesh.mistake("A pipeline's worker pays for the sums of its own layers, not of all.")
+def sums_of_all_layers(*cluster):
+    return _fastest(*cluster, sums=lambda message, t, p: message * 2 * (t - 1) / t)
+
+
+@fastest_mesh.mistake("You return the slowest. Which end of the list do you want?")
+def slowest(*cluster):
+    return _fastest(*cluster, best=max)

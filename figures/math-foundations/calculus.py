@@ -95,6 +95,29 @@ def difference_errors(plt):
     return fig
 
 
+@figure("field")
+def field(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.6))
+
+    def hill(x, y):
+        return np.exp(-((x / 2) ** 2) - y**2)
+
+    x, y = np.meshgrid(np.linspace(-2.6, 2.6, 261), np.linspace(-1.35, 1.35, 136))
+    ax.contour(
+        x, y, hill(x, y), levels=9, colors=COLORS["grey"], linewidths=0.9, linestyles="solid"
+    )
+    x, y = np.meshgrid(np.linspace(-2.2, 2.2, 9), np.linspace(-1, 1, 5))
+    east, north = -x / 2 * hill(x, y), -2 * y * hill(x, y)
+    arrows = {"angles": "xy", "scale_units": "xy", "scale": 2.6, "width": 0.0045, "zorder": 3}
+    ax.quiver(x, y, east, north, color=COLORS["vermillion"], **arrows)
+    ax.plot(0, 0, "o", color=COLORS["black"], markersize=4)
+    ax.text(0.08, -0.17, "top", color=COLORS["black"])
+    ax.set_aspect("equal")
+    ax.set_xlabel("x")
+    ax.set_ylabel("y")
+    return fig
+
+
 @figure("steepest")
 def steepest(plt):
     fig, axes = plt.subplots(1, 3, figsize=(7, 2.8), sharey=True)

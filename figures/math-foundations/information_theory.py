@@ -129,6 +129,24 @@ def coin_model(state):
     }
 
 
+@figure("jensen")
+def jensen(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.1))
+    x = np.linspace(0.62, 4.6, 300)
+    ax.plot(x, np.log2(x), color=COLORS["blue"], linewidth=2.4)
+    ax.plot([1, 4], [0, 2], "o-", color=COLORS["vermillion"], linewidth=1.6)
+    ax.plot([2.5, 2.5], [1, np.log2(2.5)], color=COLORS["grey"], linewidth=1.4)
+    ax.plot(2.5, np.log2(2.5), "o", color=COLORS["blue"])
+    ax.plot(2.5, 1, "o", color=COLORS["vermillion"])
+    ax.text(2.42, 1.42, "logarithm of the mean, 1.32", ha="right", color=COLORS["blue"])
+    ax.text(2.62, 0.86, "mean of the logarithms, 1", color=COLORS["vermillion"])
+    ax.set_xticks([1, 2.5, 4])
+    ax.set_yticks([0, 1, 2])
+    ax.set_xlabel("x")
+    ax.set_ylabel("log₂ x")
+    return fig
+
+
 @figure("modes")
 def modes(plt):
     x = np.linspace(-6, 6, 801)

@@ -187,6 +187,29 @@ def hats_model(state):
     }
 
 
+@figure("regions")
+def regions(plt):
+    fig, ax = plt.subplots(figsize=(5, 3.4))
+    x = np.array([-3.2, 3.2])
+    for slope, name in ((1.1, "first"), (-1.1, "second")):
+        ax.plot(x, slope * x + 0.6, color=COLORS["black"], linewidth=1.6)
+        ax.text(1.32 * np.sign(slope), 2.15, name, ha="right" if slope > 0 else "left")
+    height = -0.9  # the third line; the other two meet it at ±crossing
+    crossing = (0.6 - height) / 1.1
+    parts = ((-3.2, -crossing), (-crossing, crossing), (crossing, 3.2))
+    for part, colour in zip(parts, ("blue", "vermillion", "green"), strict=True):
+        ax.plot(part, [height, height], color=COLORS[colour], linewidth=3)
+    ax.text(3.15, height + 0.12, "third", ha="right")
+    centres = ((0, 2), (-2.2, 0.6), (0, -0.3), (2.2, 0.6), (-2.6, -1.6), (0, -1.6), (2.6, -1.6))
+    for number, centre in enumerate(centres, start=1):
+        ax.text(*centre, str(number), ha="center", va="center", color=COLORS["grey"], fontsize=13)
+    ax.set_xlim(*x)
+    ax.set_ylim(-2.2, 2.6)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return fig
+
+
 @figure("pieces")
 def pieces(plt):
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.3), width_ratios=[1, 1.3])

@@ -311,6 +311,56 @@ def bound(plt):
     return fig
 
 
+@figure("squeeze")
+def squeeze(plt):
+    fig, ax = plt.subplots(figsize=(7, 3.6))
+    X, u = add_bias_column(SQUARE), np.array([2, 2, -3]) / np.sqrt(17)
+    w, path = np.zeros(3), [np.zeros(3)]
+    for visit in range(36):  # nine epochs
+        if AND[visit % 4] * (w @ X[visit % 4]) <= 0:
+            w = w + AND[visit % 4] * X[visit % 4]
+            path.append(w)
+    path, k = np.array(path), np.linspace(0, 60, 241)
+    grey = {"color": COLORS["grey"], "linestyle": "--", "linewidth": 1.4}
+    ax.plot(k, k / np.sqrt(17), **grey)
+    ax.plot(k, np.sqrt(3 * k), **grey)
+    done = np.arange(len(path))
+    length = np.linalg.norm(path, axis=1)
+    ax.plot(done, length, "o-", color=COLORS["blue"], markersize=3, label="length of w")
+    ax.plot(done, path @ u, "s-", color=COLORS["vermillion"], markersize=3, label="u · w")
+    ax.legend(loc="upper left")
+    ax.text(26, 9.3, "ceiling, √(3k)", color=COLORS["grey"], ha="right")
+    ax.text(33, 7.4, "floor, 0.243 k", color=COLORS["grey"])
+    ax.plot([51, 51], [0, 3 * np.sqrt(17)], color=COLORS["black"], linewidth=0.8)
+    ax.plot(51, 3 * np.sqrt(17), "o", color=COLORS["black"], markersize=5)
+    ax.text(50.4, 0.4, "k = 51: no room left", ha="right")
+    ax.set_xlabel("corrections k")
+    ax.set_xlim(0, 60)
+    ax.set_ylim(0, 15)
+    return fig
+
+
+@figure("turning")
+def turning(plt):
+    fig, axes = plt.subplots(1, 6, figsize=(7, 1.75))
+    points = np.array([[np.cos(a), np.sin(a)] for a in np.radians([80, 125, 200])])
+    for ax, degrees in zip(axes, (12, 72, 140, 192, 252, 320), strict=True):
+        w = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+        _half_planes(ax, w, 0, -1.4, 1.4)
+        _examples(ax, points, np.where(points @ w > 0, 1, -1), size=32)
+        ax.annotate(
+            "",
+            0.75 * w,
+            (0, 0),
+            arrowprops={"arrowstyle": "-|>", "color": COLORS["black"], "linewidth": 1.2},
+        )
+        ax.set_xticks([])
+        ax.set_yticks([])
+        signs = "".join("+" if score > 0 else "−" for score in points @ w)
+        ax.set_title(signs, fontsize=11)
+    return fig
+
+
 @figure("xor")
 def xor(plt):
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))

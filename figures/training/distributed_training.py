@@ -29,6 +29,21 @@ from chainrule.transformers.transformer_architecture import LLAMA_3_8B
 KIND_COLORS = {"F": "blue", "B": "orange", "W": "green"}
 
 
+def gantt(ax, events, workers):
+    """Draw what each worker does as boxes with the numbers of their micro-batches."""
+    for event in events:
+        batch, _, chunk = event.label[1:].partition(".")
+        ax.barh(
+            event.worker, event.end - event.start, left=event.start, height=0.86,
+            color=COLORS[KIND_COLORS[event.label[0]]], alpha=0.3 if chunk else 0.55,
+            edgecolor="white", linewidth=0.8,
+        )  # fmt: skip
+        middle = (event.start + event.end) / 2
+        ax.text(middle, event.worker, batch, ha="center", va="center", fontsize=7)
+    ax.set(ylim=(workers - 0.4, -0.6), yticks=range(workers))
+    ax.grid(False)
+
+
 @figure("schedules")
 def schedules(plt):
     """Who does what when, in three schedules of four workers and eight micro-batches."""
@@ -37,18 +52,10 @@ def schedules(plt):
     for ax, (kind, title) in zip(axes, titles.items(), strict=True):
         seconds = {"F": 1.0, "B": 1.0 if kind == "zb-h1" else 2.0, "W": 1.0}
         events = timeline(schedule(kind, 4, 8), seconds)
-        for event in events:
-            letter, number = event.label[0], event.label[1:]
-            ax.barh(
-                event.worker, event.end - event.start, left=event.start, height=0.86,
-                color=COLORS[KIND_COLORS[letter]], alpha=0.55, edgecolor="white", linewidth=0.8,
-            )  # fmt: skip
-            middle = (event.start + event.end) / 2
-            ax.text(middle, event.worker, number, ha="center", va="center", fontsize=7)
+        gantt(ax, events, 4)
         end = max(event.end for event in events)
-        ax.set(ylim=(3.6, -0.6), yticks=range(4), xlim=(0, 33.2))
+        ax.set(xlim=(0, 33.2))
         ax.set_title(f"{title}: done at {end:.0f}, idle {100 * bubble(events):.0f} %", loc="left")
-        ax.grid(False)
     axes[1].set_ylabel("worker")
     axes[2].set_xlabel("time, in forward passes of one micro-batch on one worker")
     handles = [
@@ -57,6 +64,64 @@ def schedules(plt):
     ]
     names = ["F forward", "B backward", "W weights"]
     axes[2].legend(handles, names, loc="lower right", fontsize=8, handlelength=1)
+    return fig
+
+
+@figure("laps")
+def laps(plt):
+    """One long piece of the model on each worker, or two short ones."""
+    fig, axes = plt.subplots(2, 1, figsize=(7, 3.3), sharex=True)
+    for ax, (kind, chunks) in zip(axes, {"1f1b": 1, "interleaved": 2}.items(), strict=True):
+        events = timeline(schedule(kind, 4, 8, chunks), {"F": 1 / chunks, "B": 2 / chunks})
+        gantt(ax, events, 4)
+        end = max(event.end for event in events)
+        title = "two short pieces each" if chunks > 1 else "one long piece each"
+        ax.set(xlim=(0, 33.2), ylabel="worker")
+        ax.set_title(f"{title}: done at {end:g}, idle {100 * bubble(events):.0f} %", loc="left")
+    axes[1].set_xlabel("time, in forward passes of one micro-batch on one worker")
+    dark, light = (
+        [plt.Rectangle((0, 0), 1, 1, color=COLORS[KIND_COLORS[k]], alpha=a) for k in "FB"]
+        for a in (0.55, 0.3)
+    )
+    names = ["forward", "backward", "forward, second piece", "backward, second piece"]
+    axes[1].legend(
+        dark + light, names, loc="upper right", bbox_to_anchor=(1, -0.45), fontsize=8,
+        handlelength=1, ncols=4,
+    )  # fmt: skip
+    return fig
+
+
+@figure("all-to-all")
+def all_to_all(plt):
+    """Tokens of four workers on their way to the workers of their experts."""
+    experts = np.array([[0, 2, 1, 2], [2, 3, 0, 2], [1, 2, 3, 0], [2, 1, 2, 3]])  # of each token
+    colors = [COLORS[name] for name in ("blue", "orange", "green", "purple")]
+    sources, places = np.divmod(np.arange(16), 4)
+    order = np.argsort(experts.ravel(), kind="stable")
+    fig, ax = plt.subplots(figsize=(7, 3.4))
+    seen = [0, 0, 0, 0]
+    for index in order:
+        source, place, expert = sources[index], places[index], experts.flat[index]
+        target = seen[expert]
+        seen[expert] += 1
+        ax.plot(
+            [4.05, 8.0], [3.45 - source, 3.45 - expert], color=colors[expert], alpha=0.5,
+            linewidth=1, linestyle="-" if source != expert else ":", zorder=1,
+        )  # fmt: skip
+        for x, y in ((place, 3.1 - source), (8 + target, 3.1 - expert)):
+            ax.add_patch(plt.Rectangle((x + 0.06, y), 0.88, 0.7, color=colors[expert], alpha=0.55))
+            text = f"{'abcd'[source]}{place}"
+            ax.text(x + 0.5, y + 0.35, text, ha="center", va="center", fontsize=8)
+    for rank in range(4):
+        ax.text(-0.2, 3.45 - rank, f"worker {rank}", ha="right", va="center")
+        waits = max(seen) - seen[rank]
+        if waits:
+            ax.text(8.2 + seen[rank], 3.45 - rank, f"waits for {waits}", va="center", fontsize=8,
+                    color=COLORS["grey"])  # fmt: skip
+    ax.text(2, 4.2, "its tokens", ha="center")
+    ax.text(11, 4.2, "tokens for its expert", ha="center")
+    ax.set(xlim=(-2.2, 16), ylim=(0, 4.5), xticks=[], yticks=[])
+    ax.set_frame_on(False)
     return fig
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -607,3 +608,41 @@ def test_steepest_steps_under_three_norms(rng):
     matrices /= np.linalg.norm(matrices, ord=2, axis=(1, 2))[:, None, None]
     assert np.einsum("nij,ij", matrices, gradient).max() < s.sum()
     assert (u @ vt * gradient).sum() == pytest.approx(s.sum())
+
+
+# ---- what the page says of PyTorch --------------------------------------------------------------
+
+
+def test_what_the_page_says_of_gradcheck_in_torch(rng):
+    check = torch.autograd.gradcheck
+    defaults = {name: p.default for name, p in signature(check).parameters.items()}
+    assert (defaults["eps"], defaults["atol"], defaults["rtol"]) == (1e-6, 1e-5, 0.001)
+    x = torch.tensor(rng.normal(size=5), requires_grad=True)
+    assert check(lambda x: (x**3).sum(), (x,))
+    single = x.detach().to(torch.float32).requires_grad_()
+    with pytest.warns(UserWarning, match="double precision"):
+        check(lambda x: (x**3).sum(), (single,), raise_exception=False)
+
+
+def test_what_the_page_says_of_jacobians_in_torch(rng):
+    matrix = torch.tensor(rng.normal(size=(3, 5)))
+    x, v, u = (torch.tensor(rng.normal(size=n)) for n in (5, 5, 3))
+
+    def f(x):
+        return torch.tanh(matrix @ x)
+
+    J = numerical_jacobian(lambda x: np.tanh(matrix.numpy() @ x), x.numpy())
+    out, forward = torch.func.jvp(f, (x,), (v,))
+    np.testing.assert_allclose(out, f(x), rtol=1e-12)
+    np.testing.assert_allclose(forward, J @ v.numpy(), atol=1e-8)
+    out, pull = torch.func.vjp(f, x)
+    np.testing.assert_allclose(out, f(x), rtol=1e-12)
+    np.testing.assert_allclose(pull(u)[0], u.numpy() @ J, atol=1e-8)
+    for whole in (torch.func.jacfwd(f)(x), torch.func.jacrev(f)(x)):
+        assert whole.shape == (3, 5)
+        np.testing.assert_allclose(whole, J, atol=1e-8)
+
+    weights = x.clone().requires_grad_()
+    (f(weights) ** 2).sum().backward()
+    (row,) = torch.func.vjp(lambda x: (f(x) ** 2).sum(), x)[1](torch.tensor(1.0).double())
+    np.testing.assert_allclose(weights.grad, row, rtol=1e-12)

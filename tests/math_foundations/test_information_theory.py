@@ -370,3 +370,32 @@ def test_bad_arguments_are_named():
         arithmetic_encode([0, 3], lambda _: np.array([0.5, 0.5]))
     with pytest.raises(ValueError, match="not all 0"):
         miller_madow(np.zeros(3, dtype=np.int64))
+
+
+# ---- what the page says of PyTorch --------------------------------------------------------------
+
+
+def test_what_the_page_says_of_kl_div_in_torch(rng):
+    kl_div = torch.nn.functional.kl_div
+    p, q = rng.dirichlet(np.ones(5), size=(2, 3))
+    divergence = np.array([kl(a, b) for a, b in zip(p, q, strict=True)])
+    log_q, target = torch.tensor(np.log(q)), torch.tensor(p)
+    np.testing.assert_allclose(kl_div(log_q, target, reduction="sum"), divergence.sum())
+    np.testing.assert_allclose(kl_div(log_q, target, reduction="batchmean"), divergence.mean())
+    with pytest.warns(UserWarning, match="batchmean"):
+        mean = kl_div(log_q, target)
+    np.testing.assert_allclose(mean, divergence.sum() / 15)
+
+    rows = (torch.distributions.Categorical(torch.tensor(x)) for x in (p, q))
+    np.testing.assert_allclose(torch.distributions.kl_divergence(*rows), divergence)
+
+
+def test_what_the_page_says_of_cross_entropy_in_torch(rng):
+    loss = torch.nn.functional.cross_entropy
+    logits, y = rng.normal(size=(3, 5)), np.array([4, 0, 2])
+    q = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    smooth = 0.9 * np.eye(5)[y] + 0.1 / 5
+    expected = np.mean([cross_entropy(a, b) for a, b in zip(smooth, q, strict=True)])
+    scores = torch.tensor(logits)
+    np.testing.assert_allclose(loss(scores, torch.tensor(y), label_smoothing=0.1), expected)
+    np.testing.assert_allclose(loss(scores, torch.tensor(smooth)), expected)

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import inspect
 import platform
 import resource
 import tracemalloc
@@ -10,6 +11,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -642,3 +644,46 @@ def test_what_the_page_says_of_pytorch():
         x = torch.full((3,), sign)
         assert torch.equal(compiled(x), branching(x))
     assert torch._dynamo.explain(branching)(torch.ones(3)).graph_break_count >= 1
+
+
+def test_what_the_page_says_of_pytorchs_gradcheck_and_checkpoints():
+    defaults = {name: p.default for name, p in
+                inspect.signature(torch.autograd.gradcheck).parameters.items()}  # fmt: skip
+    assert (defaults["eps"], defaults["atol"], defaults["rtol"]) == (1e-6, 1e-5, 1e-3)
+    with pytest.warns(UserWarning, match="double precision"):
+        torch.autograd.gradcheck(
+            torch.tanh, torch.ones(3, requires_grad=True), atol=1, raise_exception=False
+        )
+    calls = []
+
+    def counted(x):
+        calls.append(x)
+        return x.tanh()
+
+    x = torch.arange(31.0, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(counted, x, fast_mode=True)
+    quick = len(calls)
+    assert torch.autograd.gradcheck(counted, x)
+    assert quick < 10 < 2 * 31 <= len(calls) - quick
+
+    def noisy(x):
+        return x * torch.rand(5)
+
+    for kept in (True, False):
+        x = torch.ones(5, requires_grad=True)
+        torch.manual_seed(0)
+        y = torch.utils.checkpoint.checkpoint(
+            noisy, x, use_reentrant=False, preserve_rng_state=kept
+        )
+        y.sum().backward()
+        assert torch.equal(x.grad, y.detach()) == kept
+
+    packed, unpacked = [], []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: packed.append(t) or t.to(torch.float16), lambda t: unpacked.append(t) or t.float()
+    ):
+        y = x.exp()
+    assert len(packed) == 1
+    assert not unpacked
+    y.sum().backward()
+    assert unpacked[0].dtype == torch.float16

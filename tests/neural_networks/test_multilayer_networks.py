@@ -224,3 +224,33 @@ def test_gelu_keeps_its_input_and_relu_does_not(activation, kept):
         output = pair(torch.randn(7, 11))
     assert sum(saved.values()) == 7 * kept
     assert output.shape == (7, 11)
+
+
+def test_what_the_page_says_of_pytorch(rng):
+    torch.manual_seed(0)
+    linear = torch.nn.Linear
+    net = torch.nn.Sequential(linear(64, 64), torch.nn.ReLU(), linear(64, 10))
+    assert sum(p.numel() for p in net.parameters()) == 4810 == count_params((64, 64, 10))
+    assert net[2].weight.shape == (10, 64) == MLP((64, 64, 10)).weights[1].shape
+    assert net[2].bias.shape == (10,)
+    assert linear(64, 10, bias=False).bias is None
+    for n in (11, 500):
+        layer = linear(n, 1000)
+        for values in (layer.weight.detach(), layer.bias.detach()):
+            scaled = values * n**0.5
+            assert scaled.abs().max() <= 1.000001
+            assert scaled.max() > 0.98
+            assert scaled.min() < -0.98
+            assert abs(scaled.var() - 1 / 3) < 0.04  # uniform: a third of the bound squared
+    mine = MLP((64, 64, 10), rng=rng)
+    assert all((b == 0).all() for b in mine.biases)
+    assert abs(mine.weights[0]).max() > 2.5 / 64**0.5  # normal: beyond any uniform bound
+    copied = MLP.from_layers(
+        [
+            (net[i].weight.detach().double().numpy(), net[i].bias.detach().double().numpy())
+            for i in (0, 2)
+        ]
+    )
+    X = rng.normal(size=(13, 64))
+    theirs = net.double()(torch.tensor(X)).detach().numpy()
+    np.testing.assert_allclose(copied(X), theirs, rtol=1e-10, atol=1e-12)

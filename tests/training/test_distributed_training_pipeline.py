@@ -49,6 +49,44 @@ def test_other_costs_for_the_schedules_without_w(cost):
         assert measured == pytest.approx(closed, abs=1e-12)
 
 
+@pytest.mark.parametrize(("p", "m", "v"), [(1, 3, 1), (2, 4, 3), (3, 3, 2), (4, 8, 2), (5, 15, 4)])
+@pytest.mark.parametrize("cost", [{"F": 1.0, "B": 2.0}, {"F": 1.5, "B": 1.5}])
+def test_laps_wait_a_part_of_the_time(p, m, v, cost):
+    order = schedule("interleaved", p, m, v)
+    check_schedule(order, m)
+    measured = bubble(timeline(order, {kind: time / v for kind, time in cost.items()}))
+    closed = bubble_fraction("interleaved", p, m, v, forward=cost["F"], backward=cost["B"])
+    assert measured == pytest.approx(closed, abs=1e-12)
+    if v == 1:
+        assert order == schedule("1f1b", p, m)
+
+
+def test_fault_a_second_lap_before_the_first():
+    order = schedule("interleaved", 2, 2, 2)
+    order[0].sort(key=lambda action: -action.chunk)
+    with pytest.raises(ScheduleError, match=r"waits forever to do F0\.1"):
+        check_schedule(order, 2)
+
+
+def test_a_stage_runs_no_laps():
+    def program(worker):
+        stage = PipelineStage(worker, GPT(CONFIG, np.random.default_rng(0)))
+        run_pipeline(worker, stage, [Action("F", 0, 1)], [ROWS], lambda y, i: y.sum())
+
+    with pytest.raises(ValueError, match="one stage"):
+        World(1).run(program)
+
+
+def test_laps_need_whole_groups():
+    with pytest.raises(ValueError, match="6 micro-batches are no multiple of 4 workers"):
+        schedule("interleaved", 4, 6)
+
+
+def test_laps_hold_more_than_one_lap():
+    pieces = [peak_in_flight(actions) for actions in schedule("interleaved", 4, 8, 2)]
+    assert pieces == [11, 9, 7, 5]  # half pieces: up to 5.5 micro-batches of a worker's layers
+
+
 def test_the_numbers_of_the_page():
     percent = {k: round(100 * bubble_fraction(k, 4, 8), 1) for k in KINDS}
     assert percent == {"gpipe": 27.3, "1f1b": 27.3, "zb-h1": 11.1}
@@ -143,7 +181,7 @@ def messages(order):
 
     def program(w):
         done = set()
-        for kind, i in order[w.rank]:
+        for kind, i, _ in order[w.rank]:
             source = w.rank + (1 if kind == "B" else -1)
             if 0 <= source < w.size:
                 w.receive(source, (kind, i))

@@ -529,7 +529,7 @@ def test_clipping_takes_one_parameter_as_well_as_a_list():
 
 def test_blocks_cover_every_number_once():
     covered = np.zeros(100_003, dtype=int)
-    for part in optimizers._blocks(slice(5, 100_003), 4):
+    for part in optimizers.groups.blocks(slice(5, 100_003), 4):
         covered[part] += 1
     assert np.all(covered[5:] == 1)
     assert np.all(covered[:5] == 0)

@@ -5,7 +5,8 @@ operation (`operations`) computes forward and says, beside it, how the gradient 
 becomes gradients of its inputs: its vector-Jacobian product, VJP. `Tensor.backward` walks the
 recorded graph (`graph`) once, newest node first. `Module` names the parameters of a model,
 `gradcheck` compares with finite differences, `checkpoint` trades time for memory, `trace`
-shows the graph, `save_state` and `load_state` keep arrays in a file. Importing the package
+shows the graph, `save_state` and `load_state` keep arrays in a file. `tiny` is a whole engine of
+its own, the one that the document builds: begin there. Importing the package
 calls `keep_freed_memory`: on one Linux machine in 2026 a small GPT's training step took 20 to
 29 % less time with it.
 

@@ -72,13 +72,18 @@ def run_pipeline(
     micro-batch i, called by the last. ``seconds`` of F, B and W move a simulated worker's clock.
     Returns the sum of the losses (0 but on the last worker).
     Equation: training/distributed-training.md#eq-pipeline
+
+    Raises:
+        ValueError: a schedule in laps: a stage is one piece of the model.
     """
+    if any(action.chunk for action in actions):
+        raise ValueError("run_pipeline: a worker has one stage, so its actions are of chunk 0")
     first, last = worker.rank == 0, worker.rank == worker.size - 1
     split = any(action.kind == "W" for action in actions)
     params = list(stage.parameters())
     held: dict[int, tuple[Any, Tensor, Array | None]] = {}
     total = 0.0
-    for kind, i in actions:
+    for kind, i, _ in actions:
         if kind == "F":
             x: Any = inputs[i]
             if not first:

@@ -17,36 +17,47 @@ __all__ = [
     "peak_in_flight", "schedule", "timeline",
 ]  # fmt: skip
 
-KINDS = ("gpipe", "1f1b", "zb-h1")
+KINDS = ("gpipe", "1f1b", "zb-h1")  # with one piece of the model a worker
 
 
 class Action(NamedTuple):
-    """One piece of work: F, B or W of a micro-batch."""
+    """One piece of work: F, B or W of a micro-batch, for one of the pieces that a worker holds."""
 
     kind: str
     batch: int
+    chunk: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.batch}" + (f".{self.chunk}" if self.chunk else "")
 
 
 class ScheduleError(ValueError):
     """A schedule that computes something before what it needs, or twice, or never."""
 
 
-def schedule(kind: str, workers: int, batches: int) -> list[list[Action]]:
+def schedule(kind: str, workers: int, batches: int, chunks: int = 2) -> list[list[Action]]:
     """Return, for each worker (a stage of the pipeline), its actions in order.
 
     gpipe: all forward passes, then all backward passes. 1f1b: the forward passes that fill the
     pipeline, then backward and forward in turns. zb-h1: the same with B and W apart, where W fills
-    the time that others leave. Sources: Huang et al. 2018, arXiv:1811.06965; Narayanan et al. 2019,
-    doi:10.1145/3341301.3359646; Qi et al. 2024, arXiv:2401.10241.
+    the time that others leave. interleaved: 1f1b where each worker holds ``chunks`` pieces of the
+    model, which a micro-batch visits in laps. Sources: Huang et al. 2018, arXiv:1811.06965;
+    Narayanan et al. 2019, doi:10.1145/3341301.3359646, and 2021, arXiv:2104.04473; Qi et al. 2024,
+    arXiv:2401.10241.
 
     Raises:
-        ValueError: another kind, or no worker, or no micro-batch.
+        ValueError: another kind, or no worker, micro-batch or piece; interleaved, where the
+            micro-batches do not divide into groups as large as the pipeline is long.
     """
-    if kind not in KINDS or workers < 1 or batches < 1:
+    if kind not in (*KINDS, "interleaved") or min(workers, batches, chunks) < 1:
         raise ValueError(
-            f"a schedule is one of {KINDS} for at least 1 worker and 1 micro-batch, "
-            f"got {kind!r}, {workers}, {batches}"
+            f"a schedule is one of {(*KINDS, 'interleaved')} for at least 1 worker, 1 micro-batch "
+            f"and 1 chunk, got {kind!r}, {workers}, {batches}, {chunks}"
         )
+    if kind == "interleaved":
+        if batches % workers:
+            raise ValueError(f"{batches} micro-batches are no multiple of {workers} workers")
+        return [_laps(workers, batches, chunks, rank) for rank in range(workers)]
     if kind == "gpipe":
         one = [Action(letter, i) for letter in "FB" for i in range(batches)]
         return [list(one) for _ in range(workers)]
@@ -63,6 +74,21 @@ def _one_forward_one_backward(depth: int, batches: int) -> list[Action]:
         actions.append(Action("B", i))
         if first + i < batches:
             actions.append(Action("F", first + i))
+    return actions
+
+
+def _laps(workers: int, batches: int, chunks: int, rank: int) -> list[Action]:
+    """A group of as many micro-batches as workers goes through one piece, then through the next."""
+    groups = range(0, batches, workers)
+    forward = [
+        Action("F", first + i, chunk)
+        for first in groups for chunk in range(chunks) for i in range(workers)
+    ]  # fmt: skip
+    backward = [Action("B", i, chunks - 1 - chunk) for _, i, chunk in forward]
+    first = (workers - rank - 1) * (2 if chunks > 1 else 1) + (chunks - 1) * workers + 1
+    actions = forward[:first]
+    for i, action in enumerate(backward):
+        actions += [action, *forward[first + i : first + i + 1]]
     return actions
 
 
@@ -101,15 +127,17 @@ def _zero_bubble(workers: int, batches: int) -> list[list[Action]]:
     return order
 
 
-def _needs(rank: int, action: Action, workers: int) -> list[tuple[int, Action]]:
+def _needs(rank: int, action: Action, workers: int, chunks: int = 1) -> list[tuple[int, Action]]:
     """What must be done before, and by whom."""
-    kind, i = action
+    kind, i, chunk = action
     if kind == "F":
-        return [(rank - 1, action)] if rank else []
+        before = (rank - 1) % workers, Action("F", i, chunk - (rank == 0))
+        return [before] if rank or chunk else []
     if kind == "W":
-        return [(rank, Action("B", i))]
-    own = [(rank, Action("F", i))]
-    return own if rank == workers - 1 else [*own, (rank + 1, action)]
+        return [(rank, Action("B", i, chunk))]
+    own = [(rank, Action("F", i, chunk))]
+    after = (rank + 1) % workers, Action("B", i, chunk + (rank == workers - 1))
+    return own if after[1].chunk == chunks else [*own, after]
 
 
 def _ready(done: Sequence[Mapping[Action, float]], rank: int, action: Action, time: float) -> bool:
@@ -129,6 +157,7 @@ def timeline(
         ScheduleError: the schedule can never be carried out.
     """
     p = len(order)
+    chunks = 1 + max((action.chunk for actions in order for action in actions), default=0)
     done: list[dict[Action, float]] = [{} for _ in range(p)]
     clocks, places, events = [0.0] * p, [0] * p, []
     while any(places[r] < len(order[r]) for r in range(p)):
@@ -136,21 +165,20 @@ def timeline(
         for rank, actions in enumerate(order):
             while places[rank] < len(actions):
                 action = actions[places[rank]]
-                needed = _needs(rank, action, p)
+                needed = _needs(rank, action, p, chunks)
                 if any(a not in done[r] for r, a in needed):
                     break
                 arrivals = [done[r][a] + (travel if r != rank else 0.0) for r, a in needed]
                 start = max([clocks[rank], *arrivals])
                 end = clocks[rank] = done[rank][action] = start + seconds[action.kind]
-                events.append(Event(rank, f"{action.kind}{action.batch}", start, end))
+                events.append(Event(rank, str(action), start, end))
                 places[rank] += 1
                 moved = True
         if not moved:
             stuck = next(r for r in range(p) if places[r] < len(order[r]))
             action = order[stuck][places[stuck]]
             raise ScheduleError(
-                f"worker {stuck} waits forever to do {action.kind}{action.batch}: what it needs "
-                "comes after it"
+                f"worker {stuck} waits forever to do {action}: what it needs comes after it"
             )
     return sorted(events, key=lambda event: (event.start, event.worker))
 
@@ -158,17 +186,21 @@ def timeline(
 def check_schedule(order: Sequence[Sequence[Action]], batches: int) -> None:
     """Raise `ScheduleError` unless every action is done once, and after what it needs."""
     letters = "FBW" if any(a.kind == "W" for actions in order for a in actions) else "FB"
-    everything = {Action(letter, i) for letter in letters for i in range(batches)}
+    chunks = 1 + max((action.chunk for actions in order for action in actions), default=0)
+    everything = {
+        Action(letter, i, chunk)
+        for letter in letters for i in range(batches) for chunk in range(chunks)
+    }  # fmt: skip
     for rank, actions in enumerate(order):
         seen: set[Action] = set()
         for action in actions:
             if action in seen:
-                raise ScheduleError(f"worker {rank} does {action.kind}{action.batch} twice")
+                raise ScheduleError(f"worker {rank} does {action} twice")
             if action not in everything:
-                raise ScheduleError(f"worker {rank}: there is no {action.kind}{action.batch}")
+                raise ScheduleError(f"worker {rank}: there is no {action}")
             seen.add(action)
         for missing in sorted(everything - seen):
-            raise ScheduleError(f"worker {rank} never does {missing.kind}{missing.batch}")
+            raise ScheduleError(f"worker {rank} never does {missing}")
     timeline(order, dict.fromkeys(letters, 1.0))
 
 

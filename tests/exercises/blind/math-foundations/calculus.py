@@ -257,3 +257,39 @@ def _(x):
 def _(x):
     r = np.linalg.norm(x)
     return np.diag(1 / r - x**2 / r**3)
+
+
+@wrong("best_rate", "The border 2/λ, from which on the loss may rise.", known="the_border")
+def _(g, H):
+    rate = 2 / np.linalg.eigvalsh(H)[-1]
+    return np.array([rate, -rate * (g @ g) + rate**2 * (g @ H @ g) / 2])
+
+
+@wrong(
+    "best_rate",
+    "One over the largest curvature, whatever the gradient's direction.",
+    known="largest_curvature",
+)
+def _(g, H):
+    rate = 1 / np.linalg.eigvalsh(H)[-1]
+    return np.array([rate, -rate * (g @ g) + rate**2 * (g @ H @ g) / 2])
+
+
+@wrong(
+    "best_rate", "Forgets that the derivative of η² brings down a 2.", known="takes_everything_back"
+)
+def _(g, H):
+    rate = 2 * (g @ g) / (g @ H @ g)
+    return np.array([rate, -rate * (g @ g) + rate**2 * (g @ H @ g) / 2])
+
+
+@wrong("best_rate", "The change without what curvature takes back.", known="gain_alone")
+def _(g, H):
+    rate = (g @ g) / (g @ H @ g)
+    return np.array([rate, -rate * (g @ g)])
+
+
+@wrong("best_rate", "The quotient is upside down.", known="upside_down")
+def _(g, H):
+    rate = (g @ H @ g) / (g @ g)
+    return np.array([rate, -rate * (g @ g) + rate**2 * (g @ H @ g) / 2])

@@ -8,7 +8,6 @@ from fractions import Fraction
 import numpy as np
 
 from chainrule.course.exercises import wrong
-from chainrule.math_foundations.information_theory import mutual_information
 
 
 def _bits(p):
@@ -96,139 +95,163 @@ def _(p, q):
     return (p * np.log2((p + 1e-12) / (q + 1e-12))).sum()
 
 
-@wrong(
-    "huffman_lengths",
-    "Rounds −log₂ p up: Shannon's lengths, which are not the shortest.",
-    known="rounds_up",
-)
-def _(p):
-    return np.ceil(-np.log2(p) - 1e-12).astype(int)
-
-
-@wrong("huffman_lengths", "The same length for all.", known="equal_lengths")
-def _(p):
-    return np.full(len(p), int(np.ceil(np.log2(len(p)))))
-
-
-@wrong(
-    "huffman_lengths",
-    "A comb: the likeliest gets 1 bit, the next 2, and so on.",
-    known="one_long_chain",
-)
-def _(p):
-    lengths = np.empty(len(p), int)
-    lengths[np.argsort(-p, kind="stable")] = np.minimum(np.arange(1, len(p) + 1), len(p) - 1)
-    return lengths
+def _blocks(p, k):
+    out = np.ones(1)
+    for _ in range(k):
+        out = np.kron(out, p)
+    return out
 
 
 def _merge(p, sign):
-    heap = [(sign * share, [i]) for i, share in enumerate(p)]
-    lengths = np.zeros(len(p), int)
+    heap, total = [sign * share for share in p], 0.0
     heapq.heapify(heap)
     while len(heap) > 1:
-        (a, left), (b, right) = heapq.heappop(heap), heapq.heappop(heap)
-        lengths[left + right] += 1
-        heapq.heappush(heap, (a + b, left + right))
-    return lengths
+        joined = heapq.heappop(heap) + heapq.heappop(heap)
+        total += abs(joined)
+        heapq.heappush(heap, joined)
+    return total
+
+
+@wrong("bits_with_blocks", "Bits for a whole block, not for a symbol.", known="forgets_to_divide")
+def _(p, k):
+    return _merge(_blocks(p, k), 1)
+
+
+@wrong("bits_with_blocks", "The entropy: what blocks only come close to.", known="the_limit")
+def _(p, k):
+    return _bits(p)
 
 
 @wrong(
-    "huffman_lengths",
-    "Merges the two likeliest, not the two least likely.",
-    known="joins_the_likeliest",
+    "bits_with_blocks",
+    "Rounds every block's surprise up: a code, but not the best.",
+    known="rounds_up",
 )
-def _(p):
-    return _merge(p, -1)
+def _(p, k):
+    blocks = _blocks(p, k)
+    return blocks @ np.ceil(-np.log2(blocks)) / k
 
 
-@wrong("huffman_lengths", "The lengths come sorted, and not in the order of the symbols.")
-def _(p):
-    return np.sort(_merge(p, 1))
+@wrong("bits_with_blocks", "Codes single symbols and ignores k.", known="one_symbol_at_a_time")
+def _(p, k):
+    return _merge(p, 1)
 
 
-@wrong("corrected_information", "No correction at all.", known="plug_in")
+@wrong("bits_with_blocks", "Joins the two likeliest blocks.", known="joins_the_likeliest")
+def _(p, k):
+    return _merge(_blocks(p, k), -1) / k
+
+
+def _unknown(counts):
+    n = counts.sum()
+    x, y, both = (_bits(c / n) for c in (counts.sum(axis=1), counts.sum(axis=0), counts.ravel()))
+    return np.log(2) * (both - x), np.log(2) * (both - y)
+
+
+@wrong("corrected_uncertainty", "No correction at all.", known="plug_in")
 def _(counts):
-    return mutual_information(counts / counts.sum())
+    return _unknown(counts)[0]
 
 
-@wrong("corrected_information", "The bias is added and not taken away.", known="wrong_sign")
+@wrong("corrected_uncertainty", "The correction is taken away and not added.", known="wrong_sign")
 def _(counts):
     a, b = counts.shape
-    return mutual_information(counts / counts.sum()) + (a - 1) * (b - 1) / (2 * counts.sum())
+    return _unknown(counts)[0] - a * (b - 1) / (2 * counts.sum())
 
 
 @wrong(
-    "corrected_information",
-    "Uses a·b − 1, the degrees of freedom of the joint entropy alone.",
-    known="bias_of_the_joint_alone",
+    "corrected_uncertainty", "Corrects the joint entropy alone.", known="bias_of_the_joint_alone"
 )
 def _(counts):
     a, b = counts.shape
-    return mutual_information(counts / counts.sum()) - (a * b - 1) / (2 * counts.sum())
+    return _unknown(counts)[0] + (a * b - 1) / (2 * counts.sum())
 
 
-@wrong("corrected_information", "Forgets the factor two below the bias.", known="forgets_the_half")
+@wrong("corrected_uncertainty", "Corrects as if it were the entropy of Y.", known="bias_of_one_row")
+def _(counts):
+    b = counts.shape[1]
+    return _unknown(counts)[0] + (b - 1) / (2 * counts.sum())
+
+
+@wrong("corrected_uncertainty", "X and Y are exchanged.", known="conditions_on_the_columns")
 def _(counts):
     a, b = counts.shape
-    return mutual_information(counts / counts.sum()) - (a - 1) * (b - 1) / counts.sum()
+    return _unknown(counts)[1] + b * (a - 1) / (2 * counts.sum())
 
 
-@wrong("corrected_information", "Uses a·b in place of (a − 1)(b − 1).", known="counts_all_cells")
-def _(counts):
-    a, b = counts.shape
-    return mutual_information(counts / counts.sum()) - a * b / (2 * counts.sum())
-
-
-def _interval(symbols, shares):
+def _at(symbols, model):
     low, width = Fraction(0), Fraction(1)
-    for s in symbols:
+    for i, s in enumerate(symbols):
+        shares = model(symbols[:i])
         low += width * sum(shares[:s], Fraction(0))
         width *= shares[s]
     return low, width
 
 
-def _length(width, more):
-    bits = 0
-    while Fraction(1, 2**bits) > width:
-        bits += 1
-    return bits + more
-
-
-@wrong(
-    "encode",
-    "Enough bits to name a point, but some continuations leave the interval.",
-    known="one_bit_short",
-)
-def _(symbols, shares):
-    low, width = _interval(symbols, shares)
-    bits = _length(width, 0)
-    number = -(-low.numerator * 2**bits // low.denominator)
+def _written(number, bits):
     return format(number, f"0{bits}b") if bits else ""
 
 
+def _fitting(low, width):
+    bits = 0
+    while True:
+        number = -(-low.numerator * 2**bits // low.denominator)
+        if Fraction(number + 1, 2**bits) <= low + width:
+            return number, bits
+        bits += 1
+
+
+@wrong(
+    "encode", "The page's rule: always fits, but often a bit too long.", known="always_half_as_wide"
+)
+def _(symbols, model):
+    low, width = _at(symbols, model)
+    bits = 1
+    while Fraction(2, 2**bits) > width:
+        bits += 1
+    return _written(-(-low.numerator * 2**bits // low.denominator), bits)
+
+
 @wrong(
     "encode",
-    "Rounds the lower end down: the string starts below the interval.",
-    known="rounds_down",
+    "Takes the first strip that begins inside and no wider than the interval.",
+    known="sticks_out",
 )
-def _(symbols, shares):
-    low, width = _interval(symbols, shares)
-    bits = _length(width, 1)
-    return format(low.numerator * 2**bits // low.denominator, f"0{bits}b")
+def _(symbols, model):
+    low, width = _at(symbols, model)
+    bits = 0
+    while Fraction(1, 2**bits) > width:
+        bits += 1
+    return _written(-(-low.numerator * 2**bits // low.denominator), bits)
 
 
-@wrong("encode", "Three bits more than needed.", known="too_many_bits")
-def _(symbols, shares):
-    low, width = _interval(symbols, shares)
-    bits = _length(width, 3)
-    return format(-(-low.numerator * 2**bits // low.denominator), f"0{bits}b")
+@wrong(
+    "encode",
+    "The shortest string that names a point inside: continuations may leave.",
+    known="names_a_point",
+)
+def _(symbols, model):
+    low, width = _at(symbols, model)
+    bits = 0
+    while True:
+        number = -(-low.numerator * 2**bits // low.denominator)
+        if Fraction(number, 2**bits) < low + width:
+            return _written(number, bits)
+        bits += 1
 
 
 @wrong("encode", "Leading zeros are lost: bin() of the number.", known="loses_leading_zeros")
-def _(symbols, shares):
-    low, width = _interval(symbols, shares)
-    bits = _length(width, 1)
-    return bin(-(-low.numerator * 2**bits // low.denominator))[2:]
+def _(symbols, model):
+    number, _ = _fitting(*_at(symbols, model))
+    return bin(number)[2:]
+
+
+@wrong(
+    "encode", "Asks the model for the first symbol's shares every time.", known="ignores_the_past"
+)
+def _(symbols, model):
+    shares = model([])
+    return _written(*_fitting(*_at(symbols, lambda past: shares)))
 
 
 @wrong(
@@ -236,51 +259,60 @@ def _(symbols, shares):
     "Moves the lower end by the share and not by the share times the width.",
     known="forgets_to_scale",
 )
-def _(symbols, shares):
+def _(symbols, model):
     low, width = Fraction(0), Fraction(1)
-    for s in symbols:
+    for i, s in enumerate(symbols):
+        shares = model(symbols[:i])
         low += sum(shares[:s], Fraction(0))
         width *= shares[s]
-    bits = _length(width, 1)
-    return format(-(-low.numerator * 2**bits // low.denominator), f"0{bits}b")
+    return _written(*_fitting(low, width))
+
+
+@wrong("quiet_other_way", "The page's k3: it estimates KL(p‖q).", known="the_page_s_direction")
+def _(log_p, log_q):
+    r = log_q - log_p
+    return np.exp(r) - 1 - r
 
 
 @wrong(
-    "quiet_kl",
-    "The plain log ratio: unbiased, but negative and spread wide.",
+    "quiet_other_way",
+    "The weighted log ratio: unbiased, but with both signs.",
     known="the_definition",
 )
 def _(log_p, log_q):
-    return log_p - log_q
+    r = log_q - log_p
+    return np.exp(r) * r
 
 
 @wrong(
-    "quiet_kl", "Half the squared log ratio: never negative, but biased.", known="half_the_square"
+    "quiet_other_way",
+    "The log ratio of the other direction, without a weight.",
+    known="forgets_the_weight",
 )
 def _(log_p, log_q):
-    return (log_p - log_q) ** 2 / 2
+    return log_q - log_p
 
 
 @wrong(
-    "quiet_kl",
-    "The ratio is turned round: p over q, the estimator for samples from q.",
-    known="ratio_upside_down",
+    "quiet_other_way",
+    "k3 turned round, as if the samples came from q.",
+    known="samples_of_the_other",
 )
 def _(log_p, log_q):
     r = log_p - log_q
     return np.exp(r) - 1 - r
 
 
-@wrong("quiet_kl", "The minus 1 is missing.", known="forgets_the_one")
-def _(log_p, log_q):
-    r = log_q - log_p
-    return np.exp(r) - r
-
-
 @wrong(
-    "quiet_kl",
-    "Cuts the negative estimates off at 0, which makes a bias.",
-    known="cuts_off_at_zero",
+    "quiet_other_way",
+    "Half the squared log ratio: never negative, but biased.",
+    known="half_the_square",
 )
 def _(log_p, log_q):
-    return np.maximum(log_p - log_q, 0)
+    return (log_p - log_q) ** 2 / 2
+
+
+@wrong("quiet_other_way", "The plus 1 is missing.", known="forgets_the_one")
+def _(log_p, log_q):
+    r = log_q - log_p
+    return np.exp(r) * r - np.exp(r)
