@@ -41,7 +41,7 @@ export class Clock {
   }
 }
 
-export const LOADING = "Loading Python, 9 MB the first time";
+export const LOADING = "Loading Python, 10 MB the first time";
 
 export async function openEditor(manifest, base, ...values) {
   const { open } = await import(new URL(manifest.editor, base));
