@@ -37,6 +37,7 @@ def seal(app, error) -> None:
         text = path.read_text(encoding="utf-8")
         if META in text:
             path.write_text(text.replace(META, policy(text), 1), encoding="utf-8")
+    (Path(app.outdir) / ".nojekyll").touch()  # GitHub Pages must not drop _static
 
 
 def policy(text: str) -> str:

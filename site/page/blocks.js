@@ -25,7 +25,7 @@ class Cell {
     this.editButton = box.querySelector(".edit-button");
     this.note = box.querySelector(".run-note");
     this.clock = new Clock(this.note);
-    this.output = make("pre", { class: "run-output", tabindex: "0", hidden: true, "aria-label": "Output" });
+    this.output = make("pre", { class: "run-output", role: "region", tabindex: "0", hidden: true, "aria-label": `Output of block ${index + 1}` });
     this.anew = make("button", { type: "button", class: "anew-button", hidden: true, onclick: () => this.runAnew() }, "Run anew from the top");
     this.editButton.after(this.anew);
     this.bar.after(this.output);
@@ -74,7 +74,11 @@ class Cell {
   // --- Run ----------------------------------------------------------------------------
   async run() {
     const { page } = this;
-    if (page.busy) return page.engine.stop();
+    if (page.busy) {
+      if (this.runButton.textContent === "Stop") page.engine.stop();
+      else this.say("Another block is running: wait, or stop it");
+      return;
+    }
     page.busy = true;
     try {
       const above = page.cells.slice(0, this.index).filter((cell) => !cell.ran && !cell.lacking);

@@ -285,6 +285,23 @@ def test_python_in_the_page_reaches_no_other_host(browser, plain):
     assert any("Content Security Policy" in e["params"]["entry"]["text"] for e in blocked)
 
 
+def test_a_second_run_does_not_stop_the_first(browser, site):
+    blocks = Blocks(browser, site)
+    blocks.write(0, "import time\nfor i in range(30):\n    time.sleep(0.1)\n'ended'")
+    blocks.press(0)
+    browser.until(f"{blocks.at(0, '.run-note')}.textContent.startsWith('Running')", 90)
+    blocks.press(1)
+    assert "Another block is running" in blocks.note(1)
+    assert blocks.state(0) == "done"
+    assert blocks.output(0) == "'ended'"
+
+
+def test_the_search_works_below_any_path(browser, plain):
+    browser.open(f"{plain}/search.html?q=projection")
+    link = browser.until('document.querySelector("#search-results li a")?.href', 30)
+    assert link.startswith(f"{plain}/")
+
+
 # --- Time -----------------------------------------------------------------------------
 
 BARE = """(async () => {
