@@ -7,7 +7,7 @@ const EDITED = 100000; // lines of an edited block are counted from here, above 
 export async function start(document_, manifest, base) {
   const told = await get(manifest.steps[document_], base);
   const engine = new Engine(manifest, base, told.file);
-  const page = { manifest, base, engine, cells: [], busy: false };
+  const page = { manifest, base, engine, cells: [], busy: null };
   const boxes = [...document.querySelectorAll(".run")];
   for (const [index, box] of boxes.entries()) {
     page.cells.push(new Cell(page, box, told.steps[index], index));
@@ -79,7 +79,7 @@ class Cell {
       else this.say("Another block is running: wait, or stop it");
       return;
     }
-    page.busy = true;
+    page.busy = this;
     try {
       const above = page.cells.slice(0, this.index).filter((cell) => !cell.ran && !cell.lacking);
       this.announce(above);
@@ -91,7 +91,8 @@ class Cell {
       }
       await this.execute();
     } finally {
-      page.busy = false;
+      page.busy = null;
+      this.told = "";
       this.name(this.runButton, "Run");
     }
   }
@@ -100,8 +101,8 @@ class Cell {
   announce(above) {
     const seconds = [...above, this].reduce((sum, cell) => sum + Number(cell.box.dataset.seconds ?? 0), 0);
     const first = above.length ? `, with the ${above.length} blocks above that it builds on` : "";
-    this.expected = seconds >= 5 ? `: about ${Math.round(seconds)} s${first}` : "";
-    this.clock.start((this.page.engine.worker ? `Running${above.length ? " what stands above" : ""}` : LOADING) + this.expected);
+    this.told = seconds >= 5 ? `: about ${Math.round(seconds)} s${first}` : "";
+    this.clock.start((this.page.engine.worker ? `Running${above.length ? " what stands above" : ""}` : LOADING) + this.told);
   }
 
   async runAnew() {
@@ -119,11 +120,15 @@ class Cell {
     const seen = { printed: [], by: new Map(), trouble: "" };
     this.name(this.runButton, "Stop");
     this.anew.hidden = this.output.hidden = true;
-    this.clock.start((engine.worker ? "Running" : LOADING) + (this.expected ?? ""));
-    this.expected = "";
+    this.clock.start((engine.worker ? "Running" : LOADING) + (this.told ?? ""));
     const step = { line, code: this.code, raises: edited ? [] : this.step.raises, edited };
     const answering = engine.ask("run", [JSON.stringify(step)], (event) => this.hear(event, seen, edited));
-    engine.isReady.then(() => this.clock.note.textContent.startsWith(LOADING) && this.clock.start("Running"));
+    engine.isReady.then(() => {
+      for (const cell of new Set([this, this.page.busy])) {
+        const what = cell === this ? "Running" : "Running what stands above";
+        if (cell?.note.textContent.startsWith(LOADING)) cell.clock.start(what + (cell.told ?? ""));
+      }
+    });
     const answer = await answering;
     this.name(this.runButton, "Run");
     this.ran = Boolean(answer.ok);

@@ -285,6 +285,23 @@ def test_python_in_the_page_reaches_no_other_host(browser, plain):
     assert any("Content Security Policy" in e["params"]["entry"]["text"] for e in blocked)
 
 
+def test_what_takes_long_says_so_first(browser, site):
+    slow = max(MEASURED, key=seconds)
+    blocks = Blocks(browser, site, slow)
+    place = "[...document.querySelectorAll('.run')].findIndex((b) => b.dataset.seconds >= 5)"
+    index = browser.run(place)
+    assert blocks.note(index).startswith("takes about ")
+    blocks.press(index)
+    said = browser.until(
+        f"{blocks.at(index, '.run-note')}.textContent.match(/: about \\d+ s/)?.[0]"
+    )
+    assert int(said.split()[2]) >= 5
+    if index:
+        assert "blocks above that it builds on" in blocks.note(index)
+    browser.until(f"{note}.startsWith('Running')", 90)
+    assert said in blocks.note(index)
+
+
 def test_a_second_run_does_not_stop_the_first(browser, site):
     blocks = Blocks(browser, site)
     blocks.write(0, "import time\nfor i in range(30):\n    time.sleep(0.1)\n'ended'")
