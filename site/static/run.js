@@ -16,7 +16,10 @@ const started = new Map();
 function part(name) {
   if (!started.has(name)) {
     const loading = load(name);
-    loading.catch(() => started.delete(name)); // the next click tries again
+    loading.catch(() => {
+      started.delete(name); // the next click tries again
+      manifest = undefined;
+    });
     started.set(name, loading);
   }
   return started.get(name);

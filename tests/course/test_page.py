@@ -302,6 +302,16 @@ def test_what_takes_long_says_so_first(browser, site):
     assert said in blocks.note(index)
 
 
+def test_without_a_connection_a_line_says_so_and_the_next_run_works(browser, site):
+    blocks = Blocks(browser, site)
+    browser.call("Network.setBlockedURLs", urls=["*manifest.json*"])
+    blocks.press(0)
+    browser.until(f"{blocks.at(0, '.run-note')}.textContent.startsWith('Not loaded: ')")
+    browser.call("Network.setBlockedURLs", urls=[])
+    browser.events.clear()
+    assert blocks.run(0) == "same"
+
+
 def test_a_second_run_does_not_stop_the_first(browser, site):
     blocks = Blocks(browser, site)
     blocks.write(0, "import time\nfor i in range(30):\n    time.sleep(0.1)\n'ended'")
