@@ -350,6 +350,15 @@ def test_another_numpy_is_refused(tmp_path):
         bundle.numpy_wheel(tmp_path)
 
 
+def test_every_work_that_the_page_loads_is_named_with_its_terms():
+    text = bundle.licences(SITE)
+    parts = dict(part.split("\n\n", 1) for part in text.split("== ")[1:])
+    assert {"Pyodide", "NumPy", "The digits of scikit-learn", "@codemirror/view"} <= parts.keys()
+    assert "MPL-2.0" in parts["Pyodide"]
+    for name, terms in parts.items():
+        assert re.search("MPL-2.0|Copyright", terms), name
+
+
 def test_the_package_holds_what_pages_import_and_equal_bytes_twice():
     data = bundle.package(REPOSITORY)
     assert data == bundle.package(REPOSITORY)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -178,14 +179,36 @@ def _write_pyodide(site: Path, static: Path) -> str:
     for source in (*(site / "node_modules/pyodide" / name for name in CORE), path):
         _copy(source, target / source.name)
     (target / "pyodide-lock.json").write_text(json.dumps(lock), encoding="utf-8")
-    _copy(site / "wheels" / "NUMPY-LICENSE.txt", target / "NUMPY-LICENSE.txt")
-    shutil.copyfile(site / "node_modules/pyodide/package.json", target / "package.json")
     return target.name
 
 
 def _copy(source: Path, target: Path) -> None:
     if not target.is_file() or target.stat().st_size != source.stat().st_size:
         shutil.copyfile(source, target)
+
+
+# Licences
+
+EDITOR = ("@codemirror/*", "@lezer/*", "@marijn/*", "crelt", "style-mod", "w3c-keyname")
+
+
+def licences(site: Path) -> str:
+    """Whose work the page loads, and under which terms."""
+    modules = site / "node_modules"
+    about = json.loads((modules / "pyodide/package.json").read_text(encoding="utf-8"))
+    source = "https://github.com/pyodide/pyodide"
+    pyodide = f"{about['license']}; its source: {source}, version {about['version']}"
+    parts = {"Pyodide": pyodide, "NumPy": (site / "wheels/NUMPY-LICENSE.txt").read_text("utf-8")}
+    parts["The digits of scikit-learn"] = "\n\n".join(
+        file.read_text()
+        for file in distribution("scikit-learn").files or ()
+        if file.name == "COPYING"
+    )
+    for pattern in EDITOR:
+        for path in sorted(modules.glob(f"{pattern}/LICENSE")):
+            name = path.parent.relative_to(modules).as_posix()
+            parts[name] = path.read_text(encoding="utf-8")
+    return "\n\n".join(f"== {name}\n\n{text.strip()}" for name, text in parts.items()) + "\n"
 
 
 # All of it
@@ -212,6 +235,7 @@ def write(course: Course, site: Path, pages: Path, told: dict[str, Any]) -> None
             file = f"{name}-exercises.json"
             manifest["exercises"][document.id] = _put(target, file, json.dumps(asked))
     _bundle(site, target)
+    (target / "licences.txt").write_text(licences(site), encoding="utf-8")
     for script in sorted(target.glob("*.js")):
         manifest[script.stem] = f"{script.name}?v={digest(script.read_bytes())}"
     (target / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
