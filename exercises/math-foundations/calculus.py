@@ -202,7 +202,7 @@ def residual_the_wrong_way_round(A, b, x, lam):
     ),
 )
 def best_rate(g, H):
-    """Return two numbers: the best learning rate, and the change that the quadratic predicts there.
+    """Return an array of two numbers: the best rate, and the change that the quadratic predicts.
 
     At some point a loss has the gradient g, of shape (n,) and not zero, and the Hessian H, of shape
     (n, n), symmetric with positive eigenvalues. A step moves the weights by −rate·g. The best rate
@@ -400,6 +400,14 @@ def as_small_as_possible(eps, order, c):
     return eps
 
 
+@best_step.mistake(
+    "That is the page's rule of thumb. Here the size of the function's bend is known: c moves the "
+    "step, and so does the power that differentiating brings down."
+)
+def by_the_rule_of_thumb(eps, order, c):
+    return eps ** (1 / (order + 1))
+
+
 @exercise(
     "Dual numbers",
     difficulty=3,
@@ -551,6 +559,33 @@ class ForgetsTheIncomingSlope(Pair.solution):
 
     def tanh(self):
         return type(self)(np.tanh(self.value), 1 - np.tanh(self.value) ** 2)
+
+
+@Pair.mistake(
+    "You divide slope by slope. What does the quotient of two functions do when only the numerator "
+    "moves, so that the other slope is 0?"
+)
+class DividesTheSlopes(Pair.solution):
+    def __truediv__(self, other):
+        return type(self)(self.value / other.value, self.slope / other.slope)
+
+
+@Pair.mistake(
+    "In the slope of exp you put the slope into the exponential. f'(a)·a' takes f' at the value."
+)
+class ExponentOfTheSlope(Pair.solution):
+    def exp(self):
+        return type(self)(np.exp(self.value), np.exp(self.slope))
+
+
+@Pair.mistake(
+    "Far out tanh is flat on both sides. Yours has the slope 2 at −5. What is squared in its "
+    "derivative?"
+)
+class ForgetsTheSquareInTanh(Pair.solution):
+    def tanh(self):
+        value = np.tanh(self.value)
+        return type(self)(value, (1 - value) * self.slope)
 
 
 @exercise(

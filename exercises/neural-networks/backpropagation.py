@@ -86,6 +86,15 @@ def forgets_the_two(a, b, c):
     return six_gradients(a, b, c) / 2
 
 
+@six_gradients.mistake(
+    "Raise a by 1, and u = a·b rises by b. Which factor belongs to which of the two?"
+)
+def swaps_the_factors(a, b, c):
+    right = six_gradients(a, b, c)
+    right[3], right[4] = right[0] * a, right[0] * (b + 1)
+    return right
+
+
 @exercise(
     "Three VJPs: maximum, concatenation, running sum",
     difficulty=2,
@@ -190,6 +199,26 @@ def only_the_first_maximum(x, y, g_max, g_joined, g_running):
 def cuts_at_the_wrong_length(x, y, g_max, g_joined, g_running):
     right = three_vjps(x, y, g_max, g_joined, g_running)
     right[1], right[2] = g_joined[: len(y)], g_joined[len(y) :]
+    return right
+
+
+@three_vjps.mistake(
+    "Your seam is in the middle of the joined array. How many of its entries are x's?"
+)
+def cuts_in_the_middle(x, y, g_max, g_joined, g_running):
+    right = three_vjps(x, y, g_max, g_joined, g_running)
+    half = len(g_joined) // 2
+    right[1], right[2] = g_joined[:half], g_joined[half:]
+    return right
+
+
+@three_vjps.mistake(
+    "You hand the gradient of the running sum through unchanged. Raise the first entry of x: "
+    "which of the sums rise?"
+)
+def running_sum_as_a_copy(x, y, g_max, g_joined, g_running):
+    right = three_vjps(x, y, g_max, g_joined, g_running)
+    right[3] = g_running
     return right
 
 
@@ -304,6 +333,13 @@ def makes_v_a_unit_vector(f, vjp, x, r, v, h):
 def sums_the_gradient(f, vjp, x, r, v, h):
     right = direction_check(f, vjp, x, r, v, h)
     return np.array([right[0], vjp(r).sum()])
+
+
+@direction_check.mistake(
+    "You shorten v to length 1. The step was to go to x + h·v, whatever the length of v."
+)
+def shortens_v_first(f, vjp, x, r, v, h):
+    return direction_check(f, vjp, x, r, v / np.linalg.norm(v), h)
 
 
 @exercise(
@@ -446,6 +482,14 @@ def lists_when_popped(parents, root):
 @topological_order.mistake("Root is at the wrong end: parents should come before children.")
 def the_wrong_way_round(parents, root):
     return topological_order(parents, root)[::-1]
+
+
+@topological_order.mistake(
+    "Sorting by number works where numbers are tickets. Here a node may have a smaller number than "
+    "its parents."
+)
+def sorts_by_number(parents, root):
+    return sorted(topological_order(parents, root))
 
 
 @exercise(
@@ -604,6 +648,32 @@ def hands_the_gradients_over_crosswise(a, b):
     return y, lambda g: vjp(g)[::-1]
 
 
+@stacked_matmul.mistake(
+    "Some of your gradients still have axes that their input lacks, or has with size 1. What do "
+    "the shares of several uses do?"
+)
+def adds_up_nothing(a, b):
+    return _wrong_sum(a, b, lambda g, shape, own: g.reshape(own) if g.size == np.prod(own) else g)
+
+
+@stacked_matmul.mistake(
+    "Right for two matrices. On a stack, .T turns round all axes: which two should change places?"
+)
+def turns_round_all_axes(a, b):
+    return np.matmul(a, b), lambda g: (g @ b.T, a.T @ g)
+
+
+@stacked_matmul.mistake(
+    "Right as long as both have two axes. A vector has no row and no column to swap: give it the "
+    "axis that it counts as having."
+)
+def leaves_vectors_as_they_are(a, b):
+    def vjp(g):
+        return _right_sum(g @ b.mT, a.shape), _right_sum(a.mT @ g, b.shape)
+
+    return np.matmul(a, b), vjp
+
+
 @exercise(
     "The cosine of two vectors, as one operation",
     difficulty=3,
@@ -695,6 +765,20 @@ def forgets_the_gradient_of_the_output(x, z):
 def hands_them_over_crosswise(x, z):
     c, vjp = cosine_vjp(x, z)
     return c, lambda g: vjp(g)[::-1]
+
+
+@cosine_vjp.mistake(
+    "You take away the part along the vector that is held. Along which one would a step of x "
+    "change no angle?"
+)
+def projects_on_the_other(x, z):
+    c, _ = cosine_vjp(x, z)
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, z)]
+    u, w, k = x / lengths[0], z / lengths[1], c[:, None]
+    return c, lambda g: (
+        g[:, None] * (w - k * w) / lengths[0],
+        g[:, None] * (u - k * u) / lengths[1],
+    )
 
 
 @given
@@ -880,5 +964,43 @@ def uses_the_checkpoint_as_input(layers, x, g, every, shelf):
     for i in reversed(range(len(layers))):
         g = layers[i].vjp(g, shelf.get(i - i % every))
         if i % every == 0:
+            shelf.drop(i)
+    return g
+
+
+@checkpointed_gradient.mistake(
+    "A layer's VJP asks for that layer's input. You hand it what the layer returned."
+)
+def hands_over_outputs(layers, x, g, every, shelf):
+    h = x
+    for i, layer in enumerate(layers):
+        if i % every == 0:
+            shelf.put(i, h)
+        h = layer.forward(h)
+    for start in reversed(range(0, len(layers), every)):
+        outputs = [shelf.get(start)]
+        for layer in layers[start : start + every]:
+            outputs.append(layer.forward(outputs[-1]))
+        for layer in reversed(layers[start : start + every]):
+            g = layer.vjp(g, outputs.pop())
+        shelf.drop(start)
+    return g
+
+
+@checkpointed_gradient.mistake(
+    "The last segment may be shorter than the others. Your walk back never enters it."
+)
+def skips_the_shorter_segment(layers, x, g, every, shelf):
+    whole = len(layers) - len(layers) % every
+    h = x
+    for i, layer in enumerate(layers):
+        if i % every == 0:
+            shelf.put(i, h)
+        h = layer.forward(h)
+    for start in reversed(range(0, whole, every)):
+        for i in range(start, start + every - 1):
+            shelf.put(i + 1, layers[i].forward(shelf.get(i)))
+        for i in reversed(range(start, start + every)):
+            g = layers[i].vjp(g, shelf.get(i))
             shelf.drop(i)
     return g

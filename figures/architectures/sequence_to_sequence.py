@@ -26,7 +26,7 @@ VOCAB = SYMBOLS + 2
 
 # ---- reversing: how long a source fits into the state -----------------------------------------
 
-SIZES = (16, 32, 64)
+SIZES = (16, 32, 64, 128)
 LENGTHS = tuple(range(2, 25, 2))
 RATES = (0.01, 0.03, 0.1)
 STEPS, BATCH, HELD = 2000, 64, 500
@@ -142,6 +142,12 @@ def measure_32():
 def measure_64():
     """Exact outputs by length, 64 units."""
     return lengths_of(64)
+
+
+@measurement("length-128", **BAND, seconds=650)
+def measure_128():
+    """Exact outputs by length, 128 units."""
+    return lengths_of(128)
 
 
 @measurement("order", **BAND, seconds=320)
@@ -389,10 +395,10 @@ def beam(plt):
 def length(plt):
     fig, ax = plt.subplots(figsize=(6.8, 3.4))
     steady = [0.99**n for n in range(25)]
-    ax.plot(range(25), steady, color=COLORS["grey"], linestyle="--")
-    ax.text(24, 0.86, "every letter right with 0.99", ha="right", va="bottom")
+    label = "each letter 0.99"
+    ax.plot(range(25), steady, color=COLORS["grey"], linestyle="--", label=label)
     for size, color, marker in zip(
-        SIZES, ("vermillion", "green", "blue"), ("s", "^", "o"), strict=True
+        SIZES, ("vermillion", "green", "blue", "purple"), ("s", "^", "o", "D"), strict=True
     ):
         found = measured(f"length-{size}")
         ax.fill_between(
@@ -406,7 +412,7 @@ def length(plt):
     ax.set_ylabel("share of outputs that are right")
     ax.set_xlim(0, 25)
     ax.set_ylim(0, 1.05)
-    ax.legend(loc="center right")
+    ax.legend(loc="lower left", fontsize=8)
     return fig
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.course.figures import COLORS, figure, measured, measurement
+from chainrule.course.figures import COLORS, figure, interactive, measured, measurement
+from chainrule.math_foundations.information_theory import entropy
 from chainrule.math_foundations.probability import softmax
-from chainrule.training.loss_functions import fit_temperature
+from chainrule.neural_networks.backpropagation import Tensor
+from chainrule.training.loss_functions import cross_entropy, fit_temperature
 
 
 @figure("residuals")
@@ -66,6 +68,77 @@ def saturated(plt):
     for ax in (left, right):
         ax.set_xlabel("score z")
     return fig
+
+
+@figure("logits")
+def logits(plt):
+    """The default of the interactive figure, without its handles."""
+    found = logits_model(
+        {"label": "class 1", "z1": 1, "z2": 2, "z3": 3, "eps": 0.0, "tau": 1.0},
+    )
+    p, t, gradient = (np.array(found[name]) for name in ("p", "t", "gradient"))
+    colors = [COLORS[name] for name in ("green", "vermillion", "blue")]
+    fig, (said, moves, slope) = plt.subplots(1, 3, figsize=(7.4, 3.0), width_ratios=(1, 1, 1.1))
+    place = np.arange(3)
+    said.barh(place, p, 0.6, color=colors)
+    said.barh(place, t, 0.78, fill=False, ls="--", ec="black")
+    said.set_xlim(0, 1.35)
+    said.set_xlabel("probability; outline: wanted")
+    moves.barh(place, gradient, 0.6, color=colors)
+    moves.axvline(0, color="black", lw=0.8)
+    moves.set_xlim(-1.9, 1.4)
+    moves.set_xlabel("gradient: said − wanted")
+    for k in range(3):
+        said.text(max(p[k], t[k]) + 0.04, k, f"{p[k]:.2f}", va="center", color=colors[k])
+        side = "right" if gradient[k] < 0 else "left"
+        at = gradient[k] + (-0.05 if gradient[k] < 0 else 0.05)
+        text = f"{gradient[k]:.2f}".replace("-", "−")
+        moves.text(at, k, text, va="center", ha=side, color=colors[k])
+    for ax in (said, moves):
+        ax.set_yticks(place, [f"class {k + 1}" for k in place])
+        ax.set_ylim(2.6, -0.6)
+    moves.set_yticks(place, [""] * 3)
+    slope.plot(_PLACES, found["curve"], color=colors[0])
+    slope.plot(1, found["loss"], "o", color=colors[0])
+    along = np.array([-0.5, 2.5])
+    slope.plot(along, found["loss"] + gradient[0] * (along - 1), color="black", lw=1)
+    slope.set_xlabel("logit of the label, class 1")
+    slope.set_title("loss, nats")
+    slope.set_ylim(0, 12)
+    return fig
+
+
+_PLACES = (np.arange(161) - 80) / 10
+
+
+@interactive(
+    "logits",
+    states=[
+        {"label": "class 2", "eps": 0.1, "tau": 3},
+        {"z1": -8, "z3": 8, "tau": 0.1},
+        {"label": "class 3", "z1": 4, "z2": -1.5, "z3": 7, "eps": 0.5, "tau": 0.5},
+    ],
+)
+def logits_model(state):
+    z = np.array([[state[f"z{k}"] for k in (1, 2, 3)]], dtype=float)
+    right, eps, tau = int(state["label"][-1]) - 1, state["eps"], state["tau"]
+    given = Tensor(z, requires_grad=True)
+    loss = cross_entropy(given / tau, np.array([right]), label_smoothing=eps)
+    loss.backward()
+    t = (1 - eps) * np.eye(3)[right] + eps / 3
+    along = np.repeat(z, len(_PLACES), axis=0)
+    along[:, right] = _PLACES
+    targets = np.full(len(along), right)
+    curve = cross_entropy(Tensor(along / tau), targets, label_smoothing=eps, reduction="none").data
+    return {
+        "t": t,
+        "p": softmax(z / tau)[0],
+        "right": right,
+        "gradient": given.grad[0],
+        "loss": loss.item(),
+        "floor": entropy(t),
+        "curve": curve,
+    }
 
 
 @figure("memory")

@@ -53,16 +53,6 @@ def test_findings_exit_with_1_and_name_file_and_line(small):
     assert "1 found (links 1): 2 documents, 1 checks" in out
 
 
-def test_all_shows_what_is_allowed_too(small):
-    small.edit("course.toml", "minutes = 20", "minutes = 20\nallowance = { questions = 1 }")
-    small.edit("math-foundations/slopes.md", "**Question.**", "Now:")
-    command = ("audit", "--root", str(small.root), "--only", "questions")
-    assert chainrule(*command)[0] == 0
-    status, out, _ = chainrule(*command, "--all")
-    assert status == 1
-    assert "slopes.md:15: questions: no question: Rise over run\n" in out
-
-
 def test_an_audit_that_cannot_run_exits_with_2(small, tmp_path):
     def refused(*arguments):
         status, out, err = chainrule("audit", *arguments)

@@ -101,7 +101,7 @@ def fill(root):
     rng = np.random.default_rng(0)
     fake = SmallCourse(root)
     manifest = (ROOT / "course.toml").read_text(encoding="utf-8")
-    manifest = re.sub(r"\n(allowance = .*|connections = \[\n(    .*\n)*\])", "", manifest)
+    manifest = re.sub(r"\nconnections = \[\n(    .*\n)*\]", "", manifest)
     (root / "course.toml").write_text(manifest, encoding="utf-8")
     course = load_course(root)
     names = ("status", "documents", "graph", "tracks")

@@ -1,5 +1,6 @@
 """Losses against torch.nn.functional (values and gradients), gradient checks, scikit-learn."""
 
+import inspect
 from inspect import unwrap
 
 import numpy as np
@@ -473,3 +474,47 @@ def test_the_sigmoid_of_every_pair_is_the_published_loss(rng):
     signs = torch.tensor(2 * np.eye(7) - 1)
     theirs = -F.logsigmoid(signs * torch.tensor(logits)).sum() / 7
     assert ours == pytest.approx(theirs.item(), rel=1e-12)
+
+
+def test_what_the_page_says_of_pytorch_s_losses_of_errors(rng):
+    x, y = torch.tensor(rng.normal(size=(7, 1)) * 3), torch.tensor(rng.normal(size=(7, 1)))
+    for name in ("mse_loss", "l1_loss", "huber_loss"):
+        each = getattr(F, name)(x, y, reduction="none")
+        assert getattr(F, name)(x, y) == each.mean()
+    assert F.huber_loss(x, y) == F.huber_loss(x, y, delta=1.0)
+    assert F.huber_loss(x, y) != F.huber_loss(x, y, delta=1.3)
+    smooth = F.smooth_l1_loss(x, y, beta=1.3)
+    assert smooth.item() == pytest.approx(F.huber_loss(x, y, delta=1.3).item() / 1.3, rel=1e-12)
+    with pytest.warns(UserWarning, match="different to the input size"):
+        assert F.mse_loss(x, y[:, 0], reduction="none").shape == (7, 7)
+    with pytest.raises(ValueError, match="prediction has shape"):
+        unwrap(mse)(Tensor(x.numpy()), y[:, 0].numpy())
+    assert not [name for name in dir(F) if "quantile" in name or "pinball" in name]
+
+
+def test_what_the_page_says_of_pytorch_s_cross_entropy(rng):
+    default = inspect.signature(F.cross_entropy).parameters
+    assert {name: default[name].default for name in ("weight", "ignore_index", "reduction")} == {
+        "weight": None,
+        "ignore_index": -100,
+        "reduction": "mean",
+    }
+    assert default["label_smoothing"].default == 0.0
+    logits, y = rng.normal(size=(2, 5, 3)), rng.integers(0, 5, size=(2, 3))
+    y[0, 1] = -100
+    ours = cross_entropy(Tensor(logits.swapaxes(1, 2)), y).item()  # classes last here
+    theirs = F.cross_entropy(torch.tensor(logits), torch.tensor(y)).item()  # on axis 1 there
+    assert ours == pytest.approx(theirs, rel=1e-12)
+    weight = torch.tensor(rng.uniform(0.5, 2, size=5))
+    rows, labels = torch.tensor(rng.normal(size=(3, 5))), torch.tensor([1, -100, 4])
+    each = F.cross_entropy(rows, labels, weight=weight, reduction="none")
+    mean = F.cross_entropy(rows, labels, weight=weight)
+    assert mean.item() == pytest.approx((each.sum() / (weight[1] + weight[4])).item(), rel=1e-12)
+    nothing = torch.full((3,), -100)
+    assert torch.isnan(F.cross_entropy(rows, nothing))
+    with pytest.raises(ValueError, match="no target counts"):
+        cross_entropy(Tensor(rows.numpy()), nothing.numpy())
+    p = torch.softmax(torch.tensor(rng.normal(size=(3, 5))), -1)
+    wanted = -(p * torch.log_softmax(rows, -1)).sum(-1).mean()
+    assert F.cross_entropy(rows, p).item() == pytest.approx(wanted.item(), rel=1e-12)
+    assert "pos_weight" in inspect.signature(F.binary_cross_entropy_with_logits).parameters

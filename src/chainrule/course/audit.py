@@ -65,14 +65,12 @@ class Audit:
         self,
         course: Course,
         run: bool = False,
-        everything: bool = False,
         chosen: Collection[str] = (),
     ):
         self.course = course
         self.chosen = frozenset(chosen)  # ids of documents; none: all
         self.root = course.root
         self.run = run
-        self.everything = everything
         self.begun: dict[str, Any] = {}
         self._texts: dict[str, str] = {}
         self._pages: dict[str, Page] = {}
@@ -222,18 +220,17 @@ def perform(
     chosen: Iterable[ModuleType],
     run: bool,
     write: bool,
-    everything: bool = False,
     subjects: Collection[str] = (),
     ended: Callable[[str, int, float], None] = lambda name, found, seconds: None,
 ) -> Report:
-    """Refresh what can be refreshed if ``write``, then check; ``everything``: the allowed too.
+    """Refresh what can be refreshed if ``write``, then check.
 
     ``subjects`` are the ids of the documents that are asked for, none for all. ``ended`` is told
     of each check that is done: its name, how much it found, its seconds.
     """
     from chainrule.course.figures import write_atomically
 
-    audit, report = Audit(course, run, everything, subjects), Report()
+    audit, report = Audit(course, run, subjects), Report()
     chosen = list(chosen)
     # Generated regions show what the others wrote, so they come last.
     for check in sorted(chosen, key=lambda c: c.NAME == "generated") if write else ():

@@ -73,18 +73,6 @@ class Track(_Entry):
     goals: tuple[str, ...]
 
 
-class Allowance(_Entry):
-    """How many places of each kind a document may still hold; see CONTRIBUTING."""
-
-    paragraphs: int = Field(default=0, ge=0)
-    derivations: int = Field(default=0, ge=0)
-    by_hand: int = Field(default=0, ge=0)
-    terms: int = Field(default=0, ge=0)
-    symbols: int = Field(default=0, ge=0)
-    questions: int = Field(default=0, ge=0)
-    unlinked: int = Field(default=0, ge=0)
-
-
 class Document(_Entry):
     """One subject: a document, and by the same name its module, exercises, figures, tests."""
 
@@ -99,7 +87,6 @@ class Document(_Entry):
     outline: tuple[OutlineItem, ...] = Field(min_length=1)
     concepts: tuple[str, ...] = ()
     connections: tuple[OutlineItem, ...] = ()  # what of machine learning the mathematics serves
-    allowance: Allowance = Allowance()
 
     @property
     def folder(self) -> str:

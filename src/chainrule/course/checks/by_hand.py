@@ -9,12 +9,10 @@ themselves (numbers first, then "In general"). The closing sections need none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
-from chainrule.course import allowances
 from chainrule.course.audit import CLOSING, Audit
 from chainrule.course.checks.density import computes
-from chainrule.course.manifest import Document
+from chainrule.course.finding import Finding
 from chainrule.course.markdown import Page
 
 NAME = "by-hand"
@@ -24,13 +22,15 @@ MARK = "By hand."
 FIX = f"a line **{MARK}**, then a table or steps, one a line"
 
 
-def count(audit: Audit) -> Iterator[tuple[Document, allowances.Places]]:
-    """The first formula of each piece of a section that has no example."""
+def check(audit: Audit) -> Iterator[Finding]:
+    """Find the first formula of each piece of a section that has no example."""
     for document in audit.written:
-        yield document, {"by_hand": list(_unworked(audit.page(document.path)))}
+        for line, title in _unworked(audit.page(document.path)):
+            message = f"a formula and no example by hand: {title}"
+            yield Finding(document.path, line, NAME, message, FIX)
 
 
-def _unworked(page: Page) -> Iterator[tuple[int, str, str]]:
+def _unworked(page: Page) -> Iterator[tuple[int, str]]:
     starts = [h for h in page.headings if h.level in (2, 3) and not page.aside_at(h.line)]
     ends = [heading.line for heading in starts[1:]] + [len(page.lines) + 1]
     pieces = [range(heading.line, end) for heading, end in zip(starts, ends, strict=True)]
@@ -50,8 +50,4 @@ def _unworked(page: Page) -> Iterator[tuple[int, str, str]]:
             or (page.section_at(piece.start) == section and not any(x in piece for x in shown))
         ]
         if not any(line in piece for piece in near for line in examples):
-            yield formulas[0], f"a formula and no example by hand: {heading.text}", FIX
-
-
-check = partial(allowances.findings, check=NAME, count=count)
-write = partial(allowances.lowered, count=count)
+            yield formulas[0], heading.text

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 
-from chainrule.course import allowances
-from chainrule.course.allowances import first_words
 from chainrule.course.audit import Audit
-from chainrule.course.manifest import Document
-from chainrule.course.markdown import Paragraph
+from chainrule.course.finding import Finding
+from chainrule.course.markdown import Paragraph, Sentence
 
 NAME = "density"
 STOPS = "A reader meets three facts in one breath, and reads the paragraph twice or not at all."
@@ -44,8 +42,8 @@ _GIVEN = re.compile(
 )
 
 
-def count(audit: Audit) -> Iterator[tuple[Document, allowances.Places]]:
-    """The paragraphs over the budget and the derivations of each document."""
+def check(audit: Audit) -> Iterator[Finding]:
+    """Find the paragraphs over the budget and the derivations of each document."""
     for document in audit.written:
         prose = [
             (paragraph, len(inline.formulas))
@@ -53,7 +51,8 @@ def count(audit: Audit) -> Iterator[tuple[Document, allowances.Places]]:
             if paragraph.kind in ("paragraph", "item")
             and not (paragraph.section and paragraph.section.text == "References")
         ]
-        yield document, {"paragraphs": list(_crowded(prose)), "derivations": list(_derived(prose))}
+        for line, message, fix in (*_crowded(prose), *_derived(prose)):
+            yield Finding(document.path, line, NAME, message, fix)
 
 
 def _crowded(prose: list[tuple[Paragraph, int]]) -> Iterator[tuple[int, str, str]]:
@@ -62,9 +61,14 @@ def _crowded(prose: list[tuple[Paragraph, int]]) -> Iterator[tuple[int, str, str
             continue
         words = len(_WORD.findall(paragraph.prose))
         if words > WORDS or formulas > FORMULAS:
-            message = f"{words} words, {formulas} formulas: {first_words(paragraph.text)}"
+            message = f"{words} words, {formulas} formulas: {_start(paragraph)}"
             fix = f"at most {WORDS} words and {FORMULAS} formulas: one idea a paragraph"
             yield paragraph.line, message, fix
+
+
+def _start(text: Paragraph | Sentence, most: int = 8) -> str:
+    words = text.text.split()
+    return " ".join(words[:most]) + (" …" if len(words) > most else "")
 
 
 def _derived(prose: list[tuple[Paragraph, int]]) -> Iterator[tuple[int, str, str]]:
@@ -74,7 +78,7 @@ def _derived(prose: list[tuple[Paragraph, int]]) -> Iterator[tuple[int, str, str
         for sentence in paragraph.sentences:
             taken = sum(steps(tex) for tex in _FORMULA.findall(sentence.text))
             if taken >= STEPS:
-                message = f"{taken} steps in one sentence: {first_words(sentence.text)}"
+                message = f"{taken} steps in one sentence: {_start(sentence)}"
                 fix = "display them, one step a line, the reason in words beside it"
                 yield sentence.line, message, fix
 
@@ -99,7 +103,3 @@ def steps(tex: str) -> int:
 def computes(tex: str) -> bool:
     """Whether a displayed formula does more than to give values to letters."""
     return "=" not in tex or steps(tex) > 0
-
-
-check = partial(allowances.findings, check=NAME, count=count)
-write = partial(allowances.lowered, count=count)

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache, partial
+from functools import cache
 
-from chainrule.course import allowances
 from chainrule.course.audit import Audit
 from chainrule.course.checks.density import computes
+from chainrule.course.finding import Finding
 from chainrule.course.glossary import Term, key, terms
-from chainrule.course.manifest import Document
 from chainrule.course.markdown import NOT_PROSE, Page
 
 NAME = "ledger"
@@ -40,8 +39,8 @@ _GREEK = re.compile(
 _KNOWN_TO_ALL = {"d", "e", "\\pi"}
 
 
-def count(audit: Audit) -> Iterator[tuple[Document, allowances.Places]]:
-    """The early words and letters of each document."""
+def check(audit: Audit) -> Iterator[Finding]:
+    """Find the early words and letters of each document."""
     defined = list(terms(audit))
     keys = {term.key for term in defined}
     notation = audit.page("NOTATION.md").formulas if "NOTATION.md" in audit.files else []
@@ -51,10 +50,8 @@ def count(audit: Audit) -> Iterator[tuple[Document, allowances.Places]]:
         before = audit.course.ancestors(document.id)
         met = set().union(*(audit.page(d.path).vocabulary for d in audit.written if d.id in before))
         own = {t.key: t for t in defined if t.document is document and t.name.lower() not in met}
-        yield (
-            document,
-            {"terms": list(_early(page, own, keys)), "symbols": list(_unheard(page, fixed))},
-        )
+        for line, message, fix in (*_early(page, own, keys), *_unheard(page, fixed)):
+            yield Finding(document.path, line, NAME, message, fix)
 
 
 def _early(page: Page, own: dict[str, Term], keys: Iterable[str]) -> Iterator[tuple[int, str, str]]:
@@ -120,7 +117,3 @@ def letters(tex: str) -> set[str]:
         for special, command, plain in found
         if special or plain or _GREEK.fullmatch(command)
     }
-
-
-check = partial(allowances.findings, check=NAME, count=count)
-write = partial(allowances.lowered, count=count)

@@ -7,11 +7,9 @@ the section ends.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
-from chainrule.course import allowances
 from chainrule.course.audit import Audit
-from chainrule.course.manifest import Document
+from chainrule.course.finding import Finding
 
 NAME = "questions"
 STOPS = "A reader cannot tell whether the section was understood, and reads on without."
@@ -20,21 +18,16 @@ MARK, ANSWER = "Question.", "Answer"
 FIX = f"**{MARK}** …, then <details><summary>{ANSWER}</summary>, before the section ends"
 
 
-def count(audit: Audit) -> Iterator[tuple[Document, allowances.Places]]:
-    """The sections of each document's outline that ask nothing, or do not answer."""
+def check(audit: Audit) -> Iterator[Finding]:
+    """Find the sections of each document's outline that ask nothing, or do not answer."""
     for document in audit.written:
         page = audit.page(document.path)
         asked = {page.section_at(line): line for line in reversed(page.marked(MARK))}
         answered = {page.section_at(a.line): a.line for a in page.asides if a.summary == ANSWER}
         outline = {item.anchor for item in document.outline}
-        places = []
         for heading in page.headings:
             question, answer = asked.get(heading, 0), answered.get(heading, 0)
             if heading.anchor in outline and not 0 < question < answer:
                 what = "a question without its answer" if question else "no question"
-                places.append((heading.line, f"{what}: {heading.text}", FIX))
-        yield document, {"questions": places}
-
-
-check = partial(allowances.findings, check=NAME, count=count)
-write = partial(allowances.lowered, count=count)
+                message = f"{what}: {heading.text}"
+                yield Finding(document.path, heading.line, NAME, message, FIX)

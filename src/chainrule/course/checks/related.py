@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from functools import partial
 
-from chainrule.course import allowances
 from chainrule.course.audit import CLOSING, Audit
 from chainrule.course.checks.ledger import uses
 from chainrule.course.checks.prerequisites import body_links
@@ -37,21 +35,17 @@ def check(audit: Audit) -> Iterator[Finding]:
                     message = f"{other} is related and is linked nowhere in the text"
                     fix = f"link it where this holds: {pair.because}"
                     yield Finding(here.path, 1, NAME, message, fix)
-    yield from allowances.findings(audit, NAME, count)
-
-
-def count(audit: Audit) -> Iterator[tuple[Document, allowances.Places]]:
-    """The concepts that each document borrows without a link."""
     places: dict[str, dict[str, str]] = {}
     for term in terms(audit):
         places.setdefault(term.key, {})[term.document.id] = term.target
     for document in audit.written:
-        yield document, {"unlinked": list(_unlinked(audit, document, places))}
+        yield from _unlinked(audit, document, places)
 
 
 def _unlinked(
     audit: Audit, document: Document, places: dict[str, dict[str, str]]
-) -> Iterator[tuple[int, str, str]]:
+) -> Iterator[Finding]:
+    """The concepts that a document borrows without a link."""
     page = audit.page(document.path)
     before = audit.course.ancestors(document.id)
     own = {key(concept) for concept in document.concepts}
@@ -72,13 +66,10 @@ def _unlinked(
             target = places.get(name, {}).get(home.id, home.path)
             message = f"{concept!r} is taught in {home.id}, which is not linked before"
             fix = f"link the word to {posixpath.relpath(target, document.folder)}"
-            yield line, message, fix
+            yield Finding(document.path, line, NAME, message, fix)
 
 
 def _end(page: Page, line: int) -> int:
     """The last line of the paragraph that holds a line."""
     held = (p for p, _ in page.main_line if p.line <= line <= p.line_at(len(p.text)))
     return max((p.line_at(len(p.text)) for p in held), default=line)
-
-
-write = partial(allowances.lowered, count=count)

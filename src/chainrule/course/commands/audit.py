@@ -37,7 +37,6 @@ def audit(
     format: Annotated[Format, typer.Option(help="How findings are printed.")] = Format.TEXT,
     root: Annotated[Path | None, typer.Option(help="Another checkout.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (repeatable).")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show what is allowed too.")] = False,
     list_checks: Annotated[bool, typer.Option("--list", help="Show every check.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Show what each document holds.")] = False,
 ) -> None:
@@ -70,7 +69,7 @@ def audit(
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")
     chosen = [check for check in known if not only or check.NAME in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
-    report = perform(course, chosen, run, write, everything, about, _ended if run else _silent)
+    report = perform(course, chosen, run, write, about, _ended if run else _silent)
     if format is Format.JSON:
         for path, *_ in report.changes:
             print(f"wrote {path}", file=sys.stderr)

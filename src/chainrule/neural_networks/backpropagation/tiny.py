@@ -26,7 +26,7 @@ tickets = itertools.count()  # 0, 1, 2, …, one for each value that is made
 class Value:
     """An array, the values it was computed from, and the way back to them."""
 
-    __array_ufunc__ = None  # array + value: an error, and no array of values
+    __array_ufunc__ = None  # array + value is an error
 
     def __init__(self, data, parents=(), vjp=lambda g: ()):
         self.data = np.asarray(data, dtype=float)
@@ -176,9 +176,10 @@ def sum_to(g, shape):
 
 
 def backward(root, gradient=1.0):
-    """Leave in the grad of every ancestor the derivative of root by it.
+    """Leave in each ancestor's grad the derivative of root by it.
 
-    If root has several entries, they are added up, weighed by gradient.
+    A root of several entries counts as their sum, or as the sum of
+    gradient * root if a gradient is given.
     """
     order = ancestors(root)
     for value in order:

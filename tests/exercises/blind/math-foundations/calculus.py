@@ -293,3 +293,155 @@ def _(g, H):
 def _(g, H):
     rate = (g @ H @ g) / (g @ g)
     return np.array([rate, -rate * (g @ g) + rate**2 * (g @ H @ g) / 2])
+
+
+class _Pair:
+    def __init__(self, value, slope):
+        self.value, self.slope = value, slope
+
+    def __add__(self, other):
+        return type(self)(self.value + other.value, self.slope + other.slope)
+
+    def __mul__(self, other):
+        slope = self.slope * other.value + self.value * other.slope
+        return type(self)(self.value * other.value, slope)
+
+    def __truediv__(self, other):
+        slope = (self.slope * other.value - self.value * other.slope) / other.value**2
+        return type(self)(self.value / other.value, slope)
+
+    def exp(self):
+        return type(self)(np.exp(self.value), np.exp(self.value) * self.slope)
+
+    def tanh(self):
+        t = np.tanh(self.value)
+        return type(self)(t, (1 - t * t) * self.slope)
+
+
+@wrong(
+    "Pair",
+    "Divides the slopes, as if a quotient were differentiated part by part.",
+    known="DividesTheSlopes",
+)
+class _(_Pair):
+    def __truediv__(self, other):
+        return type(self)(self.value / other.value, self.slope / other.slope)
+
+
+@wrong(
+    "Pair",
+    "The quotient's terms in the wrong order: the sign is turned.",
+    known="ExchangesTheTermsOfTheQuotient",
+)
+class _(_Pair):
+    def __truediv__(self, other):
+        slope = (self.value * other.slope - self.slope * other.value) / other.value**2
+        return type(self)(self.value / other.value, slope)
+
+
+@wrong(
+    "Pair", "The slope of tanh is not multiplied by the inner slope.", known="LosesTheSlopeInTanh"
+)
+class _(_Pair):
+    def tanh(self):
+        t = np.tanh(self.value)
+        return type(self)(t, 1 - t * t)
+
+
+@wrong(
+    "Pair",
+    "The slope of exp is taken at the slope, and not at the value.",
+    known="ExponentOfTheSlope",
+)
+class _(_Pair):
+    def exp(self):
+        return type(self)(np.exp(self.value), np.exp(self.slope))
+
+
+@wrong("Pair", "The slope of tanh is 1 − tanh, without the square.", known="ForgetsTheSquareInTanh")
+class _(_Pair):
+    def tanh(self):
+        t = np.tanh(self.value)
+        return type(self)(t, (1 - t) * self.slope)
+
+
+@wrong(
+    "six_derivatives",
+    "The last one without the 3 of the inner slope, the third without 2x.",
+    known="forgets_the_inner_derivative",
+)
+def _(x):
+    return np.array(
+        [
+            3 * x**2,
+            (1 + x) * np.exp(x),
+            np.cos(x**2),
+            -2 * x / (1 + x**2) ** 2,
+            1 / (1 + np.exp(-x)),
+            1 - np.tanh(3 * x) ** 2,
+        ]
+    )
+
+
+@wrong("ridge_gradient", "Forgets the 2 of both squares.", known="forgets_the_two")
+def _(A, b, x, lam):
+    return A.T @ (A @ x - b) + lam * x
+
+
+@wrong("best_rate", "The change is given as a gain, with a plus.", known="wrong_sign")
+def _(g, H):
+    rate = (g @ g) / (g @ H @ g)
+    return np.array([rate, rate * (g @ g) / 2])
+
+
+@wrong(
+    "best_rate",
+    "The rate is right, the change is that of the first term alone.",
+    known="gain_alone",
+)
+def _(g, H):
+    rate = (g @ g) / (g @ H @ g)
+    return np.array([rate, -rate * (g @ g)])
+
+
+@wrong("best_step", "Balances the two terms in place of their slopes.", known="equal_errors")
+def _(eps, order, c):
+    return (eps / c) ** (1 / (order + 1))
+
+
+@wrong("best_step", "The rule of the page, without the constants.", known="by_the_rule_of_thumb")
+def _(eps, order, c):
+    return eps ** (1 / (order + 1))
+
+
+@wrong(
+    "hessian_times", "A fixed step along v, whatever its length.", known="same_multiple_for_every_v"
+)
+def _(grad_f, x, v):
+    t = 1e-5
+    return (grad_f(x + t * v) - grad_f(x - t * v)) / (2 * t)
+
+
+@wrong(
+    "hessian_times",
+    "Makes v one long, and forgets to multiply by its length again.",
+    known="forgets_the_length_of_v",
+)
+def _(grad_f, x, v):
+    d = v / np.linalg.norm(v)
+    t = 6e-6 * max(1.0, np.abs(x).max())
+    return (grad_f(x + t * d) - grad_f(x - t * d)) / (2 * t)
+
+
+@wrong(
+    "unit_jacobian",
+    "Divides the identity by the length: the length is held.",
+    known="length_held_constant",
+)
+def _(x):
+    return np.eye(len(x)) / np.linalg.norm(x)
+
+
+@wrong("unit_jacobian", "Subtracts x xᵀ and not u uᵀ.", known="takes_the_long_outer_product")
+def _(x):
+    return (np.eye(len(x)) - np.outer(x, x)) / np.linalg.norm(x)
