@@ -180,7 +180,8 @@ class ReferencePage(_Entry):
 class _About(_Entry):
     name: str
     promise: Sentence
-    repository: str = ""
+    repository: Annotated[str, Field(pattern=r"^(https://\S+[^/\s])?$")] = ""
+    address: Annotated[str, Field(pattern=r"^(https://\S+/)?$")] = ""
 
 
 class _Manifest(_Entry):
