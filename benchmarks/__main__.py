@@ -20,6 +20,8 @@ BENCHMARKS = {
     "convolutions": "Convolution and pooling beside PyTorch, and where the time goes",
     "decoding": "Writing with a cache, beside `generate` of transformers",
     "scaling": "How a GPT step grows with width, depth and context",
+    "predictions": "What `chainrule predict` says of a GPT step, beside the step",
+    "notebooks": "What `chainrule predict notebook` says, beside the run",
     "tokenizer": "Byte-level BPE beside Hugging Face's tokenizers",
     "blas": "The limit: matrix products alone",
 }

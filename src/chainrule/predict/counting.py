@@ -25,7 +25,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,8 +48,8 @@ class Counter:
     """Sums of what was done. Arrays are grouped by size, since rates depend on it.
 
     ``products`` maps rounded shapes (batch, rows, inner, columns) to calls and operations,
-    ``passes`` the rounded binary logarithm of the largest array's bytes to calls and bytes, ``bends``
-    the same to calls and elements, ``steps`` counts nodes of the program that ran.
+    ``passes`` the binary digits of the largest array's bytes to calls and bytes, ``bends`` the same
+    to calls and elements, ``steps`` counts nodes of the program that ran.
     """
 
     def __init__(self) -> None:
@@ -148,8 +148,10 @@ class Counter:
             )
             if name in BENDS and largest is not None:
                 self.bend(largest)
-            elif isinstance(result, np.ndarray) and result.base is not None and not (
-                isinstance(function, np.ufunc) or "out" in named
+            elif (
+                isinstance(result, np.ndarray)
+                and result.base is not None
+                and not (isinstance(function, np.ufunc) or "out" in named)
             ):
                 self.passes[0][0] += 1  # a view: nothing moves
             else:
@@ -183,7 +185,11 @@ class Counter:
         """What einsum does, as one pass over all products."""
         arrays = [x for x in given if isinstance(x, np.ndarray)]
         terms = given[0].split("->")[0].replace(" ", "").split(",") if given[:1] else []
-        sizes = {c: n for t, x in zip(terms, arrays, strict=False) for c, n in zip(t, x.shape, strict=False)}
+        sizes = {
+            c: n
+            for t, x in zip(terms, arrays, strict=False)
+            for c, n in zip(t, x.shape, strict=False)
+        }
         seen = self.passes[max((x.nbytes for x in arrays), default=0).bit_length()]
         seen[0] += 1
         seen[1] += 8 * math.prod(sizes.values())
@@ -197,7 +203,7 @@ class Counter:
 class _Counting(ast.NodeTransformer):
     """Replaces operations by calls of a `Counter`, and lets every block say how long it is."""
 
-    OPERATORS = {
+    OPERATORS: ClassVar = {
         ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.Pow: "pow",
         ast.FloorDiv: "floordiv", ast.Mod: "mod", ast.MatMult: "matmul", ast.BitAnd: "and_",
         ast.BitOr: "or_", ast.BitXor: "xor", ast.USub: "neg", ast.Invert: "invert",
@@ -207,7 +213,9 @@ class _Counting(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         name = self.OPERATORS.get(type(node.op))
-        if name is None or isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant):
+        if name is None or (
+            isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant)
+        ):
             return node
         return _called("binary", _operator(name), node.left, node.right)
 
@@ -445,7 +453,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.names or known:
         path = root / f"notebooks/{name}.ipynb"
         command = [sys.executable, "-m", "chainrule.predict.counting", "--one", str(path)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             print(f"counting: {name} failed: {done.stderr.strip().splitlines()[-1]}")
             return 1

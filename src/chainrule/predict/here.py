@@ -27,9 +27,7 @@ KERNEL = ("ipykernel.kernelapp", "matplotlib.pyplot", "matplotlib_inline.backend
 
 def config(size: dict[str, int]) -> TransformerConfig:
     """The course's GPT of these sizes."""
-    return gpt_config(
-        size["vocab"], size["context"], size["layers"], size["heads"], size["width"]
-    )
+    return gpt_config(size["vocab"], size["context"], size["layers"], size["heads"], size["width"])
 
 
 def program_bytes() -> float:

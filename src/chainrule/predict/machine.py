@@ -195,7 +195,7 @@ class Machine:
         """Seconds of one product, with operands that are in no cache, as a step meets them."""
         batch, rows, inner, columns = shape
         rng = np.random.default_rng(0)
-        sizes = [(rows, inner), (inner, columns)]
+        sizes: list[tuple[int, ...]] = [(rows, inner), (inner, columns)]
         if batch > 1:
             sizes = [(batch, *size) for size in sizes]
         numbers = batch * (rows * inner + inner * columns)

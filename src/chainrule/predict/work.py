@@ -94,9 +94,9 @@ def price(work: Work, machine: Machine, shapes: int = 24) -> Seconds:
     passes = sum(machine.pass_seconds(*one) for one in work.passes)
     for shape, flops in work.products:
         if min(shape[1], shape[3]) == 1:
-            each = 4 * max(shape[1] * shape[2], shape[2] * shape[3])
+            size = 4 * max(shape[1] * shape[2], shape[2] * shape[3])
             times = flops / (2 * math.prod(shape))
-            passes += machine.pass_seconds(each, times, times * shape[0] * each)
+            passes += machine.pass_seconds(size, times, times * shape[0] * size)
     alone, each = machine.picture if work.pictures else (0.0, 0.0)
     return Seconds(
         products,
@@ -112,7 +112,7 @@ def gpt_work(cfg: TransformerConfig, batch: int) -> Work:
     """Return what one training step of the course's GPT computes: forward, backward, AdamW.
 
     Every product of the forward pass has two of its size in the backward pass. Scores of later keys
-    are left out in blocks of queries, so their operations are fewer than what models are counted by.
+    are left out in blocks of queries: fewer operations than those by which models are counted.
     Equation: transformers/transformer-architecture.md#eq-flops
     Equation: neural-networks/backpropagation.md#eq-linear-vjp
     """
@@ -127,8 +127,8 @@ def gpt_work(cfg: TransformerConfig, batch: int) -> Work:
     keys = round(seen / time)
     rows = min(BLOCK, time)
     flops = layers * 2.0 * batch * heads * seen * size
-    for shape in ((rows, size, keys), (rows, keys, size), (keys, rows, size)):
-        products.append(((batch * heads, *shape), 2 * flops))
+    for of_one in ((rows, size, keys), (rows, keys, size), (keys, rows, size)):
+        products.append(((batch * heads, *of_one), 2 * flops))
     parameters = count_params(cfg)
     stream = 4 * n * d
     passes = (
@@ -143,7 +143,7 @@ def gpt_work(cfg: TransformerConfig, batch: int) -> Work:
 
 
 def scores(time: int) -> int:
-    """How many scores a head computes for one sequence, in blocks of queries that skip later keys."""
+    """How many scores a head computes for one sequence: blocks of queries skip later keys."""
     starts = range(0, time, BLOCK)
     return sum(min(BLOCK, time - s) * min(s + BLOCK, time) for s in starts)
 

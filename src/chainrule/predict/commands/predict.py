@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 def predict(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[notebook NAME]", help="A notebook: notebook 09.", show_default=False),
+        typer.Argument(
+            metavar="[notebook NAME]", help="A notebook: notebook 09.", show_default=False
+        ),
     ] = None,
     params: Annotated[
         float | None, typer.Option(help="Parameters of a model for a cluster, as in 70e9.")
@@ -60,7 +62,9 @@ def predict(
         if len(what) != 2 or what[0] != "notebook":
             raise UsageError(f"after predict comes nothing or: notebook NAME, received {what}")
         if given:
-            raise UsageError(f"a notebook has its own sizes; leave out {_option(next(iter(given)))}")
+            raise UsageError(
+                f"a notebook has its own sizes; leave out {_option(next(iter(given)))}"
+            )
         _notebook(what[1], run)
     elif here and there:
         raise UsageError(
@@ -87,7 +91,11 @@ def _option(name: str) -> str:
 def _bytes(size: float) -> str:
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
-            return f"{size / scale:,.3g} {unit}" if size < 1e3 * scale else f"{size / scale:,.0f} {unit}"
+            return (
+                f"{size / scale:,.3g} {unit}"
+                if size < 1e3 * scale
+                else f"{size / scale:,.0f} {unit}"
+            )
     return f"{size / 1e3:,.0f} kB"
 
 
@@ -202,8 +210,8 @@ def _gpt(given: dict[str, Any], run: bool) -> None:
     _print_machine(machine)
     tokens = size["batch"] * size["context"]
     print(
-        f"a step: {work.flops:.2e} FLOPs in products ({gpt_flops(cfg, size['batch']):.2e} as models "
-        f"are counted), {_bytes(work.moved)} read and written"
+        f"a step: {work.flops:.2e} FLOPs in products ({gpt_flops(cfg, size['batch']):.2e} as "
+        f"models are counted), {_bytes(work.moved)} read and written"
     )
     _print_parts(seconds)
     print(
@@ -213,8 +221,9 @@ def _gpt(given: dict[str, Any], run: bool) -> None:
     )
     print(
         "formulas: transformers/transformer-architecture.md#eq-flops, "
-        "neural-networks/backpropagation.md#eq-linear-vjp,\n  modern-llms/inference.md#eq-roofline, "
-        "training/distributed-training.md#eq-zero-bytes, #eq-activations"
+        "neural-networks/backpropagation.md#eq-linear-vjp,\n  "
+        "modern-llms/inference.md#eq-roofline, training/distributed-training.md#eq-zero-bytes, "
+        "#eq-activations"
     )
     if run:
         measured, peak = here.measure_gpt(size, min(steps, 7))
