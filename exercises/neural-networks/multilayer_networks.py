@@ -50,9 +50,12 @@ def _parameters(inputs, outputs, hidden, width):
 
 @widest.check
 def one_hidden_layer(answer, rng):
-    received = (answer(3, 2, 1, 14), answer(3, 2, 1, 19), answer(3, 2, 1, 20))
+    received = [answer(3, 2, 1, budget) for budget in (14, 19, 20)]
+    others = [answer(10, 1, 1, budget) for budget in (30, 37)]
     what = "the widths for 14, 19 and 20 parameters between 3 inputs and 2 outputs"
-    expect_equal(received, (2, 2, 3), what=what)
+    expect_equal(received, [2, 2, 3], what=what)
+    what = "the widths for 30 and 37 parameters between 10 inputs and 1 output"
+    expect_equal(others, [2, 3], what=what)
 
 
 @widest.check
@@ -108,6 +111,16 @@ def one_gap_too_many(inputs, outputs, hidden, budget):
 @widest.mistake("The width you return no longer fits. Which one did you try before it?")
 def one_too_wide(inputs, outputs, hidden, budget):
     return widest(inputs, outputs, hidden, budget) + 1
+
+
+@widest.mistake("A network with exactly as many parameters as the budget allows still fits.")
+def less_than_the_budget(inputs, outputs, hidden, budget):
+    return _largest(lambda width: _parameters(inputs, outputs, hidden, width), budget - 1)
+
+
+@widest.mistake("Your hidden units have biases, and the outputs have none. Are they units too?")
+def outputs_without_biases(inputs, outputs, hidden, budget):
+    return _largest(lambda width: _parameters(inputs, outputs, hidden, width) - outputs, budget)
 
 
 # --- 2 -------------------------------------------------------------------------------------
@@ -197,6 +210,21 @@ def same_knot_thrice():
 def knots_on_the_wrong_side():
     W1, b1, W2, b2 = parity_layers()
     return W1, -b1, W2, b2
+
+
+@parity_layers.mistake(
+    "At the sum 3 your output is 0. From 2 to 3 it must climb by 1, and the first two units "
+    "together fall by 1 there."
+)
+def the_last_weight_is_one():
+    W1, b1, _, b2 = parity_layers()
+    return W1, b1, np.array([[1.0, -2, 1]]), b2
+
+
+@parity_layers.mistake("Your output begins to climb at the sum 1. Where should it begin?")
+def knots_one_too_late():
+    W1, b1, W2, b2 = parity_layers()
+    return W1, b1 - 1, W2, b2
 
 
 # --- 3 -------------------------------------------------------------------------------------
@@ -398,6 +426,34 @@ def transposes_the_weight(k):
     return [layers[0], *[(W.T, b) for W, b in layers[1:-1]], layers[-1]]
 
 
+@tent_layers.mistake("You compose one tent too few. How many hidden layers does k = 2 need?")
+def one_tent_too_few(k):
+    return tent_layers(max(k - 1, 1))
+
+
+@tent_layers.mistake(
+    "Your last layer does not weigh the two units by 2 and −4. Is the last tent a tent?"
+)
+def the_last_row_is_plain(k):
+    layers = tent_layers(k)
+    return [*layers[:-1], (np.array([[1.0, -1.0]]), np.zeros(1))]
+
+
+@tent_layers.mistake("Your tents turn at 1. Where does the tent map turn?")
+def turns_at_one(k):
+    return [*[(W, 2 * b) for W, b in tent_layers(k)[:-1]], tent_layers(k)[-1]]
+
+
+@tent_layers.mistake(
+    "A unit with a negative weight on x is never on between 0 and 1. The factor −4 belongs behind "
+    "the ReLU."
+)
+def weighs_before_the_switch(k):
+    column, switches = np.array([[2.0], [-4.0]]), np.array([0.0, -0.5])
+    later = (column @ np.ones((1, 2)), switches)
+    return [(column, switches), *[later] * (k - 1), (np.ones((1, 2)), np.zeros(1))]
+
+
 # --- 5 -------------------------------------------------------------------------------------
 
 
@@ -510,6 +566,45 @@ def loses_the_sign(X, relu):
 )
 def adds_the_wrong_difference(X, relu):
     return _tournament(X, lambda a, b: a + relu(a - b), lambda a, b: b - relu(a - b))[1]
+
+
+@second_largest.mistake(
+    "You return the loser of the final. The second largest may have lost to the winner earlier: "
+    "who else lost to it?"
+)
+def loser_of_the_final_from_above(X, relu):
+    first = X
+    while first.shape[1] > 2:
+        a, b = first[:, ::2], first[:, 1::2]
+        first = a + relu(b - a)
+    return first[:, 0] - relu(first[:, 0] - first[:, 1])
+
+
+@second_largest.mistake(
+    "When a new largest comes, the old one becomes the second. Yours is forgotten."
+)
+def forgets_the_old_largest(X, relu):
+    a, b = X[:, 0], X[:, 1]
+    second = a - relu(a - b)
+    top = a + relu(b - a)
+    for j in range(2, 8):
+        below = X[:, j] - relu(X[:, j] - second)
+        top = top + relu(X[:, j] - top)
+        second = second + relu(below - second)
+    return second
+
+
+@second_largest.mistake(
+    "Right for positive numbers. From which value does your second largest start, and what if all "
+    "entries lie below it?"
+)
+def starts_at_zero(X, relu):
+    top, second = X[:, 0], 0 * X[:, 0]
+    for j in range(1, 8):
+        low = X[:, j] - relu(X[:, j] - top)
+        top = top + relu(X[:, j] - top)
+        second = second + relu(low - second)
+    return second
 
 
 # --- 6 -------------------------------------------------------------------------------------
@@ -627,6 +722,31 @@ def charges_in_the_comparison(Phi, Y, Phi_held, Y_held, prices):
     return _best(Phi, Y, Phi_held, Y_held, prices, extra=lambda A, price: price * np.sum(A**2))
 
 
+@best_price.mistake("Your bias is charged like a weight, so it is pulled towards 0. Should it be?")
+def charges_the_bias(Phi, Y, Phi_held, Y_held, prices):
+    def with_ones(Phi, Y, price):
+        ones = np.column_stack([Phi, np.ones(len(Phi))])
+        A = np.linalg.solve(ones.T @ ones + price * np.eye(ones.shape[1]), ones.T @ Y).T
+        return A[:, :-1], A[:, -1]
+
+    return _best(Phi, Y, Phi_held, Y_held, prices, with_ones)
+
+
+@best_price.mistake(
+    "Your price counts n times. The squared errors are summed over the examples, not averaged."
+)
+def price_for_a_mean(Phi, Y, Phi_held, Y_held, prices):
+    def dearer(Phi, Y, price):
+        return _fit(Phi, Y, len(Phi) * price)
+
+    return _best(Phi, Y, Phi_held, Y_held, prices, dearer)
+
+
+@best_price.mistake("The price comes first, the error second.")
+def returns_the_error_first(Phi, Y, Phi_held, Y_held, prices):
+    return best_price(Phi, Y, Phi_held, Y_held, prices)[::-1]
+
+
 # --- 7 -------------------------------------------------------------------------------------
 
 
@@ -711,3 +831,15 @@ def middle_bit_stays_off():
 def one_too_late():
     W1, b1, W2, b2 = adder()
     return W1, b1 - 1, W2, b2
+
+
+@adder.mistake("The highest bit comes first, in the inputs and in the output.")
+def lowest_bit_first():
+    W1, b1, W2, b2 = adder()
+    return W1, b1, W2[::-1], b2
+
+
+@adder.mistake("A score of 0 says 1. Which output has the score 0 when no hidden unit is on?")
+def outputs_always_on():
+    W1, b1, W2, b2 = adder()
+    return W1, b1, W2, 0 * b2

@@ -105,6 +105,11 @@ def vetoes_are_counted(k, n, vetoes):
     return np.ones(n + vetoes), -float(k)
 
 
+@at_least.mistake("The counted inputs come first in the row, the vetoes last.")
+def vetoes_first(k, n, vetoes):
+    return np.concatenate([np.full(vetoes, -float(n)), np.ones(n)]), -float(k)
+
+
 # --- 2 -------------------------------------------------------------------------------------
 
 
@@ -185,6 +190,13 @@ def returns_the_step(X, w, b):
     return -((X @ w + b) / (w @ w))[:, None] * w
 
 
+@nearest_on_boundary.mistake(
+    "Points behind the boundary walk the wrong way. Is the distance you divide into steps signed?"
+)
+def walks_without_a_sign(X, w, b):
+    return X - (np.abs(X @ w + b) / (w @ w))[:, None] * w
+
+
 # --- 3 -------------------------------------------------------------------------------------
 
 
@@ -247,6 +259,13 @@ def shifts_by_the_old_weights(w, b, mean, scale):
 @on_raw_inputs.mistake("The mean is subtracted from x. With which sign does it reach the bias?")
 def adds_the_mean(w, b, mean, scale):
     return w / scale, b + (w / scale) @ mean
+
+
+@on_raw_inputs.mistake(
+    "The new weights are already divided by the scale. Does the mean need it once more?"
+)
+def divides_the_mean_too(w, b, mean, scale):
+    return w / scale, b - (w / scale) @ (mean / scale)
 
 
 # --- 4 -------------------------------------------------------------------------------------
@@ -386,6 +405,30 @@ def scores_once_per_epoch(X, labels, n_classes, max_epochs=100):
     return W, b, corrections
 
 
+@train_classes.mistake("A correction changes two classes. How many corrections is that?")
+def counts_each_class(X, labels, n_classes, max_epochs=100):
+    W, b, corrections = train_classes(X, labels, n_classes, max_epochs)
+    return W, b, 2 * corrections
+
+
+@train_classes.mistake(
+    "The class that won wrongly is pushed up by you. Which of the two should be?"
+)
+def raises_the_winner(X, labels, n_classes, max_epochs=100):
+    W, b, corrections = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes), 0
+    for _ in range(max_epochs):
+        before = corrections
+        for x, label in zip(X, labels, strict=True):
+            winner = np.argmax(W @ x + b)
+            if winner != label:
+                W[label], b[label] = W[label] - x, b[label] - 1
+                W[winner], b[winner] = W[winner] + x, b[winner] + 1
+                corrections += 1
+        if corrections == before:
+            break
+    return W, b, corrections
+
+
 # --- 5 -------------------------------------------------------------------------------------
 
 
@@ -459,6 +502,32 @@ def counts_neurons(n_inputs):
 )
 def forgets_the_constants(n_inputs):
     return {1: 4, 2: 14, 3: 104}[n_inputs] - 2
+
+
+@threshold_functions.mistake(
+    "These are all functions of the bits. One neuron cannot compute XOR, for one."
+)
+def counts_all_functions(n_inputs):
+    return 2 ** (2**n_inputs)
+
+
+@threshold_functions.mistake(
+    "That formula is for points in general position. Are four corners of a face of the cube, with "
+    "a 1 appended, independent?"
+)
+def counts_as_if_in_general_position(n_inputs):
+    return {1: 4, 2: 14, 3: 128}[n_inputs]
+
+
+@threshold_functions.mistake(
+    "Some functions of three bits need a weight of 2. Does range include its end?"
+)
+def stops_before_two(n_inputs):
+    rows = np.array(list(product((0, 1), repeat=n_inputs)))
+    weights = np.array(list(product(range(-2, 2), repeat=n_inputs)))
+    return len(
+        {tuple(s.tolist()) for b in np.arange(-6.5, 7) for s in (rows @ weights.T + b > 0).T}
+    )
 
 
 # --- 6 -------------------------------------------------------------------------------------
@@ -558,6 +627,31 @@ def largest_entry_as_radius(X, y, u):
     return corrections, (np.abs(X).max() / gamma) ** 2
 
 
+@corrections_and_bound.mistake(
+    "R is the length of one example, the longest. You took the length of the whole matrix."
+)
+def length_of_the_matrix(X, y, u):
+    corrections, _ = corrections_and_bound(X, y, u)
+    gamma = (y * (X @ u)).min() / np.linalg.norm(u)
+    return corrections, (np.linalg.norm(X) / gamma) ** 2
+
+
+@corrections_and_bound.mistake(
+    "Zero weights give every example the score 0. If that is right, what is ever learned?"
+)
+def zero_is_right(X, y, u):
+    return 0, corrections_and_bound(X, y, u)[1]
+
+
+@corrections_and_bound.mistake(
+    "The proof needs a margin that every example has. You took the widest, not the narrowest."
+)
+def widest_margin(X, y, u):
+    corrections, _ = corrections_and_bound(X, y, u)
+    gamma = (y * (X @ u)).max() / np.linalg.norm(u)
+    return corrections, (np.linalg.norm(X, axis=1).max() / gamma) ** 2
+
+
 # --- 7 -------------------------------------------------------------------------------------
 
 
@@ -600,9 +694,12 @@ def _(package, X, y, X_new, max_epochs=100):
 
 @kernel_predict.check
 def one_example(answer, rng):
-    X, y, X_new = np.array([[1.0, 0.0]]), np.array([-1]), np.array([[1.0, 0.0], [-3.0, 0.0]])
+    X, y = np.array([[1.0, 0.0]]), np.array([-1])
+    X_new = np.array([[1.0, 0.0], [-3.0, 0.0], [-1.0, 0.0]])
     expect_equal(
-        answer(X, y, X_new), np.array([-1, -1]), what="the labels that one negative example gives"
+        answer(X, y, X_new),
+        np.array([-1, -1, 1]),
+        what="the labels that one negative example gives, to (−1, 0) by a score of 0,",
     )
 
 
@@ -664,6 +761,31 @@ def counts_once(X, y, X_new, max_epochs=100):
             if label * ((counts * y) @ K[j]) <= 0:
                 counts[j] = 1
     return np.where((1 + X_new @ X.T) ** 2 @ (counts * y) >= 0, 1, -1)
+
+
+def _counts(X, y, max_epochs, one=1):
+    K = (one + X @ X.T) ** 2
+    counts = np.zeros(len(X))
+    for _ in range(max_epochs):
+        for j, label in enumerate(y):
+            if label * ((counts * y) @ K[j]) <= 0:
+                counts[j] += 1
+    return counts
+
+
+@kernel_predict.mistake("Your kernel gives (0, 0) the score 0 with every point. What was added?")
+def kernel_without_the_one(X, y, X_new, max_epochs=100):
+    return np.where((X_new @ X.T) ** 2 @ (_counts(X, y, max_epochs, 0) * y) >= 0, 1, -1)
+
+
+@kernel_predict.mistake("Once through the examples is not enough: is there still a mistake?")
+def a_single_pass(X, y, X_new, max_epochs=100):
+    return np.where((1 + X_new @ X.T) ** 2 @ (_counts(X, y, 1) * y) >= 0, 1, -1)
+
+
+@kernel_predict.mistake("A label is −1 or +1. What does np.sign say to a score of exactly 0?")
+def a_label_of_zero(X, y, X_new, max_epochs=100):
+    return np.sign((1 + X_new @ X.T) ** 2 @ (_counts(X, y, max_epochs) * y))
 
 
 # --- 8 -------------------------------------------------------------------------------------
@@ -782,3 +904,8 @@ def averages_once_an_epoch(X, y, epochs):
                 w = w + label * x
         total = total + w
     return total / epochs
+
+
+@averaged_weights.mistake("You divide by the epochs. How many vectors did you add up?")
+def divides_by_the_epochs(X, y, epochs):
+    return averaged_weights(X, y, epochs) * len(X)

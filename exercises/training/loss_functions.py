@@ -287,6 +287,16 @@ def loss_of_a_one_hot_target(logits, targets, smoothing):
     return losses, stable_cross_entropy(logits, targets, smoothing)[1]
 
 
+@stable_cross_entropy.mistake(
+    "Your targets add up to more than 1. The share is divided among the c classes."
+)
+def the_whole_share_for_each(logits, targets, smoothing):
+    c = logits.shape[1]
+    wanted = (1 - smoothing) * np.eye(c)[targets] + smoothing
+    log_p = logits - logsumexp(logits, axis=-1)[:, None]
+    return -np.sum(wanted * log_p, axis=-1), (np.exp(log_p) - wanted) / len(logits)
+
+
 @exercise(
     "Texts of unequal length",
     difficulty=2,
@@ -400,6 +410,17 @@ def multiplies_the_filling_by_0(losses, targets, weights):
     return float(np.sum(losses * w) / w.sum()), w / w.sum()
 
 
+@weighted_loss.mistake("Your shares are the weights. What do the shares of a mean add up to?")
+def shares_that_are_weights(losses, targets, weights):
+    return weighted_loss(losses, targets, weights)[0], _weights(targets, weights)
+
+
+@weighted_loss.mistake("Your mean is weighted, your shares are not. Do all tokens count alike?")
+def shares_without_weights(losses, targets, weights):
+    real = targets != -100
+    return weighted_loss(losses, targets, weights)[0], real / real.sum()
+
+
 @exercise(
     "Two perplexities, one text",
     difficulty=2,
@@ -496,6 +517,13 @@ def bits_per_token(perplexities, tokens, size):
 def e_to_the_bits(perplexities, tokens, size):
     _, bits = whole_text(perplexities, tokens, size)
     return float(np.exp(bits * size / np.sum(tokens))), bits
+
+
+@whole_text.mistake(
+    "You multiply the perplexities. Is a text of ten pieces so much harder than each of them?"
+)
+def multiplies_the_perplexities(perplexities, tokens, size):
+    return float(np.prod(perplexities)), whole_text(perplexities, tokens, size)[1]
 
 
 @exercise(

@@ -360,3 +360,97 @@ def _(H, W, targets, rows):
 def _(H, W, targets, rows):
     kept = np.where(targets == -100, len(W) - 1, targets)
     return _chunks(H, W, kept, rows, lambda part, real: real.sum())
+
+
+# ---- a second reader's answers ---------------------------------------------------------------
+
+
+@wrong("best_constant", "Returns the weight that has been passed, not the target.")
+def _(y, w, q):
+    order = np.argsort(y)
+    total = np.cumsum(w[order])
+    return float(total[np.searchsorted(total, q * total[-1] - 1e-9)])
+
+
+@wrong("best_constant", "The answer for the smallest squared loss after the quantile's weights.")
+def _(y, w, q):
+    c = (w * y).sum() / w.sum()
+    for _ in range(200):
+        v = w * np.where(y > c, q, 1 - q)
+        c = (v * y).sum() / v.sum()
+    return float(c)
+
+
+@wrong(
+    "stable_cross_entropy",
+    "Every class gets the whole share: the target sums to more than 1.",
+    known="the_whole_share_for_each",
+)
+def _(logits, targets, smoothing):
+    log_p = _log_softmax(logits)
+    t = (1 - smoothing) * np.eye(logits.shape[1])[targets] + smoothing
+    return -(t * log_p).sum(axis=1), (np.exp(log_p) - t) / len(logits)
+
+
+@wrong(
+    "stable_cross_entropy", "The gradient with the sign of descent.", known="gradient_turned_round"
+)
+def _(logits, targets, smoothing):
+    log_p = _log_softmax(logits)
+    t = _smoothed(logits, targets, smoothing)
+    return -(t * log_p).sum(axis=1), (t - np.exp(log_p)) / len(logits)
+
+
+@wrong(
+    "weighted_loss",
+    "The shares are the weights, not divided by their sum.",
+    known="shares_that_are_weights",
+)
+def _(losses, targets, weights):
+    real = targets != -100
+    w = np.where(real, weights[np.where(real, targets, 0)], 0.0)
+    return (w * np.where(real, losses, 0)).sum() / w.sum(), w
+
+
+@wrong(
+    "weighted_loss", "Every share is one over the number of tokens.", known="shares_without_weights"
+)
+def _(losses, targets, weights):
+    real = targets != -100
+    w = np.where(real, weights[np.where(real, targets, 0)], 0.0)
+    return (w * np.where(real, losses, 0)).sum() / w.sum(), real / real.sum()
+
+
+@wrong(
+    "whole_text", "Multiplies the perplexities of the pieces.", known="multiplies_the_perplexities"
+)
+def _(perplexities, tokens, size):
+    nats = (np.log(perplexities) * tokens).sum()
+    return float(np.prod(perplexities)), float(nats / np.log(2) / size)
+
+
+@wrong("clip_slope", "The loss in one direction twice, the slope in both.")
+def _(a, b, tau):
+    s = _cosines(a, b)
+    log_p = _log_softmax(s / tau)
+    _, G = _two_ways(s, tau)
+    return float(-np.diag(log_p).mean()), float((G * s).sum() * (-1 / tau**2))
+
+
+@wrong(
+    "loss_in_chunks",
+    "The gradient of W is that of the last chunk.",
+    known="overwrites_the_gradient",
+)
+def _(H, W, targets, rows):
+    real = targets != -100
+    loss, H_grad, W_grad = 0.0, np.zeros_like(H), np.zeros_like(W)
+    for i in range(0, len(H), rows):
+        part = np.arange(i, min(i + rows, len(H)))[real[i : i + rows]]
+        log_p = _log_softmax(H[part] @ W.T)
+        G = np.exp(log_p)
+        G[np.arange(len(part)), targets[part]] -= 1
+        loss -= log_p[np.arange(len(part)), targets[part]].sum() / real.sum()
+        G /= real.sum()
+        H_grad[part], W_grad = G @ W, G.T @ H[part]
+    return loss, H_grad, W_grad
