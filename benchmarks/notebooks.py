@@ -13,6 +13,7 @@ def measure(names: tuple[str, ...] = ()) -> dict:
     from chainrule.predict import here
     from chainrule.predict.machine import Machine
     from chainrule.predict.work import price
+    from chainrule.program import UsageError
 
     root = Path(__file__).parent.parent
     known = [notebook.id for notebook in load_course(root).notebooks]
@@ -23,9 +24,12 @@ def measure(names: tuple[str, ...] = ()) -> dict:
         return {"notebook": name, "measured_s": round(seconds, 1)}
 
     machine = Machine()
-    predicted = {}
+    predicted, left_out = {}, {}
     for name in names or known:
-        predicted[name] = price(here.find_notebook(name, root).work, machine).total
+        try:
+            predicted[name] = price(here.find_notebook(name, root).work, machine).total
+        except UsageError:
+            left_out[name] = "not counted yet"
     with ThreadPoolExecutor(os.cpu_count() or 1) as several:
         rows = list(several.map(row, predicted))
     for one in rows:
@@ -36,4 +40,4 @@ def measure(names: tuple[str, ...] = ()) -> dict:
         "processor seconds of the kernel, one thread; predicted from what was counted of a run, "
         "by the rates of this machine, measured before"
     )
-    return {"rows": rows, "method": method}
+    return {"rows": rows, "left_out": left_out, "method": method}
