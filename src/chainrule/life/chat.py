@@ -234,7 +234,7 @@ def _command(talk: Conversation, line: str) -> str:
 
 
 def open_model(who: str) -> ChatModel:
-    """Return the model of a name in `NAMED` or of the folder of a finished run.
+    """Return the model of a name in `NAMED`, of a GGUF file, or of the folder of a finished run.
 
     Raises:
         UsageError: there is no such model; the message says how to get one.
@@ -248,6 +248,10 @@ def open_model(who: str) -> ChatModel:
                 raise
             raise UsageError(f"{who} cannot be opened by this version of chainrule") from None
         return opener()
+    if who.endswith(".gguf"):
+        from chainrule.models.smollm2 import open_chat
+
+        return open_chat(Path(who))
     from chainrule.life.assistant import Assistant
 
     return Assistant.open(Path(who))

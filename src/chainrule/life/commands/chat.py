@@ -17,7 +17,10 @@ def register(app: typer.Typer) -> None:
 
 def chat(
     who: Annotated[
-        str, typer.Argument(help="Folder of a run of chainrule life, or the name of a model.")
+        str,
+        typer.Argument(
+            help="Folder of a run of chainrule life, the name of a model, or a GGUF file."
+        ),
     ] = "runs/life",
     question: Annotated[
         str | None, typer.Argument(help="Ask this alone; without it, a conversation begins.")
