@@ -22,6 +22,7 @@ from chainrule.modern_llms.pretraining import (
     byte_spelling,
     learn_merges,
     load_bpe,
+    merge_pairs,
     piece_pattern,
     save_bpe,
     split_digits,
@@ -417,3 +418,21 @@ def test_a_tokenizer_that_never_joins_digits():
     merges = [(BYTE_ORDER.index(ord("1")), BYTE_ORDER.index(ord("9")))]
     assert len(ByteBPE(merges).encode("1919")) == 2
     assert len(ByteBPE(merges, split=split_digits).encode("1919")) == 4
+
+
+def test_merge_pairs_is_the_textbook_loop(rng):
+    """Again and again the pair of the best rank, the leftmost first, until none has a rank."""
+    for n in (0, 1, 2, 17, 40):
+        pairs = [(a, b) for a in range(5) for b in range(5)]
+        order = rng.permutation(len(pairs))[:12]
+        ranks = {pairs[p]: (rank, int(rng.integers(9))) for rank, p in enumerate(order)}
+        ids = rng.integers(0, 5, n).tolist()
+        expected = list(ids)
+        while True:
+            here = [(ranks[pair][0], i) for i, pair in enumerate(pairwise(expected))
+                    if pair in ranks]  # fmt: skip
+            if not here:
+                break
+            _, i = min(here)
+            expected[i : i + 2] = [ranks[expected[i], expected[i + 1]][1]]
+        assert merge_pairs(list(ids), ranks) == expected
