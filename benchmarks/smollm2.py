@@ -236,7 +236,7 @@ def measure():
 def share(result):
     if result["threads"] > 1:
         return "—"
-    return "{:.0%} ({:.0%}–{:.0%})".format(result["share_of_memory"], *result["shares"])
+    return f"{result['share_of_memory']:.0%}"
 
 
 if __name__ == "__main__":
