@@ -69,6 +69,7 @@ __all__ = [
     "TokenizerError", "UnigramLM", "byte_spelling", "caught", "chinchilla_loss", "deduplicate",
     "exposure", "fit_power_law", "jaccard", "learn_merges", "load_bpe", "lsh_buckets",
     "merge_pairs", "mfu", "minhash", "mup_scales", "optimal_allocation", "piece_pattern",
-    "quality_filter", "round_bf16", "round_blocks", "round_fp8", "round_stochastic", "round_to", "save_bpe", "shingles",
-    "split_digits", "split_pieces", "train_bpe", "training_flops", "unicode_ranges",
+    "quality_filter", "round_bf16", "round_blocks", "round_fp8", "round_stochastic", "round_to",
+    "save_bpe", "shingles", "split_digits", "split_pieces", "train_bpe", "training_flops",
+    "unicode_ranges",
 ]  # fmt: skip
