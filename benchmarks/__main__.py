@@ -23,6 +23,8 @@ BENCHMARKS = {
     "decoding": "Writing with a cache, beside `generate` of transformers",
     "smollm2": "A published chat model in the course's classes, beside `generate` of transformers",
     "scaling": "How a GPT step grows with width, depth and context",
+    "predictions": "What `chainrule predict` says of a GPT step, beside the step",
+    "notebooks": "What `chainrule predict notebook` says, beside the run",
     "tokenizer": "Byte-level BPE beside Hugging Face's tokenizers",
     "blas": "The limit: matrix products alone",
 }

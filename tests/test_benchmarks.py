@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convolutions, decoding, gpu, peers, scaling, timing, twin
+from benchmarks import convolutions, decoding, gpu, peers, predictions, scaling, timing, twin
 from benchmarks.__main__ import BENCHMARKS, machine, table
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +39,16 @@ def test_flops_of_a_step_against_a_count_by_hand():
     d, n = 14, 3
     forward = 2 * n * (5 * 12 * d * d + 11 * d) + 4 * n * n * d * 5
     assert scaling.flops(size) == 3 * 2 * forward
+
+
+def test_predictions_are_compared_at_every_size_of_the_benchmarks():
+    sizes = predictions.sizes()
+    assert len(sizes) == 1 + 3 * 3 + 2
+    assert sizes["time 512"] == scaling.BASE | {"time": 512}
+    tiny = {"batch": 2, "time": 3, "layers": 1, "heads": 2, "width": 4, "vocab": 5}
+    ((predicted, measured),) = predictions.ratios(tiny, rounds=1, steps=1)
+    assert predicted > 0
+    assert measured > 0
 
 
 @pytest.mark.parametrize("name", [name for name in peers.CONTESTANTS if name != "micrograd"])

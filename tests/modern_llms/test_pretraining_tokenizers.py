@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from itertools import pairwise, product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,6 @@ from chainrule.modern_llms.pretraining import (
     byte_spelling,
     learn_merges,
     load_bpe,
-    merge_pairs,
     piece_pattern,
     save_bpe,
     split_digits,
@@ -30,6 +30,7 @@ from chainrule.modern_llms.pretraining import (
     train_bpe,
 )
 from chainrule.modern_llms.pretraining import files as tokenizer_files
+from chainrule.modern_llms.pretraining.bpe import merge_pairs
 
 LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
@@ -420,19 +421,16 @@ def test_a_tokenizer_that_never_joins_digits():
     assert len(ByteBPE(merges, split=split_digits).encode("1919")) == 4
 
 
-def test_merge_pairs_is_the_textbook_loop(rng):
-    """Again and again the pair of the best rank, the leftmost first, until none has a rank."""
-    for n in (0, 1, 2, 17, 40):
-        pairs = [(a, b) for a in range(5) for b in range(5)]
-        order = rng.permutation(len(pairs))[:12]
-        ranks = {pairs[p]: (rank, int(rng.integers(9))) for rank, p in enumerate(order)}
-        ids = rng.integers(0, 5, n).tolist()
-        expected = list(ids)
-        while True:
-            here = [(ranks[pair][0], i) for i, pair in enumerate(pairwise(expected))
-                    if pair in ranks]  # fmt: skip
-            if not here:
-                break
-            _, i = min(here)
-            expected[i : i + 2] = [ranks[expected[i], expected[i + 1]][1]]
-        assert merge_pairs(list(ids), ranks) == expected
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_merge_as_the_textbook_says(seed):
+    """The best rank first, of equals the leftmost, over and over: a loop without a heap."""
+    rng = np.random.default_rng(seed)
+    pairs = {(int(a), int(b)) for a, b in rng.integers(0, 6, (14, 2))}
+    ranks = {pair: (rank, 6 + rank) for rank, pair in enumerate(sorted(pairs))}
+    ids = rng.integers(0, 6, 40).tolist()
+    wanted = list(ids)
+    while found := [(*ranks[pair], i) for i, pair in enumerate(pairwise(wanted)) if pair in ranks]:
+        _, new, i = min(found)
+        wanted[i : i + 2] = [new]
+    assert merge_pairs(list(ids), ranks) == wanted
+    assert len(wanted) < 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -78,8 +79,25 @@ def sample(
             help="The same seed, the same text. Taught in transformers/gpt#choosing-the-next-token."
         ),
     ] = None,
+    mine: Annotated[
+        bool,
+        typer.Option(
+            "--mine",
+            help="Sample with the functions of your workbook that pass. "
+            "Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
 ) -> None:
     """Stream text from a trained model. Each option names the section that teaches it."""
+    options = dict(locals())
+    del options["mine"], options["anyway"]
     if temperature < 0:
         raise UsageError(f"--temperature must be 0 or more, received {temperature:g}")
     if not 0 < top_p <= 1:
@@ -90,6 +108,29 @@ def sample(
         raise UsageError(f"give a run ({run}) or --course, not both")
     if not prompt:
         raise UsageError("--prompt is empty; give at least one character, or leave it out")
+    if anyway and not mine:
+        raise UsageError("--anyway belongs to --mine; add that, or leave it out")
+    if mine:
+        from chainrule.trainer.mine import with_mine
+
+        raise typer.Exit(with_mine("sample", options, anyway))
+    go(**options)
+
+
+def go(
+    run: Path | str | None,
+    course: bool,
+    prompt: str,
+    length: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float,
+    min_p: float,
+    seed: int | None,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Sample as the options say; ``after`` is called after each character."""
+    run = None if run is None else Path(run)
     try:
         import numpy as np
 
@@ -119,6 +160,7 @@ def sample(
             rng=rng,
         ):
             print(piece, end="", flush=True)
+            after()
         print()
     except (DataError, CheckpointError) as error:
         raise UsageError(str(error)) from None
