@@ -1,6 +1,7 @@
 """The benchmarks compare what they say they compare."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convolutions, decoding, gpu, peers, scaling, timing, twin
+from benchmarks import convolutions, decoding, gpu, peers, predictions, scaling, timing, twin
 from benchmarks.__main__ import BENCHMARKS, machine, table
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,16 @@ def test_flops_of_a_step_against_a_count_by_hand():
     d, n = 14, 3
     forward = 2 * n * (5 * 12 * d * d + 11 * d) + 4 * n * n * d * 5
     assert scaling.flops(size) == 3 * 2 * forward
+
+
+def test_predictions_are_compared_at_every_size_of_the_benchmarks():
+    sizes = predictions.sizes()
+    assert len(sizes) == 1 + 3 * 3 + 2
+    assert sizes["time 512"] == scaling.BASE | {"time": 512}
+    tiny = {"batch": 2, "time": 3, "layers": 1, "heads": 2, "width": 4, "vocab": 5}
+    ((predicted, measured),) = predictions.ratios(tiny, rounds=1, steps=1)
+    assert predicted > 0
+    assert measured > 0
 
 
 @pytest.mark.parametrize("name", [name for name in peers.CONTESTANTS if name != "micrograd"])
@@ -110,6 +121,30 @@ def test_stored_decoding_is_as_fast_as_it_has_to_be():
     for threads in (1, 2):
         assert ratios[course, threads] >= 3
         assert ratios[small, threads] >= 1
+
+
+def test_stored_smollm2_is_as_fast_and_as_equal_as_it_has_to_be():
+    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["smollm2"]
+    one, two = stored["results"]
+    assert (one["threads"], two["threads"]) == (1, 2)
+    assert min(one["ratio"], two["ratio"]) >= 1
+    assert one["share_of_memory"] >= 0.6
+    assert one["first_token_seconds"] < 2
+    assert stored["start"]["process_seconds"] < 5
+    same = stored["agreement"]
+    assert same["prompts"] == same["same_tokens"] == 50
+    assert same["furthest_score"] < 1e-3
+
+
+def test_a_benchmark_without_its_model_leaves_what_is_stored(tmp_path):
+    before = (ROOT / "benchmarks" / "results.json").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "smollm2"], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "CHAINRULE_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "its model is not here; type: chainrule models get smollm2" in done.stdout
+    assert (ROOT / "benchmarks" / "results.json").read_bytes() == before
 
 
 NANOGPT = (

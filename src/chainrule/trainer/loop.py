@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.text import CharTokenizer, Corpus
+from chainrule.math_foundations.probability import logsumexp
 from chainrule.neural_networks.backpropagation import load_state, no_grad, save_state
 from chainrule.shapes import Array, Float, Int
 from chainrule.trainer import checkpoint
 from chainrule.trainer.settings import Settings, SettingsError
 from chainrule.training.optimizers import AdamW, ParamGroups, clip_grad_norm_, warmup_cosine
-from chainrule.transformers.gpt import GPT, gpt_config
+from chainrule.transformers.gpt import GPT, gpt_config, windows
 from chainrule.transformers.transformer_architecture import TransformerConfig
 
 WINDOWS = 32
@@ -222,10 +223,8 @@ class Run:
         with no_grad():
             for some in np.array_split(rows, math.ceil(len(rows) / WINDOWS)):
                 logits = self.model(some[:, :-1]).data[:, -counted:].astype(np.float64)
-                top = logits.max(axis=-1, keepdims=True)
-                log_total = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
                 chosen = np.take_along_axis(logits, some[:, -counted:, None], axis=-1)[..., 0]
-                losses.append(log_total - chosen)
+                losses.append(logsumexp(logits) - chosen)
         return np.concatenate(losses)
 
     def state(self) -> dict[str, Any]:
@@ -262,8 +261,7 @@ class Run:
         context = self.settings.context
         last = len(self.train_ids) - context
         starts = self.rng.integers(0, last, size=self.settings.batch_size)
-        rows = self.train_ids[starts[:, None] + np.arange(context + 1)]
-        return rows[:, :-1], rows[:, 1:]
+        return windows(self.train_ids, starts, context)
 
     def _forget_after(self, step: int) -> None:
         """Cut the record back to a checkpoint's step."""

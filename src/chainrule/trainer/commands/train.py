@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
@@ -115,6 +116,21 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run, bit for bit.")
     ] = False,
+    mine: Annotated[
+        bool,
+        typer.Option(
+            "--mine",
+            help="Train with the functions of your workbook that pass. "
+            "Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
     steps: Annotated[int | None, _option("steps")] = None,
     batch_size: Annotated[int | None, _option("batch_size")] = None,
     context: Annotated[int | None, _option("context")] = None,
@@ -151,6 +167,30 @@ def train(
     given = dict(locals())
     chosen = {name: given[name] for name in SETTINGS if given[name] is not None}
     how = {name: given[name] for name in ENGINE if given[name] is not None}
+    options: dict[str, Any] = {"data": data, "out": out, "resume": resume, "chosen": chosen}
+    if anyway and not mine:
+        raise UsageError("--anyway belongs to --mine; add that, or leave it out")
+    if mine:
+        if engine == "torch" or how:
+            raise UsageError("--mine trains with the engine of this course; leave PyTorch's out")
+        from chainrule.trainer.mine import with_mine
+
+        raise typer.Exit(with_mine("train", options, anyway))
+    go(**options, engine=engine, how=how)
+
+
+def go(
+    data: str | None,
+    out: Path | str | None,
+    resume: bool,
+    chosen: dict,
+    after: Callable[[int], None] = lambda step: None,
+    engine: str | None = None,
+    how: dict[str, Any] | None = None,
+) -> None:
+    """Train as the options say; ``after`` is called with the number of each step that is done."""
+    out = None if out is None else Path(out)
+    how = how or {}
     try:
         from chainrule.data.text import DataError
         from chainrule.trainer.checkpoint import CheckpointError
@@ -164,7 +204,8 @@ def train(
             option = next(iter(how)).replace("_", "-")
             raise UsageError(f"--{option} is PyTorch's; add --engine torch, or leave it out")
         else:
-            _train(_resumed(data, out, chosen) if resume else _started(data, out, chosen))
+            run = _resumed(data, out, chosen) if resume else _started(data, out, chosen)
+            _train(run, after=after)
     except (DataError, SettingsError, CheckpointError) as error:
         raise UsageError(str(error)) from None
     except KeyboardInterrupt:
@@ -263,7 +304,7 @@ def _resumed(data, out, chosen, open_run=None):
     return run
 
 
-def _train(run, again=typed) -> None:
+def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -> None:
     """Train to the end, or until somebody stops it; ``again`` says how to go on."""
     from rich.console import Console
 
@@ -289,6 +330,7 @@ def _train(run, again=typed) -> None:
         for entry in run.remaining():
             now = time.perf_counter()
             run.seconds += now - last
+            after(entry.step)
             last = now
             speed = (entry.step - first_step) * per_step / (now - first_second)
             if progress is not None:
