@@ -72,6 +72,12 @@ def lines(stored: dict[str, Any], folder: str = "reference") -> Iterator[str]:
                 yield from _case(stored, name, disease, folder)
 
 
+def rows(stored: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Title, anchor and section of each disease, for the documents that explain it."""
+    for disease in stored["diseases"].values():
+        yield disease["title"], anchor(disease["title"]), disease["section"]
+
+
 def _case(stored: dict[str, Any], name: str, disease: dict[str, Any], folder: str) -> Iterator[str]:
     title, path = disease["title"], posixpath.relpath(disease["section"], folder)
     alt = f"Two curves of a patient beside those of a healthy one: {title[0].lower()}{title[1:]}"

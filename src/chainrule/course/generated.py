@@ -161,6 +161,23 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
     yield from ("", "```bash")
     yield from (f"chainrule {what:{width}}   # {why}" for what, why in commands.items())
     yield "```"
+    yield from met(audit, document)
+
+
+def met(audit: Audit, document: Document) -> Iterator[str]:
+    """What the reference pages say of a document's sections, a line a page."""
+    for page in audit.course.pages if document.path in audit.files else ():
+        if page.data not in audit.files:
+            continue
+        rows = import_module(page.render.partition(":")[0]).rows(json.loads(audit.text(page.data)))
+        target = posixpath.relpath(page.path, document.folder)
+        links = [
+            f"[{title}]({target}#{anchor})"
+            for title, anchor, section in rows
+            if section.partition("#")[0] == document.path
+        ]
+        if links:
+            yield from ("", f"{page.title}: {', '.join(links)}.")
 
 
 def leads(audit: Audit, document: Document) -> Iterator[str]:

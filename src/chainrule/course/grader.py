@@ -7,9 +7,7 @@ on with those that remain. What the learner's code prints goes to a file, never 
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import errno
 import json
 import os
 import queue
@@ -19,22 +17,18 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-import types
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chainrule.course import stubs
+from chainrule.course import grading, stubs
+from chainrule.course.grading import FAILED, FILE_LIMIT, MEMORY, PASSED, UNTOUCHED
 
-MEMORY = 2 * 2**30
+__all__ = ["FAILED", "PASSED", "UNTOUCHED", "Result", "grade", "work"]
+
 START_SECONDS = 20.0
 OUTPUT_LIMIT = 2_000
-FILE_LIMIT = 16 * 2**20
-NO_KEYBOARD = "there is no keyboard here"
-
-PASSED, UNTOUCHED, FAILED = "passed", "not started yet", "failed"
 
 
 @dataclass(frozen=True)
@@ -225,7 +219,7 @@ def work() -> None:
     os.dup2(2, 1)
     lifeline = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = NoKeyboard()
+    sys.stdin = grading.NoKeyboard()
     sys.stdout = sys.stderr
     threading.Thread(target=end_with_parent, args=(lifeline,), daemon=True).start()
 
@@ -241,12 +235,12 @@ def work() -> None:
     limit_memory()
     send(start="", limit=seconds or 10.0)
     _limit_time(seconds or 10.0)
-    space, trouble = execute(Path(answers))
+    space, trouble = grading.execute(Path(answers))
     send(result=trouble or {"name": "", "verdict": "printed"})
     if trouble:
         send(done=True)
         os._exit(0)
-    states = states_of(Path(answers))
+    states = grading.states(Path(answers))
     for name in names:
         item = by_name[name]
         limit = seconds or item.seconds
@@ -254,9 +248,9 @@ def work() -> None:
         _limit_time(limit)
         before = set(threading.enumerate())
         try:
-            result = _grade_one(item, space, states.get(name), Path(answers), look, send)
+            result = grading.grade_one(item, space, states.get(name), Path(answers), look, send)
         except BaseException as error:
-            result = stopped(error, Path(answers))
+            result = grading.stopped(error, Path(answers))
         left = [thread for thread in threading.enumerate() if thread not in before]
         for thread in left:
             thread.join(0.2)
@@ -269,13 +263,6 @@ def work() -> None:
             break
     send(done=True)
     os._exit(0)
-
-
-class NoKeyboard:
-    """Stands for standard input."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise EOFError(f"{NO_KEYBOARD}: take what you need from the arguments")
 
 
 def end_with_parent(lifeline: int) -> None:
@@ -305,110 +292,3 @@ def _limit_time(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 2, hard))
     except (ImportError, ValueError, OSError):
         return
-
-
-def execute(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
-    """Execute a learner's file: what it defines, and what stopped it, if something did."""
-    module = types.ModuleType("workbook")
-    module.__file__ = str(path)
-    sys.modules["workbook"] = module
-    sys.path.append(str(path.parent))
-    try:
-        code = compile(path.read_bytes(), str(path), "exec")
-    except SyntaxError as error:
-        place = f"line {error.lineno}: " if error.lineno else ""
-        shown = f"\n    {error.text.strip()}" if error.text else ""
-        message = f"{place}not valid Python: {error.msg}{shown}"
-        return {}, {"name": "", "verdict": "unreadable", "message": message}
-    except (ValueError, OSError, RecursionError, MemoryError) as error:
-        message = f"cannot be read as Python: {error or type(error).__name__}"
-        return {}, {"name": "", "verdict": "unreadable", "message": message}
-    try:
-        exec(code, vars(module))
-    except BaseException as error:
-        return {}, {"name": "", **stopped(error, path)}
-    return vars(module), None
-
-
-def states_of(path: Path) -> dict[str, bool]:
-    """For each top-level definition of a learner's file: whether it is still a stub."""
-    tree = ast.parse(path.read_bytes())
-    return {
-        node.name: stubs.is_untouched(node)
-        for node in tree.body
-        if isinstance(node, stubs.Definition)
-    }
-
-
-def _grade_one(
-    item: Any,
-    space: dict[str, Any],
-    untouched: bool | None,
-    path: Path,
-    look: str,
-    send: Callable[..., None],
-) -> dict[str, str]:
-    from chainrule.course import replay
-    from chainrule.course.exercises import Attempt, judge
-
-    if item.name not in space:
-        remedy = "`chainrule exercise` puts its stub back"
-        return {"verdict": "missing", "message": f"there is no {item.name} in your file; {remedy}"}
-    if untouched:
-        return {"verdict": UNTOUCHED}
-    answer = space[item.name]
-    if not callable(answer):
-        message = f"{item.name} should be a function, but is {type(answer).__name__}"
-        return {"verdict": FAILED, "message": message}
-
-    def watch(attempt: Attempt) -> None:
-        place = {"check": attempt.check.replace("_", " "), "call": attempt.call}
-        if attempt.message:
-            send(found={"name": item.name, **_told(attempt, path), **place})
-            return
-        send(**place)
-        if look == "replay":
-            with contextlib.suppress(OSError):  # too large for the limit on files
-                replay.save(path, item.name, attempt.arguments)
-
-    verdict = judge(item, answer, watch)
-    if verdict.passed:
-        return {"verdict": PASSED}
-    told = {**_told(verdict, path), "check": verdict.check, "call": verdict.call}
-    if look == "compare":
-        told["parts"] = replay.parting(item, answer, verdict.check.replace(" ", "_"))
-    return {**told, "hint": verdict.hint}
-
-
-def _told(failure: Any, path: Path) -> dict[str, str]:
-    """What to say of an attempt or a verdict that failed."""
-    if failure.error is None:
-        return {"verdict": FAILED, "message": failure.message}
-    told = stopped(failure.error, path)
-    if not failure.message.startswith(type(failure.error).__name__):
-        told["message"] = failure.message + told["message"][len(told["message"].split("\n")[0]) :]
-    return told
-
-
-def stopped(error: BaseException, path: Path) -> dict[str, str]:
-    """Explain an exception in the learner's code, with the learner's own lines only."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    places = [f"    line {frame.lineno}: {frame.line}" for frame in frames]
-    if isinstance(error, RecursionError):
-        text, places = "the function calls itself without end", places[:1]
-    elif isinstance(error, MemoryError):
-        text = f"asks for more memory than there is ({MEMORY / 2**30:g} GiB)"
-        return {"verdict": "memory", "message": "\n".join([text, *places[-3:]])}
-    elif isinstance(error, SystemExit):
-        message = "\n".join(["calls exit(): return the result instead", *places[-3:]])
-        return {"verdict": "exit", "message": message}
-    elif getattr(error, "errno", 0) == errno.EFBIG:
-        text = f"prints more than {FILE_LIMIT >> 20} MB: take the print out"
-    elif type(error).__name__ == "BdbQuit":
-        text, places = (
-            f"breakpoint(): {NO_KEYBOARD}: the end of this says how to see the call",
-            places[-1:],
-        )
-    else:
-        text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return {"verdict": "error", "message": "\n".join([text, *places[-3:]])}

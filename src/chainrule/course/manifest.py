@@ -50,6 +50,17 @@ class OutlineItem(_Entry):
     anchor: str
 
 
+class Application(_Entry):
+    """Modules that belong to no document, and the documents whose subjects they build on.
+
+    A document that is told so (``uses``) may import them, if all those are taught before it.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    modules: tuple[str, ...] = Field(min_length=1)
+    builds_on: tuple[Identifier, ...] = Field(min_length=1)
+
+
 class Related(_Entry):
     """Two documents that explain each other, and the sentence that says how."""
 
@@ -87,6 +98,7 @@ class Document(_Entry):
     outline: tuple[OutlineItem, ...] = Field(min_length=1)
     concepts: tuple[str, ...] = ()
     connections: tuple[OutlineItem, ...] = ()  # what of machine learning the mathematics serves
+    uses: tuple[str, ...] = ()  # applications that its blocks may import
 
     @property
     def folder(self) -> str:
@@ -152,7 +164,9 @@ class ReferencePage(_Entry):
     """A page that is no document: written from one data file by a function of a room.
 
     ``render`` names it, ``module:function``; it gets what the JSON file ``data`` holds and yields
-    lines. ``python -m measure --check`` measures again what is stored.
+    lines; beside it stands ``rows``, which gives each entry's title, anchor and section, so that
+    the document of the section links to it. ``python -m measure --check`` measures again
+    what is stored.
     """
 
     path: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.md$")
@@ -166,7 +180,8 @@ class ReferencePage(_Entry):
 class _About(_Entry):
     name: str
     promise: Sentence
-    repository: str = ""
+    repository: Annotated[str, Field(pattern=r"^(https://\S+[^/\s])?$")] = ""
+    address: Annotated[str, Field(pattern=r"^(https://\S+/)?$")] = ""
 
 
 class _Manifest(_Entry):
@@ -176,6 +191,7 @@ class _Manifest(_Entry):
     document: tuple[Document, ...] = Field(min_length=1)
     notebook: tuple[Notebook, ...] = ()
     related: tuple[Related, ...] = ()
+    application: tuple[Application, ...] = ()
     ask: tuple[Ask, ...] = ()
     page: tuple[ReferencePage, ...] = ()
 
@@ -197,6 +213,7 @@ class Course:
         self.notebooks = manifest.notebook
         self.related = manifest.related
         self.pages = manifest.page
+        self.applications = {each.id: each for each in manifest.application}
         self.asks = {ask.document: ask for ask in manifest.ask}
 
     @cached_property

@@ -110,15 +110,11 @@ def sources(root: Path, site: Path) -> list[Path]:
     documents += [root / entry.path for entry in course.notebooks]
     documents += [root / page.path for page in course.pages]
     named = [root / f"{name}.md" for name in ("README", *REFERENCE)]
-    folders = (
-        site / "extensions",
-        site / "static",
-        site / "templates",
-        root / "figures",
-        root / "reference",
-    )
+    folders = [site / name for name in ("extensions", "static", "templates", "page")]
+    folders += [root / "figures", root / "reference", root / "exercises"]
     own = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
     files = [root / "course.toml", site / "conf.py", site / "package-lock.json"]
+    files += [site / "measured.json", *(site / "wheels").glob("*"), *(root / "models").glob("*")]
     files += [Path(__file__), site / "formulas.mjs", *(root / "src").rglob("*.py")]
     return sorted(path for path in {*documents, *named, *own, *files} if path.is_file())
 

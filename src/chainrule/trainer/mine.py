@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.course import grader, replay
+from chainrule.course import grader, grading, replay
 from chainrule.course.commands.check import note_passed
 from chainrule.course.counterpart import replaced
 from chainrule.course.manifest import Course, find_root, load_course
@@ -457,7 +457,7 @@ def work() -> None:
     os.dup2(2, 1)
     lifeline = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = grader.NoKeyboard()
+    sys.stdin = grading.NoKeyboard()
     sys.argv[0] = task["called"]
     threading.Thread(target=grader.end_with_parent, args=(lifeline,), daemon=True).start()
     status = 1
@@ -486,7 +486,7 @@ def _work(task: dict[str, Any], beats: Any) -> int:
         files |= {name: (Path(answers), items[name]) for name in names}
     grader.limit_memory(files=grader.MEMORY)
     for answers in dict.fromkeys(path for path, _ in files.values()):
-        space, trouble = grader.execute(answers)
+        space, trouble = grading.execute(answers)
         if trouble:
             print(f"{answers}: {trouble['message']}")
             return 1
@@ -528,7 +528,7 @@ def _work(task: dict[str, Any], beats: Any) -> int:
         return stopped.exit_code
     except Exception as error:
         for path in {path for path, _ in files.values()}:
-            told = grader.stopped(error, path)["message"]
+            told = grading.stopped(error, path)["message"]
             if "\n" in told:  # with lines of the learner's file
                 print(f"{path}: {told}")
                 return 1

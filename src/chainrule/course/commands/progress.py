@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from chainrule.course.manifest import Course
 
 
 def register(app: typer.Typer) -> None:
@@ -24,8 +28,16 @@ def progress(
     forget: Annotated[
         list[str] | None, typer.Option(metavar="SUBJECT", help="Take that mark away.")
     ] = None,
+    export_to: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write your work to a file for the page."),
+    ] = None,
+    import_from: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Take over what the page saved as a file."),
+    ] = None,
 ) -> None:
-    """Show what is done and what is open to you next."""
+    """Show what is done and what is open to you next; carry it to and from the page."""
     from chainrule.course.cli import ROOMS
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
@@ -37,6 +49,12 @@ def progress(
     )
 
     course = load_course(find_root())
+    if import_from:
+        take_over(course, import_from)
+    if export_to:
+        write_out(course, export_to)
+    if import_from or export_to:
+        return
     state = load_progress(course.root)
     if known or forget:
         adding = {find_subject(course, name).document.id for name in known or ()}
@@ -65,3 +83,29 @@ def progress(
         print("  Open to you now:")
     for document in following:
         print(f"    {document.title:28} {document.minutes:3} min  {document.path}")
+
+
+def take_over(course: Course, path: Path) -> None:
+    """Add the file that a page saved to the workbook, and say what came."""
+    from chainrule.course.page.carry import read, take
+
+    carried = take(course, read(path))
+    print(f"{path}: newly passed: {carried.passed}; answers taken over: {carried.answers}.")
+    for backup in carried.backups:
+        print(f"Your version is kept in {backup.relative_to(course.root)}.")
+    if carried.unknown:
+        print(f"Not in this checkout, left out: {', '.join(carried.unknown)}")
+
+
+def write_out(course: Course, path: Path) -> None:
+    """Write the workbook to a file that a page can take."""
+    import json
+
+    from chainrule.course.figures import write_atomically
+    from chainrule.course.page.carry import collect
+
+    data = collect(course)
+    write_atomically(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+    answers = sum(map(len, data["answers"].values()))
+    passed = sum(map(len, data["passed"].values()))
+    print(f"{path}: answers: {answers}; passed: {passed}. A page takes it over.")

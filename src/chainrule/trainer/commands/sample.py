@@ -19,7 +19,10 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     run: Annotated[
-        Path | None, typer.Argument(help="Folder of the run (default: the newest in runs/).")
+        Path | None,
+        typer.Argument(
+            help="Folder of the run, or name of an added model (default: the newest in runs/)."
+        ),
     ] = None,
     course: Annotated[
         bool,
@@ -132,15 +135,17 @@ def go(
         import numpy as np
 
         from chainrule.data.text import DataError
+        from chainrule.models.trained import known_model
         from chainrule.trainer.checkpoint import CheckpointError
-        from chainrule.trainer.sampling import load_trained, stream
+        from chainrule.trainer.sampling import stream
         from chainrule.transformers.gpt import load_course_gpt
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
     try:
-        model, tokenizer = load_course_gpt() if course else load_trained(run or _newest())
-        if prompt == "\n" and "\n" not in tokenizer.alphabet:
-            prompt = tokenizer.alphabet[0]
+        model, tokenizer = load_course_gpt() if course else known_model(run or _newest()).pair
+        alphabet = getattr(tokenizer, "alphabet", "\n")
+        if prompt == "\n" and "\n" not in alphabet:
+            prompt = alphabet[0]
         rng = np.random.default_rng(seed)
         print(prompt.lstrip("\n"), end="", flush=True)
         for piece in stream(
