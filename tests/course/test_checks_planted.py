@@ -322,6 +322,21 @@ IMPORTS = [
         "the tool may not import chainrule.math_foundations.lengths",
     ),
     (
+        add("src/chainrule/trainer/x.py", "def f():\n    from chainrule.pytorch import gpt\n"),
+        "import gpt",
+        "nothing may import chainrule.pytorch",
+    ),
+    (
+        add("src/chainrule/models/x.py", "import numpy as np\nimport torch.nn as nn\n"),
+        "import torch",
+        "only chainrule.pytorch may import torch",
+    ),
+    (
+        edit(LENGTHS_PY, "import numpy as np", "import chainrule.pytorch.gpt as gpt"),
+        "import chainrule",
+        "chainrule.pytorch.gpt is not the module of a document",
+    ),
+    (
         edit(LENGTHS_PY, "import numpy as np", "from chainrule.math_foundations import slopes"),
         "import slopes",
         "math-foundations/lengths may not use math-foundations/slopes: "

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from itertools import pairwise, product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from chainrule.modern_llms.pretraining import (
     train_bpe,
 )
 from chainrule.modern_llms.pretraining import files as tokenizer_files
+from chainrule.modern_llms.pretraining.bpe import merge_pairs
 
 LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
@@ -417,3 +419,18 @@ def test_a_tokenizer_that_never_joins_digits():
     merges = [(BYTE_ORDER.index(ord("1")), BYTE_ORDER.index(ord("9")))]
     assert len(ByteBPE(merges).encode("1919")) == 2
     assert len(ByteBPE(merges, split=split_digits).encode("1919")) == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_merge_as_the_textbook_says(seed):
+    """The best rank first, of equals the leftmost, over and over: a loop without a heap."""
+    rng = np.random.default_rng(seed)
+    pairs = {(int(a), int(b)) for a, b in rng.integers(0, 6, (14, 2))}
+    ranks = {pair: (rank, 6 + rank) for rank, pair in enumerate(sorted(pairs))}
+    ids = rng.integers(0, 6, 40).tolist()
+    wanted = list(ids)
+    while found := [(*ranks[pair], i) for i, pair in enumerate(pairwise(wanted)) if pair in ranks]:
+        _, new, i = min(found)
+        wanted[i : i + 2] = [new]
+    assert merge_pairs(list(ids), ranks) == wanted
+    assert len(wanted) < 40

@@ -24,7 +24,7 @@ import time
 import traceback
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -57,10 +57,13 @@ def parse(line: int, code: str, file: str = "<document>") -> ast.Module:
 
 
 class Session:
-    """One namespace, and a report of everything that happens in it."""
+    """One namespace, and a report of everything that happens in it.
 
-    def __init__(self, file: str, report):
-        self.file, self.report, self.flags = file, report, 0
+    ``sink`` makes the stream that a statement prints to; whoever listens while it runs gives one.
+    """
+
+    def __init__(self, file: str, report, sink: Callable[[], io.StringIO] = io.StringIO):
+        self.file, self.report, self.sink, self.flags = file, report, sink, 0
         module = types.ModuleType("__main__")
         module.__file__ = file
         sys.modules["__main__"] = module
@@ -133,7 +136,7 @@ class Session:
         self.report(at=line)
         mode = "eval" if how is eval else "exec"
         program = compile(source, self.file, mode, self.flags, dont_inherit=True)
-        printed, caught = io.StringIO(), []
+        printed, caught = self.sink(), []
         try:
             with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
                 warnings.simplefilter("always")
@@ -181,7 +184,7 @@ def _lines(printed: io.StringIO) -> list[str]:
     return [line.rstrip() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def _let_inspect_read(job: dict[str, Any]) -> None:
+def let_inspect_read(job: dict[str, Any]) -> None:
     """Show `inspect` and tracebacks the document as Python: its code on its lines."""
     lines: list[str] = []
     for step in job["steps"]:
@@ -201,7 +204,7 @@ def main() -> None:
         events.write(json.dumps(event) + "\n")
 
     session = Session(job["file"], report)
-    _let_inspect_read(job)
+    let_inspect_read(job)
     started = time.process_time()
     finished = all(
         session.run_apart(step) if step.get("apart") else session.run(step) for step in job["steps"]

@@ -160,10 +160,28 @@ class Ask(_Entry):
     computed: str
 
 
+class ReferencePage(_Entry):
+    """A page that is no document: written from one data file by a function of a room.
+
+    ``render`` names it, ``module:function``; it gets what the JSON file ``data`` holds and yields
+    lines; beside it stands ``rows``, which gives each entry's title, anchor and section, so that
+    the document of the section links to it. ``python -m measure --check`` measures again
+    what is stored.
+    """
+
+    path: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.md$")
+    title: str
+    about: Sentence
+    data: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.json$")
+    render: str = Field(pattern=r"^chainrule(\.\w+)+:\w+$")
+    measure: str = Field(pattern=r"^chainrule(\.\w+)+$")
+
+
 class _About(_Entry):
     name: str
     promise: Sentence
-    repository: str = ""
+    repository: Annotated[str, Field(pattern=r"^(https://\S+[^/\s])?$")] = ""
+    address: Annotated[str, Field(pattern=r"^(https://\S+/)?$")] = ""
 
 
 class _Manifest(_Entry):
@@ -175,6 +193,7 @@ class _Manifest(_Entry):
     related: tuple[Related, ...] = ()
     application: tuple[Application, ...] = ()
     ask: tuple[Ask, ...] = ()
+    page: tuple[ReferencePage, ...] = ()
 
 
 class Course:
@@ -193,6 +212,7 @@ class Course:
         self.documents = manifest.document
         self.notebooks = manifest.notebook
         self.related = manifest.related
+        self.pages = manifest.page
         self.applications = {each.id: each for each in manifest.application}
         self.asks = {ask.document: ask for ask in manifest.ask}
 
@@ -245,7 +265,7 @@ class Course:
         """The notebooks that serve a document."""
         return [notebook for notebook in self.notebooks if document_id in notebook.serves]
 
-    def exists(self, entry: Document | Notebook) -> bool:
+    def exists(self, entry: Document | Notebook | ReferencePage) -> bool:
         """Whether the file of an entry is there: an entry alone is a plan."""
         return (self.root / entry.path).is_file()
 

@@ -78,6 +78,24 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "chainrule"
 
 
+def model_cache() -> Path:
+    """The folder of all models, one folder each."""
+    return cache_folder() / "models"
+
+
+def added_models() -> dict[str, Path]:
+    """Models that were read from folders, by name."""
+    cache = model_cache()
+    found = sorted(cache.iterdir()) if cache.is_dir() else []
+    return {
+        folder.name: folder
+        for folder in found
+        if folder.name not in MODELS
+        and not folder.name.startswith(".")
+        and (folder / "config.json").is_file()
+    }
+
+
 def model_folder(name: str) -> Path:
     """The folder of a model's files, whether they are there or not.
 
@@ -85,7 +103,7 @@ def model_folder(name: str) -> Path:
         ModelError: no model goes by this name.
     """
     _model(name)
-    return cache_folder() / "models" / name
+    return model_cache() / name
 
 
 def is_present(name: str) -> bool:

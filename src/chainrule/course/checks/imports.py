@@ -17,6 +17,7 @@ STOPS = "Code uses what its reader has not been taught, or a library that its re
 
 COMMON = ("chainrule.shapes", "chainrule.data")
 TOOL = ("chainrule.course", "chainrule.program", "chainrule.shapes", "chainrule.data")
+TWIN = "chainrule.pytorch"
 REAL_DATA = frozenset({"sklearn"})
 DRAWING = REAL_DATA | {"matplotlib"}
 
@@ -44,6 +45,7 @@ def check(audit: Audit) -> Iterator[Finding]:
     for path in audit.notebooks:
         yield from _notebook(audit, path)
     yield from _tool(audit)
+    yield from _alone(audit)
     yield from _applications(audit)
     topics = tuple(f"src/chainrule/{folder.replace('-', '_')}/" for folder in FOLDERS)
     for path in sorted(audit.files - owned):
@@ -124,6 +126,25 @@ def _tool(audit: Audit) -> Iterator[Finding]:
         for line, names in imported(tree, _package(path)):
             if _within(names[-1], ("chainrule",)) and not _within(names[0], TOOL):
                 yield Finding(path, line, NAME, f"the tool may not import {names[0]}", fix)
+
+
+def _alone(audit: Audit) -> Iterator[Finding]:
+    """The twin belongs to no document: nothing imports it, and PyTorch is imported there alone."""
+    home, rooms = "src/chainrule/pytorch/", tuple(f.replace("-", "_") for f in FOLDERS)
+    for path in sorted(audit.files):
+        room = path.removeprefix("src/chainrule/").split("/")[0]
+        if not path.startswith("src/chainrule/") or not path.endswith(".py") or room in rooms:
+            continue  # a subject's imports are checked above
+        tree = audit.tree(path)
+        if path.startswith(home) or not isinstance(tree, ast.Module):
+            continue
+        for line, names in imported(tree, _package(path)):
+            if _within(names[0], (TWIN,)):
+                fix = "look it up by name when it is asked for, as `chainrule train` does"
+                yield Finding(path, line, NAME, f"nothing may import {TWIN}", fix)
+            elif _within(names[-1], ("torch",)):
+                fix = f"put what needs PyTorch into {TWIN}"
+                yield Finding(path, line, NAME, f"only {TWIN} may import torch", fix)
 
 
 def _notebook(audit: Audit, path: str) -> Iterator[Finding]:

@@ -12,7 +12,8 @@ import sys
 import unicodedata
 from functools import cache
 
-__all__ = ["BYTE_ORDER", "byte_spelling", "piece_pattern", "split_digits", "split_pieces"]
+__all__ = ["BYTE_ORDER", "byte_spelling", "piece_pattern", "split_digits", "split_pieces",
+           "unicode_ranges"]  # fmt: skip
 
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space. Python's ``\\s`` also counts U+001C to U+001F, which are not in it."""
@@ -37,8 +38,8 @@ def byte_spelling() -> dict[int, str]:
 
 
 @cache
-def _ranges(kind: str) -> str:
-    """A character class: every code point whose general category starts with ``kind``."""
+def unicode_ranges(kind: str) -> str:
+    """The inside of a class of characters: all whose general category starts with ``kind``."""
     parts: list[str] = []
     start = None
     for code in range(sys.maxunicode + 2):
@@ -58,7 +59,7 @@ def piece_pattern() -> re.Pattern[str]:
     They follow the Unicode of this Python (`unicodedata.unidata_version`): a letter added to
     Unicode later counts as another mark, and its word is cut differently.
     """
-    letter, digit = _ranges("L"), _ranges("N")
+    letter, digit = unicode_ranges("L"), unicode_ranges("N")
     return re.compile(
         "'(?:s|t|re|ve|m|ll|d)"
         f"| ?[{letter}]+| ?[{digit}]+| ?[^{WHITE_SPACE}{letter}{digit}]+"
@@ -73,7 +74,7 @@ def split_pieces(text: str) -> list[str]:
 
 @cache
 def _digits_apart() -> re.Pattern[str]:
-    digit = _ranges("N")
+    digit = unicode_ranges("N")
     return re.compile(f"[{digit}]|[^{digit}]+")
 
 
