@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from chainrule.course.manifest import load_course
+from chainrule.course.page.bundle import measured
 from chainrule.course.site import REFERENCE, navigation
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +25,7 @@ language = "en"
 root_doc = "README"
 include_patterns = [
     *(entry.path for entry in (*course.documents, *course.notebooks) if course.exists(entry)),
+    *(page.path for page in course.pages if course.exists(page)),
     *(f"{name}.md" for name in ("README", *REFERENCE)),
 ]
 exclude_patterns = [
@@ -33,7 +35,7 @@ exclude_patterns = [
 
 extensions = [
     *("myst_nb", "sphinx_copybutton"),
-    *("course_pages", "formulas", "diagrams", "interactive", "references"),
+    *("course_pages", "formulas", "diagrams", "interactive", "references", "running", "shipping"),
 ]
 
 # GitHub's Markdown, unchanged.
@@ -50,12 +52,14 @@ suppress_warnings = ["myst.strikethrough"]
 
 # What is read again when it changes; see course_pages.
 course_navigation = navigation(course)
+course_measured = measured(HERE)
 
 html_theme = "furo"
 html_math_renderer = "katex"
 html_static_path = ["static"]
 templates_path = ["templates"]
 html_css_files = ["course.css"]
+html_baseurl = course.about.address
 html_favicon = "static/favicon.svg"
 html_show_copyright = False
 html_show_sphinx = False

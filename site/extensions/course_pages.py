@@ -14,6 +14,7 @@ from pygments.token import Generic
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
+from chainrule.course import stubs
 from chainrule.course.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
 from chainrule.course.manifest import Course, load_course
 from chainrule.course.paths import normal
@@ -229,6 +230,11 @@ def home(app) -> dict:
         "reasons": {
             document.id: [(course.by_id[need.id].title, need.because) for need in document.needs]
             for document in course.documents
+        },
+        "exercises": {
+            document.id: [entry.name for entry in stubs.survey(path)]
+            for document in course.written()
+            if (path := course.root / document.exercises).is_file()
         },
         "has_source": False,
         "furo_hide_toc": True,

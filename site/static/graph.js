@@ -4,6 +4,36 @@ const card = sheet.querySelector(".card");
 const subjects = [...sheet.querySelectorAll(".subject")];
 const lines = [...sheet.querySelectorAll(".lines path")];
 
+// What is done, as this browser keeps it: all exercises of a subject passed, or some of them.
+function markProgress() {
+  let kept = {};
+  try {
+    kept = JSON.parse(localStorage.getItem("chainrule") ?? "{}");
+  } catch {
+    return;
+  }
+  for (const entry of document.querySelectorAll("[data-subject]")) {
+    const id = entry.dataset.subject;
+    const names = entry.dataset.exercises.split(" ").filter(Boolean);
+    const passed = names.filter((name) => kept.passed?.[id]?.[name]);
+    const known = kept.known?.includes(id);
+    const done = known || (names.length > 0 && passed.length === names.length);
+    if (!done && !passed.length) continue;
+    const state = done ? "done" : "begun";
+    const words = known ? "known" : `${passed.length} of ${names.length} exercises passed`;
+    entry.classList.add(state);
+    const note = document.createElement("p");
+    note.className = "progress";
+    note.textContent = `${done ? "✓" : "…"} ${words}`;
+    entry.querySelector(".title").after(note);
+    const box = sheet.querySelector(`[data-id="${id}"]`);
+    box.classList.add(state);
+    box.querySelector("text").append(done ? " ✓" : " …");
+    box.setAttribute("aria-label", `${box.textContent.replace(/[✓…]/, "").trim()}, ${words}`);
+  }
+}
+markProgress();
+
 function needed(id, found = new Set([id])) {
   for (const line of lines) {
     if (line.dataset.to === id && !found.has(line.dataset.from)) {

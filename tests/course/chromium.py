@@ -122,6 +122,10 @@ class Chromium:
     def faults(self, address: str) -> list[str]:
         """Load a page and say all that is wrong with it."""
         self.open(address)
+        return self.faults_now(address)
+
+    def faults_now(self, address: str) -> list[str]:
+        """Say all that is wrong with the page of this address as it stands."""
         faults = list(self.run(FAULTS))
         home = urlsplit(address).netloc
         for event in self.events:

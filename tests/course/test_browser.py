@@ -13,7 +13,7 @@ from chainrule.course.manifest import load_course
 from chainrule.course.site import build
 
 pytestmark = pytest.mark.browser
-WIDTHS = (1280, 390)
+WIDTHS = (1280, 820, 390)
 SCHEMES = ("light", "dark")
 
 
@@ -36,11 +36,14 @@ def test_every_page_of_the_site_is_sound(browser, site, width):
     course = load_course(REPOSITORY)
     assert {f"{document.id}.html" for document in course.written()} < set(names)
     faults = []
-    for scheme in SCHEMES:
-        browser.look(width, scheme)
-        for name in names:
-            found = browser.faults(f"{address}/{name}")
-            faults += [f"{name}, {width} px, {scheme}: {fault}" for fault in found]
+    for name in names:
+        browser.look(width)
+        found = browser.faults(f"{address}/{name}")
+        faults += [f"{name}, {width} px, light: {fault}" for fault in found]
+        browser.events.clear()
+        browser.look(width, "dark")
+        found = browser.faults_now(f"{address}/{name}")
+        faults += [f"{name}, {width} px, dark: {fault}" for fault in found]
     assert not faults, "\n".join(faults)
 
 

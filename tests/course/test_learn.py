@@ -72,6 +72,8 @@ def test_serves_rebuilds_and_ends_without_a_word_too_many(checkout):
             assert "Chain Rule" in answer.read().decode()
         with urlopen(f"{address}_static/mermaid/mermaid.esm.min.mjs", timeout=10) as answer:
             assert answer.headers["Content-Type"] == "text/javascript"
+            assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
         with pytest.raises(HTTPError, match="404"):
             urlopen(f"{address}no-such-page.html", timeout=10)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import resource
@@ -10,6 +12,7 @@ import sys
 import time
 from itertools import combinations
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
@@ -17,6 +20,7 @@ from pygments.styles import get_style_by_name
 from pygments.token import Error, Whitespace
 from site_sample import LINEAR_ALGEBRA, REPOSITORY, large_course, small_course, write
 
+from chainrule import __version__
 from chainrule.course.drawing import COLUMN, NODE_HEIGHT, NODE_WIDTH, draw_graph
 from chainrule.course.manifest import load_course
 from chainrule.course.node import find_node, packages_are_fresh
@@ -232,6 +236,29 @@ def test_with_a_repository_every_document_can_be_edited(tmp_path):
     page = soup(build_at(tmp_path, strict=True), "math-foundations/calculus")
     link = page.select_one(".edit-this-page a")
     assert link["href"].strip() == f"{address}/edit/main/math-foundations/calculus.md"
+    assert page.select_one('.report a[rel="edit"]')["href"] == link["href"].strip()
+    report = urlsplit(page.select_one(".report-link")["href"])
+    assert f"{report.scheme}://{report.netloc}{report.path}" == f"{address}/issues/new"
+    told = parse_qs(report.query)
+    assert told["title"] == ["Mistake on math-foundations/calculus.md"]
+    assert "Page: math-foundations/calculus.md\nSection: (top)\n" in told["body"][0]
+    assert f"Version: {__version__}" in told["body"][0]
+    home = soup(tmp_path / "built/html", "index")
+    assert home.select_one(".report-link")
+    assert not home.select_one('.report a[rel="edit"]')
+
+
+def test_every_page_forbids_other_hosts_and_scripts_that_are_not_its_own(pages):
+    for path in pages.rglob("*.html"):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        policy = page.select_one('meta[http-equiv="Content-Security-Policy"]')["content"]
+        rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+        assert rules["default-src"] == "'self'"
+        assert not re.search(r"https?:|\*|'unsafe-eval'", policy), path
+        assert "'unsafe-inline'" not in rules["script-src"]
+        for script in page.select("script:not([src]):not([type='application/json'])"):
+            found = hashlib.sha256(script.string.encode()).digest()
+            assert f"'sha256-{base64.b64encode(found).decode()}'" in rules["script-src"], path
 
 
 # What stops a build

@@ -4,7 +4,8 @@
 library alone: nothing that the course's tool imports is loaded beside a document's code.
 
 The job comes on standard input: ``{"file": …, "steps": [{"line": …, "code": …, "raises": […]},
-{"line": …, "expression": …}, …]}``. Events leave one JSON object a line: ``at`` before
+{"line": …, "expression": …}, …]}``; a step with ``"apart": true`` is not timed, and its names are
+known to other such steps alone. Events leave one JSON object a line: ``at`` before
 anything runs, then ``output`` of a statement or ``value`` of an expression, ``warning`` or
 ``error``, and at the end the CPU ``seconds`` spent.
 """
@@ -23,7 +24,7 @@ import time
 import traceback
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -56,14 +57,32 @@ def parse(line: int, code: str, file: str = "<document>") -> ast.Module:
 
 
 class Session:
-    """One namespace, and a report of everything that happens in it."""
+    """One namespace, and a report of everything that happens in it.
 
-    def __init__(self, file: str, report):
-        self.file, self.report, self.flags = file, report, 0
+    ``sink`` makes the stream that a statement prints to; whoever listens while it runs gives one.
+    """
+
+    def __init__(self, file: str, report, sink: Callable[[], io.StringIO] = io.StringIO):
+        self.file, self.report, self.sink, self.flags = file, report, sink, 0
         module = types.ModuleType("__main__")
         module.__file__ = file
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
+        self.apart: dict[str, Any] = {}
+        self.apart_seconds = 0.0
+
+    def run_apart(self, step: dict[str, Any]) -> bool:
+        """Run a block among the names of all such blocks, then put the others' names back."""
+        started, before = time.process_time(), dict(self.namespace)
+        self.namespace.update(self.apart)
+        try:
+            return self.run(step)
+        finally:
+            changed = self.namespace.items()
+            self.apart = {k: v for k, v in changed if k not in before or before[k] is not v}
+            self.namespace.clear()
+            self.namespace.update(before)
+            self.apart_seconds += time.process_time() - started
 
     def run(self, step: dict[str, Any]) -> bool:
         """Run a block statement by statement, or evaluate an expression; False when it failed."""
@@ -100,6 +119,8 @@ class Session:
         page = pathlib.PurePath(self.file).with_suffix("")
 
         def measured(name: str) -> Any:
+            if name.startswith("benchmarks/"):
+                return json.loads(pathlib.Path(f"{name}.json").read_text("utf-8"))
             subject = pathlib.Path(*page.parts[-2:], name) if "/" not in name else name
             return json.loads(pathlib.Path("figures", f"{subject}.json").read_text("utf-8"))
 
@@ -115,7 +136,7 @@ class Session:
         self.report(at=line)
         mode = "eval" if how is eval else "exec"
         program = compile(source, self.file, mode, self.flags, dont_inherit=True)
-        printed, caught = io.StringIO(), []
+        printed, caught = self.sink(), []
         try:
             with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
                 warnings.simplefilter("always")
@@ -163,7 +184,7 @@ def _lines(printed: io.StringIO) -> list[str]:
     return [line.rstrip() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def _let_inspect_read(job: dict[str, Any]) -> None:
+def let_inspect_read(job: dict[str, Any]) -> None:
     """Show `inspect` and tracebacks the document as Python: its code on its lines."""
     lines: list[str] = []
     for step in job["steps"]:
@@ -183,10 +204,13 @@ def main() -> None:
         events.write(json.dumps(event) + "\n")
 
     session = Session(job["file"], report)
-    _let_inspect_read(job)
+    let_inspect_read(job)
     started = time.process_time()
-    finished = all(session.run(step) for step in job["steps"])
-    report(seconds=time.process_time() - started, finished=finished)
+    finished = all(
+        session.run_apart(step) if step.get("apart") else session.run(step) for step in job["steps"]
+    )
+    spent = time.process_time() - started - session.apart_seconds
+    report(seconds=spent, finished=finished)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ on with those that remain. What the learner's code prints goes to a file, never 
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import errno
 import json
 import os
 import queue
@@ -19,22 +17,18 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chainrule.course import stubs
+from chainrule.course import grading, stubs
+from chainrule.course.grading import FAILED, FILE_LIMIT, MEMORY, PASSED, UNTOUCHED
 
-MEMORY = 2 * 2**30
+__all__ = ["FAILED", "PASSED", "UNTOUCHED", "Result", "grade", "work"]
+
 START_SECONDS = 20.0
 OUTPUT_LIMIT = 2_000
-FILE_LIMIT = 16 * 2**20
-NO_KEYBOARD = "there is no keyboard here"
-
-PASSED, UNTOUCHED, FAILED = "passed", "not started yet", "failed"
 
 
 @dataclass(frozen=True)
@@ -61,18 +55,20 @@ def grade(
     answers: Path,
     *,
     seconds: float | None = None,
-    only: str = "",
+    only: str | Collection[str] = (),
     look: str = "",
     waiting: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> Iterator[Result]:
     """Grade a learner's file, one result an exercise, in order, each as soon as it is there.
 
-    ``seconds`` replaces the exercises' own time limits. A file that cannot be used gives one
-    result, with an empty name. ``look`` at what fails: ``replay`` keeps the arguments of each
-    call beside the learner's file, ``compare`` finds where answer and solution part. ``waiting``
-    is told every second what is running, and for how long.
+    ``only`` names one exercise, or several. ``seconds`` replaces their own time limits. A file that
+    cannot be used gives one result, with an empty name. ``look`` at what fails: ``replay`` keeps
+    the arguments of each call beside the learner's file, ``compare`` finds where answer and
+    solution part. ``waiting`` is told every second what is running, and for how long.
     """
-    names = [entry.name for entry in stubs.survey(exercises) if only in ("", entry.name)]
+    wanted = {only} if isinstance(only, str) else set(only)
+    entries = stubs.survey(exercises)
+    names = [entry.name for entry in entries if not wanted - {""} or entry.name in wanted]
     remaining = list(names)
     while remaining:
         for result in _one_worker(exercises, answers, remaining, seconds, look, waiting):
@@ -103,7 +99,7 @@ def _one_worker(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
         try:
@@ -112,7 +108,8 @@ def _one_worker(
             _kill(process)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The surroundings of a worker: this package, one thread, and no checks of shapes."""
     source = str(Path(__file__).parents[2])
     environment = {k: v for k, v in os.environ.items() if k != "CHAINRULE_CHECK_SHAPES"}
     environment["PYTHONPATH"] = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).strip(
@@ -222,9 +219,9 @@ def work() -> None:
     os.dup2(2, 1)
     lifeline = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = _NoKeyboard()
+    sys.stdin = grading.NoKeyboard()
     sys.stdout = sys.stderr
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(lifeline,), daemon=True).start()
 
     def send(**data: Any) -> None:
         if os.getpid() == owner:
@@ -235,15 +232,15 @@ def work() -> None:
     from chainrule.course.exercises import load
 
     by_name = {item.name: item for item in load(Path(exercises))}
-    _limit_memory()
+    limit_memory()
     send(start="", limit=seconds or 10.0)
     _limit_time(seconds or 10.0)
-    space, trouble = _execute(Path(answers))
+    space, trouble = grading.execute(Path(answers))
     send(result=trouble or {"name": "", "verdict": "printed"})
     if trouble:
         send(done=True)
         os._exit(0)
-    states = _states(Path(answers))
+    states = grading.states(Path(answers))
     for name in names:
         item = by_name[name]
         limit = seconds or item.seconds
@@ -251,9 +248,9 @@ def work() -> None:
         _limit_time(limit)
         before = set(threading.enumerate())
         try:
-            result = _grade_one(item, space, states.get(name), Path(answers), look, send)
+            result = grading.grade_one(item, space, states.get(name), Path(answers), look, send)
         except BaseException as error:
-            result = _stopped(error, Path(answers))
+            result = grading.stopped(error, Path(answers))
         left = [thread for thread in threading.enumerate() if thread not in before]
         for thread in left:
             thread.join(0.2)
@@ -268,22 +265,19 @@ def work() -> None:
     os._exit(0)
 
 
-class _NoKeyboard:
-    def __getattr__(self, name: str) -> Any:
-        raise EOFError(f"{NO_KEYBOARD}: take what you need from the arguments")
-
-
-def _end_with_parent(lifeline: int) -> None:
+def end_with_parent(lifeline: int) -> None:
+    """Wait in a thread until the other end of a pipe is closed, and end the process."""
     os.read(lifeline, 1)
     os._exit(1)
 
 
-def _limit_memory() -> None:
+def limit_memory(files: int = FILE_LIMIT) -> None:
+    """Limit this process for good: no core file, files of so many bytes, so much memory."""
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (ImportError, ValueError, OSError):
         return
@@ -298,109 +292,3 @@ def _limit_time(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 2, hard))
     except (ImportError, ValueError, OSError):
         return
-
-
-def _execute(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
-    module = types.ModuleType("workbook")
-    module.__file__ = str(path)
-    sys.modules["workbook"] = module
-    sys.path.append(str(path.parent))
-    try:
-        code = compile(path.read_bytes(), str(path), "exec")
-    except SyntaxError as error:
-        place = f"line {error.lineno}: " if error.lineno else ""
-        shown = f"\n    {error.text.strip()}" if error.text else ""
-        message = f"{place}not valid Python: {error.msg}{shown}"
-        return {}, {"name": "", "verdict": "unreadable", "message": message}
-    except (ValueError, OSError, RecursionError, MemoryError) as error:
-        message = f"cannot be read as Python: {error or type(error).__name__}"
-        return {}, {"name": "", "verdict": "unreadable", "message": message}
-    try:
-        exec(code, vars(module))
-    except BaseException as error:
-        return {}, {"name": "", **_stopped(error, path)}
-    return vars(module), None
-
-
-def _states(path: Path) -> dict[str, bool]:
-    """For each top-level definition of a learner's file: whether it is still a stub."""
-    tree = ast.parse(path.read_bytes())
-    return {
-        node.name: stubs.is_untouched(node)
-        for node in tree.body
-        if isinstance(node, stubs.Definition)
-    }
-
-
-def _grade_one(
-    item: Any,
-    space: dict[str, Any],
-    untouched: bool | None,
-    path: Path,
-    look: str,
-    send: Callable[..., None],
-) -> dict[str, str]:
-    from chainrule.course import replay
-    from chainrule.course.exercises import Attempt, judge
-
-    if item.name not in space:
-        remedy = "`chainrule exercise` puts its stub back"
-        return {"verdict": "missing", "message": f"there is no {item.name} in your file; {remedy}"}
-    if untouched:
-        return {"verdict": UNTOUCHED}
-    answer = space[item.name]
-    if not callable(answer):
-        message = f"{item.name} should be a function, but is {type(answer).__name__}"
-        return {"verdict": FAILED, "message": message}
-
-    def watch(attempt: Attempt) -> None:
-        place = {"check": attempt.check.replace("_", " "), "call": attempt.call}
-        if attempt.message:
-            send(found={"name": item.name, **_told(attempt, path), **place})
-            return
-        send(**place)
-        if look == "replay":
-            with contextlib.suppress(OSError):  # too large for the limit on files
-                replay.save(path, item.name, attempt.arguments)
-
-    verdict = judge(item, answer, watch)
-    if verdict.passed:
-        return {"verdict": PASSED}
-    told = {**_told(verdict, path), "check": verdict.check, "call": verdict.call}
-    if look == "compare":
-        told["parts"] = replay.parting(item, answer, verdict.check.replace(" ", "_"))
-    return {**told, "hint": verdict.hint}
-
-
-def _told(failure: Any, path: Path) -> dict[str, str]:
-    """What to say of an attempt or a verdict that failed."""
-    if failure.error is None:
-        return {"verdict": FAILED, "message": failure.message}
-    told = _stopped(failure.error, path)
-    if not failure.message.startswith(type(failure.error).__name__):
-        told["message"] = failure.message + told["message"][len(told["message"].split("\n")[0]) :]
-    return told
-
-
-def _stopped(error: BaseException, path: Path) -> dict[str, str]:
-    """Explain an exception in the learner's code, with the learner's own lines only."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    places = [f"    line {frame.lineno}: {frame.line}" for frame in frames]
-    if isinstance(error, RecursionError):
-        text, places = "the function calls itself without end", places[:1]
-    elif isinstance(error, MemoryError):
-        text = f"asks for more memory than there is ({MEMORY / 2**30:g} GiB)"
-        return {"verdict": "memory", "message": "\n".join([text, *places[-3:]])}
-    elif isinstance(error, SystemExit):
-        message = "\n".join(["calls exit(): return the result instead", *places[-3:]])
-        return {"verdict": "exit", "message": message}
-    elif getattr(error, "errno", 0) == errno.EFBIG:
-        text = f"prints more than {FILE_LIMIT >> 20} MB: take the print out"
-    elif type(error).__name__ == "BdbQuit":
-        text, places = (
-            f"breakpoint(): {NO_KEYBOARD}: the end of this says how to see the call",
-            places[-1:],
-        )
-    else:
-        text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return {"verdict": "error", "message": "\n".join([text, *places[-3:]])}

@@ -13,7 +13,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 BODY = "..."
 DECLARED = (
     *("title", "difficulty", "minutes", "section"),
-    *("counterpart", "because", "idea", "reread"),
+    *("counterpart", "because", "idea", "reread", "seconds"),
 )
 
 
@@ -120,6 +120,7 @@ class Entry:
     because: Any
     idea: Any
     reread: Any
+    seconds: Any
     line: int
     statement: str
     node: Definition
@@ -172,6 +173,15 @@ def _literal(node: ast.expr | None) -> Any:
         return None
 
 
+def helps(entry: Entry) -> list[str]:
+    """What helps with an exercise, each time a little more; the section follows the first."""
+    return [
+        entry.reread or "Reread",
+        entry.idea or "Nobody has written down the idea yet.",
+        f"The solution begins:  {first_line(entry.node)}",
+    ]
+
+
 def first_line(node: Definition) -> str:
     """Where a solution begins: its first line after the docstring."""
     functions = [item for item in ast.walk(node) if isinstance(item, ast.FunctionDef)]
@@ -201,7 +211,11 @@ def bound_names(text: str) -> set[str]:
 def solution_source(path: Path, name: str) -> str:
     """The solution of an exercise as source, with the private helpers that it uses."""
     source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source)
+    return solution_of(ast.parse(source), source, name)
+
+
+def solution_of(tree: ast.Module, source: str, name: str) -> str:
+    """The same, of a file that is parsed already."""
     named = {node.name: node for node in tree.body if isinstance(node, Definition)}
     wanted, queue = {name}, [name]
     while queue:

@@ -110,7 +110,7 @@ def write_stubs(course: Course, document: Document, reset: str = "") -> Written:
     source = (course.root / document.exercises).read_text(encoding="utf-8")
     old = read_learner(path) if path.exists() else ""
     blocks = {
-        entry.name: _heading(course, document, number, entry) + stubs.stub_of(entry.node, source)
+        entry.name: heading(course, document, number, entry) + stubs.stub_of(entry.node, source)
         for number, entry in enumerate(entries, 1)
     }
     if reset == "all" or not old.strip():
@@ -118,14 +118,14 @@ def write_stubs(course: Course, document: Document, reset: str = "") -> Written:
     else:
         present, text = stubs.bound_names(old), old
     for name in again & present:
-        text = _replace(text, path, name, blocks[name])
+        text = replace(text, path, name, blocks[name])
     added = [name for name in blocks if name not in present]
     text = "\n\n\n".join([text.rstrip("\n"), *(blocks[name] for name in added)]) + "\n"
     result = Written(path, [n for n in blocks if n in {*added, *again}], [])
     result.kept = [name for name in blocks if name not in result.added]
     if text != old:
         if again and old:
-            result.backup = _backup(path, old)
+            result.backup = back_up(path, old)
         write_atomically(path, text.encode())
     return result
 
@@ -160,14 +160,20 @@ passed, and with --anyway of what you have not:
     return "\n\n".join([*parts, *(f"\n{text}" for text in stubs.given_of(tree, source))])
 
 
-def _heading(course: Course, document: Document, number: int, entry: stubs.Entry) -> str:
+def heading(course: Course, document: Document, number: int, entry: stubs.Entry) -> str:
+    """What stands above an exercise in the learner's file."""
     file = workbook_file(course, document)
     link = os.path.relpath(course.root / document.path, file.parent).replace(os.sep, "/")
     about = f"difficulty {entry.difficulty} of 5, about {entry.minutes} minutes"
     return f"# {number}. {entry.title} ({about})\n# Read first: {link}#{entry.section}\n"
 
 
-def _replace(text: str, path: Path, name: str, block: str) -> str:
+def replace(text: str, path: Path, name: str, block: str) -> str:
+    """The learner's file with this block in the place of what defines a name.
+
+    Raises:
+        UsageError: the file cannot be read as Python.
+    """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
@@ -189,7 +195,8 @@ def _replace(text: str, path: Path, name: str, block: str) -> str:
     return "\n".join(lines)
 
 
-def _backup(path: Path, text: str) -> Path:
+def back_up(path: Path, text: str) -> Path:
+    """Keep this text beside the learner's file, under a name that is free."""
     number = 1
     while (target := path.with_suffix(f".backup-{number}.txt")).exists():
         number += 1

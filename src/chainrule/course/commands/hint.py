@@ -19,7 +19,7 @@ def hint(
 ) -> None:
     """Help with an exercise: what to reread, the idea, the first line; each call one further."""
     from chainrule.course.manifest import find_root, load_course
-    from chainrule.course.stubs import first_line
+    from chainrule.course.stubs import helps
     from chainrule.course.workbook import find_exercise, load_progress, save_progress
 
     course = load_course(find_root())
@@ -28,12 +28,9 @@ def hint(
     shown = state.hinted.setdefault(document.id, {})
     shown[entry.name] = min(shown.get(entry.name, 0) + 1, 3)
     save_progress(course.root, state)
-    helps = [
-        f"{entry.reread or 'Reread'} {document.path}#{entry.section}",
-        entry.idea or "Nobody has written down the idea yet.",
-        f"The solution begins:  {first_line(entry.node)}",
-    ]
-    for number, text in enumerate(helps[: shown[entry.name]], 1):
+    first, *others = helps(entry)
+    told = [f"{first} {document.path}#{entry.section}", *others]
+    for number, text in enumerate(told[: shown[entry.name]], 1):
         typer.echo(f"{number}. {text}")
     further = typed(f"hint {entry.name}")
     if shown[entry.name] == 3:

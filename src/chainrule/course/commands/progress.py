@@ -1,10 +1,19 @@
-"""``chainrule progress``: what is done, what is open next."""
+"""``chainrule progress``: what is done, what is open next.
+
+A room with a module ``parts`` adds its own picture of what a learner has passed.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from chainrule.course.manifest import Course
 
 
 def register(app: typer.Typer) -> None:
@@ -19,8 +28,17 @@ def progress(
     forget: Annotated[
         list[str] | None, typer.Option(metavar="SUBJECT", help="Take that mark away.")
     ] = None,
+    export_to: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write your work to a file for the page."),
+    ] = None,
+    import_from: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Take over what the page saved as a file."),
+    ] = None,
 ) -> None:
-    """Show what is done and what is open to you next."""
+    """Show what is done and what is open to you next; carry it to and from the page."""
+    from chainrule.course.cli import ROOMS
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
     from chainrule.course.workbook import (
@@ -31,6 +49,12 @@ def progress(
     )
 
     course = load_course(find_root())
+    if import_from:
+        take_over(course, import_from)
+    if export_to:
+        write_out(course, export_to)
+    if import_from or export_to:
+        return
     state = load_progress(course.root)
     if known or forget:
         adding = {find_subject(course, name).document.id for name in known or ()}
@@ -51,8 +75,37 @@ def progress(
         typer.secho(f"  {mark} {document.title:28} {what}", fg="green" if mark == "✓" else None)
     finished = sum(document.id in done for document in written)
     print(f"\n  {finished} of {len(written)} written documents done or known.")
+    for room in ROOMS:
+        if find_spec(f"chainrule.{room}.parts"):
+            print(f"\n{import_module(f'chainrule.{room}.parts').picture(state.passed)}")
     following = open_documents(course, done)
     if following:
         print("  Open to you now:")
     for document in following:
         print(f"    {document.title:28} {document.minutes:3} min  {document.path}")
+
+
+def take_over(course: Course, path: Path) -> None:
+    """Add the file that a page saved to the workbook, and say what came."""
+    from chainrule.course.page.carry import read, take
+
+    carried = take(course, read(path))
+    print(f"{path}: newly passed: {carried.passed}; answers taken over: {carried.answers}.")
+    for backup in carried.backups:
+        print(f"Your version is kept in {backup.relative_to(course.root)}.")
+    if carried.unknown:
+        print(f"Not in this checkout, left out: {', '.join(carried.unknown)}")
+
+
+def write_out(course: Course, path: Path) -> None:
+    """Write the workbook to a file that a page can take."""
+    import json
+
+    from chainrule.course.figures import write_atomically
+    from chainrule.course.page.carry import collect
+
+    data = collect(course)
+    write_atomically(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+    answers = sum(map(len, data["answers"].values()))
+    passed = sum(map(len, data["passed"].values()))
+    print(f"{path}: answers: {answers}; passed: {passed}. A page takes it over.")
