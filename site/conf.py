@@ -25,6 +25,7 @@ language = "en"
 root_doc = "README"
 include_patterns = [
     *(entry.path for entry in (*course.documents, *course.notebooks) if course.exists(entry)),
+    *(page.path for page in course.pages if course.exists(page)),
     *(f"{name}.md" for name in ("README", *REFERENCE)),
 ]
 exclude_patterns = [

@@ -35,6 +35,7 @@ install_import_hook(
         "chainrule.transformers",
         "chainrule.training",
         "chainrule.modern_llms",
+        "chainrule.pytorch",
     ],
     "course_typechecker.check",
 )

@@ -1,6 +1,7 @@
 """The benchmarks compare what they say they compare."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convolutions, decoding, peers, scaling, timing
+from benchmarks import convolutions, decoding, gpu, peers, predictions, scaling, timing, twin
 from benchmarks.__main__ import BENCHMARKS, machine, table
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,16 @@ def test_flops_of_a_step_against_a_count_by_hand():
     d, n = 14, 3
     forward = 2 * n * (5 * 12 * d * d + 11 * d) + 4 * n * n * d * 5
     assert scaling.flops(size) == 3 * 2 * forward
+
+
+def test_predictions_are_compared_at_every_size_of_the_benchmarks():
+    sizes = predictions.sizes()
+    assert len(sizes) == 1 + 3 * 3 + 2
+    assert sizes["time 512"] == scaling.BASE | {"time": 512}
+    tiny = {"batch": 2, "time": 3, "layers": 1, "heads": 2, "width": 4, "vocab": 5}
+    ((predicted, measured),) = predictions.ratios(tiny, rounds=1, steps=1)
+    assert predicted > 0
+    assert measured > 0
 
 
 @pytest.mark.parametrize("name", [name for name in peers.CONTESTANTS if name != "micrograd"])
@@ -110,6 +121,100 @@ def test_stored_decoding_is_as_fast_as_it_has_to_be():
     for threads in (1, 2):
         assert ratios[course, threads] >= 3
         assert ratios[small, threads] >= 1
+
+
+def test_stored_smollm2_is_as_fast_and_as_equal_as_it_has_to_be():
+    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["smollm2"]
+    one, two = stored["results"]
+    assert (one["threads"], two["threads"]) == (1, 2)
+    assert min(one["ratio"], two["ratio"]) >= 1
+    assert one["share_of_memory"] >= 0.6
+    assert one["first_token_seconds"] < 2
+    assert stored["start"]["process_seconds"] < 5
+    same = stored["agreement"]
+    assert same["prompts"] == same["same_tokens"] == 50
+    assert same["furthest_score"] < 1e-3
+
+
+def test_a_benchmark_without_its_model_leaves_what_is_stored(tmp_path):
+    before = (ROOT / "benchmarks" / "results.json").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "smollm2"], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "CHAINRULE_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "its model is not here; type: chainrule models get smollm2" in done.stdout
+    assert (ROOT / "benchmarks" / "results.json").read_bytes() == before
+
+
+NANOGPT = (
+    ("wte.", "tokens."), ("wpe.", "positions."), ("h.", "blocks."), ("ln_1", "attention_norm"),
+    ("ln_2", "feed_forward_norm"), ("ln_f", "norm"), ("attn.c_attn", "attention.qkv"),
+    ("attn.c_proj", "attention.out"), ("mlp.0", "feed_forward.up"), ("mlp.2", "feed_forward.down"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_twin_and_nanogpt_are_the_same_model(bias):
+    import torch
+
+    size = {"batch": 3, "time": 11, "layers": 2, "heads": 2, "width": 14, "vocab": 13}
+    run = twin.twin_run(size, changes={"feed_forward": "gelu", "bias": bias})
+    peer = twin.nanogpt(size, bias)
+    renamed = {}
+    for name, tensor in peer.state_dict().items():
+        for theirs, ours in NANOGPT:
+            name = name.replace(theirs, ours)
+        if name != "lm_head.weight":
+            renamed[name] = tensor
+    run.twin.load_state_dict(renamed)
+    ids, targets = (torch.from_numpy(array) for array in next(twin.batches(size)))
+    ours, theirs = run.twin.loss(ids, targets), peer(ids, targets)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    for loss in (ours, theirs):
+        loss.backward()
+    gradient = run.twin.tokens.weight.grad
+    torch.testing.assert_close(gradient, peer.wte.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_stored_steps_of_the_twin_are_not_slower_than_nanogpts():
+    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["twin"]
+    assert len(stored["rows"]) == len(twin.SIZES) * len(twin.MODELS)
+    same_model = [r for r in stored["results"] if r["model"].startswith("nanoGPT's")]
+    assert len(same_model) == 4
+    assert all(r["ratios"][1] <= 1 for r in same_model)
+
+
+def test_operations_of_a_token_by_hand():
+    """N of GPT-2 small as nanoGPT counts it, 123.65 million, without positions."""
+    assert gpu.flops_per_token(gpu.GPT2) == 6 * 123_653_376 + 12 * 12 * 768 * 1024
+    assert gpu.utilization(gpu.GPT2, 1000, gpu.flops_per_token(gpu.GPT2) * 4000) == 0.25
+
+
+def test_nanogpts_published_figures_are_its_own_times():
+    first, second, third = gpu.published()
+    assert first["nanoGPT_tokens_a_second"] == f"{12_288 / 0.135:,.0f}"
+    assert second["nanoGPT_tokens_a_second"] == f"{600_000 * 491_520 / (4 * 24 * 3600):,.0f}"
+    assert third["nanoGPT_tokens_a_second"] == f"{5000 * 64 * 256 / 180:,.0f}"
+    assert (second["nanoGPT_loss"], third["nanoGPT_loss"]) == ("2.85", "1.4697")
+
+
+def test_what_was_not_measured_says_so():
+    stored = json.loads((ROOT / "benchmarks" / "results.json").read_text())["gpu"]
+    for row, expected in zip(stored["rows"], gpu.published(), strict=True):
+        theirs = [name for name in expected if not name.startswith("twin_")]
+        assert [row[name] for name in theirs] == [expected[name] for name in theirs]
+        if "no GPU" in stored["method"]:
+            assert {row[name] for name in row if name.startswith("twin_")} == {gpu.NOT}
+
+
+def test_what_a_gpu_would_be_asked_runs_here(tmp_path):
+    size = {"batch": 2, "time": 16, "layers": 1, "heads": 1, "width": 8, "vocab": 19}
+    assert gpu.speed(size, "cpu", steps=2, warm_up=1) > 0
+    (tmp_path / "text.txt").write_text("to be, or not to be, that is the question. " * 50)
+    tokens, loss = gpu.shakespeare(tmp_path / "text.txt", "cpu", size, steps=4)
+    assert tokens > 0
+    assert 0 < loss < 4
 
 
 def test_unknown_benchmark_is_one_line():

@@ -115,6 +115,24 @@ def zero_times_infinity(joint):
     return np.array([naive(rows), naive(columns), naive(joint), naive(joint) - naive(rows)])
 
 
+@four_entropies.mistake(
+    "Your last entry is the plain mean over the rows. How often does each row come?"
+)
+def rows_alike(joint):
+    h = four_entropies(joint)
+    rows = [_bits(row / row.sum()) for row in joint if row.sum() > 0]
+    return np.array([h[0], h[1], h[2], np.mean(rows)])
+
+
+@four_entropies.mistake(
+    "Your last entry is what the two share, I(X; Y). Asked for is what stays unknown of Y once X "
+    "is known."
+)
+def what_they_share(joint):
+    h = four_entropies(joint)
+    return np.array([h[0], h[1], h[2], h[0] + h[1] - h[2]])
+
+
 @exercise(
     "What the wrong code wastes",
     difficulty=2,
@@ -229,6 +247,14 @@ def gives_nan(p, q):
 )
 def wasted_nats(p, q, waste):
     return waste(p, q) * np.log(2)
+
+
+@wasted_bits.mistake(
+    "You took off the entropy of q. The symbols come from p: what would the best code for them "
+    "cost?"
+)
+def takes_off_the_other_entropy(p, q):
+    return whole_cost(p, q) - _bits(q)
 
 
 @exercise(
@@ -372,6 +398,21 @@ def equal_lengths(p, k):
     return float(np.ceil(np.log2(len(p) ** k) - 1e-12)) / k
 
 
+@bits_with_blocks.mistake(
+    "You took the plain mean of the lengths. Likely blocks come more often: weight each length "
+    "with its block's probability."
+)
+def plain_mean_of_lengths(p, k):
+    groups = [(share, [i]) for i, share in enumerate(_all_blocks(p, k).tolist())]
+    lengths = np.zeros(len(groups))
+    while len(groups) > 1:
+        groups.sort()
+        (a, left), (b, right) = groups[:2]
+        lengths[left + right] += 1
+        groups = [*groups[2:], (a + b, left + right)]
+    return float(lengths.mean()) / k
+
+
 @exercise(
     "Uncertainty that chance hides",
     difficulty=3,
@@ -497,6 +538,15 @@ def conditions_on_the_columns(counts):
     return corrected_uncertainty(counts.T)
 
 
+@corrected_uncertainty.mistake(
+    "You counted the cells that were seen. Here all a·b of them are possible, and each counts."
+)
+def counts_what_was_seen(counts):
+    n = float(counts.sum())
+    seen = np.count_nonzero(counts) - counts.shape[0]
+    return conditional_entropy(counts / n) + seen / (2 * n)
+
+
 @exercise(
     "A quiet estimate of the other way",
     difficulty=3,
@@ -608,6 +658,15 @@ def takes_the_size(log_p, log_q):
 def samples_of_the_other(log_p, log_q):
     log_ratio = log_p - log_q
     return np.expm1(log_ratio) - log_ratio
+
+
+@quiet_other_way.mistake(
+    "You put the weight before k3 of the page. But k3 estimates KL(p‖q), whose log ratio has the "
+    "other sign: weight log(q/p), and ask anew what may be added."
+)
+def weights_the_page_s(log_p, log_q):
+    log_ratio = log_q - log_p
+    return np.exp(log_ratio) * (np.expm1(log_ratio) - log_ratio)
 
 
 @exercise(

@@ -388,6 +388,100 @@ def everybody_pushes(X, W, b):
 
 
 @exercise(
+    "GELU by tanh, both ways",
+    difficulty=3,
+    minutes=25,
+    section="two-approximations-and-where-their-constants-come-from",
+    counterpart="chainrule.neural_networks.activation_functions:_gated",
+    idea=(
+        "The gate is a half of one plus a tanh, and x moves the output twice: as a factor and "
+        "inside of the gate. The chain rule goes through the cubic too."
+    ),
+)
+def gelu_tanh(x):
+    """Return the tanh approximation of GELU at each entry of x, and a function vjp.
+
+    The gate is half of 1 + tanh(u), with u = √(2/π)·(x + 0.044715·x³). vjp(g), with g the gradient
+    of the output, returns the gradient of x.
+    """
+    c = float(np.sqrt(2 / np.pi))
+    square = x * x
+    gate = 0.5 * (1 + np.tanh(c * x * (1 + 0.044715 * square)))
+    y = x * gate
+
+    def vjp(g):
+        return g * (gate + 2 * (1 - gate) * y * c * (1 + 0.134145 * square))
+
+    return y, vjp
+
+
+@gelu_tanh.by_package
+def _(package, x):
+    y, vjp = package(x, kind="tanh")
+    return y, lambda g: vjp(g)[0]
+
+
+@gelu_tanh.in_package
+def _(mine, x, kind):
+    if kind != "tanh":
+        raise NotImplementedError(f"this exercise knows the gate by tanh, not {kind!r}")
+    y, vjp = mine(x)
+    return y, lambda g: (vjp(g),)
+
+
+@gelu_tanh.check
+def at_one_and_minus_one(answer, rng):
+    y, vjp = answer(np.array([1.0, -1.0]))
+    expect_close(y, np.array([0.841192, -0.158808]), atol=1e-6, what="the outputs at 1 and −1")
+    slopes = np.array([1.082964, -0.082964])
+    expect_close(vjp(np.ones(2)), slopes, atol=1e-6, what="the slopes at 1 and −1")
+
+
+@gelu_tanh.check
+def random_numbers(answer, rng):
+    x, g = rng.normal(size=(3, 5)), rng.normal(size=(3, 5))
+    y, vjp = answer(x)
+    expect_close(y, gelu_tanh(x)[0], what="the outputs at 15 random numbers")
+    slope = (gelu_tanh(x + 1e-5)[0] - gelu_tanh(x - 1e-5)[0]) / 2e-5
+    expect_close(vjp(g), g * slope, rtol=1e-6, atol=1e-8, what="the gradient at 15 random numbers")
+
+
+@gelu_tanh.mistake(
+    "Your backward pass multiplies by the gate, as if it stood still. It moves with x too."
+)
+def gate_held_still(x):
+    y, _ = gelu_tanh(x)
+    return y, lambda g: g * y / x
+
+
+@gelu_tanh.mistake(
+    "Your slope treats the inside of the tanh as if it were x itself. What is the derivative of "
+    "the cubic?"
+)
+def inner_slope_of_one(x):
+    y, _ = gelu_tanh(x)
+    gate = y / x
+    return y, lambda g: g * (gate + 2 * y * (1 - gate))
+
+
+@gelu_tanh.mistake(
+    "The constant 0.044715 stands before the cube. What is the derivative of a cube?"
+)
+def forgets_the_three(x):
+    y, _ = gelu_tanh(x)
+    gate, c = y / x, np.sqrt(2 / np.pi)
+    return y, lambda g: g * (gate + 2 * y * (1 - gate) * c * (1 + 0.044715 * x**2))
+
+
+@gelu_tanh.mistake(
+    "Your gate is not that of the tanh approximation. Is it the exact one, or that by a sigmoid?"
+)
+def exact_instead(x):
+    cdf = normal_cdf(x)
+    return x * cdf, lambda g: g * (cdf + x * _bell(x))
+
+
+@exercise(
     "A fair orthogonal matrix",
     difficulty=3,
     minutes=20,

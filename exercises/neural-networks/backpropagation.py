@@ -804,6 +804,208 @@ class Shelf:
 
 
 @exercise(
+    "A table that is looked up",
+    difficulty=3,
+    minutes=20,
+    section="a-table-of-vectors",
+    counterpart="chainrule.neural_networks.backpropagation.operations:_take",
+    idea=(
+        "Looking up is a product with rows of zeros that have a single one. The gradient of such "
+        "a product needs no loop, and repeated numbers add up by themselves."
+    ),
+)
+def look_up(table, ids):
+    """Return the vectors of a table with the given numbers, and a function vjp.
+
+    table has shape (n, d), ids any shape (…), and the vectors have shape (…, d). vjp(g), with g
+    the gradient of the vectors, returns the gradient of the table. Use no loop and no np.add.at.
+    """
+    flat = ids.reshape(-1)
+
+    def vjp(g):
+        ones = (np.arange(len(table))[:, None] == flat).astype(g.dtype)
+        return ones @ g.reshape(-1, table.shape[1])
+
+    return table[ids], vjp
+
+
+@look_up.by_package
+def _(package, table, ids):
+    vectors, vjp = package(table, ids, axis=0)
+    return vectors, lambda g: vjp(g)[0]
+
+
+@look_up.in_package
+def _(mine, table, ids, axis=0):
+    if axis:
+        raise NotImplementedError(f"this exercise looks up along the first axis, not {axis}")
+    vectors, vjp = mine(table, ids)
+    return vectors, lambda g: (vjp(g), None)
+
+
+@look_up.check
+def three_numbers(answer, rng):
+    table, g = np.arange(8.0).reshape(4, 2), np.array([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
+    vectors, vjp = answer(table, np.array([3, 0, 3]))
+    expect_close(vectors, table[[3, 0, 3]], what="the vectors of 3, 0 and 3")
+    expected = np.array([[10.0, 20.0], [0.0, 0.0], [0.0, 0.0], [101.0, 202.0]])
+    expect_close(vjp(g), expected, what="the gradient of the table, looked up at 3, 0 and 3,")
+
+
+@look_up.check
+def a_batch_of_texts(answer, rng):
+    table, ids, g = rng.normal(size=(5, 3)), rng.integers(0, 5, size=(2, 7)), rng.normal(size=42)
+    g = g.reshape(2, 7, 3)
+    vectors, vjp = answer(table, ids)
+    expect_shape(vectors, (2, 7, 3), what="the vectors of a batch")
+    expect_close(vectors, table[ids], what="the vectors of a batch")
+    expect_close(vjp(g), look_up(table, ids)[1](g), what="the gradient of the table of a batch")
+
+
+@look_up.mistake(
+    "A number that stands there twice gets one share only. How often did its vector move the loss?"
+)
+def writes_instead_of_adding(table, ids):
+    def vjp(g):
+        gradient = np.zeros(table.shape, g.dtype)
+        gradient[ids] += g
+        return gradient
+
+    return table[ids], vjp
+
+
+@look_up.mistake(
+    "You average the shares of a number that stands there several times. Each of its uses moves "
+    "the loss by itself."
+)
+def averages_the_shares(table, ids):
+    counts = np.maximum(np.bincount(ids.reshape(-1), minlength=len(table)), 1)
+    return table[ids], lambda g: look_up(table, ids)[1](g) / counts[:, None]
+
+
+@look_up.mistake(
+    "Your gradient has the shape of the vectors. It belongs to the table: one row a number, zeros "
+    "for those that nobody looked up."
+)
+def returns_the_shares(table, ids):
+    return table[ids], lambda g: g
+
+
+@exercise(
+    "A layer for any number of axes",
+    difficulty=3,
+    minutes=25,
+    section="two-layers-with-shapes",
+    counterpart="chainrule.neural_networks.backpropagation.operations:linear",
+    idea=(
+        "All axes but the last are examples, whether they count texts or positions. Make one "
+        "long axis of them, use the three formulas, and give x its axes back."
+    ),
+)
+def linear_layer(x, weight, bias):
+    """Return x Wᵀ + b, and a function vjp.
+
+    x has shape (…, n) with any number of axes in front, weight (m, n), bias (m,). vjp(g), with g
+    the gradient of the output, returns the gradients of x, weight and bias, a tuple.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+
+    def vjp(g):
+        flat = g.reshape(-1, len(weight))
+        return (flat @ weight).reshape(x.shape), flat.T @ rows, flat.sum(axis=0)
+
+    return x @ weight.T + bias, vjp
+
+
+@linear_layer.by_package
+def _(package, x, weight, bias):
+    return package(x, weight, bias)
+
+
+@linear_layer.in_package
+def _(mine, x, weight, bias=None):
+    return mine(x, weight, np.zeros(len(weight), x.dtype) if bias is None else bias)
+
+
+def _layer_both_ways(answer, rng, *shape):
+    x, weight, bias = rng.normal(size=(*shape, 5)), rng.normal(size=(3, 5)), rng.normal(size=3)
+    g, what = rng.normal(size=(*shape, 3)), f"of x of shape {(*shape, 5)}"
+    received, expected = answer(x, weight, bias), linear_layer(x, weight, bias)
+    expect(
+        isinstance(received, tuple | list) and len(received) == 2,
+        "return two things: the output and the function vjp",
+    )
+    expect_close(received[0], expected[0], what=f"the output {what}")
+    gradients = received[1](g)
+    expect(len(gradients) == 3, f"vjp returns three gradients; received {len(gradients)}")
+    for got, want, name in zip(gradients, expected[1](g), ("x", "W", "b"), strict=True):
+        expect_close(got, want, what=f"the gradient of {name} {what}")
+
+
+@linear_layer.check
+def a_batch(answer, rng):
+    _layer_both_ways(answer, rng, 7)
+
+
+@linear_layer.check
+def texts_and_positions(answer, rng):
+    _layer_both_ways(answer, rng, 2, 7)
+
+
+@linear_layer.check
+def one_row(answer, rng):
+    _layer_both_ways(answer, rng)
+
+
+@linear_layer.mistake(
+    "The bias was added to every row. You hand back one row's share, or their mean: what happens "
+    "to the gradients of something that is used several times?"
+)
+def mean_for_the_bias(x, weight, bias):
+    y, vjp = linear_layer(x, weight, bias)
+
+    def back(g):
+        by_x, by_weight, by_bias = vjp(g)
+        return by_x, by_weight, by_bias / max(g.size // len(weight), 1)
+
+    return y, back
+
+
+@linear_layer.mistake(
+    "Your gradient of W is divided by the number of rows. The mean over examples belongs to the "
+    "loss, and is in g already."
+)
+def mean_for_the_weight(x, weight, bias):
+    y, vjp = linear_layer(x, weight, bias)
+
+    def back(g):
+        by_x, by_weight, by_bias = vjp(g)
+        return by_x, by_weight / max(g.size // len(weight), 1), by_bias
+
+    return y, back
+
+
+@linear_layer.mistake(
+    "Your gradient of W has the axes of its transpose. A gradient has the shape of what it belongs "
+    "to."
+)
+def transposed_gradient(x, weight, bias):
+    y, vjp = linear_layer(x, weight, bias)
+
+    def back(g):
+        by_x, by_weight, by_bias = vjp(g)
+        return by_x, by_weight.T, by_bias
+
+    return y, back
+
+
+@linear_layer.mistake("You add the bias before you multiply, or not at all. Where does it stand?")
+def without_bias(x, weight, bias):
+    y, vjp = linear_layer(x, weight, bias)
+    return y - bias, vjp
+
+
+@exercise(
     "Checkpoints",
     difficulty=4,
     minutes=35,

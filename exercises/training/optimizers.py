@@ -214,6 +214,135 @@ def decays_the_step_too(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=
 
 
 @exercise(
+    "One step of AdamW, with its memory",
+    difficulty=2,
+    minutes=20,
+    section="decay-beside-the-gradient",
+    counterpart="chainrule.training.optimizers:AdamW.rule",
+    idea=(
+        "Everything that the next step needs comes out again: the weight, and both averages "
+        "before any correction. Which step it is tells you how much weight the averages have got."
+    ),
+)
+def adamw_step(w, g, m, v, step, lr, betas, eps, weight_decay):
+    """Return the new w, m and v after one step of AdamW.
+
+    step counts from 1. m and v are the averages as they are kept, uncorrected; all four arrays have
+    one shape. Change no argument.
+    """
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g * g
+    root = np.sqrt(v / (1 - betas[1] ** step)) + eps
+    return (1 - lr * weight_decay) * w - lr / (1 - betas[0] ** step) * m / root, m, v
+
+
+@adamw_step.by_package
+def _(package, w, g, m, v, step, lr, betas, eps, weight_decay):
+    optimizer = AdamW([Parameter(np.zeros(1))])
+    group = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    w, m, v = w.copy(), m.copy(), v.copy()
+    package(optimizer, group, step)(w, g, m, v)
+    return w, m, v
+
+
+@adamw_step.in_package
+def _(mine, optimizer, group, step):
+    if not optimizer.decoupled:
+        raise NotImplementedError("this exercise knows the decay of AdamW, not that of Adam")
+    rest = [group[name] for name in ("lr", "betas", "eps", "weight_decay")]
+
+    def update(w, g, m, v):
+        for place, new in zip((w, m, v), mine(w, g, m, v, step, *rest), strict=True):
+            place[...] = new
+
+    return update
+
+
+_STEP = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
+
+
+def _compare_step(answer, w, g, m, v, step, what, **settings):
+    settings = _STEP | settings
+    received = answer(w.copy(), g.copy(), m.copy(), v.copy(), step, **settings)
+    expect(
+        isinstance(received, tuple | list) and len(received) == 3, "return three things: w, m and v"
+    )
+    expected = adamw_step(w, g, m, v, step, **settings)
+    for got, want, name in zip(received, expected, ("w", "m", "v"), strict=True):
+        expect_close(got, want, rtol=1e-9, what=f"{name} {what}")
+
+
+@adamw_step.check
+def the_first_step_of_the_page(answer, rng):
+    one = np.ones(1)
+    for g, expected in ((10.0, 0.89), (0.0, 0.99)):
+        received = answer(one, np.array([g]), 0 * one, 0 * one, 1, **_STEP)
+        expect_close(received[0], np.array([expected]), what=f"w after a gradient of {g:g}")
+
+
+@adamw_step.check
+def a_later_step(answer, rng):
+    w, g, m, v = rng.normal(size=(4, 3, 5))
+    _compare_step(answer, w, g, m, v**2, 7, "after step 7")
+
+
+@adamw_step.check
+def tiny_gradients_with_a_memory(answer, rng):
+    w, g, m, v = rng.normal(size=(4, 7)) * 1e-5
+    _compare_step(answer, w, g, m, v**2, 2, "after gradients of 1e-5", eps=1e-5, weight_decay=0.3)
+
+
+def _wrong_step(w, g, m, v, step, lr, betas, eps, weight_decay, *, corrected=True, kept=False,
+                inside=False, rate=True, late=False):  # fmt: skip
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g * g
+    c1, c2 = (1 - betas[0] ** step, 1 - betas[1] ** step) if corrected else (1, 1)
+    m_hat, v_hat = m / c1, v / c2
+    move = lr * m_hat / (np.sqrt(v_hat + eps) if inside else np.sqrt(v_hat) + eps)
+    shrink = 1 - (lr if rate else 1) * weight_decay
+    new = shrink * (w - move) if late else shrink * w - move
+    return (new, m_hat, v_hat) if kept else (new, m, v)
+
+
+@adamw_step.mistake(
+    "Your first step is too long by a factor of three or ten. To how much do the weights in m and "
+    "v add up after one step?"
+)
+def forgets_the_correction(w, g, m, v, step, lr, betas, eps, weight_decay):
+    return _wrong_step(w, g, m, v, step, lr, betas, eps, weight_decay, corrected=False)
+
+
+@adamw_step.mistake(
+    "Your w is right. You hand back the corrected averages, and the next step corrects them again."
+)
+def keeps_the_corrected(w, g, m, v, step, lr, betas, eps, weight_decay):
+    return _wrong_step(w, g, m, v, step, lr, betas, eps, weight_decay, kept=True)
+
+
+@adamw_step.mistake("Tiny gradients hardly move your w. With what is eps compared?")
+def eps_under_the_root(w, g, m, v, step, lr, betas, eps, weight_decay):
+    return _wrong_step(w, g, m, v, step, lr, betas, eps, weight_decay, inside=True)
+
+
+@adamw_step.mistake("A decay of 0.1 takes a tenth of w at every step. By what is it multiplied?")
+def decays_without_the_rate(w, g, m, v, step, lr, betas, eps, weight_decay):
+    return _wrong_step(w, g, m, v, step, lr, betas, eps, weight_decay, rate=False)
+
+
+@adamw_step.mistake("You shrink the step together with the weight. What does the formula shrink?")
+def shrinks_the_step_too(w, g, m, v, step, lr, betas, eps, weight_decay):
+    return _wrong_step(w, g, m, v, step, lr, betas, eps, weight_decay, late=True)
+
+
+@adamw_step.mistake(
+    "Your decay goes into the gradient, and so through the division by the root of v. Where should "
+    "it act?"
+)
+def decay_in_the_gradient(w, g, m, v, step, lr, betas, eps, weight_decay):
+    return _wrong_step(w, g + weight_decay * w, m, v, step, lr, betas, eps, 0.0)
+
+
+@exercise(
     "Without the correction",
     difficulty=2,
     minutes=15,

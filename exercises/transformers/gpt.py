@@ -6,7 +6,14 @@ from math import comb
 
 import numpy as np
 
-from chainrule.course.exercises import exercise, expect, expect_close
+from chainrule.course.exercises import (
+    exercise,
+    expect,
+    expect_close,
+    expect_equal,
+    expect_raises,
+)
+from chainrule.data.text import CharTokenizer
 from chainrule.math_foundations.probability import softmax
 from chainrule.neural_networks.backpropagation import Tensor
 from chainrule.transformers.gpt import gpt_config
@@ -342,6 +349,183 @@ def without_the_prompt(predict, prompt, reply):
 
 
 @exercise(
+    "Numbers for characters",
+    difficulty=2,
+    minutes=10,
+    section="autoregressive-language-modeling",
+    counterpart="chainrule.data.text:CharTokenizer.encode",
+    idea="Make a dictionary of the alphabet once, instead of searching it for each character.",
+)
+def text_to_ids(text, alphabet):
+    """Return the number of each character of a text: its place in the alphabet, from 0.
+
+    alphabet is a text in which each character stands once. The result is an array of int64, one
+    number a character; the text may have a million. Raise a ValueError that names the character if
+    one is not in the alphabet.
+    """
+    places = {character: place for place, character in enumerate(alphabet)}
+    unknown = sorted(set(text) - set(places))
+    if unknown:
+        raise ValueError(f"not in the alphabet: {unknown}")
+    return np.array([places[character] for character in text], dtype=np.int64)
+
+
+@text_to_ids.by_package
+def _(package, text, alphabet):
+    try:
+        return package(CharTokenizer(alphabet), text)
+    except ValueError as error:  # the package's own kind of it
+        raise ValueError(str(error)) from None
+
+
+@text_to_ids.in_package
+def _(mine, tokenizer, text):
+    return mine(text, tokenizer.alphabet)
+
+
+@text_to_ids.check
+def banana(answer, rng):
+    received = answer("banana", "abn")
+    expect_equal(list(received), [1, 0, 2, 0, 2, 0], what="the numbers of 'banana' in 'abn'")
+    expect_equal(str(np.asarray(received).dtype), "int64", what="the type of the numbers")
+
+
+@text_to_ids.check
+def in_the_order_of_the_alphabet(answer, rng):
+    alphabet = "zaé\nB "
+    numbers = rng.integers(0, len(alphabet), size=50)
+    text = "".join(alphabet[i] for i in numbers)
+    expect_equal(list(answer(text, alphabet)), list(numbers), what=f"the numbers of {text!r}")
+
+
+@text_to_ids.check
+def what_is_not_there(answer, rng):
+    expect_equal(len(answer("", "ab")), 0, what="how many numbers an empty text has")
+    expect_raises(ValueError, answer, "abc", "ab")
+
+
+@text_to_ids.mistake("Your numbers are those of Unicode. Which place has the alphabet for each?")
+def code_points(text, alphabet):
+    if not set(text) <= set(alphabet):
+        raise ValueError("unknown")
+    return np.array([ord(c) for c in text], dtype=np.int64)
+
+
+@text_to_ids.mistake(
+    "You count places from 1. The first character of the alphabet has the place 0."
+)
+def counts_from_one(text, alphabet):
+    return text_to_ids(text, alphabet) + 1
+
+
+@text_to_ids.mistake(
+    "You number the characters in an order of your own. The places are those in the alphabet given."
+)
+def sorts_the_alphabet(text, alphabet):
+    return text_to_ids(text, "".join(sorted(alphabet)))
+
+
+@text_to_ids.mistake(
+    "An unknown character silently gets a number, or vanishes. Whoever trains on that never hears "
+    "of it."
+)
+def find_says_minus_one(text, alphabet):
+    return np.array([alphabet.find(c) for c in text], dtype=np.int64)
+
+
+@exercise(
+    "Windows of a text",
+    difficulty=2,
+    minutes=15,
+    section="one-text-many-examples",
+    counterpart="chainrule.transformers.gpt:windows",
+    idea="Take one token more than the context from each start; inputs and targets overlap in all "
+    "but one token.",
+)
+def windows(ids, starts, context):
+    """Return inputs and targets, each of shape (batch, context), of a text of token numbers.
+
+    Row i of the inputs holds the context tokens from place starts[i] on. Each target is the token
+    that follows its input. Raise a ValueError if a start is negative or its last target would lie
+    behind the end; ids has one axis.
+    """
+    starts = np.asarray(starts)
+    if len(starts) and (starts.min() < 0 or starts.max() + context >= len(ids)):
+        raise ValueError(f"starts from 0 to {len(ids) - context - 1}, got {starts}")
+    rows = ids[starts[:, None] + np.arange(context + 1)]
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _two(received):
+    expect(
+        isinstance(received, tuple | list) and len(received) == 2,
+        "return two things: inputs and targets",
+    )
+    return received
+
+
+@windows.check
+def two_of_three(answer, rng):
+    inputs, targets = _two(answer(np.array([10, 11, 12, 13, 14, 15]), np.array([0, 2]), 3))
+    expect_close(inputs, np.array([[10, 11, 12], [12, 13, 14]]), what="the inputs from 0 and 2")
+    expect_close(targets, np.array([[11, 12, 13], [13, 14, 15]]), what="the targets from 0 and 2")
+
+
+@windows.check
+def random_starts(answer, rng):
+    ids, starts = rng.integers(0, 97, size=200), rng.integers(0, 193, size=11)
+    for got, want, name in zip(
+        _two(answer(ids, starts, 7)), windows(ids, starts, 7), ("inputs", "targets"), strict=True
+    ):
+        expect_close(got, want, what=f"the {name} of eleven windows of 7")
+
+
+@windows.check
+def behind_the_end(answer, rng):
+    ids = np.arange(9)
+    _two(answer(ids, np.array([4]), 4))
+    expect_raises(ValueError, answer, ids, np.array([0, 5]), 4)
+    expect_raises(ValueError, answer, ids, np.array([-1, 2]), 4)
+
+
+@windows.mistake("Your targets are the inputs: the model will copy, and its loss will fall to 0.")
+def targets_not_shifted(ids, starts, context):
+    inputs, _ = windows(ids, starts, context)
+    return inputs, inputs
+
+
+@windows.mistake("Your targets lie before their inputs: the model has seen them already.")
+def shifted_back(ids, starts, context):
+    inputs, targets = windows(ids, starts, context)
+    return targets, inputs
+
+
+@windows.mistake("Your targets lie two tokens ahead. Which token follows the input?")
+def shifted_twice(ids, starts, context):
+    inputs, targets = windows(ids, starts, context)
+    beyond = np.take(ids, np.asarray(starts) + context + 1, mode="wrap")
+    return inputs, np.concatenate([targets[:, 1:], beyond[:, None]], axis=1)
+
+
+@windows.mistake(
+    "Your text is rolled round: the last target of a row is that row's first token. It should be "
+    "the text's next one."
+)
+def rolls_each_row(ids, starts, context):
+    inputs, _ = windows(ids, starts, context)
+    return inputs, np.roll(inputs, -1, axis=1)
+
+
+@windows.mistake("NumPy does not complain about a negative place, and counts from the end. Do you?")
+def accepts_negative_starts(ids, starts, context):
+    starts = np.asarray(starts)
+    if starts.max() + context >= len(ids):
+        raise ValueError("behind the end")
+    rows = ids[starts[:, None] + np.arange(context + 1)]
+    return rows[:, :-1], rows[:, 1:]
+
+
+@exercise(
     "The loss of padded texts, both ways",
     difficulty=3,
     minutes=30,
@@ -523,6 +707,12 @@ def sample_filters(logits, temperature=1.0, top_k=None, top_p=None, min_p=None):
         p = softmax(z)
         z = np.where(p < min_p * p.max(axis=1, keepdims=True), -np.inf, z)
     return z
+
+
+@sample_filters.in_package
+def _(mine, logits, temperature=1.0, top_k=None, top_p=None, min_p=None):
+    # Here 1 and 0 are rules that cut nothing; for the exercise, that is None.
+    return mine(logits, temperature, top_k, None if top_p == 1 else top_p, min_p or None)
 
 
 _RULES = (

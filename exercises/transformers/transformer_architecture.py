@@ -516,6 +516,96 @@ def scales_one_branch(shapes, branches, rng, deviation=0.02, dtype=np.float32):
     return _weights(shapes, branches, rng, deviation, dtype, _by_root, ends=_ENDS[2:])
 
 
+# ---- Where the norm stands -----------------------------------------------------------------------
+
+
+@exercise(
+    "Where the norm stands",
+    difficulty=3,
+    minutes=15,
+    section="before-or-after",
+    counterpart="chainrule.transformers.transformer_architecture:residual",
+    idea="In each of the three cases x itself is added once. Only what the branch reads, or what "
+    "is done with the sum, differs.",
+)
+def add_branch(x, branch, norm=None, place="pre"):
+    """Return the stream after one branch was added to it.
+
+    x may be an array or a tensor; branch and norm are functions of one such argument. place is
+    "pre", or "post" as in 2017. Without a norm, place does not matter. Call branch once.
+    """
+    if norm is None:
+        return x + branch(x)
+    return norm(x + branch(x)) if place == "post" else x + branch(norm(x))
+
+
+def _doubled(x):
+    return 2 * x
+
+
+def _centred(x):
+    return x - x.mean(axis=-1, keepdims=True)
+
+
+@add_branch.check
+def one_row(answer, rng):
+    x = np.array([[1.0, 5.0]])
+    for norm, place, expected in (
+        (None, "pre", [[3.0, 15.0]]),
+        (_centred, "pre", [[-3.0, 9.0]]),
+        (_centred, "post", [[-6.0, 6.0]]),
+    ):
+        kind = f"{place}-norm" if norm else "no norm"
+        received = answer(x, _doubled, norm, place)
+        expect_close(received, np.array(expected), what=f"the row (1, 5) with {kind}")
+
+
+@add_branch.check
+def a_matrix_that_bends(answer, rng):
+    x, W = rng.normal(size=(3, 5)), rng.normal(size=(5, 5))
+
+    def branch(h):
+        return np.maximum(h @ W, 0)
+
+    for norm in (None, _centred):
+        for place in ("pre", "post"):
+            what = f"three rows with place={place!r} and {'a norm' if norm else 'no norm'}"
+            received = answer(x, branch, norm, place)
+            expect_close(received, add_branch(x, branch, norm, place), what=what)
+
+
+@add_branch.mistake(
+    "Your stream is only what the branch computed. Where is the row that it was computed from?"
+)
+def only_the_branch(x, branch, norm=None, place="pre"):
+    if norm is None:
+        return branch(x)
+    return norm(branch(x)) if place == "post" else branch(norm(x))
+
+
+@add_branch.mistake(
+    "You normalize the stream itself and go on with that. With pre-norm, nothing ever touches it."
+)
+def adds_to_the_normed_row(x, branch, norm=None, place="pre"):
+    if norm is None or place == "post":
+        return add_branch(x, branch, norm, place)
+    return norm(x) + branch(norm(x))
+
+
+@add_branch.mistake("You have exchanged pre and post: the names say where the norm stands.")
+def exchanged(x, branch, norm=None, place="pre"):
+    return add_branch(x, branch, norm, "pre" if place == "post" else "post")
+
+
+@add_branch.mistake(
+    "With post-norm you normalize what is added. In 2017 it was the sum that was normalized."
+)
+def normalizes_the_branch(x, branch, norm=None, place="pre"):
+    if norm is None or place == "pre":
+        return add_branch(x, branch, norm, place)
+    return x + norm(branch(x))
+
+
 # ---- A residual block, both ways -----------------------------------------------------------------
 
 

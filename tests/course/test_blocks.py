@@ -370,3 +370,56 @@ def test_a_number_may_come_from_a_stored_measurement(root):
     # A document's own name of that kind stays its own, and its blocks are offered nothing.
     assert ran(root, text.replace("a = 1", "measured = lambda name: {'loss': [0.75]}")) == []
     assert "NameError" in ran(root, text + "\n```python\nmeasured('race')\n```\n")[0][1]
+
+
+# ---- blocks that need a published model --------------------------------------------------------
+
+NEEDING = """# Linear algebra
+
+```python
+a = 1
+```
+
+```python needs=smollm2
+import time
+start = time.process_time()
+while time.process_time() < start + 0.5:
+    pass
+a, b = a + 1, 7
+print(a, b)
+#> 2 7
+```
+
+```python
+print(a, "b" in globals())
+#> 1 False
+```
+
+```python needs=smollm2
+print(a, b)
+#> 2 7
+```
+"""
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_block_that_needs_a_model(here, root, monkeypatch):
+    monkeypatch.setattr(blocks, "is_present", lambda name: here)
+    (root / PATH).write_text(NEEDING)
+    result = blocks.run(root, PATH, seconds=0.4)
+    assert result.findings == []
+    assert result.left_out == ({} if here else {"smollm2": 2})
+    (root / PATH).write_text(NEEDING.replace("#> 2 7", "#> 2 8"))
+    assert len(blocks.run(root, PATH, seconds=0.4).findings) == 2 * here
+
+
+def test_what_is_left_out_is_said(root, monkeypatch, capsys):
+    monkeypatch.setattr(blocks, "is_present", lambda name: False)
+    (root / PATH).write_text(NEEDING)
+    audit = Audit(load_course(root), run=True)
+    assert list(documents.check(audit)) == list(documents.run(audit)) == []
+    said = capsys.readouterr().err
+    assert said == "2 blocks need smollm2 and did not run; type: chainrule models get smollm2\n"
+    (root / PATH).write_text(NEEDING.replace("needs=smollm2", "needs=smollm9", 1))
+    (fault,) = documents.check(Audit(load_course(root)))
+    assert "never executed" in fault.message

@@ -22,6 +22,29 @@ def add(path, text):
     return lambda course: course.add(path, text)
 
 
+USING = """
+[[application]]
+id = "hills"
+modules = ["chainrule.hills.paths"]
+builds_on = ["BUILT"]
+
+[[ask]]"""
+
+
+def using(built, code="", module="", uses='uses = ["hills"]\n'):
+    """Let Lengths use an application, with a block of code, and give the application a module."""
+
+    def plant(course):
+        where = 'title = "Lengths"\n'
+        course.edit("course.toml", where, where + uses)
+        course.edit("course.toml", "\n[[ask]]", USING.replace("BUILT", built))
+        course.add("src/chainrule/hills/paths.py", f'"""Paths."""\n{module}')
+        if code:
+            course.edit(LENGTHS, "\n## What people", f"\n```python\n{code}\n```\n\n## What people")
+
+    return plant
+
+
 def say(text, path=SLOPES):
     """Add a paragraph to a document."""
     return edit(path, "\n## What people", f"\n{text}\n\n## What people")
@@ -36,6 +59,21 @@ MORE = '    {{ id = "{}", because = "It is needed here." }},\n'
 
 # check, what is planted, file, what stands on the line, what the message says
 MANIFEST = [
+    (
+        using("math-foundations/slopes"),
+        "uses",
+        "math-foundations/lengths uses hills, which builds on math-foundations/slopes",
+    ),
+    (
+        using("math-foundations/lengths", uses='uses = ["valleys"]\n'),
+        "uses",
+        "math-foundations/lengths uses valleys, which is no application",
+    ),
+    (
+        using("math-foundations/peaks", uses=""),
+        "builds_on",
+        "hills builds on math-foundations/peaks, which is no document",
+    ),
     (
         edit("course.toml", 'answer = "0.13"', 'answer = "0.14"'),
         '"math-foundations/slopes"',
@@ -264,6 +302,16 @@ PREREQUISITES = [
 ]
 IMPORTS = [
     (
+        using("math-foundations/lengths", "import chainrule.hills.paths", uses=""),
+        "import chainrule.hills",
+        "chainrule.hills.paths belongs to an application",
+    ),
+    (
+        using("math-foundations/lengths", module="import chainrule.math_foundations.slopes\n"),
+        "import chainrule",
+        "hills may not use chainrule.math_foundations.slopes",
+    ),
+    (
         add("src/chainrule/course/x.py", "def f():\n    from chainrule.trainer.loop import Run\n"),
         "import Run",
         "the tool may not import chainrule.trainer.loop.Run",
@@ -272,6 +320,21 @@ IMPORTS = [
         add("src/chainrule/course/x.py", "import chainrule.math_foundations.lengths as lengths\n"),
         "import chainrule",
         "the tool may not import chainrule.math_foundations.lengths",
+    ),
+    (
+        add("src/chainrule/trainer/x.py", "def f():\n    from chainrule.pytorch import gpt\n"),
+        "import gpt",
+        "nothing may import chainrule.pytorch",
+    ),
+    (
+        add("src/chainrule/models/x.py", "import numpy as np\nimport torch.nn as nn\n"),
+        "import torch",
+        "only chainrule.pytorch may import torch",
+    ),
+    (
+        edit(LENGTHS_PY, "import numpy as np", "import chainrule.pytorch.gpt as gpt"),
+        "import chainrule",
+        "chainrule.pytorch.gpt is not the module of a document",
     ),
     (
         edit(LENGTHS_PY, "import numpy as np", "from chainrule.math_foundations import slopes"),
@@ -691,6 +754,14 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("references", entry("Eratosthenes, B. Author", "Eratosthenes et al.")),
         ("references", entry("Mail 3(4), 5–6, 1999, ", "part 4, 2nd edition, 1999, ")),
         ("imports", edit(LENGTHS_PY, "import numpy", "import chainrule.shapes, math, numpy")),
+        (
+            "imports",
+            using(
+                "math-foundations/lengths",
+                "import chainrule.hills.paths",
+                "import chainrule.math_foundations.lengths\nimport chainrule.data\n",
+            ),
+        ),
         ("imports", edit(NOTEBOOK, "print(slope", "%matplotlib inline\\nprint(slope")),
         (
             "equations",

@@ -102,6 +102,7 @@ def fill(root):
     fake = SmallCourse(root)
     manifest = (ROOT / "course.toml").read_text(encoding="utf-8")
     manifest = re.sub(r"\nconnections = \[\n(    .*\n)*\]", "", manifest)
+    manifest = re.sub(r"\n\[\[page\]\]\n(.+\n)+", "\n", manifest)
     (root / "course.toml").write_text(manifest, encoding="utf-8")
     course = load_course(root)
     names = ("status", "documents", "graph", "tracks")

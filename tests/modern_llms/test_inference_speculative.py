@@ -4,12 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from chainrule.modern_llms.inference import (
+    LookupDraft,
     NGramDraft,
     acceptance,
     expected_tokens,
+    greedy,
     residual,
     speculative_generate,
     speculative_step,
@@ -161,3 +164,64 @@ def test_the_draft_is_the_smoothed_n_gram(n):
 def test_errors_say_what_was_expected(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- copying from the text itself --------------------------------------------------------------
+
+
+def looked_up(text, n):
+    """The symbol after the latest earlier place of the longest run of last symbols."""
+    for size in range(min(n, len(text) - 1), 0, -1):
+        for place in range(len(text) - 1 - size, -1, -1):
+            if text[place : place + size] == text[-size:]:
+                return text[place + size]
+    return text[-1]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_a_draft_that_copies(n):
+    rng = np.random.default_rng(n)
+    draft = LookupDraft(n, 5)
+    for length in (1, 2, 3, 11, 40):
+        for _ in range(20):
+            text = rng.integers(0, 5, length)
+            q = draft(text)
+            assert q.shape == (5,)
+            assert q.sum() == q.max() == 1
+            assert q.argmax() == looked_up(text.tolist(), n)
+    with pytest.raises(ValueError, match="at least one symbol to look for, got 0"):
+        LookupDraft(0, 5)
+
+
+def test_where_transformers_finds_one_place_ours_proposes_the_same():
+    from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
+
+    rng, found = np.random.default_rng(0), 0
+    theirs = PromptLookupCandidateGenerator(
+        num_output_tokens=3, max_matching_ngram_size=3, max_length=100
+    )
+    for _ in range(60):
+        text = rng.permutation(30)[:20]
+        text = np.append(text, text[(i := rng.integers(0, 14)) : i + 3])  # one place, no other
+        ids, _ = theirs.get_candidates(torch.from_numpy(text)[None])
+        proposed = text
+        for _ in range(3):
+            proposed = np.append(proposed, LookupDraft(3, 30)(proposed).argmax())
+        assert ids[0].tolist() == proposed.tolist()
+        found += ids.shape[1] == 23 + 3
+    assert found == 60
+
+
+@pytest.mark.parametrize("gamma", [0, 1, 3])
+def test_greedy_targets_give_what_greedy_writing_gives(gamma):
+    rng = np.random.default_rng(4)
+    scores = rng.standard_normal((7, 7))
+    start = np.array([2])
+    expected = [2]
+    for _ in range(23):
+        expected.append(int(scores[expected[-1]].argmax()))
+    target = greedy(lambda ids, last: scores[ids[len(ids) - last :]])
+    found, counts = speculative_generate(target, LookupDraft(3, 7), start, 23, gamma, rng)
+    assert found.tolist() == expected
+    assert sum(counts) >= 23
+    assert max(counts) == gamma + 1  # it runs in a circle, which is copied

@@ -726,3 +726,25 @@ class TestToys:
             places, word = question.split()
             assert places == task
             assert answer == "".join(word[int(p) - 1] for p in places)
+
+
+# ---- a vocabulary that has numbered its control tokens -----------------------------------------
+
+
+def test_control_tokens_with_ids_of_their_own():
+    base = CharTokenizer("{}ab\nuser")  # ids 0 and 1 are those of the control tokens
+    tokenizer = ChatTokenizer(base, {"{": 0, "}": 1})
+    assert len(tokenizer) == len(base)
+    start, end = (tokenizer.control(name) for name in "{}")
+    template = ChatTemplate(tokenizer, marks=(None, "{", "}"))
+    assert template.end == end
+    ids, mask = template.render([{"role": "user", "content": "ab"}])
+    header = base.encode("user\n").tolist()
+    assert ids.tolist() == [start, *header, *base.encode("ab"), end, *base.encode("\n")]
+    assert not mask.any()
+    assert tokenizer.decode(ids) == "{user\nab}\n"
+    assert tokenizer.encode_trusted("{a}").tolist() == [start, *base.encode("a"), end]
+    with pytest.raises(ValueError, match="is no control token"):
+        ChatTemplate(tokenizer)
+    with pytest.raises(ValueError, match="distinct and not empty"):
+        ChatTokenizer(base, {"": 3})

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from itertools import pairwise, product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,10 +25,12 @@ from chainrule.modern_llms.pretraining import (
     load_bpe,
     piece_pattern,
     save_bpe,
+    split_digits,
     split_pieces,
     train_bpe,
 )
 from chainrule.modern_llms.pretraining import files as tokenizer_files
+from chainrule.modern_llms.pretraining.bpe import merge_pairs
 
 LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
@@ -390,3 +393,44 @@ def test_unknown_characters_stay_whole():
 
 def test_the_pattern_is_made_once():
     assert piece_pattern() is piece_pattern()
+
+
+# ---- every digit by itself ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "7", "a  12  b", " 1 ", "in 1905, 3.14", "½ ² ٣ Ⅷ 〇", "x1y22z", "\n1\n\n 2", "' 1's2's"],
+)
+def test_digits_are_cut_as_tokenizers_cuts_them(text):
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    theirs = pre_tokenizers.Sequence([digits, LEVEL]).pre_tokenize_str(text)
+    assert split_digits(text) == [text[start:end] for _, (start, end) in theirs]
+
+
+@given(st.text(max_size=40))
+def test_pieces_with_digits_apart_are_the_text(text):
+    pieces = split_digits(text)
+    assert "".join(pieces) == text
+    assert all(len(p) == 1 or not any(unicodedata.category(c)[0] == "N" for c in p) for p in pieces)
+
+
+def test_a_tokenizer_that_never_joins_digits():
+    merges = [(BYTE_ORDER.index(ord("1")), BYTE_ORDER.index(ord("9")))]
+    assert len(ByteBPE(merges).encode("1919")) == 2
+    assert len(ByteBPE(merges, split=split_digits).encode("1919")) == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_merge_as_the_textbook_says(seed):
+    """The best rank first, of equals the leftmost, over and over: a loop without a heap."""
+    rng = np.random.default_rng(seed)
+    pairs = {(int(a), int(b)) for a, b in rng.integers(0, 6, (14, 2))}
+    ranks = {pair: (rank, 6 + rank) for rank, pair in enumerate(sorted(pairs))}
+    ids = rng.integers(0, 6, 40).tolist()
+    wanted = list(ids)
+    while found := [(*ranks[pair], i) for i, pair in enumerate(pairwise(wanted)) if pair in ranks]:
+        _, new, i = min(found)
+        wanted[i : i + 2] = [new]
+    assert merge_pairs(list(ids), ranks) == wanted
+    assert len(wanted) < 40

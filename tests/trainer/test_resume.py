@@ -126,6 +126,19 @@ Run.advance = advance_and_interrupt
     assert_same_as_whole(whole, out)
 
 
+def test_a_finished_run_trains_on_to_a_later_step(whole):
+    out = "longer"
+    train(whole, out, "--data", "text.txt", *OPTIONS)
+    before = (whole / out / "losses.jsonl").read_text().splitlines()
+    train(whole, out, "--resume", "--steps", str(STEPS + 2))
+    after = (whole / out / "losses.jsonl").read_text().splitlines()
+    assert after[:STEPS] == before
+    assert [json.loads(line)["step"] for line in after[STEPS:]] == [STEPS + 1, STEPS + 2]
+    assert f"| steps | {STEPS + 2} |" in (whole / out / "REPORT.md").read_text()
+    failed = train(whole, out, "--resume", "--steps", "5", expect=2)
+    assert "--steps 5 is behind the run, which is at step 14" in failed.stderr
+
+
 def test_record_cut_in_the_middle_of_a_line(whole):
     out = "cut"
     train(whole, out, "--data", "text.txt", *OPTIONS)

@@ -9,6 +9,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from chainrule.modern_llms.efficient_adaptation import apply_lora, lora_layers
+from chainrule.neural_networks.activation_functions import silu
+from chainrule.neural_networks.backpropagation import Tensor
 from chainrule.transformers.gpt import (
     GPT,
     KeyValueMemory,
@@ -17,6 +20,7 @@ from chainrule.transformers.gpt import (
     gpt_config,
     stream,
 )
+from chainrule.transformers.gpt.memory import _swish, _times
 
 V = 23
 TINY = gpt_config(vocab_size=V, context=13, layers=3, heads=4, width=24, dtype="float64")
@@ -30,6 +34,10 @@ SETTINGS = [
     {"positions": "none"},
     {"kv_heads": 1},
     {"kv_heads": 2, "positions": "rope", "qk_norm": True},
+    {"positions": "rope", "rope_base": (100.0, None, 1000.0), "norm": "rms", "eps": 0.3},
+    {"positions": "rope", "rope_scaling": {"type": "yarn", "factor": 3.0, "original": 7}},
+    {"positions": "rope", "kv_heads": 2, "norm": "rms", "feed_forward": "swiglu", "bias": False},
+    {"positions": "rope", "feed_forward": "geglu_tanh", "norm": "rms", "norm_place": "sandwich"},
     {"window": 3},
     {"window": (2, None), "positions": "rope"},
     {"norm_place": "post"},
@@ -64,6 +72,37 @@ def test_scores_equal_those_without_memory(changes, rng):
     assert memory.length == 13
     memory.forget()
     np.testing.assert_allclose(memory.read(ids[:, :3]), expected[:, 2], rtol=1e-9, atol=1e-9)
+
+
+def test_a_model_with_updates_beside_its_layers(rng):
+    changes = {"positions": "rope", "kv_heads": 2, "norm": "rms", "feed_forward": "swiglu"}
+    model = lively(replace(TINY, **changes), rng)
+    apply_lora(model, r=2, rng=rng)
+    for layer in lora_layers(model):
+        layer.B.data[...] = rng.normal(size=layer.B.shape)
+    ids = rng.integers(0, V, (2, 9))
+    memory = KeyValueMemory(model, 2)
+    memory.read(ids[:, :5])
+    expected = model(ids).data[:, -1]
+    np.testing.assert_allclose(memory.read(ids[:, 5:]), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [(1,), (1, 1), (1, 2), (2, 3), (1, 6), (7,), (3, 5), (0,)])
+def test_products_with_few_rows(rows, dtype, rng):
+    x, weight = (rng.normal(size=shape).astype(dtype) for shape in ((*rows, 11), (13, 11)))
+    found = _times(x, weight)
+    assert found.dtype == dtype
+    assert found.flags.writeable
+    tolerance = 1e-5 if dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(found, x @ weight.T, rtol=tolerance, atol=tolerance)
+
+
+def test_the_bend_of_very_large_numbers(rng):
+    gate = np.array([[-1e4, -200.0, -88.9, 0, 88.9, 200, 1e4]], np.float32)
+    up = rng.normal(size=gate.shape).astype(np.float32)
+    expected = (silu(Tensor(gate)) * Tensor(up)).data
+    np.testing.assert_allclose(_swish(gate, up), expected, rtol=1e-6, atol=1e-30)
 
 
 def test_memory_refuses_what_does_not_fit(rng):

@@ -21,6 +21,7 @@ from chainrule.transformers.transformer_architecture import (
     TokenModel,
     Transformer,
     TransformerConfig,
+    Unset,
     count_params,
     initial_weights,
     initialize_,
@@ -397,3 +398,16 @@ def test_precision_is_kept(rng):
         model = Transformer(cfg, rng)
         ids = rng.integers(0, 11, (B, T)).astype(np.uint8)
         assert model(ids, ids).dtype == np.dtype(dtype)
+
+
+def test_weights_that_will_be_replaced_are_not_drawn(rng):
+    cfg = TransformerConfig(13, D, H, decoder_layers=2, norm="rms", feed_forward="swiglu")
+    blank = Transformer(cfg, Unset())
+    initialize_(blank, Unset())
+    for name, array in blank.state_dict().items():
+        assert (array == (1 if "norm" in name else 0)).all(), name
+        assert array.flags.writeable
+    drawn = Transformer(cfg, rng)
+    blank.load_state_dict(drawn.state_dict())
+    ids = rng.integers(0, 13, (B, T))
+    np.testing.assert_array_equal(blank(None, ids).data, drawn(None, ids).data)

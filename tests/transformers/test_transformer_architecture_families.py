@@ -243,6 +243,48 @@ def test_counts_of_todays_families_against_transformers():
     assert on_meta(MixtralConfig()) == count_params(MIXTRAL_8X7B)
 
 
+def test_what_differs_from_llama_3():
+    """The table of five families: what it lists, and sizes and eps, are all that differs."""
+    sizes = ("vocab_size", "width", "heads", "kv_heads", "decoder_layers", "hidden", "context",
+             "eps")  # fmt: skip
+    listed = {
+        MIXTRAL_8X7B: ("experts", "rope_base"),
+        QWEN_3_06B: ("qk_norm", "tied", "rope_base", "d_head"),
+        GEMMA_3_1B: ("norm_place", "feed_forward", "qk_norm", "tied", "scaled", "d_head", "window",
+                     "rope_base"),
+        GPT2_SMALL: ("norm", "feed_forward", "bias", "positions", "tied", "rope_base"),
+    }  # fmt: skip
+    for cfg, names in listed.items():
+        assert all(getattr(cfg, n) != getattr(LLAMA_3_8B, n) for n in names), cfg
+        changes = {n: getattr(cfg, n) for n in (*sizes, *names)}
+        assert replace(LLAMA_3_8B, **changes) == cfg
+    assert MIXTRAL_8X7B.experts == 8
+    assert GEMMA_3_1B.window == (512, 512, 512, 512, 512, None)
+    assert GEMMA_3_1B.rope_base == (*5 * (1e4,), 1e6)
+
+
+def test_families_that_are_left_out():
+    """What the record has no field for, in the classes of transformers."""
+    with torch.device("meta"):
+        qwen = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(num_hidden_layers=1))
+        olmo = transformers.Olmo2ForCausalLM(transformers.Olmo2Config(num_hidden_layers=1))
+        deepseek = transformers.DeepseekV3ForCausalLM(
+            transformers.DeepseekV3Config(num_hidden_layers=1)
+        )
+        oss = transformers.GptOssForCausalLM(transformers.GptOssConfig(num_hidden_layers=1))
+    biased = {n.split(".")[-2] for n, _ in qwen.named_parameters() if n.endswith(".bias")}
+    assert biased == {"q_proj", "k_proj", "v_proj"}
+    assert transformers.Gemma2Config().attn_logit_softcapping == 50
+    assert transformers.Gemma2Config().final_logit_softcapping == 30
+    shapes = {n.removeprefix("model.layers.0."): tuple(p.shape)
+              for m in (olmo, deepseek, oss) for n, p in m.named_parameters()}  # fmt: skip
+    assert not any("input_layernorm" in n for n, _ in olmo.named_parameters())
+    assert shapes["self_attn.q_norm.weight"] == (olmo.config.hidden_size,)
+    latent = deepseek.config.kv_lora_rank + deepseek.config.qk_rope_head_dim
+    assert shapes["self_attn.kv_a_proj_with_mqa.weight"] == (latent, deepseek.config.hidden_size)
+    assert shapes["self_attn.sinks"] == (oss.config.num_attention_heads,)
+
+
 def test_shares():
     table = parameter_table(LLAMA_2_7B)
     assert table["feed-forward"] / sum(table.values()) == pytest.approx(0.642, abs=1e-3)

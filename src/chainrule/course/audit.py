@@ -102,8 +102,9 @@ class Audit:
 
     @cached_property
     def pages(self) -> dict[str, Page]:
-        """Documents that exist and the Markdown files beside the manifest, by path."""
+        """Documents that exist, reference pages, and the Markdown beside the manifest, by path."""
         beside = sorted(path for path in self.files if path.endswith(".md") and "/" not in path)
+        beside += [page.path for page in self.course.pages if page.path in self.files]
         return {path: self.page(path) for path in [*beside, *(doc.path for doc in self.written)]}
 
     @cached_property

@@ -11,7 +11,11 @@ Conventions for authors:
 - ``5.1<!--= f"{x:.1f}" -->`` is a computed number: the expression is evaluated after the blocks
   above it, and the text before the comment must end with it (closing ``$``, ``*``, ``_`` and
   backquotes may stand between). In the expression ``measured("race")`` is what the figures'
-  script stored as ``race``, ``measured("training/optimizers/race")`` what another's did.
+  script stored as ``race``, ``measured("training/optimizers/race")`` what another's did, and
+  ``measured("benchmarks/results")`` what the benchmarks did.
+- ``python needs=NAME`` marks a block that needs a published model (``chainrule models list``). It
+  runs where the model is, in the same order, and does not count towards the document's seconds.
+  The names that it makes are known to other such blocks alone, so the rest runs without them.
 - Random state is the author's matter: each document has its own interpreter, nothing leaks.
 
 ``chainrule audit SUBJECT --only documents --run [--write]`` runs a document and prints what
@@ -38,12 +42,14 @@ from typing import Any
 from chainrule.course import execute
 from chainrule.course.finding import Finding
 from chainrule.course.markdown import Block, Comment, Page, parse
+from chainrule.data.models import MODELS, is_present
 
 CHECK = "documents"
 MARK = "#>"
 RAISES = re.compile(r"([A-Z]\w*(?:Error|Exception|Warning|Iteration|Exit|Interrupt))(?::|$)")
 CLOSING = "$*_`"
 PATIENCE = 20.0  # seconds that a machine may be busy with other things
+APART = 60.0  # seconds more for each block that needs a model
 
 
 @dataclass
@@ -55,6 +61,7 @@ class Result:
     updated: str
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
+    left_out: dict[str, int] = field(default_factory=dict)  # blocks by the model they need
 
     def add(self, line: int, message: str, fix: str) -> None:
         """Record a finding."""
@@ -63,7 +70,15 @@ class Result:
 
 def runs(block: Block) -> bool:
     """Whether a block is executed."""
-    return block.language == "python" and not block.options
+    return block.language == "python" and (not block.options or needed(block) is not None)
+
+
+def needed(block: Block) -> str | None:
+    """The model that a block needs: ``NAME`` of ``python needs=NAME``, if there is such a one."""
+    if len(block.options) != 1 or not block.options[0].startswith("needs="):
+        return None
+    name = block.options[0].removeprefix("needs=")
+    return name if name in MODELS else None
 
 
 def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
@@ -120,6 +135,10 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
     stated: dict[int, tuple[Block, int, list[str]]] = {}
     steps: list[dict[str, Any]] = []
     for block in filter(runs, page.blocks):
+        model = needed(block)
+        if model is not None and not is_present(model):
+            result.left_out[model] = result.left_out.get(model, 0) + 1
+            continue
         try:
             found, _ = outputs(block)
         except (SyntaxError, tokenize.TokenError):
@@ -130,7 +149,9 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
             for line, (_, shown) in found.items()
             for error in filter(None, map(RAISES.match, shown))
         ]
-        steps.append({"line": block.first_line, "code": block.code, "raises": raises})
+        steps.append(
+            {"line": block.first_line, "code": block.code, "raises": raises, "apart": bool(model)}
+        )
     computed = [comment for comment in page.comments if comment.expression]
     steps += [{"line": number.line, "expression": number.expression} for number in computed]
     if not steps:
@@ -171,6 +192,7 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
 def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterator[dict[str, Any]]:
     """Run the steps in a fresh interpreter; a kill or a crash ends with an error event."""
     job = json.dumps({"file": str(root / path), "steps": steps})
+    apart = APART * sum(step.get("apart", False) for step in steps)
     process = subprocess.Popen(
         [sys.executable, "-P", execute.__file__],
         stdin=subprocess.PIPE,
@@ -181,7 +203,7 @@ def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterato
         encoding="utf-8",
         start_new_session=True,
     )
-    limit = 5 * seconds + PATIENCE
+    limit = 5 * seconds + PATIENCE + apart
     try:
         out, err = process.communicate(job, timeout=limit)
         death = f"the interpreter died with status {process.returncode}: {err.strip()[-200:]}"

@@ -71,11 +71,16 @@ def _evaluated(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def replaced(
-    item: Any, answer: Callable[..., Any], primitive: Callable[..., Any]
+    item: Any,
+    answer: Callable[..., Any],
+    primitive: Callable[..., Any],
+    beside: Callable[[Any, Callable, Callable], Callable] | None = None,
 ) -> Iterator[None]:
     """Put a learner's function in the place of its counterpart, in every module that uses it.
 
     ``primitive`` makes an operation on tensors of one on arrays, where the counterpart is one.
+    ``beside(item, mine, package)``, if given, returns what is put there instead of ``mine``: the
+    two functions have the same call, on arrays where the counterpart is a primitive.
 
     Raises:
         LookupError: the exercise has no counterpart, or answers it without being able to serve.
@@ -85,9 +90,13 @@ def replaced(
         raise LookupError(f"{item.name} takes no place in the package")
     owner, name = resolve(item.counterpart)
     package = getattr(owner, name)
-    mine = functools.wraps(answer)(functools.partial(serve, answer)) if serve else answer
+    mine = _serving(serve, answer) if serve else answer
     if hasattr(package, "on_arrays"):
-        mine = primitive(_given_away(mine))
+        mine = _given_away(mine)
+        mine = beside(item, mine, _evaluated(package.on_arrays)) if beside else mine
+        mine = primitive(mine)
+    elif beside:
+        mine = beside(item, mine, package)
     places = [(owner, name)] + [
         (module, key)
         for module in list(sys.modules.values())
@@ -102,6 +111,16 @@ def replaced(
     finally:
         for place, key in places:
             setattr(place, key, package)
+
+
+def _serving(serve: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
+    """The adapter with the learner's function in it; a function, so that it can be a method."""
+
+    @functools.wraps(answer)
+    def served(*args: Any, **kwargs: Any) -> Any:
+        return serve(answer, *args, **kwargs)
+
+    return served
 
 
 def _given_away(forward: Callable[..., Any]) -> Callable[..., Any]:

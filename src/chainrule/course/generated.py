@@ -6,8 +6,10 @@ links only where the file is there; everything else is shown as planned.
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 
 from chainrule.course import stubs
 from chainrule.course.audit import Audit
@@ -40,7 +42,13 @@ def regions(audit: Audit) -> dict[str, dict[str, str]]:
 
 def files(audit: Audit) -> dict[str, str]:
     """The files that are generated as a whole."""
-    return {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
+    wanted = {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
+    for page in audit.course.pages:
+        if page.data in audit.files:
+            module, _, function = page.render.partition(":")
+            render = getattr(import_module(module), function)
+            wanted[page.path] = _join(render(json.loads(audit.text(page.data))))
+    return wanted
 
 
 def replace(page: Page, wanted: dict[str, str]) -> str:
@@ -153,6 +161,23 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
     yield from ("", "```bash")
     yield from (f"chainrule {what:{width}}   # {why}" for what, why in commands.items())
     yield "```"
+    yield from met(audit, document)
+
+
+def met(audit: Audit, document: Document) -> Iterator[str]:
+    """What the reference pages say of a document's sections, a line a page."""
+    for page in audit.course.pages if document.path in audit.files else ():
+        if page.data not in audit.files:
+            continue
+        rows = import_module(page.render.partition(":")[0]).rows(json.loads(audit.text(page.data)))
+        target = posixpath.relpath(page.path, document.folder)
+        links = [
+            f"[{title}]({target}#{anchor})"
+            for title, anchor, section in rows
+            if section.partition("#")[0] == document.path
+        ]
+        if links:
+            yield from ("", f"{page.title}: {', '.join(links)}.")
 
 
 def leads(audit: Audit, document: Document) -> Iterator[str]:
@@ -187,6 +212,8 @@ def status(audit: Audit) -> Iterator[str]:
         f" {_count(len(figures), 'figure')} of which {handled} can be handled on the site, and"
         f" {_count(exercises, 'exercise')} that know {_count(mistakes, 'mistake')} by name."
     )
+    if pages := list(reference(audit)):
+        yield from ("", "Beside the documents:", "", *pages)
 
 
 def documents(audit: Audit) -> Iterator[str]:
@@ -284,7 +311,16 @@ def roadmap(audit: Audit) -> Iterator[str]:
         serves = ", ".join(_link(audit, document) for document in served)
         rows.append((notebook.id[:2], title, serves, "executed" if exists else "planned"))
     yield from _table(("Number", "notebook", "serves", "status"), *rows)
+    if pages := list(reference(audit)):
+        yield from ("", "## Reference", "", *pages)
     yield from ("", "<!-- /generated -->")
+
+
+def reference(audit: Audit) -> Iterator[str]:
+    """The pages that are no documents, each with what it is about."""
+    for page in audit.course.pages:
+        if page.data in audit.files:
+            yield f"- [{page.title}]({page.path}): {page.about}"
 
 
 def _place(document: Document) -> list[int]:

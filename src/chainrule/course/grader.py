@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +55,20 @@ def grade(
     answers: Path,
     *,
     seconds: float | None = None,
-    only: str = "",
+    only: str | Collection[str] = (),
     look: str = "",
     waiting: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> Iterator[Result]:
     """Grade a learner's file, one result an exercise, in order, each as soon as it is there.
 
-    ``seconds`` replaces the exercises' own time limits. A file that cannot be used gives one
-    result, with an empty name. ``look`` at what fails: ``replay`` keeps the arguments of each
-    call beside the learner's file, ``compare`` finds where answer and solution part. ``waiting``
-    is told every second what is running, and for how long.
+    ``only`` names one exercise, or several. ``seconds`` replaces their own time limits. A file that
+    cannot be used gives one result, with an empty name. ``look`` at what fails: ``replay`` keeps
+    the arguments of each call beside the learner's file, ``compare`` finds where answer and
+    solution part. ``waiting`` is told every second what is running, and for how long.
     """
-    names = [entry.name for entry in stubs.survey(exercises) if only in ("", entry.name)]
+    wanted = {only} if isinstance(only, str) else set(only)
+    entries = stubs.survey(exercises)
+    names = [entry.name for entry in entries if not wanted - {""} or entry.name in wanted]
     remaining = list(names)
     while remaining:
         for result in _one_worker(exercises, answers, remaining, seconds, look, waiting):
@@ -97,7 +99,7 @@ def _one_worker(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
         try:
@@ -106,7 +108,8 @@ def _one_worker(
             _kill(process)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The surroundings of a worker: this package, one thread, and no checks of shapes."""
     source = str(Path(__file__).parents[2])
     environment = {k: v for k, v in os.environ.items() if k != "CHAINRULE_CHECK_SHAPES"}
     environment["PYTHONPATH"] = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).strip(
@@ -218,7 +221,7 @@ def work() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdin = grading.NoKeyboard()
     sys.stdout = sys.stderr
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(lifeline,), daemon=True).start()
 
     def send(**data: Any) -> None:
         if os.getpid() == owner:
@@ -229,7 +232,7 @@ def work() -> None:
     from chainrule.course.exercises import load
 
     by_name = {item.name: item for item in load(Path(exercises))}
-    _limit_memory()
+    limit_memory()
     send(start="", limit=seconds or 10.0)
     _limit_time(seconds or 10.0)
     space, trouble = grading.execute(Path(answers))
@@ -262,17 +265,19 @@ def work() -> None:
     os._exit(0)
 
 
-def _end_with_parent(lifeline: int) -> None:
+def end_with_parent(lifeline: int) -> None:
+    """Wait in a thread until the other end of a pipe is closed, and end the process."""
     os.read(lifeline, 1)
     os._exit(1)
 
 
-def _limit_memory() -> None:
+def limit_memory(files: int = FILE_LIMIT) -> None:
+    """Limit this process for good: no core file, files of so many bytes, so much memory."""
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (ImportError, ValueError, OSError):
         return

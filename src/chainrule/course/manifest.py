@@ -50,6 +50,17 @@ class OutlineItem(_Entry):
     anchor: str
 
 
+class Application(_Entry):
+    """Modules that belong to no document, and the documents whose subjects they build on.
+
+    A document that is told so (``uses``) may import them, if all those are taught before it.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    modules: tuple[str, ...] = Field(min_length=1)
+    builds_on: tuple[Identifier, ...] = Field(min_length=1)
+
+
 class Related(_Entry):
     """Two documents that explain each other, and the sentence that says how."""
 
@@ -87,6 +98,7 @@ class Document(_Entry):
     outline: tuple[OutlineItem, ...] = Field(min_length=1)
     concepts: tuple[str, ...] = ()
     connections: tuple[OutlineItem, ...] = ()  # what of machine learning the mathematics serves
+    uses: tuple[str, ...] = ()  # applications that its blocks may import
 
     @property
     def folder(self) -> str:
@@ -148,6 +160,23 @@ class Ask(_Entry):
     computed: str
 
 
+class ReferencePage(_Entry):
+    """A page that is no document: written from one data file by a function of a room.
+
+    ``render`` names it, ``module:function``; it gets what the JSON file ``data`` holds and yields
+    lines; beside it stands ``rows``, which gives each entry's title, anchor and section, so that
+    the document of the section links to it. ``python -m measure --check`` measures again
+    what is stored.
+    """
+
+    path: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.md$")
+    title: str
+    about: Sentence
+    data: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.json$")
+    render: str = Field(pattern=r"^chainrule(\.\w+)+:\w+$")
+    measure: str = Field(pattern=r"^chainrule(\.\w+)+$")
+
+
 class _About(_Entry):
     name: str
     promise: Sentence
@@ -162,7 +191,9 @@ class _Manifest(_Entry):
     document: tuple[Document, ...] = Field(min_length=1)
     notebook: tuple[Notebook, ...] = ()
     related: tuple[Related, ...] = ()
+    application: tuple[Application, ...] = ()
     ask: tuple[Ask, ...] = ()
+    page: tuple[ReferencePage, ...] = ()
 
 
 class Course:
@@ -181,6 +212,8 @@ class Course:
         self.documents = manifest.document
         self.notebooks = manifest.notebook
         self.related = manifest.related
+        self.pages = manifest.page
+        self.applications = {each.id: each for each in manifest.application}
         self.asks = {ask.document: ask for ask in manifest.ask}
 
     @cached_property
@@ -232,7 +265,7 @@ class Course:
         """The notebooks that serve a document."""
         return [notebook for notebook in self.notebooks if document_id in notebook.serves]
 
-    def exists(self, entry: Document | Notebook) -> bool:
+    def exists(self, entry: Document | Notebook | ReferencePage) -> bool:
         """Whether the file of an entry is there: an entry alone is a plan."""
         return (self.root / entry.path).is_file()
 

@@ -11,6 +11,7 @@ from chainrule.course.audit import Audit
 BENCHMARKS = "benchmarks/results.json"
 TRAINING = "benchmarks/shakespeare/2000-steps/report.json"
 LONGER = "benchmarks/shakespeare/8000-steps/report.json"
+LIFE = "benchmarks/life/report.json"
 
 
 def benchmarks(audit: Audit) -> Iterator[str]:
@@ -57,10 +58,46 @@ def training(audit: Audit) -> Iterator[str]:
     yield from ("", f"{runs[0]['parameters']:,} parameters, {runs[-1]['date']}.")
 
 
+def life(audit: Audit) -> Iterator[str]:
+    """What each stage of a life changed, and what helped beyond more imitation."""
+    found = json.loads(audit.text(LIFE))
+    rows = {name: row for name, row in found["stages"].items() if name not in ("pretrain", "lora")}
+    yield "| After | new prompts right, % | drawn at T = 1, % | forgotten, bits a byte | seconds |"
+    yield f"|{' --- |' * 5}"
+    for row in rows.values():
+        shares = (_percent(row[key], row["seeds"]) for key in ("accuracy", "accuracy sampled"))
+        forgotten = sum(row["forgotten"].values()) / len(row["forgotten"])
+        cells = (*shares, f"{forgotten:+.2f}", f"{row['cpu seconds']:.0f}")
+        yield f"| {row['title']} | {' | '.join(cells)} |"
+    verdicts = []
+    for name, (mean, width, seeds) in found["beyond the control"].items():
+        beyond = f"{rows[name]['title']} {100 * mean:+.1f}"
+        if seeds > 1:
+            helped = "no difference" if abs(mean) <= width else "better" if mean > 0 else "worse"
+            beyond += f" ± {100 * width:.1f} ({helped})"
+        verdicts.append(beyond)
+    settings, machine = found["settings"], found["machine"]
+    yield from ("", f"Points beyond more imitation: {'; '.join(verdicts)}.", "")
+    yield (
+        f"{settings['tested']:,} prompts of a part of the split that chose nothing; ± is half of a"
+        f" 95 % interval over {max(row['seeds'] for row in rows.values())} seeds, which share one"
+        f" tuned model. Drawing the answers that two of the stages imitate or compare, and fitting"
+        f" the reward model, took {found['cpu seconds of the reward model']:.0f} seconds more."
+        f" Seconds of one core: {machine['processor']}, Python {machine['Python']},"
+        f" NumPy {machine['NumPy']}, {found['date']}."
+    )
+
+
 MEASURED: dict[str, tuple[str, Callable[[Audit], Iterator[str]]]] = {
     "benchmarks": (BENCHMARKS, benchmarks),
     "training": (TRAINING, training),
+    "life": (LIFE, life),
 }
+
+
+def _percent(pair: list[float], seeds: int) -> str:
+    spread = f" ± {100 * pair[1]:.1f}" if seeds > 1 else ""
+    return f"{100 * pair[0]:.1f}{spread}"
 
 
 def _cell(value: object) -> str:

@@ -36,8 +36,9 @@ def navigation(course: Course) -> list[tuple[str, list[tuple[str, str]]]]:
         for caption, entries in groups
     ]
     names = [name for name in REFERENCE if (course.root / f"{name}.md").is_file()]
+    pages = [(page.title, page_of(page.path)) for page in course.pages if course.exists(page)]
     about = [(f"About {course.about.name}", "README")]
-    tree.append(("Reference", [(name.capitalize(), name) for name in names] + about))
+    tree.append(("Reference", pages + [(name.capitalize(), name) for name in names] + about))
     return [(caption, entries) for caption, entries in tree if entries]
 
 
@@ -107,9 +108,10 @@ def sources(root: Path, site: Path) -> list[Path]:
     course = load_course(root)
     documents = [root / entry.path for entry in course.documents]
     documents += [root / entry.path for entry in course.notebooks]
+    documents += [root / page.path for page in course.pages]
     named = [root / f"{name}.md" for name in ("README", *REFERENCE)]
     folders = [site / name for name in ("extensions", "static", "templates", "page")]
-    folders += [root / "figures", root / "exercises"]
+    folders += [root / "figures", root / "reference", root / "exercises"]
     own = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
     files = [root / "course.toml", site / "conf.py", site / "package-lock.json"]
     files += [site / "measured.json", *(site / "wheels").glob("*"), *(root / "models").glob("*")]

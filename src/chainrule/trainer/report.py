@@ -26,6 +26,9 @@ def write_report(run: Run, sample: str) -> Path:
     """
     cold = run.evaluate(REPORT_TOKENS)
     warm = run.evaluate(REPORT_TOKENS, warm=True)
+    path = run.folder / "REPORT.md"
+    if not run.leads:
+        return path
     ngram = ngram_losses(run)
     settings = run.settings
     tokens = settings.steps * settings.batch_size * settings.context
@@ -44,7 +47,7 @@ def write_report(run: Run, sample: str) -> Path:
         f"({tokens:,} in all) in {run.seconds:.0f} seconds: "
         f"{tokens / max(run.seconds, 1e-9):,.0f} characters a second. "
         f"{date.today().isoformat()}, {platform.machine()}, Python {platform.python_version()}, "
-        f"NumPy {np.__version__}.",
+        f"{run.described}.",
         "",
         "![Training and validation loss against steps](loss.svg)",
         "",
@@ -77,7 +80,6 @@ def write_report(run: Run, sample: str) -> Path:
     (run.folder / "report.json").write_text(
         json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    path = run.folder / "REPORT.md"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 

@@ -1,10 +1,12 @@
-"""Text from a trained run, one character at a time."""
+"""Text from a trained model, one token at a time."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +41,7 @@ def load_trained(folder: Path) -> tuple[GPT, CharTokenizer]:
 
 def stream(
     model: GPT,
-    tokenizer: CharTokenizer,
+    tokenizer: Any,
     prompt: str,
     length: int,
     *,
@@ -49,12 +51,20 @@ def stream(
     min_p: float | None = None,
     rng: np.random.Generator,
 ) -> Iterator[str]:
-    """The prompt's continuation, ``length`` characters, as they are drawn.
+    """The prompt's continuation, ``length`` tokens, as they are drawn.
+
+    The tokenizer is one of characters or one of bytes; of bytes, a character comes when its last
+    one does.
 
     Raises:
         DataError: the prompt holds a character that the model has never seen.
     """
-    ids = tokenizer.encode(prompt)[None, :]
-    drawn = continuation(model, ids, temperature, top_k, top_p, min_p, rng)
-    for token in islice(drawn, length):
-        yield tokenizer.decode(token)
+    ids = np.asarray(tokenizer.encode(prompt), np.int64)[None, :]
+    drawn = islice(continuation(model, ids, temperature, top_k, top_p, min_p, rng), length)
+    if isinstance(tokenizer, CharTokenizer):
+        yield from map(tokenizer.decode, drawn)
+        return
+    text = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in drawn:
+        yield text.decode(tokenizer.decode_bytes(token.tolist()))
+    yield text.decode(b"", final=True)

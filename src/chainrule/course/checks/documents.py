@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from tokenize import TokenError
 
 from chainrule.course.audit import Audit
-from chainrule.course.blocks import MARK, Result, outputs, run_all, runs
+from chainrule.course.blocks import MARK, Result, needed, outputs, run_all, runs
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 from chainrule.course.markdown import Block, Page
@@ -43,8 +45,16 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Execute every document and report what differs from its text."""
+    left_out: Counter[str] = Counter()
     for result in _executed(audit):
+        left_out.update(result.left_out)
         yield from result.findings
+    for model, blocks in left_out.items():
+        what = "block needs" if blocks == 1 else "blocks need"
+        print(
+            f"{blocks} {what} {model} and did not run; type: chainrule models get {model}",
+            file=sys.stderr,
+        )
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
@@ -75,11 +85,15 @@ def _budgets(audit: Audit, documents: list[Document]) -> dict[str, float]:
 def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:
     if block.language.lower() not in NEARLY_PYTHON:
         return
-    if block.language != "python" or block.options not in ([], ["no-run"]):
-        fix = "write ```python, or ```python no-run with the reason in the sentence before"
+    known = block.options in ([], ["no-run"]) or needed(block) is not None
+    if block.language != "python" or not known:
+        fix = (
+            "write ```python, ```python needs=NAME with a model of `chainrule models list`, or "
+            "```python no-run with the reason in the sentence before"
+        )
         yield block.line, f"{block.info!r} blocks are never executed", fix
         return
-    if block.options and not _reason(page, block):
+    if block.options == ["no-run"] and not _reason(page, block):
         fix = "end the paragraph above it with the sentence that says why it must not run"
         yield block.line, "a no-run block without a reason before it", fix
     code = block.code.split("\n")[:-1]

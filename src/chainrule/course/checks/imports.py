@@ -17,6 +17,7 @@ STOPS = "Code uses what its reader has not been taught, or a library that its re
 
 COMMON = ("chainrule.shapes", "chainrule.data")
 TOOL = ("chainrule.course", "chainrule.program", "chainrule.shapes", "chainrule.data")
+TWIN = "chainrule.pytorch"
 REAL_DATA = frozenset({"sklearn"})
 DRAWING = REAL_DATA | {"matplotlib"}
 
@@ -31,6 +32,7 @@ class View:
     documents: tuple[Document, ...]
     libraries: frozenset[str] = frozenset()
     tools: tuple[str, ...] = ()
+    applications: tuple[str, ...] = ()
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -43,6 +45,8 @@ def check(audit: Audit) -> Iterator[Finding]:
     for path in audit.notebooks:
         yield from _notebook(audit, path)
     yield from _tool(audit)
+    yield from _alone(audit)
+    yield from _applications(audit)
     topics = tuple(f"src/chainrule/{folder.replace('-', '_')}/" for folder in FOLDERS)
     for path in sorted(audit.files - owned):
         if path.endswith(".py") and path.startswith(topics):
@@ -67,7 +71,49 @@ def _views(audit: Audit, document: Document) -> Iterator[View]:
     if document.path in audit.files:
         for block in audit.page(document.path).blocks:
             if block.language == "python":
-                yield View(document.path, block.line, _parse(block.code), owner, REAL_DATA)
+                tree, used = _parse(block.code), _used(audit.course, owner)
+                yield View(document.path, block.line, tree, owner, REAL_DATA, applications=used)
+
+
+def _used(course: Course, documents: Iterable[Document]) -> tuple[str, ...]:
+    """The modules of applications that all of these documents may use."""
+    names = [set(document.uses) for document in documents]
+    shared = set.intersection(*names) if names else set()
+    known = [course.applications[name] for name in sorted(shared) if name in course.applications]
+    return tuple(module for application in known for module in application.modules)
+
+
+def _applications(audit: Audit) -> Iterator[Finding]:
+    """An application that documents use imports no more than it says that it builds on."""
+    course = audit.course
+    for application in course.applications.values():
+        taught = [course.by_id[name] for name in application.builds_on if name in course.by_id]
+        allowed = {each.id for each in taught}.union(*(course.ancestors(e.id) for e in taught))
+        others = tuple(
+            module
+            for other in course.applications.values()
+            if allowed.issuperset(other.builds_on)
+            for module in other.modules
+        )
+        for module in application.modules:
+            path = f"src/{module.replace('.', '/')}.py"
+            tree = audit.tree(path) if path in audit.files else None
+            if not isinstance(tree, ast.Module):
+                line = course.line_of("\n[[application]]", f'"{module}"')
+                yield Finding("course.toml", line, NAME, f"there is no module {module}", "")
+                continue
+            for line, names in imported(tree, _package(path)):
+                if not any(_built_on(course, allowed, others, name) for name in names):
+                    message = f"{application.id} may not use {names[0]}"
+                    fix = "name its document in builds_on of course.toml, or do without"
+                    yield Finding(path, line, NAME, message, fix)
+
+
+def _built_on(course: Course, allowed: set[str], others: tuple[str, ...], name: str) -> bool:
+    if not _within(name, ("chainrule",)):
+        return True
+    modules = [document.module for document in course.documents if document.id in allowed]
+    return _within(name, (*COMMON, "chainrule.program", *modules, *others))
 
 
 def _tool(audit: Audit) -> Iterator[Finding]:
@@ -82,6 +128,25 @@ def _tool(audit: Audit) -> Iterator[Finding]:
                 yield Finding(path, line, NAME, f"the tool may not import {names[0]}", fix)
 
 
+def _alone(audit: Audit) -> Iterator[Finding]:
+    """The twin belongs to no document: nothing imports it, and PyTorch is imported there alone."""
+    home, rooms = "src/chainrule/pytorch/", tuple(f.replace("-", "_") for f in FOLDERS)
+    for path in sorted(audit.files):
+        room = path.removeprefix("src/chainrule/").split("/")[0]
+        if not path.startswith("src/chainrule/") or not path.endswith(".py") or room in rooms:
+            continue  # a subject's imports are checked above
+        tree = audit.tree(path)
+        if path.startswith(home) or not isinstance(tree, ast.Module):
+            continue
+        for line, names in imported(tree, _package(path)):
+            if _within(names[0], (TWIN,)):
+                fix = "look it up by name when it is asked for, as `chainrule train` does"
+                yield Finding(path, line, NAME, f"nothing may import {TWIN}", fix)
+            elif _within(names[-1], ("torch",)):
+                fix = f"put what needs PyTorch into {TWIN}"
+                yield Finding(path, line, NAME, f"only {TWIN} may import torch", fix)
+
+
 def _notebook(audit: Audit, path: str) -> Iterator[Finding]:
     notebook = next((each for each in audit.course.notebooks if each.path == path), None)
     if notebook is None:
@@ -90,7 +155,8 @@ def _notebook(audit: Audit, path: str) -> Iterator[Finding]:
     for cell in audit.cells(path):
         if cell.kind == "code":
             code = re.sub(r"^[%!].*$", "", cell.source, flags=re.M)
-            view = View(path, cell.line - 1, _parse(code), served, DRAWING | {"IPython"})
+            libraries, used = DRAWING | {"IPython"}, _used(audit.course, served)
+            view = View(path, cell.line - 1, _parse(code), served, libraries, applications=used)
             yield from _check(audit.course, view)
 
 
@@ -124,13 +190,17 @@ def _fault(course: Course, view: View, allowed: set[str], name: str) -> tuple[st
             return None
         extras = ", ".join(["the standard library", "NumPy", *sorted(view.libraries)])
         return f"may not import {top}", f"what may be imported here: {extras}"
-    if name in view.tools or _within(name, COMMON):
+    if name in view.tools or _within(name, COMMON) or _within(name, view.applications):
         return None
     for other in course.documents:
         if _within(name, (other.module,)):
             if other.id in allowed:
                 return None
             return _edge(course, view.documents, other)
+    for application in course.applications.values():
+        if _within(name, application.modules):
+            fix = f"add {application.id!r} to uses of the document in course.toml"
+            return f"{name} belongs to an application", fix
     if _within(name, ("chainrule.course",)):
         return "the course's tool is not for this code", "move what it needs into a module"
     return f"{name} is not the module of a document", "import the document's module itself"

@@ -27,6 +27,7 @@ def check(audit: Audit) -> Iterator[Finding]:
     yield from _notebooks(course)
     yield from _asks(course)
     yield from _related(course)
+    yield from _uses(course)
     for track in course.tracks:
         for goal in track.goals:
             if goal != "*" and goal not in course.by_id:
@@ -73,6 +74,26 @@ def _related(course: Course) -> Iterator[Finding]:
                 yield _at(line, f"{name} is related and is no document")
         if one == other:
             yield _at(line, f"{one} is related to itself")
+
+
+def _uses(course: Course) -> Iterator[Finding]:
+    """What a document uses of the applications builds on what is taught before it."""
+    for application in course.applications.values():
+        for name in application.builds_on:
+            if name not in course.by_id:
+                line = course.line_of("\n[[application]]", f'"{application.id}"', f'"{name}"')
+                yield _at(line, f"{application.id} builds on {name}, which is no document")
+    for document in course.documents:
+        taught = {document.id} | course.ancestors(document.id)
+        for name in document.uses:
+            line = _line(course, document, "uses", f'"{name}"')
+            if name not in course.applications:
+                yield _at(line, f"{document.id} uses {name}, which is no application")
+                continue
+            for needed in course.applications[name].builds_on:
+                if needed not in taught:
+                    message = f"{document.id} uses {name}, which builds on {needed}"
+                    yield _at(line, message, f"make {needed} a need of {document.id}")
 
 
 def _repeated(values: Iterable[str]) -> list[str]:

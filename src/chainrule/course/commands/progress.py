@@ -1,7 +1,12 @@
-"""``chainrule progress``: what is done, what is open next."""
+"""``chainrule progress``: what is done, what is open next.
+
+A room with a module ``parts`` adds its own picture of what a learner has passed.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +38,7 @@ def progress(
     ] = None,
 ) -> None:
     """Show what is done and what is open to you next; carry it to and from the page."""
+    from chainrule.course.cli import ROOMS
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
     from chainrule.course.workbook import (
@@ -69,6 +75,9 @@ def progress(
         typer.secho(f"  {mark} {document.title:28} {what}", fg="green" if mark == "✓" else None)
     finished = sum(document.id in done for document in written)
     print(f"\n  {finished} of {len(written)} written documents done or known.")
+    for room in ROOMS:
+        if find_spec(f"chainrule.{room}.parts"):
+            print(f"\n{import_module(f'chainrule.{room}.parts').picture(state.passed)}")
     following = open_documents(course, done)
     if following:
         print("  Open to you now:")

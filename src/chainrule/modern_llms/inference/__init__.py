@@ -52,20 +52,22 @@ from chainrule.modern_llms.inference.serving import (
     simulate_serving,
 )
 from chainrule.modern_llms.inference.speculative import (
+    LookupDraft,
     NGramDraft,
     acceptance,
     expected_tokens,
+    greedy,
     residual,
     speculative_generate,
     speculative_step,
 )
 
 __all__ = [
-    "H100", "H200", "POLICIES", "CachedGPT", "ContinuousBatcher", "Device", "NGramDraft",
-    "PagedCache", "QTensor", "Request", "Served", "Serving", "acceptance", "awq_scales",
-    "bits_a_weight", "blocks_needed", "decode_intensity", "expected_tokens", "generate_cached",
-    "gptq", "gptq_model", "layer_inputs", "majority_vote", "output_error", "pack",
-    "positions_computed", "quantize", "quantized_model", "residual", "roofline",
-    "scores_computed", "simulate_serving", "smoothquant", "speculative_generate",
+    "H100", "H200", "POLICIES", "CachedGPT", "ContinuousBatcher", "Device", "LookupDraft",
+    "NGramDraft", "PagedCache", "QTensor", "Request", "Served", "Serving", "acceptance",
+    "awq_scales", "bits_a_weight", "blocks_needed", "decode_intensity", "expected_tokens",
+    "generate_cached", "gptq", "gptq_model", "greedy", "layer_inputs", "majority_vote",
+    "output_error", "pack", "positions_computed", "quantize", "quantized_model", "residual",
+    "roofline", "scores_computed", "simulate_serving", "smoothquant", "speculative_generate",
     "speculative_step", "unpack", "wasted_share",
 ]  # fmt: skip

@@ -9,8 +9,8 @@ import numpy as np
 from chainrule.shapes import Array, Float, Int
 
 __all__ = [
-    "NGramDraft", "acceptance", "expected_tokens", "residual", "speculative_generate",
-    "speculative_step",
+    "LookupDraft", "NGramDraft", "acceptance", "expected_tokens", "greedy", "residual",
+    "speculative_generate", "speculative_step",
 ]  # fmt: skip
 
 Target = Callable[[Array, int], Array]
@@ -141,6 +141,48 @@ class NGramDraft:
             q[list(found)] += list(found.values())
             q /= sum(found.values()) + len(found)
         return q
+
+
+class LookupDraft:
+    """A draft that copies from the text itself: what followed its last symbols the last time.
+
+    Of the last ``n`` symbols, then of fewer, it looks for the latest place where they stood before
+    and proposes what stood behind them, with certainty; if there is none, the last symbol again.
+    Source: A. Saxena, Prompt lookup decoding, 2023, github.com/apoorvumang/prompt-lookup-decoding.
+    """
+
+    def __init__(self, n: int, vocabulary: int) -> None:
+        if n < 1:
+            raise ValueError(f"needs at least one symbol to look for, got {n}")
+        self.n, self.vocabulary = n, vocabulary
+
+    def __call__(self, ids: Int[Array, "time"]) -> Float[Array, "vocab"]:
+        """Return the law of the next symbol: all on one."""
+        guess = ids[-1]
+        for size in range(min(self.n, len(ids) - 1), 0, -1):
+            runs = np.lib.stride_tricks.sliding_window_view(ids[:-1], size)
+            places = np.flatnonzero((runs == ids[len(ids) - size :]).all(axis=1))
+            if len(places):
+                guess = ids[places[-1] + size]
+                break
+        q = np.zeros(self.vocabulary)
+        q[guess] = 1
+        return q
+
+
+def greedy(scores: Callable[[Array, int], Array]) -> Target:
+    """Return a target that is certain of the likeliest symbol, from a function that scores.
+
+    With it, `speculative_generate` writes what is written at temperature 0.
+    """
+
+    def target(ids: Array, last: int) -> Array:
+        logits = scores(ids, last)
+        p = np.zeros(logits.shape)
+        p[np.arange(len(p)), logits.argmax(axis=-1)] = 1
+        return p
+
+    return target
 
 
 def _draw(p: Array, rng: np.random.Generator) -> int:

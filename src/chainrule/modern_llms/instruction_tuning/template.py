@@ -45,13 +45,19 @@ class ChatTemplate:
     """Messages to ids: begin, then for each message start, role, newline, text, end, newline.
 
     Trained is what the assistant has to write itself: its text and the end token after it, and,
-    unless ``train_thinking`` is false, what it thinks before.
-
+    unless ``train_thinking`` is false, what it thinks before. ``marks`` are the names of the
+    control tokens for begin, start and end; another model has others, and None leaves begin out.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, train_thinking: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: ChatTokenizer,
+        train_thinking: bool = True,
+        marks: tuple[str | None, str, str] = (BEGIN, START, END),
+    ) -> None:
         self.tokenizer, self.train_thinking = tokenizer, train_thinking
-        self.end = tokenizer.control(END)
+        self._begin = [] if marks[0] is None else [tokenizer.control(marks[0])]
+        self._start, self.end = (tokenizer.control(name) for name in marks[1:])
 
     def render(
         self, messages: Sequence[Message], reply: bool = False, begin: bool = True
@@ -64,7 +70,7 @@ class ChatTemplate:
         check(messages)
         pieces: list[tuple[Sequence[int] | Array, bool]] = []
         if begin:
-            pieces.append(([self.tokenizer.control(BEGIN)], False))
+            pieces.append((self._begin, False))
         for message in messages:
             trained = message["role"] == "assistant"
             pieces += self._header(message["role"])
@@ -85,7 +91,7 @@ class ChatTemplate:
         return self.tokenizer.encode_untrusted(text)
 
     def _header(self, role: str) -> list[tuple[Sequence[int] | Array, bool]]:
-        return [([self.tokenizer.control(START)], False), (self._text(f"{role}\n"), False)]
+        return [([self._start], False), (self._text(f"{role}\n"), False)]
 
     def _body(self, message: Message) -> list[tuple[Sequence[int] | Array, bool]]:
         parts: list[tuple[Sequence[int] | Array, bool]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,20 +34,30 @@ class Tokenizer(Protocol):
 class ChatTokenizer:
     """A tokenizer for text with ids of their own for control tokens, behind those of the text.
 
+    A published vocabulary may number its control tokens itself, among those of the text: then
+    ``controls`` gives the ids by name, and ``base`` counts them in its length.
+
     Raises:
         ValueError: a control token is empty or occurs twice.
     """
 
-    def __init__(self, base: Tokenizer, controls: Sequence[str] = CONTROLS) -> None:
+    def __init__(
+        self, base: Tokenizer, controls: Sequence[str] | Mapping[str, int] = CONTROLS
+    ) -> None:
         if not all(controls) or len(set(controls)) != len(controls):
             raise ValueError(f"control tokens are distinct and not empty, got {tuple(controls)}")
-        self.base, self.controls = base, tuple(controls)
-        self._ids = {name: len(base) + i for i, name in enumerate(controls)}
+        self.base, self.controls, self._length = base, tuple(controls), len(base)
+        if isinstance(controls, Mapping):
+            self._ids = dict(controls)
+        else:
+            self._ids = {name: len(base) + i for i, name in enumerate(controls)}
+            self._length += len(controls)
+        self._names = {i: name for name, i in self._ids.items()}
         longest_first = sorted(controls, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def __len__(self) -> int:
-        return len(self.base) + len(self.controls)
+        return self._length
 
     def control(self, name: str) -> int:
         """Return the id of a control token.
@@ -85,10 +95,10 @@ class ChatTokenizer:
         for i in map(int, ids):
             if not 0 <= i < len(self):
                 raise ValueError(f"ids lie in 0 to {len(self) - 1}, got {i}")
-            if i < len(self.base):
+            if i not in self._names:
                 plain.append(i)
                 continue
-            text += [self.base.decode(plain), self.controls[i - len(self.base)]]
+            text += [self.base.decode(plain), self._names[i]]
             plain = []
         return "".join([*text, self.base.decode(plain)])
 

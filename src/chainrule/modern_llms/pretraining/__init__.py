@@ -33,6 +33,7 @@ from chainrule.modern_llms.pretraining.pieces import (
     BYTE_ORDER,
     byte_spelling,
     piece_pattern,
+    split_digits,
     split_pieces,
 )
 from chainrule.modern_llms.pretraining.precision import (
@@ -65,8 +66,7 @@ __all__ = [
     "ByteBPE", "Format", "LossLaw", "LossScaler", "MupScales", "PowerLaw", "Quality",
     "TokenizerError", "UnigramLM", "byte_spelling", "caught", "chinchilla_loss", "deduplicate",
     "exposure", "fit_power_law", "jaccard", "learn_merges", "load_bpe", "lsh_buckets", "mfu",
-    "minhash",
-    "mup_scales", "optimal_allocation", "piece_pattern", "quality_filter", "round_bf16",
+    "minhash", "mup_scales", "optimal_allocation", "piece_pattern", "quality_filter", "round_bf16",
     "round_blocks", "round_fp8", "round_stochastic", "round_to", "save_bpe", "shingles",
-    "split_pieces", "train_bpe", "training_flops",
+    "split_digits", "split_pieces", "train_bpe", "training_flops",
 ]  # fmt: skip

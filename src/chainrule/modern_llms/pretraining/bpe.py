@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
-from chainrule.modern_llms.pretraining.pieces import BYTE_ORDER, piece_pattern, split_pieces
+from chainrule.modern_llms.pretraining.pieces import BYTE_ORDER, split_pieces
 
-__all__ = ["ByteBPE", "TokenizerError", "learn_merges", "train_bpe"]
+__all__ = ["ByteBPE", "TokenizerError", "learn_merges", "merge_pairs", "train_bpe"]
 
 CACHE_PIECES = 100_000
 """Pieces whose ids are remembered; then the memory starts again from nothing."""
@@ -37,6 +37,7 @@ class ByteBPE:
     Args:
         merges: pairs of ids, the best rank first; merge ``r`` may use bytes and earlier merges.
         special: ids of tokens that no text produces, such as the end of a document.
+        split: cuts a text into the pieces that no merge leaves; by GPT-2's rules unless given.
 
     Raises:
         TokenizerError: a merge uses an id that is not made yet, a pair comes twice, or the tokens
@@ -45,7 +46,13 @@ class ByteBPE:
     Source: Sennrich et al., 2015 (arXiv 1508.07909), on bytes as in GPT-2 (Radford et al., 2019).
     """
 
-    def __init__(self, merges: Iterable[Pair], special: Mapping[str, int] | None = None):
+    def __init__(
+        self,
+        merges: Iterable[Pair],
+        special: Mapping[str, int] | None = None,
+        split: Callable[[str], list[str]] = split_pieces,
+    ):
+        self.split = split
         self.tokens: list[bytes] = [bytes([byte]) for byte in BYTE_ORDER]
         self.merges: list[Pair] = []
         self.ranks: dict[Pair, tuple[int, int]] = {}
@@ -107,7 +114,7 @@ class ByteBPE:
 
     def _encode(self, text: str) -> list[int]:
         memory, ids = self._memory, list[int]()
-        for piece in piece_pattern().findall(text):
+        for piece in self.split(text):
             found = memory.get(piece)
             if found is None:
                 raw = piece.encode("utf-8", "surrogateescape")
@@ -123,29 +130,7 @@ class ByteBPE:
         """The ids of one piece: the pair of the best rank is joined, the leftmost first, until
         no pair of neighbours has a rank. Takes time n log n for n bytes.
         """
-        ids: list[int] = [self._first[byte] for byte in piece]
-        n, ranks = len(ids), self.ranks
-        after = list(range(1, n + 1))
-        before = list(range(-1, n - 1))
-        waiting = [
-            (*ranks[pair], i, pair) for i in range(n - 1) if (pair := (ids[i], ids[i + 1])) in ranks
-        ]
-        heapify(waiting)
-        while waiting:
-            _, new, i, (left, right) = heappop(waiting)
-            j = after[i]
-            if ids[i] != left or j >= n or ids[j] != right:
-                continue  # one of the two was joined to something else in the meantime
-            ids[i], ids[j] = new, -1
-            k = after[i] = after[j]
-            if k < n:
-                before[k] = i
-                if (pair := (new, ids[k])) in ranks:
-                    heappush(waiting, (*ranks[pair], i, pair))
-            h = before[i]
-            if h >= 0 and (pair := (ids[h], new)) in ranks:
-                heappush(waiting, (*ranks[pair], h, pair))
-        return [i for i in ids if i >= 0]
+        return merge_pairs([self._first[byte] for byte in piece], self.ranks)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of token ids.
@@ -167,6 +152,36 @@ class ByteBPE:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; bytes that are no UTF-8 (a cut character) come as U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
+
+
+def merge_pairs(ids: list[int], ranks: Mapping[Pair, tuple[int, int]]) -> list[int]:
+    """Join neighbours by rank; ``ranks`` gives each pair its rank and what it becomes.
+
+    The pair of the best rank is joined first, of equals the leftmost; ``ids`` are changed.
+    Equation: modern-llms/pretraining.md#eq-bpe-encode
+    """
+    n = len(ids)
+    after = list(range(1, n + 1))
+    before = list(range(-1, n - 1))
+    waiting = [
+        (*ranks[pair], i, pair) for i in range(n - 1) if (pair := (ids[i], ids[i + 1])) in ranks
+    ]
+    heapify(waiting)
+    while waiting:
+        _, new, i, (left, right) = heappop(waiting)
+        j = after[i]
+        if ids[i] != left or j >= n or ids[j] != right:
+            continue  # one of the two was joined to something else in the meantime
+        ids[i], ids[j] = new, -1
+        k = after[i] = after[j]
+        if k < n:
+            before[k] = i
+            if (pair := (new, ids[k])) in ranks:
+                heappush(waiting, (*ranks[pair], i, pair))
+        h = before[i]
+        if h >= 0 and (pair := (ids[h], new)) in ranks:
+            heappush(waiting, (*ranks[pair], h, pair))
+    return [i for i in ids if i >= 0]
 
 
 def train_bpe(text: str, vocabulary: int) -> ByteBPE:

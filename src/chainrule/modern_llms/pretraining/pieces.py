@@ -12,7 +12,8 @@ import sys
 import unicodedata
 from functools import cache
 
-__all__ = ["BYTE_ORDER", "byte_spelling", "piece_pattern", "split_pieces"]
+__all__ = ["BYTE_ORDER", "byte_spelling", "piece_pattern", "split_digits", "split_pieces",
+           "unicode_ranges"]  # fmt: skip
 
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space. Python's ``\\s`` also counts U+001C to U+001F, which are not in it."""
@@ -36,8 +37,9 @@ def byte_spelling() -> dict[int, str]:
     }
 
 
-def _ranges(kind: str) -> str:
-    """A character class: every code point whose general category starts with ``kind``."""
+@cache
+def unicode_ranges(kind: str) -> str:
+    """The inside of a class of characters: all whose general category starts with ``kind``."""
     parts: list[str] = []
     start = None
     for code in range(sys.maxunicode + 2):
@@ -57,7 +59,7 @@ def piece_pattern() -> re.Pattern[str]:
     They follow the Unicode of this Python (`unicodedata.unidata_version`): a letter added to
     Unicode later counts as another mark, and its word is cut differently.
     """
-    letter, digit = _ranges("L"), _ranges("N")
+    letter, digit = unicode_ranges("L"), unicode_ranges("N")
     return re.compile(
         "'(?:s|t|re|ve|m|ll|d)"
         f"| ?[{letter}]+| ?[{digit}]+| ?[^{WHITE_SPACE}{letter}{digit}]+"
@@ -68,3 +70,18 @@ def piece_pattern() -> re.Pattern[str]:
 def split_pieces(text: str) -> list[str]:
     """The pieces of a text, which joined again are the text."""
     return piece_pattern().findall(text)
+
+
+@cache
+def _digits_apart() -> re.Pattern[str]:
+    digit = unicode_ranges("N")
+    return re.compile(f"[{digit}]|[^{digit}]+")
+
+
+def split_digits(text: str) -> list[str]:
+    """The pieces of a text in which every digit is cut off first, as SmolLM2 and others do.
+
+    What lies between digits is then split by GPT-2's rules, as if it were a text of its own.
+    """
+    find = piece_pattern().findall
+    return [piece for part in _digits_apart().findall(text) for piece in find(part)]

@@ -249,7 +249,7 @@ class Linear(Module):
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / np.sqrt(max(in_features, 1))
         weight = rng.uniform(-bound, bound, (out_features, in_features))
-        self.weight = Parameter(weight.astype(dtype))
+        self.weight = Parameter(weight.astype(dtype, copy=False))
         self.bias = None
         if bias:
             self.bias = Parameter(rng.uniform(-bound, bound, out_features).astype(dtype))
@@ -272,7 +272,7 @@ class Embedding(Module):
         self, n: int, d: int, *, rng: np.random.Generator, dtype: DTypeLike = np.float32
     ) -> None:
         self.n, self.d = n, d
-        self.weight = Parameter(rng.standard_normal((n, d)).astype(dtype))
+        self.weight = Parameter(rng.standard_normal((n, d)).astype(dtype, copy=False))
 
     def forward(
         self, ids: Int[Tensor, "*shape"] | Int[Array, "*shape"]

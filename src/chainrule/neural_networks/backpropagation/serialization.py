@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?",
 _CODES = {np.dtype(kind): code for code, kind in _TYPES.items()}
 _BFLOAT16 = "BF16"
 _METADATA = "__metadata__"
+
+MAX_HEADER_BYTES = 100_000_000
+"""A longer header is refused, as by the format's own library."""
 
 
 class StateFileError(ValueError):
@@ -142,7 +146,10 @@ def _numbers(content: memoryview, code: str) -> Array:
 
 
 def _bytes(path: Path) -> memoryview:
+    """All bytes of a file; a pipe or a device, which may never end, is refused."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise StateFileError(f"{path}: not a file")
         return memoryview(path.read_bytes())
     except OSError as error:
         raise StateFileError(f"{path}: {error.strerror or error}") from error
@@ -179,6 +186,8 @@ def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
     length = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else 0
     if len(content) < 10 or length > len(content) - 8:
         raise StateFileError(f"{path}: not a safetensors file, or cut short: its header is missing")
+    if length > MAX_HEADER_BYTES:
+        raise StateFileError(f"{path}: its header is longer than {MAX_HEADER_BYTES:,} bytes")
     header = _object(path, content[8 : 8 + length])
     metadata = header.get(_METADATA, {})
     if not isinstance(metadata, dict) or any(type(v) is not str for v in metadata.values()):
@@ -205,6 +214,8 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], tup
         raise malformed
     if len(offsets) != 2 or any(type(n) is not int or n < 0 for n in (*shape, *offsets)):
         raise malformed
+    if len(shape) > 64 or any(n >= 1 << 64 for n in (*shape, *offsets)):
+        raise malformed  # a product of such sizes may itself fill memory
     if code not in _TYPES and code != _BFLOAT16:
         raise StateFileError(f"{path}: {_shown(name)} has type {_shown(code)}, which NumPy lacks")
     return code, tuple(shape), (offsets[0], offsets[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,10 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     run: Annotated[
-        Path | None, typer.Argument(help="Folder of the run (default: the newest in runs/).")
+        Path | None,
+        typer.Argument(
+            help="Folder of the run, or name of an added model (default: the newest in runs/)."
+        ),
     ] = None,
     course: Annotated[
         bool,
@@ -75,8 +79,25 @@ def sample(
             help="The same seed, the same text. Taught in transformers/gpt#choosing-the-next-token."
         ),
     ] = None,
+    mine: Annotated[
+        bool,
+        typer.Option(
+            "--mine",
+            help="Sample with the functions of your workbook that pass. "
+            "Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
 ) -> None:
     """Stream text from a trained model. Each option names the section that teaches it."""
+    options = dict(locals())
+    del options["mine"], options["anyway"]
     if temperature < 0:
         raise UsageError(f"--temperature must be 0 or more, received {temperature:g}")
     if not 0 < top_p <= 1:
@@ -87,19 +108,44 @@ def sample(
         raise UsageError(f"give a run ({run}) or --course, not both")
     if not prompt:
         raise UsageError("--prompt is empty; give at least one character, or leave it out")
+    if anyway and not mine:
+        raise UsageError("--anyway belongs to --mine; add that, or leave it out")
+    if mine:
+        from chainrule.trainer.mine import with_mine
+
+        raise typer.Exit(with_mine("sample", options, anyway))
+    go(**options)
+
+
+def go(
+    run: Path | str | None,
+    course: bool,
+    prompt: str,
+    length: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float,
+    min_p: float,
+    seed: int | None,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Sample as the options say; ``after`` is called after each character."""
+    run = None if run is None else Path(run)
     try:
         import numpy as np
 
         from chainrule.data.text import DataError
+        from chainrule.models.trained import known_model
         from chainrule.trainer.checkpoint import CheckpointError
-        from chainrule.trainer.sampling import load_trained, stream
+        from chainrule.trainer.sampling import stream
         from chainrule.transformers.gpt import load_course_gpt
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
     try:
-        model, tokenizer = load_course_gpt() if course else load_trained(run or _newest())
-        if prompt == "\n" and "\n" not in tokenizer.alphabet:
-            prompt = tokenizer.alphabet[0]
+        model, tokenizer = load_course_gpt() if course else known_model(run or _newest()).pair
+        alphabet = getattr(tokenizer, "alphabet", "\n")
+        if prompt == "\n" and "\n" not in alphabet:
+            prompt = alphabet[0]
         rng = np.random.default_rng(seed)
         print(prompt.lstrip("\n"), end="", flush=True)
         for piece in stream(
@@ -114,6 +160,7 @@ def sample(
             rng=rng,
         ):
             print(piece, end="", flush=True)
+            after()
         print()
     except (DataError, CheckpointError) as error:
         raise UsageError(str(error)) from None

@@ -1,13 +1,16 @@
-"""``chainrule train``: train a GPT on real text on this CPU."""
+"""``chainrule train``: train a GPT on real text, on this CPU or with PyTorch on many devices."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +18,10 @@ from chainrule.program import UsageError, typed
 
 # What each option does, and the section of the course that teaches it.
 SETTINGS = {
-    "steps": ("Optimizer steps.", "transformers/gpt#six-operations"),
+    "steps": (
+        "Optimizer steps in all; with --resume, train on to this one.",
+        "transformers/gpt#six-operations",
+    ),
     "batch_size": ("Sequences a step.", "transformers/gpt#one-text-many-examples"),
     "context": ("Characters a sequence.", "transformers/gpt#the-first-characters-are-the-hardest"),
     "layers": ("Transformer blocks.", "transformers/transformer-architecture"),
@@ -50,6 +56,38 @@ SETTINGS = {
         "neural-networks/regularization#stopping-early-resembles-a-penalty",
     ),
 }
+# How PyTorch computes it; the defaults are those of `chainrule.pytorch.run.Options`.
+ENGINE = {
+    "parallel": (
+        "Of many processes: ddp (a model on each) or fsdp (weights, gradients and moments cut).",
+        "training/distributed-training#weights-that-come-and-go",
+    ),
+    "micro_batch": (
+        "Sequences that a process reads at a time (default: all of its share).",
+        "training/batching#gradient-accumulation",
+    ),
+    "bf16": (
+        "Products in bfloat16, everything else in float32.",
+        "modern-llms/pretraining#what-sixteen-bits-forget",
+    ),
+    "compile": (
+        "Let torch.compile fuse operations.",
+        "training/distributed-training#on-real-machines",
+    ),
+    "fused_attention": (
+        "PyTorch's own attention, or the one written out.",
+        "transformers/attention#flashattention-fewer-bytes",
+    ),
+    "fused_adamw": (
+        "PyTorch's AdamW in one pass over all numbers.",
+        "training/optimizers#adam-and-adamw",
+    ),
+    "device": (
+        "cpu, cuda or mps (default: a GPU where there is one).",
+        "training/distributed-training#on-real-machines",
+    ),
+}
+TWIN = "chainrule.pytorch.run"  # by name: without PyTorch everything else works
 
 
 def register(app: typer.Typer) -> None:
@@ -57,10 +95,11 @@ def register(app: typer.Typer) -> None:
     app.command("train")(train)
 
 
-def _option(name: str):
-    what, section = SETTINGS[name]
-    words = f"{what} Taught in {section}."
-    return typer.Option(f"--{name.replace('_', '-')}", help=words, show_default=False)
+def _option(name: str, switch: bool = False):
+    what, section = {**SETTINGS, **ENGINE}[name]
+    words, long = f"{what} Taught in {section}.", name.replace("_", "-")
+    typed_as = f"--{long}/--no-{long}" if switch else f"--{long}"
+    return typer.Option(typed_as, help=words, show_default=False)
 
 
 def train(
@@ -77,6 +116,21 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run, bit for bit.")
     ] = False,
+    mine: Annotated[
+        bool,
+        typer.Option(
+            "--mine",
+            help="Train with the functions of your workbook that pass. "
+            "Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
+        ),
+    ] = False,
     steps: Annotated[int | None, _option("steps")] = None,
     batch_size: Annotated[int | None, _option("batch_size")] = None,
     context: Annotated[int | None, _option("context")] = None,
@@ -90,6 +144,21 @@ def train(
     seed: Annotated[int | None, _option("seed")] = None,
     evaluate_every: Annotated[int | None, _option("evaluate_every")] = None,
     save_every: Annotated[int | None, _option("save_every")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="numpy, the course's own (default), or torch, which torchrun starts on many "
+            "processes. Taught in training/distributed-training#on-real-machines.",
+            show_default=False,
+        ),
+    ] = None,
+    parallel: Annotated[str | None, _option("parallel")] = None,
+    micro_batch: Annotated[int | None, _option("micro_batch")] = None,
+    bf16: Annotated[bool | None, _option("bf16", switch=True)] = None,
+    compile: Annotated[bool | None, _option("compile", switch=True)] = None,
+    fused_attention: Annotated[bool | None, _option("fused_attention", switch=True)] = None,
+    fused_adamw: Annotated[bool | None, _option("fused_adamw", switch=True)] = None,
+    device: Annotated[str | None, _option("device")] = None,
 ) -> None:
     """Train a character-level GPT; progress, samples, checkpoints and a report as it goes.
 
@@ -97,6 +166,31 @@ def train(
     """
     given = dict(locals())
     chosen = {name: given[name] for name in SETTINGS if given[name] is not None}
+    how = {name: given[name] for name in ENGINE if given[name] is not None}
+    options: dict[str, Any] = {"data": data, "out": out, "resume": resume, "chosen": chosen}
+    if anyway and not mine:
+        raise UsageError("--anyway belongs to --mine; add that, or leave it out")
+    if mine:
+        if engine == "torch" or how:
+            raise UsageError("--mine trains with the engine of this course; leave PyTorch's out")
+        from chainrule.trainer.mine import with_mine
+
+        raise typer.Exit(with_mine("train", options, anyway))
+    go(**options, engine=engine, how=how)
+
+
+def go(
+    data: str | None,
+    out: Path | str | None,
+    resume: bool,
+    chosen: dict,
+    after: Callable[[int], None] = lambda step: None,
+    engine: str | None = None,
+    how: dict[str, Any] | None = None,
+) -> None:
+    """Train as the options say; ``after`` is called with the number of each step that is done."""
+    out = None if out is None else Path(out)
+    how = how or {}
     try:
         from chainrule.data.text import DataError
         from chainrule.trainer.checkpoint import CheckpointError
@@ -104,8 +198,14 @@ def train(
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
     try:
-        run = _resumed(data, out, chosen) if resume else _started(data, out, chosen)
-        _train(run)
+        if _engine(engine, resume, _folder(data, out)) == "torch":
+            _train_with_torch(data, out, resume, chosen, how)
+        elif how:
+            option = next(iter(how)).replace("_", "-")
+            raise UsageError(f"--{option} is PyTorch's; add --engine torch, or leave it out")
+        else:
+            run = _resumed(data, out, chosen) if resume else _started(data, out, chosen)
+            _train(run, after=after)
     except (DataError, SettingsError, CheckpointError) as error:
         raise UsageError(str(error)) from None
     except KeyboardInterrupt:
@@ -120,7 +220,36 @@ def _folder(data: str | None, out: Path | None) -> Path:
     return out if out is not None else Path("runs") / Path(data or "course").stem
 
 
-def _started(data, out, chosen):
+def _engine(asked: str | None, resume: bool, folder: Path) -> str:
+    """The engine that was asked for, or the one that the run was trained with."""
+    from chainrule.trainer import checkpoint
+
+    if asked not in (None, "numpy", "torch"):
+        raise UsageError(f"--engine must be numpy or torch, received {asked!r}")
+    newest = checkpoint.latest(folder) if resume else None
+    kept = checkpoint.read_state(newest).get("engine", "numpy") if newest else "numpy"
+    if kept == "torch" and asked == "numpy":
+        raise UsageError(f"{folder} was trained with --engine torch; leave out --engine numpy")
+    return asked or kept
+
+
+def _train_with_torch(data, out, resume: bool, chosen: dict, how: dict[str, Any]) -> None:
+    try:
+        twin = import_module(TWIN)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UsageError("torch is missing; type: pip install 'chainrule[torch]'") from None
+    with twin.session(how) as world:
+        open_run = partial(twin.open_run, world=world, given=how)
+        if resume:
+            run = _resumed(data, out, chosen, open_run)
+        else:
+            run = _started(data, out, chosen, open_run, checked=world.leads)
+        _train(run, partial(twin.launched, world=world))
+
+
+def _started(data, out, chosen, open_run=None, checked=True):
     from chainrule.data.text import load_corpus
     from chainrule.trainer import checkpoint
     from chainrule.trainer.loop import Run
@@ -128,16 +257,17 @@ def _started(data, out, chosen):
 
     folder = _folder(data, out)
     settings = Settings(data=data or "course", **_consistent(chosen))
-    if folder.exists() and not folder.is_dir():
+    if checked and folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder with --out")
-    if (folder / "losses.jsonl").exists():
+    if checked and (folder / "losses.jsonl").exists():
         newest = checkpoint.latest(folder)
         at = f" at step {int(newest.name[5:])}" if newest else ""
         raise UsageError(
             f"{folder} already holds a run{at}; add --resume to continue it, "
             f"or give another folder with --out"
         )
-    return Run.start(folder, settings, load_corpus(settings.data))
+    start = open_run or Run.start
+    return start(folder, settings=settings, corpus=load_corpus(settings.data))
 
 
 def _consistent(chosen: dict) -> dict:
@@ -150,27 +280,32 @@ def _consistent(chosen: dict) -> dict:
     return chosen
 
 
-def _resumed(data, out, chosen):
+def _resumed(data, out, chosen, open_run=None):
     from chainrule.trainer.loop import Run
 
+    chosen = dict(chosen)
+    steps = chosen.pop("steps", None)
     if chosen:
         option = next(iter(chosen)).replace("_", "-")
         raise UsageError(f"--resume continues the run with its own settings; leave out --{option}")
     folder = _folder(data, out)
-    run = Run.resume(folder)
+    run = (open_run or Run.resume)(folder)
     if data is not None and data != run.settings.data:
         raise UsageError(
             f"{folder} was trained on {run.settings.data!r}, not {data!r}; leave out --data"
         )
+    if steps is not None:
+        run.extend(steps)
     return run
 
 
-def _train(run) -> None:
+def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -> None:
+    """Train to the end, or until somebody stops it; ``again`` says how to go on."""
     from rich.console import Console
 
     from chainrule.trainer.report import write_report
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, quiet=not run.leads)
     settings = run.settings
     if run.step == settings.steps:
         console.print(f"{run.folder} is finished at step {run.step}; sample from it with:")
@@ -181,6 +316,8 @@ def _train(run) -> None:
         f"from, {len(run.validation_ids):,} held out, alphabet of {len(run.tokenizer)}; "
         f"step {run.step} of {settings.steps}"
     )
+    if run.checked:
+        console.print(run.checked)
     per_step = settings.batch_size * settings.context
     with _stop_between_steps() as stopped, _progress(console, run) as progress:
         last = time.perf_counter()
@@ -188,6 +325,7 @@ def _train(run) -> None:
         for entry in run.remaining():
             now = time.perf_counter()
             run.seconds += now - last
+            after(entry.step)
             last = now
             speed = (entry.step - first_step) * per_step / (now - first_second)
             if progress is not None:
@@ -204,12 +342,12 @@ def _train(run) -> None:
                 if entry.step < settings.steps:
                     console.print(_indented(_text(run, 120)), markup=False)
             last = time.perf_counter()
-            if stopped:
+            if run.agree(bool(stopped)):
                 break
     if run.step < settings.steps:
         run.save()
         console.print(f"stopped at step {run.step}, saved. Continue with:")
-        console.print(f"  {typed(f'train --resume --out {run.folder}')}")
+        console.print(f"  {again(f'train --resume --out {run.folder}')}")
         raise typer.Exit(130)
     console.print("measuring on the held-out text and counting n-grams …")
     sample = _text(run, 600)
@@ -219,14 +357,17 @@ def _train(run) -> None:
 
 
 def _text(run, length: int) -> str:
-    """A sample that does not touch the run's own random generator."""
+    """A sample that does not touch the run's own random generator; of many processes one writes."""
     import numpy as np
 
     from chainrule.trainer.sampling import stream
 
+    model = run.course_model()
+    if model is None:
+        return ""
     prompt = "\n" if "\n" in run.tokenizer.alphabet else run.tokenizer.alphabet[0]
     rng = np.random.default_rng(run.settings.seed)
-    pieces = stream(run.model, run.tokenizer, prompt, length, temperature=0.8, top_p=1.0, rng=rng)
+    pieces = stream(model, run.tokenizer, prompt, length, temperature=0.8, top_p=1.0, rng=rng)
     return "".join(pieces).strip("\n")
 
 
@@ -254,7 +395,7 @@ def _stop_between_steps():
 
 def _progress(console, run):
     """A progress bar in a terminal, nothing elsewhere."""
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or not run.leads:
         return nullcontext(None)
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

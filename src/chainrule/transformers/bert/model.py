@@ -15,6 +15,7 @@ from chainrule.transformers.self_attention import LearnedPositions
 from chainrule.transformers.transformer_architecture import (
     EncoderBlock,
     TransformerConfig,
+    Unset,
     count_params,
     initial_weights,
 )
@@ -126,19 +127,9 @@ class Bert(Module):
         return self.pooler(h[:, 0]).tanh()
 
 
-class _Blank(np.random.Generator):
-    """Draws zeros, for weights that will be replaced at once."""
-
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        return np.zeros(size, np.float32)
-
-    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return np.zeros(size, np.float32)
-
-
 def start(model: Module, rng: np.random.Generator) -> None:
     """Draw every first weight of a model as BERT does: normal, deviation 0.02, biases 0."""
-    if isinstance(rng, _Blank):
+    if isinstance(rng, Unset):
         return
     named = dict(model.named_parameters())
     shapes = {name: parameter.shape for name, parameter in named.items()}
@@ -200,6 +191,6 @@ def load_bert_state(state: Mapping[str, Any], heads: int | None = None) -> Bert:
         len(renamed["positions.weight"]), len(renamed["segments.weight"]),
         dtype=str(renamed["tokens.weight"].dtype),
     )  # fmt: skip
-    model = Bert(config, _Blank(np.random.PCG64(0)))
+    model = Bert(config, Unset())
     model.load_state_dict(renamed)
     return model

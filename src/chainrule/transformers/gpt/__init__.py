@@ -2,9 +2,9 @@
 
 Taught in ``transformers/gpt.md``. `GPT` (`model`) is the decoder stack of
 `chainrule.transformers.transformer_architecture` without an encoder; `gpt_config` says which
-settings make GPT-2 and Llama. `evaluation` measures losses, `sampling` draws tokens, `memory`
-draws them faster by keeping keys and values, `baselines` holds what a GPT has to beat, `trained`
-the small model that was trained on this course.
+settings make GPT-2 and Llama. `examples` cuts a text into inputs and targets, `evaluation` measures
+losses, `sampling` draws tokens, `memory` draws them faster by keeping keys and values, `baselines`
+holds what a GPT has to beat, `trained` the small model that was trained on this course.
 
 Shape names: ``batch``, ``time`` positions, ``vocab`` symbols, ``d_model`` width.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from chainrule.transformers.gpt.baselines import MatchModel, WittenBell, witten_bell_ngram
 from chainrule.transformers.gpt.evaluation import bits_per_byte, token_losses
+from chainrule.transformers.gpt.examples import windows
 from chainrule.transformers.gpt.memory import KeyValueMemory, Reader, stream
 from chainrule.transformers.gpt.model import GPT, gpt_config, load_gpt2_state
 from chainrule.transformers.gpt.sampling import (
@@ -39,5 +40,5 @@ __all__ = [
     "Reader", "WittenBell", "bits_per_byte", "draw", "generate", "gpt_config", "load_course_gpt",
     "load_gpt2_state", "min_p_filter", "nucleus", "pass_at_k", "repetition_penalty",
     "sample_filters", "stream", "token_losses", "top_k_filter", "top_p_filter",
-    "witten_bell_ngram",
+    "windows", "witten_bell_ngram",
 ]  # fmt: skip

@@ -6,18 +6,21 @@ The reasons, the arithmetic and the limits of this memory are taught in ``modern
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from chainrule.neural_networks.activation_functions import gelu
 from chainrule.neural_networks.backpropagation import Linear, Module, Tensor, no_grad
-from chainrule.neural_networks.regularization import LayerNorm
+from chainrule.neural_networks.regularization import LayerNorm, RMSNorm
 from chainrule.shapes import Array, Float, Int
 from chainrule.transformers.gpt.model import GPT
 from chainrule.transformers.gpt.sampling import draw, prompts
 from chainrule.transformers.multi_head_attention import MultiHeadAttention
 from chainrule.transformers.self_attention import (
     causal_mask,
+    rope_attention_factor,
+    rope_frequencies,
     sinusoidal_encoding,
     sliding_window_mask,
 )
@@ -25,6 +28,7 @@ from chainrule.transformers.transformer_architecture import DecoderBlock, FeedFo
 
 __all__ = ["KeyValueMemory", "Reader", "stream"]
 
+Turns = tuple[Array, Array]
 _GELU = {"gelu": "none", "gelu_tanh": "tanh"}
 
 
@@ -40,6 +44,7 @@ class KeyValueMemory:
         self.model, self.length = model.eval(), 0
         shape = (len(model.blocks), 2, batch, config.groups, config.context, config.head_size)
         self._kept = np.zeros(shape, config.dtype)
+        self._angles: dict[tuple, Turns] = {}
 
     def read(self, ids: Int[Array, "batch time"]) -> Float[Array, "batch vocab"]:
         """Read more tokens and return the scores of the one that follows the last.
@@ -83,13 +88,15 @@ class KeyValueMemory:
         if model.head is not None or config.logit_cap is not None:
             return model.predict(Tensor(x[:, None])).data[:, 0]
         assert model.tokens is not None
-        return _normalized(model.norm, x) @ model.tokens.weight.data.T
+        return _times(_normalized(model.norm, x), model.tokens.weight.data)
 
     def _through(self, block: DecoderBlock, x: Array, kept: Array, start: int) -> Array:
         """One block; what it reads of earlier tokens comes from ``kept``."""
 
+        turns = self._turns(block.attention, start, start + x.shape[1], x.dtype)
+
         def attend(h: Array) -> Array:
-            return _attend(block.attention, h, kept, start, block.window)
+            return _attend(block.attention, h, kept, start, block.window, turns)
 
         def think(h: Array) -> Array:
             return _think(block.feed_forward, h)
@@ -99,6 +106,24 @@ class KeyValueMemory:
             return _add(x, lambda h: attend(h) + think(h), norm, after, place)
         x = _add(x, attend, norm, after, place)
         return _add(x, think, block.feed_forward_norm, block.feed_forward_after, place)
+
+    def _turns(
+        self, attention: MultiHeadAttention, start: int, end: int, dtype: Any
+    ) -> Turns | None:
+        """Cosines and sines of the places that are read; blocks with one base share them."""
+        if attention.rope is None:
+            return None
+        base, scaling = attention.rope, attention.rope_scaling
+        key = start, end, base, repr(scaling), attention.d_head
+        if key not in self._angles:
+            if self._angles and next(iter(self._angles))[:2] != (start, end):
+                self._angles.clear()
+            frequencies = rope_frequencies(attention.d_head, base, scaling)
+            angles = np.arange(start, end)[:, None] * frequencies
+            size = rope_attention_factor(scaling)
+            cos, sin = size * np.cos(angles), size * np.sin(angles)
+            self._angles[key] = cos.astype(dtype), sin.astype(dtype)
+        return self._angles[key]
 
 
 def _add(
@@ -115,6 +140,9 @@ def _add(
 
 
 def _normalized(norm: Module, x: Array) -> Array:
+    """LayerNorm and RMSNorm without tensors; nothing is recorded here."""
+    if isinstance(norm, RMSNorm) and norm.weight is not None and norm.eps is not None:
+        return _divided_by_rms(x, norm.eps) * norm.weight.data
     if not isinstance(norm, LayerNorm) or norm.weight is None:
         return norm(Tensor(x)).data
     n = x.shape[-1]
@@ -124,25 +152,42 @@ def _normalized(norm: Module, x: Array) -> Array:
     return x if norm.bias is None else np.add(x, norm.bias.data, out=x)
 
 
+def _divided_by_rms(x: Array, eps: float) -> Array:
+    return x / np.sqrt(np.vecdot(x, x)[..., None] / x.dtype.type(x.shape[-1]) + x.dtype.type(eps))
+
+
 def _think(layer: Module, x: Array) -> Array:
     """The feed-forward layer; nothing is recorded, so most of it needs no tensors."""
-    if not isinstance(layer, FeedForward) or layer.kind not in _GELU:
+    if not isinstance(layer, FeedForward):
         return layer(Tensor(x)).data
-    inner = Tensor(_linear(layer.up, x))
-    return _linear(layer.down, gelu(inner, _GELU[layer.kind]).data)
+    up = _linear(layer.up, x)
+    if layer.kind == "swiglu" and layer.gate is not None:
+        return _linear(layer.down, _swish(_linear(layer.gate, x), up))
+    if layer.kind not in _GELU:
+        return layer(Tensor(x)).data
+    return _linear(layer.down, gelu(Tensor(up), _GELU[layer.kind]).data)
+
+
+def _swish(gate: Array, up: Array) -> Array:
+    """up · gate · σ(gate), written over ``up``; where exp overflows, σ is 0 as it should be."""
+    with np.errstate(over="ignore"):
+        bend = np.exp(-gate)
+    bend += 1
+    np.divide(gate, bend, out=bend)
+    return np.multiply(up, bend, out=up)
 
 
 def _attend(
-    attention: MultiHeadAttention, h: Array, kept: Array, start: int, window: int | None
+    attention: MultiHeadAttention,
+    h: Array,
+    kept: Array,
+    start: int,
+    window: int | None,
+    turns: Turns | None,
 ) -> Array:
     time = h.shape[1]
     end = start + time
-    kept_now = kept[..., start:end, :]
-    if attention.rope is None and attention.query_gain is None:
-        q = _split_into(attention, h, kept_now)
-    else:
-        queries, k, v = attention.project(Tensor(h), positions=np.arange(start, end))
-        q, kept_now[0], kept_now[1] = queries.data, k.data, v.data
+    q = _split_into(attention, h, kept[..., start:end, :], turns)
     keys, values = kept[0, :, :, :end], kept[1, :, :, :end]
     batch, groups, _, size = keys.shape
     q = q.reshape(batch, groups, -1, size) * size**-0.5  # heads that share keys stand together
@@ -158,17 +203,56 @@ def _attend(
     return _linear(attention.out, mixed.reshape(batch, time, -1))
 
 
-def _linear(layer: Linear, x: Array) -> Array:
-    y = x @ layer.weight.data.T
+def _linear(layer: Module, x: Array) -> Array:
+    """A projection; a row by itself is one product of a matrix and a vector."""
+    if type(layer) is not Linear:  # one with an update beside it, say
+        return layer(Tensor(x)).data
+    y = _times(x, layer.weight.data)
     return y if layer.bias is None else np.add(y, layer.bias.data, out=y)
 
 
-def _split_into(attention: MultiHeadAttention, x: Array, kept: Array) -> Array:
+FEW = 6
+"""Up to so many rows, dot products read the weights faster than the product of two matrices."""
+
+
+def _times(x: Array, weight: Array) -> Array:
+    """x Wᵀ. Each row of W meets the few rows of x while it is near the processor.
+
+    So the weights come once, at the speed at which memory gives them.
+    """
+    width = weight.shape[1]
+    rows = x.reshape(-1, width)
+    if len(rows) == 1:
+        y = np.vecdot(weight, rows[0])
+    elif 1 < len(rows) <= FEW:
+        y = np.vecdot(weight[:, None], rows).T
+    else:
+        return x @ weight.T
+    return np.ascontiguousarray(y).reshape(*x.shape[:-1], len(weight))
+
+
+def _split_into(attention: MultiHeadAttention, x: Array, kept: Array, turns: Turns | None) -> Array:
     """Store keys and values of each head in ``kept``, and return the queries."""
     heads, groups = attention.n_heads, attention.n_kv_heads
     y = _linear(attention.qkv, x).reshape(*x.shape[:2], -1, attention.d_head).swapaxes(1, 2)
-    kept[0], kept[1] = y[:, heads : heads + groups], y[:, heads + groups :]
-    return y[:, :heads]
+    q, k, kept[1] = y[:, :heads], y[:, heads : heads + groups], y[:, heads + groups :]
+    if attention.query_gain is not None and attention.key_gain is not None:
+        q = _divided_by_rms(q, 1e-6) * attention.query_gain.data
+        k = _divided_by_rms(k, 1e-6) * attention.key_gain.data
+    if turns is None:
+        kept[0] = k
+        return q
+    _turn(k, turns, kept[0])
+    return _turn(q, turns, np.empty(q.shape, q.dtype))
+
+
+def _turn(x: Array, turns: Turns, out: Array) -> Array:
+    """Rotate pairs of features, i with i + d/2, as `rope` does."""
+    half = x.shape[-1] // 2
+    (cos, sin), a, b = turns, x[..., :half], x[..., half:]
+    np.subtract(a * cos, b * sin, out=out[..., :half])
+    np.add(b * cos, a * sin, out=out[..., half:])
+    return out
 
 
 class Reader:

@@ -16,6 +16,7 @@ from chainrule.transformers.transformer_architecture import (
     DecoderBlock,
     TokenModel,
     TransformerConfig,
+    Unset,
     initialize_,
     normalization,
 )
@@ -142,7 +143,7 @@ def load_gpt2_state(state: Mapping[str, Any], heads: int | None = None) -> GPT:
             name = name.replace(theirs, ours)
         is_projection = array.ndim == 2 and name.startswith("blocks.")
         renamed[name] = array.T if is_projection else array
-    model = GPT(config, np.random.default_rng(0))
+    model = GPT(config, Unset())
     model.load_state_dict(renamed)
     return model
 

@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.data.text import CharTokenizer, DataError
 from chainrule.neural_networks.backpropagation import load_state
 from chainrule.transformers.gpt.model import GPT
-from chainrule.transformers.transformer_architecture import TransformerConfig
+from chainrule.transformers.transformer_architecture import TransformerConfig, Unset
 
 __all__ = ["load_course_gpt"]
 
@@ -31,7 +31,7 @@ def load_course_gpt(folder: Path | None = None) -> tuple[GPT, CharTokenizer]:
             f"{weights} is missing; train it: python -m chainrule.trainer.course_gpt --write"
         )
     settings = json.loads(manifest.read_text(encoding="utf-8"))
-    model = GPT(TransformerConfig(**settings["config"]), np.random.default_rng(0))
+    model = GPT(TransformerConfig(**settings["config"]), Unset())
     model.load_state_dict({n: a.astype(np.float32) for n, a in load_state(weights).items()})
     return model.eval(), CharTokenizer(settings["alphabet"])
 

@@ -47,6 +47,7 @@ from chainrule.transformers.transformer_architecture.stacks import (
     Transformer,
 )
 from chainrule.transformers.transformer_architecture.starting import (
+    Unset,
     initial_weights,
     initialize_,
     noam_lr,
@@ -56,6 +57,6 @@ __all__ = [
     "BASE_TRANSFORMER", "GEMMA_3_1B", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL",
     "LLAMA_2_7B", "LLAMA_3_8B", "MIXTRAL_8X7B", "QWEN_3_06B", "Decoder", "DecoderBlock",
     "Encoder", "EncoderBlock", "FeedForward", "MoE", "TokenModel", "Transformer",
-    "TransformerConfig", "balance_loss", "count_flops", "count_params", "initial_weights",
-    "initialize_", "noam_lr", "normalization", "parameter_table", "residual",
+    "TransformerConfig", "Unset", "balance_loss", "count_flops", "count_params",
+    "initial_weights", "initialize_", "noam_lr", "normalization", "parameter_table", "residual",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -12,9 +13,24 @@ from chainrule.neural_networks.backpropagation import Module
 from chainrule.shapes import Array
 from chainrule.transformers.transformer_architecture.blocks import DecoderBlock, EncoderBlock
 
-__all__ = ["initial_weights", "initialize_", "noam_lr"]
+__all__ = ["Unset", "initial_weights", "initialize_", "noam_lr"]
 
 _TO_STREAM = ("attention.out.weight", "cross.out.weight", "down.weight")
+
+
+class Unset(np.random.Generator):
+    """Draws zeros and costs nothing: for a model whose weights come from a file at once."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        """Return zeros."""
+        return np.zeros(size, np.float32)
+
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        """Return zeros."""
+        return np.zeros(size, np.float32)
 
 
 def initial_weights(
@@ -55,8 +71,11 @@ def initialize_(model: Module, rng: np.random.Generator, deviation: float = 0.02
 
     A block has two branches that write to the stream, one more if it looks at an encoder; in a
     model of two stacks, the branches of both are counted together.
+    With `Unset` weights stay as they are.
     Equation: transformers/transformer-architecture.md#eq-residual-init
     """
+    if isinstance(rng, Unset):
+        return
     branches = 0
     for module in model.modules():
         if isinstance(module, EncoderBlock | DecoderBlock):

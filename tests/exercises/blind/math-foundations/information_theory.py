@@ -316,3 +316,69 @@ def _(log_p, log_q):
 def _(log_p, log_q):
     r = log_q - log_p
     return np.exp(r) * r - np.exp(r)
+
+
+@wrong(
+    "four_entropies",
+    "H(Y | X) as the plain mean of the rows, however often each comes.",
+    known="rows_alike",
+)
+def _(joint):
+    x, y, both = (_bits(p) for p in (joint.sum(axis=1), joint.sum(axis=0), joint.ravel()))
+    rows = [_bits(row / row.sum()) for row in joint if row.sum() > 0]
+    return np.array([x, y, both, np.mean(rows)])
+
+
+@wrong("four_entropies", "The mutual information in place of H(Y | X).", known="what_they_share")
+def _(joint):
+    x, y, both = (_bits(p) for p in (joint.sum(axis=1), joint.sum(axis=0), joint.ravel()))
+    return np.array([x, y, both, x + y - both])
+
+
+@wrong(
+    "wasted_bits",
+    "The cost of the wrong code minus the entropy of q, not of p.",
+    known="takes_off_the_other_entropy",
+)
+def _(p, q):
+    some = p > 0
+    with np.errstate(all="ignore"):
+        return -(p[some] * np.log2(q[some])).sum() - _bits(q)
+
+
+@wrong(
+    "bits_with_blocks",
+    "The plain mean of the words' lengths, not weighted.",
+    known="plain_mean_of_lengths",
+)
+def _(p, k):
+    groups = [(share, [i]) for i, share in enumerate(_blocks(p, k))]
+    lengths = np.zeros(len(groups))
+    while len(groups) > 1:
+        groups.sort()
+        (a, left), (b, right) = groups[:2]
+        lengths[left + right] += 1
+        groups = [*groups[2:], (a + b, left + right)]
+    return lengths.mean() / k
+
+
+@wrong("corrected_uncertainty", "Divides by n and not by 2n.", known="forgets_the_half")
+def _(counts):
+    a, b = counts.shape
+    return _unknown(counts)[0] + a * (b - 1) / counts.sum()
+
+
+@wrong(
+    "corrected_uncertainty",
+    "Counts the cells that were seen, as the page does.",
+    known="counts_what_was_seen",
+)
+def _(counts):
+    a, seen = counts.shape[0], np.count_nonzero(counts)
+    return _unknown(counts)[0] + (seen - a) / (2 * counts.sum())
+
+
+@wrong("quiet_other_way", "The page's k3 with the weight q/p in front.", known="weights_the_page_s")
+def _(log_p, log_q):
+    r = log_q - log_p
+    return np.exp(r) * (np.exp(r) - 1 - r)

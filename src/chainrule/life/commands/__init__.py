@@ -1,0 +1,1 @@
+"""Commands about one model's whole life."""

@@ -1,0 +1,559 @@
+"""``config.json`` and `TransformerConfig`: which family computes what a configuration says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chainrule.models.huggingface.files import FolderError, shown
+from chainrule.transformers.self_attention import rope_attention_factor, rope_frequencies
+from chainrule.transformers.transformer_architecture import TransformerConfig
+
+__all__ = ["FAMILIES", "Family", "family_of", "published_config", "read_config"]
+
+Entries = dict[str, Any]
+Scaling = Mapping[str, Any] | None
+Rope = tuple[float | None, Scaling]
+
+MAX_CONTEXT = 1 << 20
+"""Longer contexts are cut to this: keys and values are kept for as many tokens."""
+
+QK_EPS = 1e-6
+"""The eps of the course's QK-norm; other values are refused."""
+
+_ROWS = {
+    "vocab_size": "vocab_size", "width": "hidden_size", "heads": "num_attention_heads",
+    "groups": "num_key_value_heads", "head_size": "head_dim", "inner": "intermediate_size",
+    "decoder_layers": "num_hidden_layers", "context": "max_position_embeddings",
+    "eps": "rms_norm_eps", "tied": "tie_word_embeddings",
+}  # fmt: skip
+_GPT2 = {
+    "vocab_size": "vocab_size", "width": "n_embd", "heads": "n_head", "inner": "n_inner",
+    "decoder_layers": "n_layer", "context": "n_positions", "eps": "layer_norm_epsilon",
+    "tied": "tie_word_embeddings",
+}  # fmt: skip
+
+_BENDS = {"gelu_tanh": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "gelu": ("gelu",),
+          "relu": ("relu",)}  # fmt: skip
+
+_COMMON = {
+    "encoder_layers": 0, "parallel": False, "norm_place": "pre", "qk_norm": False,
+    "scaled": False, "logit_cap": None, "experts": 0, "shared_experts": 0,
+}  # fmt: skip
+_LLAMA = {**_COMMON, "norm": "rms", "positions": "rope", "feed_forward": "swiglu"}
+_SILU = {"hidden_act": "silu"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a ``model_type`` of transformers can be, and what its ``config.json`` calls it.
+
+    ``fixed`` are fields of `TransformerConfig` that it leaves no choice of (a tuple: one of
+    these). ``names`` are its names of the sizes. ``always`` are entries that it must have: any
+    other value computes something that the course's classes do not. ``absent`` says what a missing
+    entry means. ``windows`` says which windows its layers may have: none, one or alternating.
+    """
+
+    kind: str
+    title: str
+    architecture: str
+    fixed: Mapping[str, Any]
+    names: Mapping[str, str]
+    always: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    windows: tuple[str, ...] = ("none",)
+
+
+FAMILIES = {
+    family.kind: family
+    for family in (
+        Family(
+            "gpt2", "GPT-2", "GPT2LMHeadModel",
+            {**_COMMON, "norm": "layer", "bias": True, "positions": "learned",
+             "feed_forward": tuple(_BENDS)},
+            _GPT2,
+            {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
+             "reorder_and_upcast_attn": False, "add_cross_attention": False},
+            {"tie_word_embeddings": True, "layer_norm_epsilon": 1e-5, "n_inner": None,
+             "activation_function": "gelu_new"},
+        ),
+        Family(
+            "llama", "Llama", "LlamaForCausalLM", _LLAMA, _ROWS, _SILU,
+            {"tie_word_embeddings": False, "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
+             "head_dim": None, "num_key_value_heads": None},
+        ),
+        Family(
+            "mistral", "Mistral", "MistralForCausalLM", {**_LLAMA, "bias": False}, _ROWS, _SILU,
+            {"tie_word_embeddings": False, "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
+             "head_dim": None},
+            ("one",),
+        ),
+        Family(
+            "mixtral", "Mixtral", "MixtralForCausalLM",
+            {**_LLAMA, "bias": False, "experts": None}, _ROWS,
+            {**_SILU, "router_jitter_noise": 0.0},
+            {"tie_word_embeddings": False, "rms_norm_eps": 1e-5, "rope_theta": 1_000_000.0,
+             "head_dim": None},
+            ("none", "one"),
+        ),
+        Family(
+            "qwen3", "Qwen 3", "Qwen3ForCausalLM",
+            {**_LLAMA, "bias": False, "qk_norm": True}, _ROWS,
+            {**_SILU, "attention_bias": False, "use_sliding_window": False},
+            {"tie_word_embeddings": False, "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
+             "head_dim": 128},
+        ),
+        Family(
+            "gemma3_text", "Gemma 3", "Gemma3ForCausalLM",
+            {**_LLAMA, "bias": False, "qk_norm": True, "norm_place": "sandwich", "scaled": True,
+             "feed_forward": "geglu_tanh", "logit_cap": ...},
+            _ROWS,
+            {"hidden_activation": "gelu_pytorch_tanh", "attention_bias": False,
+             "attn_logit_softcapping": None, "use_bidirectional_attention": False},
+            {"tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0,
+             "rope_local_base_freq": 10_000.0, "head_dim": 256},
+            ("none", "one", "alternating"),
+        ),
+    )
+}  # fmt: skip
+"""The families that are written and read, by the ``model_type`` of ``config.json``."""
+
+NO_MATTER = {
+    "architectures", "model_type", "transformers_version", "_name_or_path", "dtype", "torch_dtype",
+    "use_cache", "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id",
+    "unk_token_id", "return_dict", "output_attentions", "output_hidden_states",
+    "chunk_size_feed_forward", "id2label", "label2id", "problem_type", "attention_dropout",
+    "attn_pdrop", "embd_pdrop", "resid_pdrop", "gradient_checkpointing", "task_specific_params",
+    "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
+    "summary_first_dropout", "n_ctx", "pretraining_tp", "router_aux_loss_coef",
+    "output_router_logits", "cache_implementation", "max_window_layers", "attn_implementation",
+    "_attn_implementation", "_attn_implementation_autoset", "is_llama_config", "num_labels",
+    "is_decoder", "finetuning_task", "keys_to_ignore_at_inference", "tokenizer_class",
+}  # fmt: skip
+"""Entries that change nothing of what a model computes once it is trained."""
+
+_NEVER = {
+    "auto_map": "it asks for a program of its own to be run",
+    "quantization_config": "its weights are stored in a quantized form",
+    "is_encoder_decoder": "it has an encoder",
+}
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def family_of(cfg: TransformerConfig) -> Family:
+    """Return the family of transformers that computes what a configuration says.
+
+    Raises:
+        FolderError: none does; the nearest one is named, with every field in which it differs.
+    """
+    found = {kind: _differences(cfg, family) for kind, family in FAMILIES.items()}
+
+    def distance(kind: str) -> tuple[int, int]:
+        first_words = [difference.split()[0] for difference in found[kind]]
+        return len(first_words), sum(word in FAMILIES[kind].fixed for word in first_words)
+
+    kind = min(found, key=distance)
+    if found[kind]:
+        raise FolderError(
+            f"no family of transformers computes this; the nearest, {FAMILIES[kind].title}, has "
+            f"{'; '.join(found[kind])}"
+        )
+    return FAMILIES[kind]
+
+
+def published_config(cfg: TransformerConfig) -> Entries:
+    """Return the entries of ``config.json``, such that transformers computes the same.
+
+    Raises:
+        FolderError: no family of transformers does.
+    """
+    family = family_of(cfg)
+    found: Entries = {"architectures": [family.architecture], "model_type": family.kind}
+    for ours, theirs in family.names.items():
+        value = getattr(cfg, ours)
+        found[theirs] = float(value) if ours == "eps" else value
+    found |= family.always
+    found |= {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    found["dtype"] = cfg.dtype
+    if family.kind == "gpt2":
+        found["activation_function"] = _BENDS[cfg.feed_forward][0]
+        dropout = float(cfg.dropout)
+        return found | {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": 0.0}
+    if family.kind == "llama":
+        found["attention_bias"] = found["mlp_bias"] = cfg.bias
+    if family.kind == "mixtral":
+        found["num_local_experts"] = cfg.experts
+        found["num_experts_per_tok"] = cfg.experts_per_token
+    windows = [cfg.window_of(i) for i in range(cfg.decoder_layers)]
+    if family.windows != ("none",):
+        found["sliding_window"] = next((w for w in windows if w is not None), None)
+    if family.kind != "gemma3_text":
+        base, scaling = cfg.rope_of(0)
+        found["rope_parameters"] = _written_rope(base, scaling)
+        return found | {"rope_theta": found["rope_parameters"]["rope_theta"]}
+    kinds = ["full_attention" if w is None else "sliding_attention" for w in windows]
+    ropes = {kind: cfg.rope_of(i) for i, kind in enumerate(kinds)}
+    spare = next(iter(ropes.values()))
+    found["layer_types"] = kinds
+    found["rope_parameters"] = {
+        kind: _written_rope(*ropes.get(kind, spare))
+        for kind in ("sliding_attention", "full_attention")
+    }
+    found["sliding_window"] = found["sliding_window"] or cfg.context
+    found["query_pre_attn_scalar"] = cfg.head_size
+    cap = None if cfg.logit_cap is None else float(cfg.logit_cap)
+    return found | {"final_logit_softcapping": cap}
+
+
+def _differences(cfg: TransformerConfig, family: Family) -> list[str]:
+    """Where a configuration leaves what a family can be: the family's value, and ours."""
+    found = []
+    for name, wanted in family.fixed.items():
+        value = getattr(cfg, name)
+        if wanted is ... or (name == "experts" and wanted is None and value):
+            continue
+        if value != wanted and not (isinstance(wanted, tuple) and value in wanted):
+            either = " or ".join(map(repr, wanted)) if isinstance(wanted, tuple) else repr(wanted)
+            either = "some" if name == "experts" and wanted is None else either
+            found.append(f"{name} {either}, not {value!r}")
+    if not cfg.vocab_size:
+        found.append("a vocabulary")
+    if family.kind == "gpt2":
+        if cfg.groups != cfg.heads:
+            found.append(f"as many key-value heads as heads, not {cfg.groups} and {cfg.heads}")
+        if cfg.head_size * cfg.heads != cfg.width:
+            found.append(f"heads of width {cfg.width}/{cfg.heads}, not {cfg.head_size}")
+    if cfg.qk_norm and family.fixed["qk_norm"] and cfg.eps != QK_EPS:
+        found.append(f"one eps for all norms, not {cfg.eps:g} beside {QK_EPS:g} of the QK-norm")
+    layers = range(cfg.decoder_layers)
+    windows = {cfg.window_of(i) for i in layers}
+    if _arrangement(windows) not in family.windows:
+        allowed = {"none": "no window", "one": "one window", "alternating": "one size of window"}
+        found.append(f"{allowed[family.windows[-1]]}, not {cfg.window!r}")
+    if family.fixed["positions"] == "rope" == cfg.positions:
+        by_window: dict[bool, list[Rope]] = {}
+        for i in layers:
+            together = family.kind == "gemma3_text" and cfg.window_of(i) is not None
+            by_window.setdefault(together, []).append(cfg.rope_of(i))
+        for ropes in by_window.values():
+            if any(rope != ropes[0] for rope in ropes) or ropes[0][0] is None:
+                found.append(f"one rotary base, not {cfg.rope_base!r} with {cfg.rope_scaling!r}")
+            elif (scaling := ropes[0][1]) and scaling.get("type") not in _SCALINGS:
+                found.append(f"no rotary scaling {scaling.get('type')!r}")
+    return found
+
+
+def _arrangement(windows: set[int | None]) -> str:
+    if windows <= {None}:
+        return "none"
+    if len(windows) == 1:
+        return "one"
+    return "alternating" if len(windows - {None}) == 1 else "several"
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def read_config(entries: Entries, where: str) -> tuple[Family, TransformerConfig]:
+    """Return the family and the configuration that the entries of a ``config.json`` say.
+
+    Dropout, which only training uses, is read where the course has a place for it.
+
+    Raises:
+        FolderError: an unknown family, an entry that is not understood, or senseless sizes.
+    """
+
+    def fault(message: str) -> FolderError:
+        return FolderError(f"{where}: {message}")
+
+    for name, why in _NEVER.items():
+        if entries.get(name):
+            raise fault(f"{name}: {why}, which is not read")
+    kind = entries.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise fault(f"its model_type is {shown(kind)}; those that are read: {', '.join(FAMILIES)}")
+    family = FAMILIES[kind]
+    named = entries.get("architectures")
+    if named and named != [family.architecture]:
+        raise fault(f"its architectures are {shown(named)}, expected ['{family.architecture}']")
+    reader = _Reader(entries, family, fault)
+    known = NO_MATTER | set(_NEVER) | set(family.names.values()) | set(family.always)
+    for name in entries:
+        if name not in known | reader.more:
+            raise fault(f"the entry {shown(name)} is not understood")
+    for name, wanted in family.always.items():
+        value = entries.get(name, wanted)
+        if value != wanted or isinstance(value, bool) != isinstance(wanted, bool):
+            raise fault(f"{name} is {shown(value)}; only {wanted!r} is read")
+    try:
+        return family, reader.config()
+    except FolderError:
+        raise
+    except ValueError as error:
+        raise fault(str(error)) from None
+
+
+class _Reader:
+    """The entries of one file, each fetched with the kind of value that it must have."""
+
+    def __init__(
+        self, entries: Entries, family: Family, fault: Callable[[str], FolderError]
+    ) -> None:
+        self.entries, self.family, self.fault = entries, family, fault
+        self.more = {
+            "gpt2": {"activation_function"},
+            "llama": {"attention_bias", "mlp_bias", "rope_interleaved"},
+            "mixtral": {"num_local_experts", "num_experts_per_tok", "sliding_window"},
+            "mistral": {"sliding_window"},
+            "qwen3": {"sliding_window", "layer_types"},
+            "gemma3_text": {"sliding_window", "layer_types", "query_pre_attn_scalar",
+                            "final_logit_softcapping", "rope_local_base_freq",
+                            "sliding_window_pattern", "_sliding_window_pattern"},
+        }[family.kind]  # fmt: skip
+        if family.kind != "gpt2":
+            self.more |= {"rope_parameters", "rope_theta", "rope_scaling"}
+
+    def get(self, name: str) -> Any:
+        if name in self.entries:
+            return self.entries[name]
+        if name not in self.family.absent:
+            raise self.fault(f"there is no entry {name}")
+        return self.family.absent[name]
+
+    def whole(self, name: str, instead: int | None = None) -> int:
+        value = self.get(name) if instead is None or name in self.entries else None
+        if value is None and instead is not None:
+            return instead
+        if type(value) is not int or not 0 < value < 1 << 31:
+            raise self.fault(f"{name} is {shown(value)}, expected a whole number above 0")
+        return value
+
+    def positive(self, name: str) -> float:
+        return self._positive(name, self.get(name))
+
+    def _positive(self, name: str, value: Any) -> float:
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise self.fault(f"{name} is {shown(value)}, expected a number above 0")
+        return float(value)
+
+    def switch(self, name: str, instead: bool | None = None) -> bool:
+        value = self.entries.get(name, instead) if instead is not None else self.get(name)
+        if type(value) is not bool:
+            raise self.fault(f"{name} is {shown(value)}, expected true or false")
+        return value
+
+    def config(self) -> TransformerConfig:
+        family, names = self.family, self.family.names
+        width, heads = self.whole(names["width"]), self.whole(names["heads"])
+        sizes: dict[str, Any] = {
+            "vocab_size": self.whole(names["vocab_size"]), "width": width, "heads": heads,
+            "decoder_layers": self.whole(names["decoder_layers"]),
+            "context": min(self.whole(names["context"]), MAX_CONTEXT),
+            "eps": self.positive(names["eps"]), "tied": self.switch(names["tied"]),
+        }  # fmt: skip
+        fixed = {n: v for n, v in family.fixed.items() if v is not ... and type(v) is not tuple}
+        if family.kind == "gpt2":
+            inner = self.whole("n_inner", 4 * width)
+            sizes["hidden"] = None if inner == 4 * width else inner
+            return TransformerConfig(
+                **fixed, **sizes, feed_forward=self._bend(), dropout=self._dropout()
+            )
+        if width % heads and self.get("head_dim") is None:
+            raise self.fault(f"width {width} does not divide into {heads} heads")
+        sizes["kv_heads"] = self.whole("num_key_value_heads", heads if family.kind == "llama" else
+                                       None)  # fmt: skip
+        sizes["d_head"] = self.whole("head_dim", self.family.absent["head_dim"] or width // heads)
+        sizes["hidden"] = self.whole("intermediate_size")
+        head_size = sizes["d_head"]
+        if head_size % 2:
+            raise self.fault(f"head_dim is {head_size}, and rotary pairs need an even one")
+        for name, usual in (("kv_heads", heads), ("hidden", 4 * width), ("d_head", width / heads)):
+            sizes[name] = None if sizes[name] == usual else sizes[name]
+        layers = sizes["decoder_layers"]
+        sizes |= self._rotations(layers)
+        if family.kind == "llama":
+            biases = [self.switch(n, False) for n in ("attention_bias", "mlp_bias")]
+            if biases[0] != biases[1]:
+                raise self.fault(f"attention_bias {biases[0]} beside mlp_bias {biases[1]}: "
+                                 f"only both or neither are read")  # fmt: skip
+            if self.switch("rope_interleaved", False):
+                raise self.fault("rope_interleaved is true; only false is read")
+            sizes["bias"] = biases[0]
+        if family.kind == "mixtral":
+            sizes["experts"] = self.whole("num_local_experts")
+            sizes["experts_per_token"] = self.whole("num_experts_per_tok")
+            if sizes["experts_per_token"] == 1:
+                raise self.fault("num_experts_per_tok is 1: with one expert a token the course "
+                                 "weights its output, and Mixtral does not")  # fmt: skip
+        if family.fixed["qk_norm"] and sizes["eps"] != QK_EPS:
+            raise self.fault(f"rms_norm_eps is {sizes['eps']:g}; with QK-norm only "
+                             f"{QK_EPS:g} is read")  # fmt: skip
+        if family.kind == "gemma3_text":
+            scalar = self.entries.get("query_pre_attn_scalar", 256)
+            if scalar != head_size:
+                raise self.fault(f"query_pre_attn_scalar is {shown(scalar)}; only head_dim, "
+                                 f"{head_size}, is read")  # fmt: skip
+            if self.entries.get("final_logit_softcapping") is not None:
+                sizes["logit_cap"] = self.positive("final_logit_softcapping")
+        fixed.pop("experts" if family.kind == "mixtral" else "", None)
+        return TransformerConfig(**fixed, **sizes)
+
+    def _bend(self) -> str:
+        name = self.get("activation_function")
+        for ours, theirs in _BENDS.items():
+            if name in theirs:
+                return ours
+        known = ", ".join(name for names in _BENDS.values() for name in names)
+        raise self.fault(f"activation_function is {shown(name)}; those that are read: {known}")
+
+    def _dropout(self) -> float:
+        value = self.entries.get("resid_pdrop", 0.0)
+        if type(value) not in (int, float) or not 0 <= value < 1:
+            raise self.fault(f"resid_pdrop is {shown(value)}, expected a share below 1")
+        return float(value)
+
+    def _rotations(self, layers: int) -> dict[str, Any]:
+        """Windows, bases and scalings, by layer where they differ."""
+        kind, window = self.family.kind, self.entries.get("sliding_window")
+        if window is not None:
+            window = self.whole("sliding_window")
+        if kind == "qwen3":
+            window = None  # it is there even where use_sliding_window is false
+        if kind != "gemma3_text":
+            wanted = self.entries.get("layer_types")
+            if wanted is not None:
+                kinds = wanted if isinstance(wanted, list) else []
+                if len(kinds) != layers or any(each != "full_attention" for each in kinds):
+                    raise self.fault("layer_types are not full_attention in every layer")
+            base, scaling = self._rope(self.entries.get("rope_parameters"))
+            self._same_twice(base, "rope_theta")
+            return {"rope_base": base, "rope_scaling": scaling, "window": window}
+        sliding = self._sliding(layers)
+        if any(sliding) and window is None:
+            raise self.fault("there is no entry sliding_window")
+        given = self.entries.get("rope_parameters")
+        if given is None:
+            ropes = {False: self._rope(None),
+                     True: (self.positive("rope_local_base_freq"), None)}  # fmt: skip
+        else:
+            names = ("full_attention", "sliding_attention")
+            if not isinstance(given, dict) or set(given) != set(names):
+                raise self.fault(f"rope_parameters are {shown(given)}, expected "
+                                 f"{' and '.join(names)}")  # fmt: skip
+            ropes = {}
+            for slides, name in zip((False, True), names, strict=True):
+                if not isinstance(given[name], dict) or "rope_theta" not in given[name]:
+                    raise self.fault(f"rope_parameters have no rope_theta of {name}")
+                ropes[slides] = self._rope(given[name])
+            self._same_twice(ropes[True][0], "rope_local_base_freq")
+            self._same_twice(ropes[False][0], "rope_theta")
+        period = next(p for p in range(1, layers + 1)
+                      if all(sliding[i] == sliding[i % p] for i in range(layers)))  # fmt: skip
+        first = sliding[:period]
+        bases, scalings = zip(*(ropes[s] for s in first), strict=True)
+        windows = tuple(window if s else None for s in first)
+        return {"rope_base": _one(bases), "rope_scaling": _one(scalings), "window": _one(windows)}
+
+    def _usual(self, factor: float, scaling: dict[str, Any]) -> None:
+        try:
+            usual = rope_attention_factor(scaling)
+        except ValueError as error:
+            raise self.fault(str(error)) from None
+        if not math.isclose(factor, usual):
+            raise self.fault(f"attention_factor is {factor:g}; only the usual {usual:g} is read")
+
+    def _sliding(self, layers: int) -> list[bool]:
+        if layers > 100_000:
+            raise self.fault(f"num_hidden_layers is {layers}, more than any model has")
+        kinds = self.entries.get("layer_types")
+        if kinds is None:
+            names = ("sliding_window_pattern", "_sliding_window_pattern")
+            name = next((n for n in names if n in self.entries), None)
+            every = self.whole(name) if name else 6
+            return [(i + 1) % every != 0 for i in range(layers)]
+        known = ("full_attention", "sliding_attention")
+        if not isinstance(kinds, list) or len(kinds) != layers:
+            raise self.fault(f"layer_types do not say the kind of {layers} layers")
+        for each in kinds:
+            if each not in known:
+                raise self.fault(f"layer_types has {shown(each)}; known are {' and '.join(known)}")
+        return [each == "sliding_attention" for each in kinds]
+
+    def _same_twice(self, base: float | None, name: str) -> None:
+        """An entry of older files may stand beside ``rope_parameters`` if it says the same."""
+        if self.entries.get(name, base) != base:
+            raise self.fault(
+                f"{name} is {shown(self.entries[name])}, and rope_parameters say {base:g}"
+            )
+
+    def _rope(self, given: Any) -> Rope:
+        """Base and scaling, as ``rope_parameters`` says or, in older files, two entries."""
+        older = self.entries.get("rope_scaling")
+        if given is None:
+            given = {} if older is None else older
+            if isinstance(given, dict):
+                given = {**given, "rope_theta": self.get("rope_theta")}
+        elif older is not None:
+            raise self.fault("there are rope_parameters and rope_scaling; only one is read")
+        if not isinstance(given, dict):
+            raise self.fault(f"the rotary settings are {shown(given)}, expected names and values")
+        given = dict(given)
+        base = given.pop("rope_theta", None)
+        base = self._positive("rope_theta", self.get("rope_theta") if base is None else base)
+        if given.pop("partial_rotary_factor", 1.0) != 1.0:
+            raise self.fault("partial_rotary_factor: only heads that turn as a whole are read")
+        kind = given.pop("rope_type", given.pop("type", "default"))
+        given.pop("type", None)
+        if kind == "default":
+            scaling: dict[str, Any] | None = None
+        elif isinstance(kind, str) and kind in _SCALINGS:
+            scaling = {"type": kind}
+            for ours, theirs in _SCALINGS[kind].items():
+                if theirs in given:
+                    scaling[ours] = self._positive(theirs, given.pop(theirs))
+            factor = given.pop("attention_factor", None) if kind == "yarn" else None
+            if factor is not None:
+                self._usual(self._positive("attention_factor", factor), scaling)
+        else:
+            known = ", ".join(["default", *_SCALINGS])
+            raise self.fault(f"rope_type is {shown(kind)}; those that are read: {known}")
+        if given:
+            raise self.fault(f"the rotary setting {shown(next(iter(given)))} is not understood")
+        try:
+            rope_frequencies(2, base, scaling)  # says what is wrong with a base or a scaling
+        except ValueError as error:
+            raise self.fault(str(error)) from None
+        return base, scaling
+
+
+_SCALINGS = {
+    "linear": {"factor": "factor"},
+    "llama3": {"factor": "factor", "low_freq_factor": "low_freq_factor",
+               "high_freq_factor": "high_freq_factor",
+               "original": "original_max_position_embeddings"},
+    "yarn": {"factor": "factor", "original": "original_max_position_embeddings",
+             "beta_fast": "beta_fast", "beta_slow": "beta_slow"},
+}  # fmt: skip
+_STANDARD = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0}
+
+
+def _written_rope(base: float | None, scaling: Scaling) -> Entries:
+    assert base is not None  # a family without rotation is refused before
+    found: Entries = {"rope_theta": float(base), "rope_type": "default"}
+    if scaling is None:
+        return found
+    kind = scaling["type"]
+    found["rope_type"] = kind
+    for ours, theirs in _SCALINGS[kind].items():
+        value = scaling[ours] if ours in scaling else _STANDARD[ours]
+        found[theirs] = int(value) if ours == "original" else float(value)
+    return found
+
+
+def _one(values: tuple[Any, ...]) -> Any:
+    """The one value of all layers, or what is repeated over them."""
+    return values[0] if all(value == values[0] for value in values) else values
