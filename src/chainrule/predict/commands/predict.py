@@ -252,7 +252,8 @@ def _notebook(name: str, run: bool) -> None:
     _print_parts(seconds)
     print(
         f"predicted: {_time(seconds.total)} of processor time "
-        f"(the notebook's limit is {notebook.limit:g} s)"
+        f"(the notebook's limit is {notebook.limit:g} s);\n  what other libraries do inside is not "
+        "counted, so a run may take up to twice as long"
     )
     print(
         "formulas: modern-llms/inference.md#eq-roofline; what is counted: "
