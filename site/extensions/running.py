@@ -13,7 +13,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.errors import ExtensionError
 
-from chainrule.course import stubs
+from chainrule.course import blocks, stubs
 from chainrule.course.page import bundle
 
 TALK = "transformers/gpt"
@@ -47,6 +47,8 @@ def find(app, doctree: nodes.document) -> None:
             )
             raise ExtensionError(message)
         found = known.get(bundle.digest(block.code))
+        if model := blocks.needed(block):
+            found = f"it needs the model {model} (chainrule models get {model})"
         about = {"elsewhere": found} if isinstance(found, str) else {"seconds": found}
         box = runnable("", **about)
         node.replace_self(box)

@@ -293,9 +293,8 @@ def test_what_takes_long_says_so_first(browser, site):
     index = browser.run(place)
     assert blocks.note(index).startswith("takes about ")
     blocks.press(index)
-    said = browser.until(
-        f"{blocks.at(index, '.run-note')}.textContent.match(/: about \\d+ s/)?.[0]"
-    )
+    note = f"{blocks.at(index, '.run-note')}.textContent"
+    said = browser.until(f"{note}.match(/: about \\d+ s/)?.[0]")
     assert int(said.split()[2]) >= 5
     if index:
         assert "blocks above that it builds on" in blocks.note(index)

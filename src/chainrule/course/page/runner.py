@@ -32,6 +32,7 @@ ELSEWHERE = {
     "sklearn": "scikit-learn is too large for the page; of it there is load_digits",
     "torch": "PyTorch is too large for the page",
     "lzma": "this compressor is not in the page",
+    "chainrule": "this part of the course works with files of a checkout",
 }
 """Why a module is missing; of others only that they are is said."""
 
