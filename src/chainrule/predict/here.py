@@ -33,8 +33,13 @@ def config(size: dict[str, int]) -> TransformerConfig:
 
 
 def program_bytes() -> float:
-    """What this process holds without a model; 0 where the system does not say."""
-    return _status("VmRSS")
+    """What a process of `measure_apart` holds before its model; 0 where no system says it."""
+    program = (
+        "from chainrule.predict import here\nfrom chainrule.training import optimizers\n"
+        'print(here._status("VmRSS"))'
+    )
+    command = [sys.executable, "-c", program]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def memory() -> float:
