@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -30,8 +28,7 @@ def measure(names: tuple[str, ...] = ()) -> dict:
             predicted[name] = price(here.find_notebook(name, root).work, machine).total
         except UsageError:
             left_out[name] = "not counted yet"
-    with ThreadPoolExecutor(os.cpu_count() or 1) as several:
-        rows = list(several.map(row, predicted))
+    rows = [row(name) for name in predicted]
     for one in rows:
         seconds = predicted[one["notebook"]]
         one["predicted_s"] = round(seconds, 1)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from chainrule.trainer import checkpoint, loop
 from chainrule.trainer.settings import Settings, SettingsError
 from chainrule.training.distributed_training import chunks
 from chainrule.transformers import gpt as course
+from chainrule.transformers.transformer_architecture import TransformerConfig
 
 __all__ = ["Options", "TorchRun", "session"]
 
@@ -133,7 +135,7 @@ class TorchRun(loop.Run):
 
     Raises:
         SettingsError: a process would have no sequence of the batch.
-        Disagreement: the device computes something else than the NumPy engine.
+        UsageError: the device computes something else than the NumPy engine.
     """
 
     def __init__(
@@ -151,13 +153,7 @@ class TorchRun(loop.Run):
         """Check the device, then put the model on the processes."""
         options, world = self.options, self.world
         config = loop.model_config(self.settings, len(self.tokenizer))
-        self.parity = check_device(
-            config, world.device, options.fused_attention, options.fused_adamw, options.bf16
-        )
-        self.checked = (
-            f"{len(self.parity.operations)} operations on {world.device} agree with the NumPy "
-            f"engine within {self.parity.worst:.0e} ({self.parity.seconds:.1f} s); {self.described}"
-        )
+        world.all_pass(partial(self._check_device, config))
         first: dict[str, Any] = {}
         if self.leads:
             first = to_torch(
@@ -188,6 +184,16 @@ class TorchRun(loop.Run):
             fused=options.fused_adamw,
         )  # fmt: skip
         self.compared = not options.compile
+
+    def _check_device(self, config: TransformerConfig) -> None:
+        options, device = self.options, self.world.device
+        found = check_device(
+            config, device, options.fused_attention, options.fused_adamw, options.bf16
+        )
+        self.checked = (
+            f"{len(found.operations)} operations on {device} agree with the NumPy engine within "
+            f"{found.worst:.0e} ({found.seconds:.1f} s); {self.described}"
+        )
 
     def _shard(self) -> None:
         """Cut every block, then what stands before and after the blocks."""

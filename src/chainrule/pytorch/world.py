@@ -7,6 +7,7 @@ one process, and nothing here communicates.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from chainrule.program import UsageError
+from chainrule.pytorch.parity import Disagreement
 from chainrule.trainer.settings import SettingsError
 
 __all__ = ["World", "is_lost"]
@@ -87,6 +90,32 @@ class World:
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
+    def first(self, check: Callable[[], None]) -> None:
+        """Let process 0 check something; what it refuses, all refuse.
+
+        Raises:
+            UsageError: it does.
+        """
+        self.all_pass(check if self.leads else _nothing)
+
+    def all_pass(self, check: Callable[[], None]) -> None:
+        """Let every process check something; what one refuses, all refuse, in its words.
+
+        Raises:
+            UsageError: one does.
+        """
+        problem = ""
+        try:
+            check()
+        except (UsageError, Disagreement) as error:
+            problem = str(error)
+        problems = [problem]
+        if self.size > 1:
+            problems = [""] * self.size
+            dist.all_gather_object(problems, problem)
+        if told := next(filter(None, problems), None):
+            raise UsageError(told)
+
     def agree(self, flag: bool) -> bool:
         """Whether any process says yes; all get the same answer."""
         if self.size == 1:
@@ -117,6 +146,10 @@ class World:
         with suppress(RuntimeError):  # the store went with the process that held it
             return self.store.add(f"said in attempt {attempt}", 1) == 1
         return True
+
+
+def _nothing() -> None:
+    pass
 
 
 def is_lost(error: BaseException) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from chainrule.modern_llms.pretraining import split_digits, split_pieces
-from chainrule.modern_llms.pretraining.pieces import WHITE_SPACE, unicode_ranges
+from chainrule.modern_llms.pretraining import split_digits, split_pieces, unicode_ranges
+from chainrule.modern_llms.pretraining.pieces import WHITE_SPACE
 
 __all__ = ["read_cut", "written_cut"]
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from chainrule.models.huggingface.files import FolderError, shown
-from chainrule.modern_llms.pretraining import TokenizerError
-from chainrule.modern_llms.pretraining.bpe import merge_pairs
+from chainrule.modern_llms.pretraining import TokenizerError, merge_pairs
 
 __all__ = ["SpacedTokenizer", "around", "read_spaced"]
 

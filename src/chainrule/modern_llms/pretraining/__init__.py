@@ -14,6 +14,7 @@ from chainrule.modern_llms.pretraining.bpe import (
     ByteBPE,
     TokenizerError,
     learn_merges,
+    merge_pairs,
     train_bpe,
 )
 from chainrule.modern_llms.pretraining.duplicates import (
@@ -35,6 +36,7 @@ from chainrule.modern_llms.pretraining.pieces import (
     piece_pattern,
     split_digits,
     split_pieces,
+    unicode_ranges,
 )
 from chainrule.modern_llms.pretraining.precision import (
     FORMATS,
@@ -65,8 +67,9 @@ __all__ = [
     "BYTE_ORDER", "FORMATS", "HOFFMANN_PRINTED", "HOFFMANN_UNROUNDED", "REFIT", "Allocation",
     "ByteBPE", "Format", "LossLaw", "LossScaler", "MupScales", "PowerLaw", "Quality",
     "TokenizerError", "UnigramLM", "byte_spelling", "caught", "chinchilla_loss", "deduplicate",
-    "exposure", "fit_power_law", "jaccard", "learn_merges", "load_bpe", "lsh_buckets", "mfu",
-    "minhash", "mup_scales", "optimal_allocation", "piece_pattern", "quality_filter", "round_bf16",
-    "round_blocks", "round_fp8", "round_stochastic", "round_to", "save_bpe", "shingles",
-    "split_digits", "split_pieces", "train_bpe", "training_flops",
+    "exposure", "fit_power_law", "jaccard", "learn_merges", "load_bpe", "lsh_buckets",
+    "merge_pairs", "mfu", "minhash", "mup_scales", "optimal_allocation", "piece_pattern",
+    "quality_filter", "round_bf16", "round_blocks", "round_fp8", "round_stochastic", "round_to",
+    "save_bpe", "shingles", "split_digits", "split_pieces", "train_bpe", "training_flops",
+    "unicode_ranges",
 ]  # fmt: skip

@@ -245,29 +245,34 @@ def _train_with_torch(data, out, resume: bool, chosen: dict, how: dict[str, Any]
         if resume:
             run = _resumed(data, out, chosen, open_run)
         else:
-            run = _started(data, out, chosen, open_run, checked=world.leads)
+            run = _started(data, out, chosen, open_run, world.first)
         _train(run, partial(twin.launched, world=world))
 
 
-def _started(data, out, chosen, open_run=None, checked=True):
+def _started(data, out, chosen, open_run=None, first=lambda check: check()):
     from chainrule.data.text import load_corpus
-    from chainrule.trainer import checkpoint
     from chainrule.trainer.loop import Run
     from chainrule.trainer.settings import Settings
 
     folder = _folder(data, out)
     settings = Settings(data=data or "course", **_consistent(chosen))
-    if checked and folder.exists() and not folder.is_dir():
+    first(partial(_refuse_a_run_in, folder))
+    start = open_run or Run.start
+    return start(folder, settings=settings, corpus=load_corpus(settings.data))
+
+
+def _refuse_a_run_in(folder: Path) -> None:
+    from chainrule.trainer import checkpoint
+
+    if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder with --out")
-    if checked and (folder / "losses.jsonl").exists():
+    if (folder / "losses.jsonl").exists():
         newest = checkpoint.latest(folder)
         at = f" at step {int(newest.name[5:])}" if newest else ""
         raise UsageError(
             f"{folder} already holds a run{at}; add --resume to continue it, "
             f"or give another folder with --out"
         )
-    start = open_run or Run.start
-    return start(folder, settings=settings, corpus=load_corpus(settings.data))
 
 
 def _consistent(chosen: dict) -> dict:
