@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -19,17 +20,19 @@ REPORT_TOKENS = 100_000
 ORDER = 5
 
 
-def write_report(run: Run, sample: str) -> Path:
+def write_report(run: Run, sample: str, begins: Callable[[str], None] = lambda what: None) -> Path:
     """Measure the finished run against n-grams and draw its losses.
 
-    Writes ``REPORT.md``, ``report.json`` and ``loss.svg`` into the run's folder.
+    Writes ``REPORT.md``, ``report.json`` and ``loss.svg`` into the run's folder. ``begins`` is told
+    of each part that takes seconds.
     """
+    begins(f"measuring on {REPORT_TOKENS:,} held-out characters, twice")
     cold = run.evaluate(REPORT_TOKENS)
     warm = run.evaluate(REPORT_TOKENS, warm=True)
     path = run.folder / "REPORT.md"
     if not run.leads:
         return path
-    ngram = ngram_losses(run)
+    ngram = ngram_losses(run, begins)
     settings = run.settings
     tokens = settings.steps * settings.batch_size * settings.context
     draw_losses(run, ngram, run.folder / "loss.svg")
@@ -84,10 +87,11 @@ def write_report(run: Run, sample: str) -> Path:
     return path
 
 
-def ngram_losses(run: Run) -> dict[int, float]:
+def ngram_losses(run: Run, begins: Callable[[str], None] = lambda what: None) -> dict[int, float]:
     """Held-out nats a character of Witten–Bell n-grams of the run's training text."""
     losses = {}
     for order in (2, ORDER):
+        begins(f"counting {order}-grams in {len(run.train_ids):,} characters, to compare with")
         model = witten_bell_ngram(run.train_ids, order, len(run.tokenizer))
         losses[order] = float(model.nll(run.validation_ids))
     return losses

@@ -354,9 +354,8 @@ def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -
         console.print(f"stopped at step {run.step}, saved. Continue with:")
         console.print(f"  {again(f'train --resume --out {run.folder}')}")
         raise typer.Exit(130)
-    console.print("measuring on the held-out text and counting n-grams …")
     sample = _text(run, 600)
-    report = write_report(run, sample)
+    report = write_report(run, sample, lambda what: console.print(f"{what} …"))
     console.print(_indented(sample), markup=False)
     console.print(f"report: {report}\nmore:   {typed(f'sample {run.folder}')}")
 
