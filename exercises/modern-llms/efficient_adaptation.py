@@ -36,7 +36,7 @@ def two_ranks(answer, rng):
 @largest_rank.check
 def a_large_model(answer, rng):
     shapes = [(12_288, 4096), (4096, 4096), (11_008, 4096), (4096, 11_008)] * 32
-    memory = np.array([16, 20, 24, 80]) * 10**9
+    memory = np.array([16, 20, 24, 80], dtype=np.int64) * 10**9
     found = answer(memory, 6_738_415_616, shapes)
     expect_equal(np.asarray(found), np.array([89, 232, 375, 2371]), what="ranks for a 7B model")
 

@@ -39,7 +39,7 @@ def by_hand(answer, rng):
 @packed_loss.check
 def many_documents(answer, rng):
     for _ in range(3):
-        documents = np.repeat(np.arange(7), rng.integers(2, 9, 7))
+        documents = np.repeat(np.arange(7), np.intp(rng.integers(2, 9, 7)))
         losses = rng.uniform(1, 9, len(documents) - 1)
         total, count = 0.0, 0
         for t, loss in enumerate(losses):

@@ -445,7 +445,7 @@ def whole_text(perplexities, tokens, size):
 
 @whole_text.by_package
 def _(package, perplexities, tokens, size):
-    mean = package(np.repeat(np.log(perplexities), tokens))
+    mean = package(np.repeat(np.log(perplexities), np.intp(tokens)))
     return mean, float(np.log2(mean) * np.sum(tokens) / size)
 
 

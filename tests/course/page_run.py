@@ -103,7 +103,8 @@ def main() -> None:
                 kept[each["digest"]] = told = reason(each, lacks)
                 lacks = lacks or told
             elif each["state"] == "elsewhere":
-                kept[each["digest"]] = stored[document.id][each["digest"]]
+                if told := stored.get(document.id, {}).get(each["digest"]):
+                    kept[each["digest"]] = told
             elif each["seconds"] >= SLOW:
                 kept[each["digest"]] = round(each["seconds"])
             if each["state"] not in ("same", "elsewhere"):

@@ -298,6 +298,15 @@ def test_an_output_names_sections_that_exist(capsys, arguments, words):
         assert f'<a id="{anchor}"></a>' in (ROOT / path).read_text(encoding="utf-8"), anchor
 
 
+def test_the_peak_that_is_compared_is_that_of_the_steps_alone():
+    """A peak that holds the arrays of the measurement before it."""
+    hog = np.ones(1 << 26)  # half a gigabyte
+    size = SIZE | {"batch": 2}
+    seconds, peak = here.measure_apart(size, 1)
+    assert seconds > 0
+    assert peak < hog.nbytes
+
+
 def test_a_notebook_is_found_by_its_number_and_knows_when_it_changed(monkeypatch, tmp_path):
     stored = json.loads(counting.STORED.read_text())
     name = next(iter(stored))

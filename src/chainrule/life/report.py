@@ -105,7 +105,7 @@ def summary(life: Life) -> dict[str, Any]:
                             for t in start},
             "forgotten": {t: round(float(np.mean([m["bits a byte"][t] for m in measures]))
                                    - start[t], 4) for t in start},
-            "cpu seconds": round(float(np.mean([r["timing"]["steps"]["cpu"] for r in results])), 1),
+            "cpu seconds": round(float(np.mean([r["timing"]["steps"]["cpu"] for r in results])), 2),
             "cpu seconds with measuring": round(
                 float(np.mean([r["timing"]["all"]["cpu"] for r in results])), 1),
             "tokens a second": round(float(np.mean(

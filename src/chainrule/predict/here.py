@@ -6,6 +6,8 @@ import ast
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,8 +33,13 @@ def config(size: dict[str, int]) -> TransformerConfig:
 
 
 def program_bytes() -> float:
-    """What this process holds without a model; 0 where the system does not say."""
-    return _status("VmRSS")
+    """What a process of `measure_apart` holds before its model; 0 where no system says it."""
+    program = (
+        "from chainrule.predict import here\nfrom chainrule.training import optimizers\n"
+        'print(here._status("VmRSS"))'
+    )
+    command = [sys.executable, "-c", program]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def memory() -> float:
@@ -82,6 +89,18 @@ def measure_gpt(size: dict[str, int], steps: int) -> tuple[float, float]:
         step()
         seconds.append(time.process_time() - start)
     return statistics.median(seconds), _status("VmHWM")
+
+
+def measure_apart(size: dict[str, int], steps: int) -> tuple[float, float]:
+    """The same in a process of its own, whose peak is that of the steps alone."""
+    program = (
+        "import json, sys\nfrom chainrule.predict import here\n"
+        "print(json.dumps(here.measure_gpt(*json.loads(sys.argv[1]))))"
+    )
+    command = [sys.executable, "-c", program, json.dumps([size, steps])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    seconds, peak = json.loads(done.stdout)
+    return seconds, peak
 
 
 @dataclass(frozen=True)

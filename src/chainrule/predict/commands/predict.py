@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -56,6 +57,8 @@ def predict(
     chainrule predict --layers 4 --width 128 --context 128 --batch 32 --run.
     """
     given = {k: v for k, v in locals().items() if v is not None and k not in ("what", "run")}
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # before NumPy: processor time of waiting threads is no rate
     here = [name for name in HERE if name in given]
     there = [name for name in THERE if name in given]
     if what:
@@ -226,7 +229,7 @@ def _gpt(given: dict[str, Any], run: bool) -> None:
         "#eq-activations"
     )
     if run:
-        measured, peak = here.measure_gpt(size, min(steps, 7))
+        measured, peak = here.measure_apart(size, min(steps, 7))
         print(f"measured:  {_time(measured)} a step, peak memory {_bytes(peak)}")
         print(
             f"predicted / measured: time {seconds.total / measured:.2f}, memory {memory / peak:.2f}"
@@ -252,7 +255,8 @@ def _notebook(name: str, run: bool) -> None:
     _print_parts(seconds)
     print(
         f"predicted: {_time(seconds.total)} of processor time "
-        f"(the notebook's limit is {notebook.limit:g} s)"
+        f"(the notebook's limit is {notebook.limit:g} s);\n  what other libraries do inside is not "
+        "counted, so a run may take up to twice as long"
     )
     print(
         "formulas: modern-llms/inference.md#eq-roofline; what is counted: "
@@ -271,8 +275,8 @@ def _print_machine(machine: Any) -> None:
     rates = [rate for _, rate in machine.rates()]
     if rates:
         print(
-            f"this machine: {min(rates) / 1e9:.3g} to {max(rates) / 1e9:.3g} billion operations a "
-            f"second in products of these sizes,"
+            f"this machine, one thread: {min(rates) / 1e9:.3g} to {max(rates) / 1e9:.3g} billion "
+            "operations a second in products of these sizes,"
         )
     inside = max(1 / each for _, each in machine.bandwidths)
     print(
