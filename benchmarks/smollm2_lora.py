@@ -95,7 +95,7 @@ class Texts:
         for block in list(model.blocks)[-LAYERS:]:
             x = block(x)
         scored = self.scored[chosen]
-        return model.predict(x[np.nonzero(scored)]), self.following[chosen][scored]
+        return model.predict(x[np.nonzero(scored)][None])[0], self.following[chosen][scored]
 
 
 def below(model, rows):
