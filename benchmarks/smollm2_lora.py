@@ -21,7 +21,7 @@ from benchmarks.timing import use_one_thread
 
 LAYERS, RANK, ALPHA, BATCH, EPOCHS, BUDGET = 6, 8, 16, 4, 2, 6000
 RATES, SEEDS, EXAMPLES = (3e-3, 1e-3, 1e-2), (0, 1, 2), 100
-ASKED, SHOWN, CHATS, WRITTEN, PAGE = 24, 4, 8, 16, 400
+ASKED, SHOWN, CHATS, WRITTEN, PAGE, WRITINGS = 24, 4, 8, 16, 400, 4
 STORED = Path(__file__).with_name("smollm2_lora.json")
 PROMPTS = Path(__file__).with_name("smollm2_prompts.json")
 
@@ -197,6 +197,17 @@ def state(model, asked, prose, own):
             "own answers": own_nats, "own tokens": own_tokens}  # fmt: skip
 
 
+def written(model, words):
+    """What is written greedily after the first questions of the test, beside what is right."""
+    from chainrule.transformers.gpt import generate
+
+    found = []
+    for prompt, answer in questions(words, "test")[:WRITINGS]:
+        text = generate(model, np.array([prompt]), len(answer), temperature=0)[0].tolist()
+        found.append([words.decode(part) for part in (prompt, answer, text[len(prompt) :])])
+    return found
+
+
 def measure(store=lambda found: None):
     """Choose the rate on its own names, then train with every seed; None without the model.
 
@@ -213,7 +224,7 @@ def measure(store=lambda found: None):
     learned, choosing = Texts(model, pairs), Texts(model, questions(words, "validation"))
     texts = base_texts(chat, model, words)
 
-    def run(seed, rate):
+    def run(seed, rate, look=False):
         rng, started = np.random.default_rng(seed), time.process_time()
         parameters = adapt(model, rng)
         losses = [round(x, 3) for x in train(model, parameters, learned, rate, rng)]
@@ -222,6 +233,8 @@ def measure(store=lambda found: None):
         found = {"seed": seed, "rate": rate, "seconds": seconds, "losses": losses,
                  "trained": sum(p.size for p in parameters), "chosen by": [right, nats],
                  **state(model, *texts)}  # fmt: skip
+        if look:
+            found["written"] = written(model, words)
         take_out(model)
         return found
 
@@ -239,7 +252,7 @@ def measure(store=lambda found: None):
     found["base"][f"right after {SHOWN} examples"] = judge(model, shown)[0]
     store(found)
     for seed in SEEDS[1:]:
-        found["runs"].append(run(seed, best["rate"]))
+        found["runs"].append(run(seed, best["rate"], look=seed == SEEDS[-1]))
         store(found)
     return found
 
