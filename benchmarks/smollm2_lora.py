@@ -2,7 +2,7 @@
 
 A new format: a sentence about a person becomes one line, year first, surname before first name.
 All names come from the course's list and its splits: to train on, to choose the rate by, and for
-the test. There are so many because from few names the model learns the names. The frozen layers
+the test. There are so many that it cannot pay to know them by heart. The frozen layers
 below are passed once, since nothing in them changes. An answer is right if every token of it is
 the likeliest after those before, which is what writing greedily would give.
 ``python -m benchmarks.smollm2_lora`` measures and writes ``smollm2_lora.json`` beside this file.
