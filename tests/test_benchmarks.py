@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convolutions, decoding, gpu, peers, predictions, scaling, timing, twin
+from benchmarks import (
+    convolutions,
+    decoding,
+    gpu,
+    peers,
+    predictions,
+    scaling,
+    smollm2_lora,
+    timing,
+    twin,
+)
 from benchmarks.__main__ import BENCHMARKS, machine, table
 
 ROOT = Path(__file__).parent.parent
@@ -134,6 +144,45 @@ def test_stored_smollm2_is_as_fast_and_as_equal_as_it_has_to_be():
     same = stored["agreement"]
     assert same["prompts"] == same["same_tokens"] == 50
     assert same["furthest_score"] < 1e-3
+
+
+def test_stored_lora_chose_its_rate_on_validation_and_kept_within_its_tokens():
+    stored = json.loads(smollm2_lora.STORED.read_text())
+    assert stored["tokens"] <= 8000
+    assert len(stored["tried"]) == 3
+    seeds = [run["seed"] for run in stored["runs"]]
+    assert len(seeds) == len(set(seeds)) >= 3
+    best = min(stored["tried"], key=lambda run: (-run["chosen by"][0], run["chosen by"][1]))
+    assert {run["rate"] for run in stored["runs"]} == {best["rate"]} == {stored["rate"]}
+
+
+def test_names_of_the_lora_test_occur_in_no_training_example():
+    rng = np.random.default_rng(3)
+    split = {
+        name: {word for _ in range(80) for word in smollm2_lora.example(rng, name)[1].split()[2:]}
+        for name in ("train", "validation", "test")
+    }
+    assert split["test"] & (split["train"] | split["validation"]) == {"/"}
+
+
+def test_an_answer_is_right_exactly_if_it_is_what_is_written_greedily():
+    from chainrule.transformers.gpt import GPT, generate, gpt_config
+
+    rng = np.random.default_rng(5)
+    config = gpt_config(vocab_size=13, context=11, layers=7, heads=2, width=6)
+    model = GPT(config, rng=rng)
+    for p in model.parameters():
+        p.data += rng.normal(0, 0.5, p.shape).astype(p.dtype)
+    given = rng.integers(0, 13, (3, 5))
+    written = generate(model, given, 4, temperature=0)[:, 5:]
+    pairs = [(a.tolist(), b.tolist()) for a, b in zip(given, written, strict=True)]
+    right, nats, likeliest = smollm2_lora.judge(model, smollm2_lora.Texts(model, pairs))
+    assert (right, likeliest) == (1, 1)
+    assert 0 < nats < np.log(13)
+    pairs[1][1][3] = (pairs[1][1][3] + 1) % 13  # the last token of one answer
+    right, _, likeliest = smollm2_lora.judge(model, smollm2_lora.Texts(model, pairs))
+    assert right == pytest.approx(2 / 3)
+    assert likeliest == pytest.approx(11 / 12)
 
 
 def test_a_benchmark_without_its_model_leaves_what_is_stored(tmp_path):
