@@ -20,7 +20,7 @@ def _path(gradients, lr, beta1, beta2, eps, length):
     return np.array(path)
 
 
-@wrong("adam_path", "No bias correction.")
+@wrong("adam_path", "No bias correction.", known="without_correction")
 def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return _path(gradients, lr, beta1, beta2, eps, lambda m, v, t: m / (np.sqrt(v) + eps))
 
@@ -34,7 +34,7 @@ def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return _path(gradients, lr, beta1, beta2, eps, length)
 
 
-@wrong("adam_path", "Corrects only the first moment.")
+@wrong("adam_path", "Corrects only the first moment.", known="corrects_the_first_moment_only")
 def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return _path(
         gradients,
@@ -46,7 +46,7 @@ def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     )
 
 
-@wrong("adam_path", "Divides by v, not by its root.")
+@wrong("adam_path", "Divides by v, not by its root.", known="divides_by_the_square")
 def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return _path(
         gradients,
@@ -58,7 +58,9 @@ def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     )
 
 
-@wrong("adam_path", "Feeds the corrected averages into the next step.")
+@wrong(
+    "adam_path", "Feeds the corrected averages into the next step.", known="averages_the_corrected"
+)
 def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     w = m = v = 0.0
     path = []
@@ -75,28 +77,30 @@ def _(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
 
 def _adamw(w, gradients, betas, change):
     """Run AdamW; change(w, step, t) gives the next weights from the step of Adam."""
-    m, v, path = np.zeros_like(w), np.zeros_like(w), []
+    m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(gradients, 1):
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g**2
         w = change(w, m / (1 - betas[0] ** t), v / (1 - betas[1] ** t), t)
-        path.append(w)
-    return np.array(path)
+    return w
 
 
-@wrong("adamw", "Adds the decay to the gradient: Adam with an L2 penalty.")
+@wrong(
+    "adamw",
+    "Adds the decay to the gradient: Adam with an L2 penalty.",
+    known="penalty_in_the_gradient",
+)
 def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
-    m, v, path = np.zeros_like(w), np.zeros_like(w), []
+    m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(gradients, 1):
         g = g + weight_decay * w
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g**2
         w = w - lr * m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
-        path.append(w)
-    return np.array(path)
+    return w
 
 
-@wrong("adamw", "The decay is not multiplied by the rate.")
+@wrong("adamw", "The decay is not multiplied by the rate.", known="decay_without_the_rate")
 def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     return _adamw(
         w,
@@ -106,7 +110,7 @@ def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     )
 
 
-@wrong("adamw", "Takes the step and shrinks the result.")
+@wrong("adamw", "Takes the step and shrinks the result.", known="decays_the_step_too")
 def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     return _adamw(
         w,
@@ -116,12 +120,16 @@ def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     )
 
 
-@wrong("adamw", "No decay at all.")
+@wrong("adamw", "No decay at all.", known="forgets_the_decay")
 def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     return _adamw(w, gradients, betas, lambda w, m, v, t: w - lr * m / (np.sqrt(v) + eps))
 
 
-@wrong("adamw", "Decays towards the weights at the start: always lr·decay·w₀.")
+@wrong(
+    "adamw",
+    "Decays towards the weights at the start: always lr·decay·w₀.",
+    known="decays_by_the_start",
+)
 def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     start = w.copy()
     return _adamw(
@@ -132,21 +140,33 @@ def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
     )
 
 
-@wrong("adamw_step", "No bias correction.")
+@wrong("adamw", "The weights after every step, not after the last one.", known="returns_every_step")
+def _(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    m, v, path = np.zeros_like(w), np.zeros_like(w), []
+    for t, g in enumerate(gradients, 1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        u = m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+        w = w * (1 - lr * weight_decay) - lr * u
+        path.append(w)
+    return np.array(path)
+
+
+@wrong("adamw_step", "No bias correction.", known="forgets_the_correction")
 def _(w, g, m, v, step, lr, betas, eps, weight_decay):
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
     return w * (1 - lr * weight_decay) - lr * m / (np.sqrt(v) + eps), m, v
 
 
-@wrong("adamw_step", "Returns the corrected averages.")
+@wrong("adamw_step", "Returns the corrected averages.", known="keeps_the_corrected")
 def _(w, g, m, v, step, lr, betas, eps, weight_decay):
     m = (betas[0] * m + (1 - betas[0]) * g) / (1 - betas[0] ** step)
     v = (betas[1] * v + (1 - betas[1]) * g**2) / (1 - betas[1] ** step)
     return w * (1 - lr * weight_decay) - lr * m / (np.sqrt(v) + eps), m, v
 
 
-@wrong("adamw_step", "The decay is not multiplied by the rate.")
+@wrong("adamw_step", "The decay is not multiplied by the rate.", known="decays_without_the_rate")
 def _(w, g, m, v, step, lr, betas, eps, weight_decay):
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
@@ -154,7 +174,7 @@ def _(w, g, m, v, step, lr, betas, eps, weight_decay):
     return w * (1 - weight_decay) - lr * u, m, v
 
 
-@wrong("adamw_step", "The average of the squares takes g, not g².")
+@wrong("adamw_step", "Averages the sizes |g| and not the squares.")
 def _(w, g, m, v, step, lr, betas, eps, weight_decay):
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * abs(g)
@@ -162,7 +182,7 @@ def _(w, g, m, v, step, lr, betas, eps, weight_decay):
     return w * (1 - lr * weight_decay) - lr * u, m, v
 
 
-@wrong("adamw_step", "Corrects by step + 1, as if it counted from 0.")
+@wrong("adamw_step", "Corrects by step + 1, as if it counted from 0.", known="counts_one_more")
 def _(w, g, m, v, step, lr, betas, eps, weight_decay):
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
@@ -174,27 +194,29 @@ def _(w, g, m, v, step, lr, betas, eps, weight_decay):
 # ---- uncorrected_over_corrected --------------------------------------------------------------
 
 
-@wrong("uncorrected_over_corrected", "Forgets the root of the second moment.")
+@wrong(
+    "uncorrected_over_corrected", "Forgets the root of the second moment.", known="forgets_the_root"
+)
 def _(beta1, beta2, t):
     return (1 - beta1**t) / (1 - beta2**t)
 
 
-@wrong("uncorrected_over_corrected", "Corrected over uncorrected.")
+@wrong("uncorrected_over_corrected", "Corrected over uncorrected.", known="upside_down")
 def _(beta1, beta2, t):
     return np.sqrt(1 - beta2**t) / (1 - beta1**t)
 
 
-@wrong("uncorrected_over_corrected", "The first moment alone.")
+@wrong("uncorrected_over_corrected", "The first moment alone.", known="first_moment_alone")
 def _(beta1, beta2, t):
     return 1 - beta1**t
 
 
-@wrong("uncorrected_over_corrected", "Counts the steps from 0.")
+@wrong("uncorrected_over_corrected", "Counts the steps from 0.", known="counts_from_zero")
 def _(beta1, beta2, t):
     return (1 - beta1 ** (t + 1)) / np.sqrt(1 - beta2 ** (t + 1))
 
 
-@wrong("uncorrected_over_corrected", "The root over both factors.")
+@wrong("uncorrected_over_corrected", "The root over both factors.", known="root_of_both")
 def _(beta1, beta2, t):
     return np.sqrt((1 - beta1**t) / (1 - beta2**t))
 
@@ -202,7 +224,7 @@ def _(beta1, beta2, t):
 # ---- cosine_schedule -------------------------------------------------------------------------
 
 
-@wrong("cosine_schedule", "The warmup begins at 0.")
+@wrong("cosine_schedule", "The warmup begins at 0.", known="starts_at_zero")
 def _(step, lr, warmup, total, final):
     if step < warmup:
         return lr * step / warmup
@@ -210,7 +232,9 @@ def _(step, lr, warmup, total, final):
     return final + (lr - final) * (1 + np.cos(np.pi * progress)) / 2
 
 
-@wrong("cosine_schedule", "The cosine counts from step 0, warmup included.")
+@wrong(
+    "cosine_schedule", "The cosine counts from step 0, warmup included.", known="counts_the_warmup"
+)
 def _(step, lr, warmup, total, final):
     if step < warmup:
         return lr * (step + 1) / warmup
@@ -218,7 +242,7 @@ def _(step, lr, warmup, total, final):
     return final + (lr - final) * (1 + np.cos(np.pi * progress)) / 2
 
 
-@wrong("cosine_schedule", "Rises again after total.")
+@wrong("cosine_schedule", "Rises again after total.", known="swings_back")
 def _(step, lr, warmup, total, final):
     if step < warmup:
         return lr * (step + 1) / warmup
@@ -226,7 +250,9 @@ def _(step, lr, warmup, total, final):
     return final + (lr - final) * (1 + np.cos(np.pi * progress)) / 2
 
 
-@wrong("cosine_schedule", "Falls from lr + final: adds final instead of blending.")
+@wrong(
+    "cosine_schedule", "Falls from lr + final: adds final instead of blending.", known="adds_final"
+)
 def _(step, lr, warmup, total, final):
     if step < warmup:
         return lr * (step + 1) / warmup
@@ -234,7 +260,7 @@ def _(step, lr, warmup, total, final):
     return final + lr * (1 + np.cos(np.pi * progress)) / 2
 
 
-@wrong("cosine_schedule", "Falls on a straight line.")
+@wrong("cosine_schedule", "Falls on a straight line.", known="falls_on_a_line")
 def _(step, lr, warmup, total, final):
     if step < warmup:
         return lr * (step + 1) / warmup
@@ -249,29 +275,35 @@ def _joint(gradients):
     return np.sqrt(sum((g**2).sum() for g in gradients))
 
 
-@wrong("clip_together", "Clips each array by its own norm.")
+@wrong("clip_together", "Clips each array by its own norm.", known="each_by_itself")
 def _(gradients, limit):
     return [g * min(1, limit / max(np.linalg.norm(g), 1e-300)) for g in gradients]
 
 
-@wrong("clip_together", "Cuts off every entry at the limit.")
+@wrong("clip_together", "Cuts off every entry at the limit.", known="entry_by_entry")
 def _(gradients, limit):
     return [np.clip(g, -limit, limit) for g in gradients]
 
 
-@wrong("clip_together", "Scales short gradients up to the limit too.")
+@wrong("clip_together", "Scales short gradients up to the limit too.", known="always_scales")
 def _(gradients, limit):
     norm = _joint(gradients)
     return [g * (limit / norm) for g in gradients]
 
 
-@wrong("clip_together", "Forgets the root of the joint norm.")
+@wrong(
+    "clip_together", "Forgets the root of the joint norm.", known="divides_by_the_sum_of_squares"
+)
 def _(gradients, limit):
     square = sum((g**2).sum() for g in gradients)
     return [g * limit / square if square > limit else g for g in gradients]
 
 
-@wrong("clip_together", "Divides by the norm and forgets to multiply by the limit.")
+@wrong(
+    "clip_together",
+    "Divides by the norm and forgets to multiply by the limit.",
+    known="forgets_the_limit",
+)
 def _(gradients, limit):
     norm = _joint(gradients)
     return [g / norm if norm > limit else g for g in gradients]
@@ -289,17 +321,17 @@ def _newton(X, steps=5):
     return X
 
 
-@wrong("orthogonalize", "Does not divide by the norm.")
+@wrong("orthogonalize", "Does not divide by the norm.", known="no_division")
 def _(G):
     return _newton(G)
 
 
-@wrong("orthogonalize", "Divides by the spectral norm.")
+@wrong("orthogonalize", "Divides by the spectral norm.", known="divides_by_the_largest")
 def _(G):
     return _newton(G / np.linalg.norm(G, 2))
 
 
-@wrong("orthogonalize", "Divides by the norm at every step.")
+@wrong("orthogonalize", "Divides by the norm at every step.", known="divides_every_time")
 def _(G):
     X = G
     for _ in range(5):
@@ -307,7 +339,7 @@ def _(G):
     return X
 
 
-@wrong("orthogonalize", "Powers entry by entry.")
+@wrong("orthogonalize", "Powers entry by entry.", known="entry_by_entry_powers")
 def _(G):
     X = G / np.linalg.norm(G)
     for _ in range(5):
@@ -315,6 +347,6 @@ def _(G):
     return X
 
 
-@wrong("orthogonalize", "One step too few.")
+@wrong("orthogonalize", "One step too few.", known="another_number_of_steps")
 def _(G):
     return _newton(G / np.linalg.norm(G), steps=4)
