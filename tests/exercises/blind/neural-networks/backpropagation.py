@@ -467,7 +467,11 @@ def _summed(table, ids, g):
     return hot @ g.reshape(-1, table.shape[1])
 
 
-@wrong("look_up", "Assigns to the rows: of a number that occurs twice the last gradient stays.")
+@wrong(
+    "look_up",
+    "Assigns to the rows: of a number that occurs twice the last gradient stays.",
+    known="writes_instead_of_adding",
+)
 def _(table, ids):
     def vjp(g):
         grad = np.zeros_like(table)
@@ -477,7 +481,7 @@ def _(table, ids):
     return table[ids], vjp
 
 
-@wrong("look_up", "Adds with +=, which counts each number once.")
+@wrong("look_up", "Adds with +=, which counts each number once.", known="writes_instead_of_adding")
 def _(table, ids):
     def vjp(g):
         grad = np.zeros_like(table)
@@ -487,7 +491,7 @@ def _(table, ids):
     return table[ids], vjp
 
 
-@wrong("look_up", "Averages over the places where a number stands.")
+@wrong("look_up", "Averages over the places where a number stands.", known="averages_the_shares")
 def _(table, ids):
     def vjp(g):
         counts = np.bincount(np.ravel(ids), minlength=len(table))
@@ -496,7 +500,9 @@ def _(table, ids):
     return table[ids], vjp
 
 
-@wrong("look_up", "Returns the gradients of the vectors, not of the table.")
+@wrong(
+    "look_up", "Returns the gradients of the vectors, not of the table.", known="returns_the_shares"
+)
 def _(table, ids):
     return table[ids], lambda g: g[..., :]
 
@@ -517,7 +523,7 @@ def _flat(a):
     return a.reshape(-1, a.shape[-1])
 
 
-@wrong("linear_layer", "The gradient of the weight is transposed.")
+@wrong("linear_layer", "The gradient of the weight is transposed.", known="transposed_gradient")
 def _(x, weight, bias):
     return _linear(
         x,
@@ -527,17 +533,25 @@ def _(x, weight, bias):
     )
 
 
-@wrong("linear_layer", "The gradient of the bias is summed over the first axis only.")
+@wrong(
+    "linear_layer",
+    "The gradient of the bias is summed over the first axis only.",
+    known="sums_the_first_axis",
+)
 def _(x, weight, bias):
     return _linear(x, weight, bias, lambda g: (g @ weight, _flat(g).T @ _flat(x), g.sum(axis=0)))
 
 
-@wrong("linear_layer", "The gradient of the bias is g itself.")
+@wrong("linear_layer", "The gradient of the bias is g itself.", known="bias_not_summed")
 def _(x, weight, bias):
     return _linear(x, weight, bias, lambda g: (g @ weight, _flat(g).T @ _flat(x), g))
 
 
-@wrong("linear_layer", "Averages the gradients of weight and bias over the rows.")
+@wrong(
+    "linear_layer",
+    "Averages the gradients of weight and bias over the rows.",
+    known="means_for_both",
+)
 def _(x, weight, bias):
     def vjp(g):
         rows = len(_flat(g))
