@@ -259,7 +259,7 @@ def _(ids, history, vocabulary):
 # ---- text_to_ids -----------------------------------------------------------------------------
 
 
-@wrong("text_to_ids", "The code points, not the places in the alphabet.")
+@wrong("text_to_ids", "The code points, not the places in the alphabet.", known="code_points")
 def _(text, alphabet):
     for character in text:
         if character not in alphabet:
@@ -267,12 +267,16 @@ def _(text, alphabet):
     return np.array([ord(character) for character in text], dtype=np.int64)
 
 
-@wrong("text_to_ids", "str.find, which answers -1 for an unknown character.")
+@wrong(
+    "text_to_ids",
+    "str.find, which answers -1 for an unknown character.",
+    known="find_says_minus_one",
+)
 def _(text, alphabet):
     return np.array([alphabet.find(character) for character in text], dtype=np.int64)
 
 
-@wrong("text_to_ids", "Counts from 1.")
+@wrong("text_to_ids", "Counts from 1.", known="counts_from_one")
 def _(text, alphabet):
     places = {character: i for i, character in enumerate(alphabet, 1)}
     for character in text:
@@ -281,7 +285,11 @@ def _(text, alphabet):
     return np.array([places[character] for character in text], dtype=np.int64)
 
 
-@wrong("text_to_ids", "Leaves out the characters that are not in the alphabet.")
+@wrong(
+    "text_to_ids",
+    "Leaves out the characters that are not in the alphabet.",
+    known="leaves_unknown_ones_out",
+)
 def _(text, alphabet):
     places = {character: i for i, character in enumerate(alphabet)}
     return np.array([places[each] for each in text if each in places], dtype=np.int64)
@@ -301,35 +309,43 @@ def _cut(ids, starts, context, shift=1):
     return ids[at], ids[at + shift]
 
 
-@wrong("windows", "Targets are the inputs themselves.")
+@wrong("windows", "Targets are the inputs themselves.", known="targets_not_shifted")
 def _(ids, starts, context):
     if np.min(starts) < 0 or np.max(starts) + context >= len(ids):
         raise ValueError("a start is outside of the text")
     return _cut(ids, starts, context, shift=0)
 
 
-@wrong("windows", "Refuses the last window, whose last target is the last token.")
+@wrong(
+    "windows",
+    "Refuses the last window, whose last target is the last token.",
+    known="refuses_the_last_window",
+)
 def _(ids, starts, context):
     if np.min(starts) < 0 or np.max(starts) + context + 1 >= len(ids):
         raise ValueError("a start is outside of the text")
     return _cut(ids, starts, context)
 
 
-@wrong("windows", "Lets negative starts count from the end.")
+@wrong("windows", "Lets negative starts count from the end.", known="accepts_negative_starts")
 def _(ids, starts, context):
     if np.max(starts) + context >= len(ids):
         raise ValueError("a start is outside of the text")
     return _cut(ids, starts, context)
 
 
-@wrong("windows", "The target is the token before its input.")
+@wrong("windows", "The target is the token before its input.", known="one_token_back")
 def _(ids, starts, context):
     if np.min(starts) < 0 or np.max(starts) + context >= len(ids):
         raise ValueError("a start is outside of the text")
     return _cut(ids, starts, context, shift=-1)
 
 
-@wrong("windows", "Only the token after the window is a target, as often as there are inputs.")
+@wrong(
+    "windows",
+    "Only the token after the window is a target, as often as there are inputs.",
+    known="one_target_for_all",
+)
 def _(ids, starts, context):
     if np.min(starts) < 0 or np.max(starts) + context >= len(ids):
         raise ValueError("a start is outside of the text")

@@ -339,7 +339,11 @@ def _(x, router, experts, k):
 # ---- add_branch ------------------------------------------------------------------------------
 
 
-@wrong("add_branch", "Normalizes the stream and adds the branch to that.")
+@wrong(
+    "add_branch",
+    "Normalizes the stream and adds the branch to that.",
+    known="adds_to_the_normed_row",
+)
 def _(x, branch, norm=None, place="pre"):
     if norm is None:
         return x + branch(x)
@@ -349,7 +353,11 @@ def _(x, branch, norm=None, place="pre"):
     return y + branch(y)
 
 
-@wrong("add_branch", "Post: normalizes the branch's output before it is added.")
+@wrong(
+    "add_branch",
+    "Post: normalizes the branch's output before it is added.",
+    known="normalizes_the_branch",
+)
 def _(x, branch, norm=None, place="pre"):
     if norm is None:
         return x + branch(x)
@@ -358,14 +366,14 @@ def _(x, branch, norm=None, place="pre"):
     return x + branch(norm(x))
 
 
-@wrong("add_branch", "Forgets the stream.")
+@wrong("add_branch", "Forgets the stream.", known="only_the_branch")
 def _(x, branch, norm=None, place="pre"):
     if norm is None:
         return branch(x)
     return norm(branch(x)) if place == "post" else branch(norm(x))
 
 
-@wrong("add_branch", "Exchanges pre and post.")
+@wrong("add_branch", "Exchanges pre and post.", known="exchanged")
 def _(x, branch, norm=None, place="pre"):
     if norm is None:
         return x + branch(x)
