@@ -103,6 +103,29 @@ def forgets_the_square(z):
     return right
 
 
+@six_slopes.mistake(
+    "Your slope of GELU has a bell in it that is too high. Which area must lie under a density?"
+)
+def bell_without_its_factor(z):
+    right = six_slopes(z)
+    right[4] = float(normal_cdf(np.array(z))) + z * np.exp(-(z**2) / 2)
+    return right
+
+
+@six_slopes.mistake("On the left your leaky ReLU is flat. What does it let through there?")
+def leaky_as_relu(z):
+    right = six_slopes(z)
+    right[3] = right[2]
+    return right
+
+
+@six_slopes.mistake("σ(1 − σ) wants the sigmoid's output, and you put its input there.")
+def puts_z_in_place_of_the_output(z):
+    right = six_slopes(z)
+    right[0] = z * (1 - z)
+    return right
+
+
 @exercise(
     "The gain by quadrature",
     difficulty=2,
@@ -236,6 +259,21 @@ def slope_without_square(fan_in, slope):
     return np.sqrt(2 / ((1 + slope) * fan_in))
 
 
+@leaky_deviation.mistake(
+    "Your deviation suits a layer without a bend. Which share of the mean square is left when the "
+    "left half is shrunk by the slope?"
+)
+def forgets_the_activation(fan_in, slope):
+    return 1 / np.sqrt(fan_in)
+
+
+@leaky_deviation.mistake(
+    "With slope 1 nothing is lost, and 1/√fan_in must come out. Each side holds half of the inputs."
+)
+def forgets_that_each_side_is_half(fan_in, slope):
+    return 1 / np.sqrt((1 + slope**2) * fan_in)
+
+
 @exercise(
     "Two stand-ins for GELU",
     difficulty=2,
@@ -307,6 +345,31 @@ def looks_only_near_zero(constant, steepness):
     tanh_form = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + constant * x**3)))
     sigmoid_form = x / (1 + np.exp(-steepness * x))
     return float(np.abs(tanh_form - exact).max()), float(np.abs(sigmoid_form - exact).max())
+
+
+@largest_errors.mistake("You averaged the distances. A single bad place would hide in that.")
+def averages_the_distances(constant, steepness):
+    x = np.linspace(-8, 8, 16_001)
+    exact = x * normal_cdf(x)
+    tanh_form = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + constant * x**3)))
+    sigmoid_form = x / (1 + np.exp(-steepness * x))
+    return float(np.abs(tanh_form - exact).mean()), float(np.abs(sigmoid_form - exact).mean())
+
+
+@largest_errors.mistake("Your two numbers are right and exchanged. Which form comes first?")
+def exchanges_the_two(constant, steepness):
+    return largest_errors(constant, steepness)[::-1]
+
+
+@largest_errors.mistake(
+    "You compared the stand-in's output with a gate: GELU itself is not Φ. What is it times?"
+)
+def compares_with_the_gate(constant, steepness):
+    x = np.linspace(-8, 8, 16_001)
+    gate = normal_cdf(x)
+    tanh_form = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + constant * x**3)))
+    sigmoid_form = x / (1 + np.exp(-steepness * x))
+    return float(np.abs(tanh_form - gate).max()), float(np.abs(sigmoid_form - gate).max())
 
 
 @exercise(
@@ -385,6 +448,29 @@ def everybody_pushes(X, W, b):
     Z = X @ W.T + b
     on = np.ones_like(Z)
     return float((Z / (X @ (on.T @ X).T + on.sum(axis=0)))[Z > 0].max())
+
+
+@deadly_rate.mistake("At your rate one unit is dead. The others have to follow.")
+def stops_at_the_first_unit(X, W, b):
+    Z = X @ W.T + b
+    on = (Z > 0).astype(float)
+    needed = Z / (X @ (on.T @ X).T + on.sum(axis=0))
+    return float(np.where(Z > 0, needed, 0).max(axis=0).min())
+
+
+@deadly_rate.mistake(
+    "At your rate every unit is off for one of its examples. For how many must it be off?"
+)
+def stops_at_the_first_example(X, W, b):
+    Z = X @ W.T + b
+    on = (Z > 0).astype(float)
+    needed = Z / (X @ (on.T @ X).T + on.sum(axis=0))
+    return float(np.where(Z > 0, needed, np.inf).min(axis=0).max())
+
+
+@deadly_rate.mistake("Your rate fits a loss that is a mean over the examples. Which one is asked?")
+def gradient_of_the_mean(X, W, b):
+    return len(X) * deadly_rate(X, W, b)
 
 
 @exercise(
@@ -481,6 +567,22 @@ def exact_instead(x):
     return x * cdf, lambda g: g * (cdf + x * _bell(x))
 
 
+@gelu_tanh.mistake(
+    "The part of your slope that comes from the gate is twice too large. What stands before the "
+    "tanh in it?"
+)
+def gate_part_twice(x):
+    y, _ = gelu_tanh(x)
+    gate, c = y / x, np.sqrt(2 / np.pi)
+    return y, lambda g: g * (gate + 4 * y * (1 - gate) * c * (1 + 0.134145 * x**2))
+
+
+@gelu_tanh.mistake("Your vjp returns the slope. What has become of g?")
+def returns_the_slope(x):
+    y, vjp = gelu_tanh(x)
+    return y, lambda g: vjp(np.ones_like(g))
+
+
 @exercise(
     "A fair orthogonal matrix",
     difficulty=3,
@@ -543,6 +645,16 @@ def the_next_corner_too(answer, rng):
     expect(0.4 < share < 0.6, f"the middle entry is positive in {share:.0%} of 400 draws, not half")
 
 
+@fair_orthogonal.check
+def the_two_together(answer, rng):
+    drawn = np.array([answer(3, rng) for _ in range(400)])
+    share = float(np.mean(drawn[:, 0, 0] * drawn[:, 1, 1] > 0))
+    expect(
+        0.4 < share < 0.6,
+        f"the corner and the middle entry have one sign in {share:.0%} of 400 draws, not half",
+    )
+
+
 @fair_orthogonal.mistake(
     "Orthogonal it is, but is it fair? Draw a hundred and look at the sign of the first entry."
 )
@@ -564,3 +676,29 @@ def only_normalizes(n, rng):
 )
 def on_average(n, rng):
     return rng.standard_normal((n, n)) / np.sqrt(n)
+
+
+@fair_orthogonal.mistake(
+    "All columns get one sign from you. Does LAPACK turn all of them round together?"
+)
+def one_sign_for_all(n, rng):
+    Q, R = np.linalg.qr(rng.standard_normal((n, n)))
+    return np.sign(R[0, 0]) * Q
+
+
+@fair_orthogonal.mistake(
+    "You multiplied by the diagonal of R with its sizes, and the columns have lost their length. "
+    "What of it is needed?"
+)
+def multiplies_by_the_diagonal(n, rng):
+    Q, R = np.linalg.qr(rng.standard_normal((n, n)))
+    return Q * np.diag(R)
+
+
+@fair_orthogonal.mistake(
+    "You take the signs from Q, and its diagonal is never negative: that favours. Who knows what "
+    "LAPACK has turned round?"
+)
+def makes_the_diagonal_positive(n, rng):
+    Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    return Q * np.sign(np.diag(Q))

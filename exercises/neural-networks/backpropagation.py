@@ -1005,6 +1005,46 @@ def without_bias(x, weight, bias):
     return y - bias, vjp
 
 
+@linear_layer.mistake(
+    "You sum the gradient of the bias over the first axis alone. Over which axes was it repeated?"
+)
+def sums_the_first_axis(x, weight, bias):
+    y, vjp = linear_layer(x, weight, bias)
+
+    def back(g):
+        return *vjp(g)[:2], g.sum(axis=0)
+
+    return y, back
+
+
+@linear_layer.mistake(
+    "Your gradient of the bias has the shape of the output. Every row used the same bias: what "
+    "happens to its shares?"
+)
+def bias_not_summed(x, weight, bias):
+    y, vjp = linear_layer(x, weight, bias)
+
+    def back(g):
+        return *vjp(g)[:2], g
+
+    return y, back
+
+
+@linear_layer.mistake(
+    "You divide the gradients of W and b by the number of rows. The mean over examples belongs to "
+    "the loss, and is in g already."
+)
+def means_for_both(x, weight, bias):
+    y, vjp = linear_layer(x, weight, bias)
+
+    def back(g):
+        by_x, by_weight, by_bias = vjp(g)
+        rows = max(g.size // len(weight), 1)
+        return by_x, by_weight / rows, by_bias / rows
+
+    return y, back
+
+
 @exercise(
     "Checkpoints",
     difficulty=4,

@@ -81,6 +81,19 @@ def by_the_length(x, eps):
     return two_norms(x, eps)[0], x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + eps)
 
 
+@two_norms.mistake("You add eps after taking the root. Where does it stand?")
+def eps_beside_the_root(x, eps):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    layer = centred / (x.std(axis=-1, keepdims=True) + eps)
+    return layer, x / (np.sqrt((x**2).mean(axis=-1, keepdims=True)) + eps)
+
+
+@two_norms.mistake("Your RMSNorm subtracts the mean. It only divides.")
+def rms_without_the_mean(x, eps):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return two_norms(x, eps)[0], centred / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
+
+
 @exercise(
     "Three terms",
     difficulty=3,
@@ -179,6 +192,31 @@ def averages_over_rows(x, weight, g, eps):
     return through, weight_grad / len(x), bias_grad / len(x)
 
 
+@layer_norm_backward.mistake(
+    "You divide by the deviation and stop. The mean and the deviation depend on x too: two terms "
+    "are missing."
+)
+def both_held_constant(x, weight, g, eps):
+    _, weight_grad, bias_grad = layer_norm_backward(x, weight, g, eps)
+    return weight * g / np.sqrt(x.var(axis=-1, keepdims=True) + eps), weight_grad, bias_grad
+
+
+@layer_norm_backward.mistake(
+    "Your gradient of x does not know the weight. What does the way back meet first?"
+)
+def forgets_the_weight(x, weight, g, eps):
+    x_grad = layer_norm_backward(x, np.ones_like(weight), g, eps)[0]
+    return x_grad, *layer_norm_backward(x, weight, g, eps)[1:]
+
+
+@layer_norm_backward.mistake(
+    "Your gradient of the weight is made with x. What was the weight multiplied with?"
+)
+def weight_with_the_raw_input(x, weight, g, eps):
+    x_grad, _, bias_grad = layer_norm_backward(x, weight, g, eps)
+    return x_grad, (g * x).sum(axis=0), bias_grad
+
+
 @exercise(
     "What ridge leaves",
     difficulty=2,
@@ -239,6 +277,28 @@ def forgets_the_square(X, lam):
 def with_half_the_penalty(X, lam):
     S = np.linalg.svd(X, compute_uv=False)
     return S**2 / (S**2 + lam / 2)
+
+
+@shrink_factors.mistake(
+    "You squared once too often: the singular values of XᵀX are squares of those of X already."
+)
+def squares_twice(X, lam):
+    S = np.linalg.svd(X, compute_uv=False)
+    return S**4 / (S**4 + lam)
+
+
+@shrink_factors.mistake("That is the share that ridge takes away. Which share does it leave?")
+def share_that_is_lost(X, lam):
+    S = np.linalg.svd(X, compute_uv=False)
+    return lam / (S**2 + lam)
+
+
+@shrink_factors.mistake(
+    "You multiplied the penalty by the number of examples. Is this loss a mean or a sum?"
+)
+def penalty_for_each_example(X, lam):
+    S = np.linalg.svd(X, compute_uv=False)
+    return S**2 / (S**2 + len(X) * lam)
 
 
 @exercise(
@@ -331,6 +391,29 @@ def always_drops(x, p, kept_draws, training):
     return inverted_dropout(x, p, kept_draws, True)
 
 
+@inverted_dropout.mistake(
+    "Training has the right mean already, and you rescale in evaluation as well. What is left to "
+    "do there?"
+)
+def rescales_twice(x, p, kept_draws, training):
+    return inverted_dropout(x, p, kept_draws, True) if training else x * (1 - p)
+
+
+@inverted_dropout.mistake(
+    "You keep what should be dropped. With p = 0.2, what share of the draws is below it?"
+)
+def keeps_the_dropped(x, p, kept_draws, training):
+    return np.where(kept_draws < p, x / (1 - p), 0.0) if training else x.copy()
+
+
+@inverted_dropout.mistake(
+    "You rescale in evaluation, which is dropout as it was at first. Inverted means that training "
+    "does it."
+)
+def rescales_in_evaluation(x, p, kept_draws, training):
+    return np.where(kept_draws >= p, x, 0.0) if training else x * (1 - p)
+
+
 @exercise(
     "Fold it away",
     difficulty=3,
@@ -415,6 +498,24 @@ def scales_the_columns(W, b, running_mean, running_var, weight, bias, eps):
     return W * scale, (b - running_mean) * scale + bias
 
 
+@folded.mistake("You subtract the running mean as it is. Which factor does it meet on its way?")
+def mean_not_scaled(W, b, running_mean, running_var, weight, bias, eps):
+    scale = weight / np.sqrt(running_var + eps)
+    return W * scale[:, None], b * scale - running_mean + bias
+
+
+@folded.mistake("The first layer has a bias of its own. Where is it in yours?")
+def forgets_the_old_bias(W, b, running_mean, running_var, weight, bias, eps):
+    scale = weight / np.sqrt(running_var + eps)
+    return W * scale[:, None], bias - running_mean * scale
+
+
+@folded.mistake("Batch normalization subtracts something before it scales. Where is it in yours?")
+def forgets_the_mean(W, b, running_mean, running_var, weight, bias, eps):
+    scale = weight / np.sqrt(running_var + eps)
+    return W * scale[:, None], b * scale + bias
+
+
 @exercise(
     "The peak",
     difficulty=4,
@@ -497,3 +598,13 @@ def without_the_relu(X, y, X_fresh, y_fresh, directions, widths):
         w = np.linalg.pinv(X @ directions[:, :h]) @ y
         errors.append(np.mean((X_fresh @ directions[:, :h] @ w - y_fresh) ** 2))
     return np.array(errors)
+
+
+@error_by_width.mistake("You added the squared errors up. How many fresh examples are there?")
+def sums_the_squares(X, y, X_fresh, y_fresh, directions, widths):
+    return len(y_fresh) * error_by_width(X, y, X_fresh, y_fresh, directions, widths)
+
+
+@error_by_width.mistake("You took a root at the end. The mean squared error has none.")
+def takes_the_root(X, y, X_fresh, y_fresh, directions, widths):
+    return np.sqrt(error_by_width(X, y, X_fresh, y_fresh, directions, widths))

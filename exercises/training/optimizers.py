@@ -118,6 +118,51 @@ def corrects_by_the_first_step(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return np.array(path)
 
 
+@adam_path.mistake(
+    "You correct m and not v, so that your first step is 32 times the learning rate. Which of them "
+    "starts at 0?"
+)
+def corrects_the_first_moment_only(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    w = m = v = 0.0
+    path = []
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1**t)) / (math.sqrt(v) + eps)
+        path.append(w)
+    return np.array(path)
+
+
+@adam_path.mistake(
+    "You divide by v, a mean of squares. In which unit is your step: would it change if all "
+    "gradients were ten times larger?"
+)
+def divides_by_the_square(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    w = m = v = 0.0
+    path = []
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1**t)) / (v / (1 - beta2**t) + eps)
+        path.append(w)
+    return np.array(path)
+
+
+@adam_path.mistake(
+    "Your first step is right, and later ones are corrected several times. What does the next step "
+    "average with: the corrected numbers, or those as they were?"
+)
+def averages_the_corrected(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    w = m = v = 0.0
+    path = []
+    for t, g in enumerate(gradients, start=1):
+        m = (beta1 * m + (1 - beta1) * g) / (1 - beta1**t)
+        v = (beta2 * v + (1 - beta2) * g * g) / (1 - beta2**t)
+        w = w - lr * m / (math.sqrt(v) + eps)
+        path.append(w)
+    return np.array(path)
+
+
 @exercise(
     "AdamW, fifty steps",
     difficulty=2,
@@ -130,9 +175,10 @@ def corrects_by_the_first_step(gradients, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     ),
 )
 def adamw(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
-    """Return the weights after one step of AdamW, bias correction included, for each gradient.
+    """Return the weights after the last of several steps of AdamW, one for each gradient.
 
-    w has any shape, gradients one axis more in front: the steps. Do not change w itself.
+    Bias correction is included. w has any shape, which the result has too; gradients has one axis
+    more in front: the steps. Do not change w itself.
     """
     m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(gradients, start=1):
@@ -211,6 +257,26 @@ def decays_the_step_too(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=
         w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
         w = (1 - lr * weight_decay) * w
     return w
+
+
+@adamw.mistake("Your weights are those of Adam. What happens to a weight whose gradient is 0?")
+def forgets_the_decay(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    return adamw(w, gradients, lr, 0.0, betas, eps)
+
+
+@adamw.mistake(
+    "Every step of yours takes the same away: a share of the weights at the start. A share of "
+    "which weights should it be?"
+)
+def decays_by_the_start(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    without = adamw(w, gradients, lr, 0.0, betas, eps)
+    return without - len(gradients) * lr * weight_decay * w
+
+
+@adamw.mistake("You return the weights after each step. Only the last are asked for.")
+def returns_every_step(w, gradients, lr, weight_decay, betas=(0.9, 0.999), eps=1e-8):
+    steps = range(1, len(gradients) + 1)
+    return np.array([adamw(w, gradients[:t], lr, weight_decay, betas, eps) for t in steps])
 
 
 @exercise(
@@ -342,6 +408,15 @@ def decay_in_the_gradient(w, g, m, v, step, lr, betas, eps, weight_decay):
     return _wrong_step(w, g + weight_decay * w, m, v, step, lr, betas, eps, 0.0)
 
 
+@adamw_step.mistake(
+    "Your averages are divided by the weight of one step more. Does step count from 0 or from 1?"
+)
+def counts_one_more(w, g, m, v, step, lr, betas, eps, weight_decay):
+    _, m, v = adamw_step(w, g, m, v, step, lr, betas, eps, weight_decay)
+    root = np.sqrt(v / (1 - betas[1] ** (step + 1))) + eps
+    return (1 - lr * weight_decay) * w - lr / (1 - betas[0] ** (step + 1)) * m / root, m, v
+
+
 @exercise(
     "Without the correction",
     difficulty=2,
@@ -399,6 +474,20 @@ def upside_down(beta1, beta2, t):
 )
 def first_moment_alone(beta1, beta2, t):
     return 1 - beta1**t
+
+
+@uncorrected_over_corrected.mistake(
+    "Your factor is that of the next step. Where do you begin to count?"
+)
+def counts_from_zero(beta1, beta2, t):
+    return uncorrected_over_corrected(beta1, beta2, t + 1)
+
+
+@uncorrected_over_corrected.mistake(
+    "You take the root of both factors. Which of the moments stands under a root in the step?"
+)
+def root_of_both(beta1, beta2, t):
+    return math.sqrt((1 - beta1**t) / (1 - beta2**t))
 
 
 @exercise(
@@ -480,6 +569,24 @@ def cuts_off_at_final(step, lr, warmup, total, final):
         return lr * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / (total - warmup))
     return max(final, lr * (1 + math.cos(math.pi * progress)) / 2)
+
+
+@cosine_schedule.mistake(
+    "You add final to the whole curve, and start above lr. How high is the way down?"
+)
+def adds_final(step, lr, warmup, total, final):
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / (total - warmup))
+    return final + lr * (1 + math.cos(math.pi * progress)) / 2
+
+
+@cosine_schedule.mistake("Your rate falls on a straight line. Where is the cosine?")
+def falls_on_a_line(step, lr, warmup, total, final):
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / (total - warmup))
+    return lr + (final - lr) * progress
 
 
 @exercise(
@@ -569,6 +676,18 @@ def adds_the_norms(gradients, limit):
     return [g * min(1.0, limit / (norm + 1e-12)) for g in gradients]
 
 
+@clip_together.mistake("You divide by the sum of all squares. What is still to be taken of it?")
+def divides_by_the_sum_of_squares(gradients, limit):
+    square = sum(float(np.sum(g**2)) for g in gradients)
+    return [g * limit / square if square > limit else g for g in gradients]
+
+
+@clip_together.mistake("Whatever the limit is, your long gradients end with norm 1.")
+def forgets_the_limit(gradients, limit):
+    norm = math.sqrt(sum(float(np.sum(g**2)) for g in gradients))
+    return [g / norm if norm > limit else g for g in gradients]
+
+
 @exercise(
     "Five steps to a polar factor",
     difficulty=3,
@@ -599,6 +718,14 @@ def one_number(answer, rng):
     for _ in range(5):
         s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
     expect_close(answer(np.array([[7.0]])), np.array([[s]]), what="a 1 × 1 matrix")
+
+
+@orthogonalize.check
+def two_singular_values(answer, rng):
+    values = np.array([0.6, 0.8])
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    expect_close(answer(np.diag([3.0, 4.0])), np.diag(values), what="the result for diag(3, 4)")
 
 
 @orthogonalize.check
@@ -650,4 +777,24 @@ def entry_by_entry_powers(G):
     X = G / np.linalg.norm(G)
     for _ in range(5):
         X = 3.4445 * X - 4.7750 * X**3 + 2.0315 * X**5
+    return X
+
+
+@orthogonalize.mistake(
+    "You divide by the largest singular value. The Frobenius norm needs no singular values at all."
+)
+def divides_by_the_largest(G):
+    X = G / np.linalg.norm(G, 2)
+    for _ in range(5):
+        A = X @ X.T
+        X = 3.4445 * X - 4.7750 * A @ X + 2.0315 * A @ A @ X
+    return X
+
+
+@orthogonalize.mistake("Count your steps: there should be five.", steps=(4, 6))
+def another_number_of_steps(G, steps):
+    X = G / np.linalg.norm(G)
+    for _ in range(steps):
+        A = X @ X.T
+        X = 3.4445 * X - 4.7750 * A @ X + 2.0315 * A @ A @ X
     return X

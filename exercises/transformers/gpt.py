@@ -426,11 +426,18 @@ def sorts_the_alphabet(text, alphabet):
 
 
 @text_to_ids.mistake(
-    "An unknown character silently gets a number, or vanishes. Whoever trains on that never hears "
-    "of it."
+    "An unknown character silently gets a number. Whoever trains on that never hears of it."
 )
 def find_says_minus_one(text, alphabet):
     return np.array([alphabet.find(c) for c in text], dtype=np.int64)
+
+
+@text_to_ids.mistake(
+    "An unknown character vanishes, and your numbers are fewer than the characters. Whoever trains "
+    "on that never hears of it."
+)
+def leaves_unknown_ones_out(text, alphabet):
+    return text_to_ids("".join(c for c in text if c in alphabet), alphabet)
 
 
 @exercise(
@@ -523,6 +530,33 @@ def accepts_negative_starts(ids, starts, context):
         raise ValueError("behind the end")
     rows = ids[starts[:, None] + np.arange(context + 1)]
     return rows[:, :-1], rows[:, 1:]
+
+
+@windows.mistake(
+    "You refuse a window whose last target is the last token of the text. It exists, so it may be "
+    "used."
+)
+def refuses_the_last_window(ids, starts, context):
+    if np.max(starts) + context + 1 >= len(ids):
+        raise ValueError("behind the end")
+    return windows(ids, starts, context)
+
+
+@windows.mistake(
+    "Each of your targets is the token before its input, which the model has read. Which follows?"
+)
+def one_token_back(ids, starts, context):
+    inputs, _ = windows(ids, starts, context)
+    return inputs, ids[np.asarray(starts)[:, None] + np.arange(context) - 1]
+
+
+@windows.mistake(
+    "All targets of your rows are the token behind the window. Each input has a next token of its "
+    "own."
+)
+def one_target_for_all(ids, starts, context):
+    inputs, targets = windows(ids, starts, context)
+    return inputs, np.repeat(targets[:, -1:], context, axis=1)
 
 
 @exercise(

@@ -456,3 +456,110 @@ def _(layers, x, g, every, shelf):
             g = layers[i].vjp(g, shelf.get(i))
             shelf.drop(i)
     return g
+
+
+# ---- look_up ---------------------------------------------------------------------------------
+
+
+def _summed(table, ids, g):
+    """The gradient of the table: the rows of g summed by their number."""
+    hot = np.arange(len(table))[:, None] == np.ravel(ids)
+    return hot @ g.reshape(-1, table.shape[1])
+
+
+@wrong(
+    "look_up",
+    "Assigns to the rows: of a number that occurs twice the last gradient stays.",
+    known="writes_instead_of_adding",
+)
+def _(table, ids):
+    def vjp(g):
+        grad = np.zeros_like(table)
+        grad[ids] = g
+        return grad
+
+    return table[ids], vjp
+
+
+@wrong("look_up", "Adds with +=, which counts each number once.", known="writes_instead_of_adding")
+def _(table, ids):
+    def vjp(g):
+        grad = np.zeros_like(table)
+        grad[ids] += g
+        return grad
+
+    return table[ids], vjp
+
+
+@wrong("look_up", "Averages over the places where a number stands.", known="averages_the_shares")
+def _(table, ids):
+    def vjp(g):
+        counts = np.bincount(np.ravel(ids), minlength=len(table))
+        return _summed(table, ids, g) / np.maximum(counts, 1)[:, None]
+
+    return table[ids], vjp
+
+
+@wrong(
+    "look_up", "Returns the gradients of the vectors, not of the table.", known="returns_the_shares"
+)
+def _(table, ids):
+    return table[ids], lambda g: g[..., :]
+
+
+@wrong("look_up", "Takes columns instead of rows.")
+def _(table, ids):
+    return table.T[ids % table.shape[1]], lambda g: np.zeros_like(table)
+
+
+# ---- linear_layer ----------------------------------------------------------------------------
+
+
+def _linear(x, weight, bias, vjp):
+    return x @ weight.T + bias, vjp
+
+
+def _flat(a):
+    return a.reshape(-1, a.shape[-1])
+
+
+@wrong("linear_layer", "The gradient of the weight is transposed.", known="transposed_gradient")
+def _(x, weight, bias):
+    return _linear(
+        x,
+        weight,
+        bias,
+        lambda g: (g @ weight, _flat(x).T @ _flat(g), _flat(g).sum(axis=0)),
+    )
+
+
+@wrong(
+    "linear_layer",
+    "The gradient of the bias is summed over the first axis only.",
+    known="sums_the_first_axis",
+)
+def _(x, weight, bias):
+    return _linear(x, weight, bias, lambda g: (g @ weight, _flat(g).T @ _flat(x), g.sum(axis=0)))
+
+
+@wrong("linear_layer", "The gradient of the bias is g itself.", known="bias_not_summed")
+def _(x, weight, bias):
+    return _linear(x, weight, bias, lambda g: (g @ weight, _flat(g).T @ _flat(x), g))
+
+
+@wrong(
+    "linear_layer",
+    "Averages the gradients of weight and bias over the rows.",
+    known="means_for_both",
+)
+def _(x, weight, bias):
+    def vjp(g):
+        rows = len(_flat(g))
+        return g @ weight, _flat(g).T @ _flat(x) / rows, _flat(g).mean(axis=0)
+
+    return _linear(x, weight, bias, vjp)
+
+
+@wrong("linear_layer", "g.T @ x, which reverses all axes: right for two axes only.")
+def _(x, weight, bias):
+    return _linear(x, weight, bias, lambda g: (g @ weight, g.T @ x, _flat(g).sum(axis=0)))

@@ -254,3 +254,101 @@ def _(ids, history, vocabulary):
         if c.sum():
             p = (c + c.sum() * p) / (2 * c.sum())
     return p
+
+
+# ---- text_to_ids -----------------------------------------------------------------------------
+
+
+@wrong("text_to_ids", "The code points, not the places in the alphabet.", known="code_points")
+def _(text, alphabet):
+    for character in text:
+        if character not in alphabet:
+            raise ValueError(f"{character!r} is not in the alphabet")
+    return np.array([ord(character) for character in text], dtype=np.int64)
+
+
+@wrong(
+    "text_to_ids",
+    "str.find, which answers -1 for an unknown character.",
+    known="find_says_minus_one",
+)
+def _(text, alphabet):
+    return np.array([alphabet.find(character) for character in text], dtype=np.int64)
+
+
+@wrong("text_to_ids", "Counts from 1.", known="counts_from_one")
+def _(text, alphabet):
+    places = {character: i for i, character in enumerate(alphabet, 1)}
+    for character in text:
+        if character not in places:
+            raise ValueError(f"{character!r} is not in the alphabet")
+    return np.array([places[character] for character in text], dtype=np.int64)
+
+
+@wrong(
+    "text_to_ids",
+    "Leaves out the characters that are not in the alphabet.",
+    known="leaves_unknown_ones_out",
+)
+def _(text, alphabet):
+    places = {character: i for i, character in enumerate(alphabet)}
+    return np.array([places[each] for each in text if each in places], dtype=np.int64)
+
+
+@wrong("text_to_ids", "A KeyError for an unknown character.")
+def _(text, alphabet):
+    places = {character: i for i, character in enumerate(alphabet)}
+    return np.array([places[character] for character in text], dtype=np.int64)
+
+
+# ---- windows ---------------------------------------------------------------------------------
+
+
+def _cut(ids, starts, context, shift=1):
+    at = np.asarray(starts)[:, None] + np.arange(context)
+    return ids[at], ids[at + shift]
+
+
+@wrong("windows", "Targets are the inputs themselves.", known="targets_not_shifted")
+def _(ids, starts, context):
+    if np.min(starts) < 0 or np.max(starts) + context >= len(ids):
+        raise ValueError("a start is outside of the text")
+    return _cut(ids, starts, context, shift=0)
+
+
+@wrong(
+    "windows",
+    "Refuses the last window, whose last target is the last token.",
+    known="refuses_the_last_window",
+)
+def _(ids, starts, context):
+    if np.min(starts) < 0 or np.max(starts) + context + 1 >= len(ids):
+        raise ValueError("a start is outside of the text")
+    return _cut(ids, starts, context)
+
+
+@wrong("windows", "Lets negative starts count from the end.", known="accepts_negative_starts")
+def _(ids, starts, context):
+    if np.max(starts) + context >= len(ids):
+        raise ValueError("a start is outside of the text")
+    return _cut(ids, starts, context)
+
+
+@wrong("windows", "The target is the token before its input.", known="one_token_back")
+def _(ids, starts, context):
+    if np.min(starts) < 0 or np.max(starts) + context >= len(ids):
+        raise ValueError("a start is outside of the text")
+    return _cut(ids, starts, context, shift=-1)
+
+
+@wrong(
+    "windows",
+    "Only the token after the window is a target, as often as there are inputs.",
+    known="one_target_for_all",
+)
+def _(ids, starts, context):
+    if np.min(starts) < 0 or np.max(starts) + context >= len(ids):
+        raise ValueError("a start is outside of the text")
+    inputs, _ = _cut(ids, starts, context)
+    after = ids[np.asarray(starts) + context]
+    return inputs, np.repeat(after[:, None], context, axis=1)

@@ -334,3 +334,59 @@ def _(x, router, experts, k):
     y = sum(w[:, i, None] * expert(x) for i, expert in enumerate(experts))
     load = keep.sum(axis=0) / keep.sum()
     return y, load, float(len(experts) * (load * shares.mean(axis=0)).sum())
+
+
+# ---- add_branch ------------------------------------------------------------------------------
+
+
+@wrong(
+    "add_branch",
+    "Normalizes the stream and adds the branch to that.",
+    known="adds_to_the_normed_row",
+)
+def _(x, branch, norm=None, place="pre"):
+    if norm is None:
+        return x + branch(x)
+    if place == "post":
+        return norm(x + branch(x))
+    y = norm(x)
+    return y + branch(y)
+
+
+@wrong(
+    "add_branch",
+    "Post: normalizes the branch's output before it is added.",
+    known="normalizes_the_branch",
+)
+def _(x, branch, norm=None, place="pre"):
+    if norm is None:
+        return x + branch(x)
+    if place == "post":
+        return x + norm(branch(x))
+    return x + branch(norm(x))
+
+
+@wrong("add_branch", "Forgets the stream.", known="only_the_branch")
+def _(x, branch, norm=None, place="pre"):
+    if norm is None:
+        return branch(x)
+    return norm(branch(x)) if place == "post" else branch(norm(x))
+
+
+@wrong("add_branch", "Exchanges pre and post.", known="exchanged")
+def _(x, branch, norm=None, place="pre"):
+    if norm is None:
+        return x + branch(x)
+    return x + branch(norm(x)) if place == "post" else norm(x + branch(x))
+
+
+@wrong("add_branch", "Adds in place and changes the stream that was given.")
+def _(x, branch, norm=None, place="pre"):
+    if norm is None:
+        x += branch(x)
+        return x
+    if place == "post":
+        x += branch(x)
+        return norm(x)
+    x += branch(norm(x))
+    return x
