@@ -539,6 +539,19 @@ def add_branch(x, branch, norm=None, place="pre"):
     return norm(x + branch(x)) if place == "post" else x + branch(norm(x))
 
 
+@add_branch.by_package
+def _(package, x, branch, norm=None, place="pre"):
+    def on_tensors(function):
+        return function and (lambda h: Tensor(function(h.data)))
+
+    return package(Tensor(x), on_tensors(branch), on_tensors(norm), place).data
+
+
+@add_branch.in_package
+def _(mine, x, branch, norm=None, place="pre"):
+    return mine(x, branch, norm, place)
+
+
 def _doubled(x):
     return 2 * x
 

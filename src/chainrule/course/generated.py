@@ -169,7 +169,8 @@ def met(audit: Audit, document: Document) -> Iterator[str]:
     for page in audit.course.pages if document.path in audit.files else ():
         if page.data not in audit.files:
             continue
-        rows = import_module(page.render.partition(":")[0]).rows(json.loads(audit.text(page.data)))
+        module = import_module(page.render.partition(":")[0])
+        rows = module.rows(json.loads(audit.text(page.data))) if hasattr(module, "rows") else ()
         target = posixpath.relpath(page.path, document.folder)
         links = [
             f"[{title}]({target}#{anchor})"

@@ -164,7 +164,7 @@ class ReferencePage(_Entry):
     """A page that is no document: written from one data file by a function of a room.
 
     ``render`` names it, ``module:function``; it gets what the JSON file ``data`` holds and yields
-    lines; beside it stands ``rows``, which gives each entry's title, anchor and section, so that
+    lines; beside it may stand ``rows``, which gives each entry's title, anchor and section, so that
     the document of the section links to it. ``python -m measure --check`` measures again
     what is stored.
     """
