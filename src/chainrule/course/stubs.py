@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,9 @@ def survey(path: Path) -> list[Entry]:
     return entries(ast.parse(path.read_text(encoding="utf-8"), str(path)))
 
 
+@lru_cache(maxsize=128)
 def entries(tree: ast.Module) -> list[Entry]:
-    """List the exercises of a file that is parsed already."""
+    """List the exercises of a file that is parsed already; the list is kept, so leave it alone."""
     return [_entry(node, tree) for node in marked(tree, "exercise")]
 
 

@@ -231,7 +231,7 @@ def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, list[s
     ``from a import b`` may mean the module ``a.b`` or a name in ``a``: both are given, ``a.b``
     first; the import is fine if either may be imported.
     """
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, [alias.name]
@@ -240,3 +240,14 @@ def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, list[s
             base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 yield node.lineno, [f"{base}.{alias.name}" if base else alias.name, base or "."]
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every statement, at any depth; expressions, which hold no import, are not entered."""
+    left: list[ast.AST] = [tree]
+    for node in left:
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, name, None)
+            if isinstance(inner, list):
+                left += inner
+        yield node
