@@ -11,13 +11,13 @@ import json
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from chainrule.data.text import DataError
 from chainrule.modern_llms.efficient_adaptation import LoRALinear, adapters_off, apply_lora
-from chainrule.neural_networks.backpropagation import no_grad
+from chainrule.neural_networks.backpropagation import Linear, no_grad
 from chainrule.training.optimizers import AdamW
 from chainrule.transformers.gpt import GPT, load_course_gpt, sample_filters, stream, token_losses
 from chainrule.transformers.multi_head_attention import attention_maps
@@ -126,7 +126,8 @@ class Talk:
         layers = dict(merged.named_modules())
         for path, layer in adapted.named_modules():
             if isinstance(layer, LoRALinear):
-                layers[path].weight.data += layer.delta().astype(np.float32)  # type: ignore
+                linear = cast(Linear, layers[path])
+                linear.weight.data += layer.delta().astype(np.float32)
         return merged.eval()
 
 
