@@ -42,7 +42,7 @@ figures: .venv/learn ## redraw the figures that changed
 	$(RUN) chainrule.course.figures
 
 notebooks: .venv/learn ## execute the notebooks and store their outputs
-	$(RUN) chainrule.course.notebooks --write
+	$(RUN) chainrule.course.documents.notebooks --write
 
 fmt: .venv/test ## format the code and fix what can be fixed
 	$(RUN) ruff format

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chainrule.course.checks import exercises as check
+from chainrule.course.audit.checks import exercises as check
 
 FILE = "exercises/math-foundations/lengths.py"
 NAME = check.NAME

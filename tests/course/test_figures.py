@@ -14,8 +14,8 @@ from one_document import MANIFEST
 
 from chainrule.course import figures
 from chainrule.course.audit import Audit
-from chainrule.course.blocks import environment
-from chainrule.course.checks import figures as figures_check
+from chainrule.course.audit.checks import figures as figures_check
+from chainrule.course.children import environment
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 
@@ -399,7 +399,7 @@ def test_stored_measurements_are_measured_again(subject):
     done = subprocess.run(
         [sys.executable, *command],
         cwd=REPOSITORY,
-        env=environment(REPOSITORY),
+        env=environment(REPOSITORY / "src"),
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -8,8 +8,8 @@ import pytest
 from conftest import build
 
 from chainrule.course.audit import Audit
-from chainrule.course.checks import pages
-from chainrule.course.generated import files, reference
+from chainrule.course.audit.checks import pages
+from chainrule.course.audit.generated import files, reference
 from chainrule.course.manifest import CourseError, load_course
 from chainrule.course.site import navigation
 
