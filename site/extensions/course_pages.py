@@ -114,7 +114,7 @@ def _say_how_to_open(doctree: nodes.document, docname: str) -> None:
     title = next(doctree.findall(nodes.title), None)
     if title is None:
         return
-    command = f".venv/bin/jupyter lab {docname}.ipynb"
+    command = f"make lab NOTEBOOK={docname}.ipynb"
     file = addnodes.download_reference(
         "", "", nodes.Text("download the file"), reftarget=f"/{docname}.ipynb"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from chromium import Chromium
 from one_document import MANIFEST
 from site_sample import FIGURE, REPOSITORY, small_course
 
-from chainrule.course import figures, node
+from chainrule.course import children, figures, node
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks import interactive as check
 from chainrule.course.figures import modules
@@ -307,26 +306,19 @@ def test_without_node_one_line_says_what_to_type(root, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CHAINRULE_NODE", raising=False)
     monkeypatch.setattr(node, "find_spec", lambda name: None)
-    with pytest.raises(modules.NodeMissing) as refused:
+    with pytest.raises(node.NodeError) as refused:
         list(modules.compare(root, load_course(root).documents))
     assert str(refused.value) == "Node is missing; type: python -m chainrule.course.node"
 
 
 def test_the_check_passes_that_line_on(root, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(root / "instead"))
-    reason = "import sys; sys.exit('interactive: Node is missing; type: this')"
-    put(root, "src/chainrule/__init__.py", "")
-    put(root, "src/chainrule/course/__init__.py", "")
-    put(root, "src/chainrule/course/figures/modules.py", reason)
-    monkeypatch.setattr(check.subprocess, "run", partial(_exits_with_2, check.subprocess.run))
+    def call(*_, **__):
+        fault = "chainrule.course.node.NodeError: Node is missing; type: this"
+        return children.Answer([], 1, fault)
+
+    monkeypatch.setattr(children, "call", call)
     with pytest.raises(UsageError, match=r"^Node is missing; type: this$"):
         findings(root)
-
-
-def _exits_with_2(run, *arguments, **options):
-    done = run(*arguments, **options)
-    done.returncode = 2
-    return done
 
 
 # --- The palette ----------------------------------------------------------------------

@@ -27,16 +27,14 @@ from __future__ import annotations
 import ast
 import io
 import json
-import os
 import re
 import tokenize
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainrule.course.children import PYTHON, ask
+from chainrule.course.children import PYTHON, ask, at_once
 from chainrule.course.documents import execute
 from chainrule.course.documents.markdown import Block, Comment, Page, parse
 from chainrule.course.finding import Finding
@@ -193,17 +191,13 @@ def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterato
     limit = 5 * seconds + PATIENCE + APART * sum(step.get("apart", False) for step in steps)
     answer = ask(*PYTHON, execute.__file__, root=root, seconds=limit, told=job)
     at, finished = 1, False
-    for row in answer.lines:
-        try:
-            event = json.loads(row)
-        except json.JSONDecodeError:
-            break  # the kill cut this row
+    for event in answer.rows():
         at, finished = event.get("at", at), finished or "finished" in event
         yield event
     if answer.status is None:
-        yield {"line": at, "error": f"still running after {limit:g} s: killed"}
+        yield {"line": at, "error": answer.fault}
     elif not finished:
-        death = f"the interpreter died with status {answer.status}: {answer.said[-200:]}"
+        death = f"the interpreter died with status {answer.status}: {answer.fault}"
         yield {"line": at, "error": death}
 
 
@@ -266,5 +260,4 @@ def _ends_with(before: str, value: str) -> bool:
 
 def run_all(root: Path, budgets: Iterable[tuple[str, float]]) -> list[Result]:
     """Run several files at once, one process each, as many as there are processors."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda item: run(root, *item), budgets))
+    return at_once(lambda item: run(root, *item), budgets)

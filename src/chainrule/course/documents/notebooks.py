@@ -21,17 +21,15 @@ import base64
 import binascii
 import io
 import json
-import os
 import re
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chainrule.course.audit import read_cells
-from chainrule.course.children import environment
+from chainrule.course.children import at_once, environment
 from chainrule.course.files import write_atomically
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Course, CourseError, Notebook, find_root, load_course
@@ -239,8 +237,7 @@ def verify_all(
     course: Course, entries: list[Notebook], write: bool = False
 ) -> list[tuple[Execution, list[Finding]]]:
     """Execute several notebooks, one kernel each, as many at once as there are processors."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda entry: verify(course, entry, write), entries))
+    return at_once(lambda entry: verify(course, entry, write), entries)
 
 
 def main(arguments: list[str] | None = None) -> int:

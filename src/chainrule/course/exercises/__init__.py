@@ -15,7 +15,6 @@ import contextlib
 import copy
 import inspect
 import io
-import json
 import random
 import sys
 import types
@@ -554,6 +553,14 @@ def prove(path: Path) -> list[Problem]:
     return problems
 
 
+def problems(file: str) -> Iterator[tuple[int, str]]:
+    """What is wrong with an exercise file, by line, be it that it cannot be executed."""
+    try:
+        yield from ((problem.line, problem.message) for problem in prove(Path(file)))
+    except ExerciseFileError as error:
+        yield 1, str(error)
+
+
 def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
     if not item.checks:
         yield item.line, "has no checks"
@@ -646,21 +653,14 @@ def main(arguments: list[str]) -> int:
     """
     if arguments[:1] == ["--blind"]:
         return measure_all([Path(argument) for argument in arguments[1:]])
-    as_json = arguments[:1] == ["--json"]
     failed = False
-    for argument in arguments[as_json:]:
+    for argument in arguments:
         path = Path(argument)
-        try:
-            exercises, problems = load(path), prove(path)
-        except ExerciseFileError as error:
-            exercises, problems = [], [Problem(1, str(error))]
-        failed |= bool(problems)
-        if as_json:
-            print(json.dumps([[problem.line, problem.message] for problem in problems]))
-            continue
-        for problem in problems:
-            print(f"{path}:{problem.line}: {problem.message}")
-        for item in exercises if not problems else ():
+        found = list(problems(argument))
+        failed |= bool(found)
+        for line, message in found:
+            print(f"{path}:{line}: {message}")
+        for item in load(path) if not found else ():
             print(f"proved {item.name}: {len(item.checks)} checks")
             for mistake in item.mistakes:
                 verdict = judge(item, mistake.answer)

@@ -56,6 +56,7 @@ COLORS = MappingProxyType(
         "light": "#DDDDDD",
     }
 )
+STALE = "redrawing changes this file"
 STYLE = Path(__file__).with_name("chainrule.mplstyle")
 
 Draw = Callable[[Any], Any]
@@ -269,6 +270,17 @@ def changes(course: Course, documents: list[Document]) -> Iterator[tuple[str, by
                 yield path, data
 
 
+def redrawn(root: str, ids: list[str]) -> Iterator[dict[str, Any]]:
+    """What redrawing the figures of these documents changes: file, line, message, the new text."""
+    course = load_course(Path(root))
+    for document in chosen(course, ids):
+        try:
+            for path, data in changes(course, [document]):
+                yield {"file": path, "line": 1, "message": STALE, "text": data.decode("utf-8")}
+        except FigureError as error:
+            yield {"file": error.file, "line": error.line, "message": error.message}
+
+
 def explain(root: Path, script: str, error: BaseException, line: int = 1) -> FigureError:
     """Name the deepest line of the script in an error's traceback, or the line given."""
     if isinstance(error, SyntaxError) and error.filename == str(root / script):
@@ -305,7 +317,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("ids", nargs="*", metavar="ID", help="documents; all when none is given")
     parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
-    parser.add_argument("--json", action="store_true", help="with --check: one JSON object a line")
     parser.add_argument("--png", type=Path, metavar="DIR", help="draw PNGs there, nothing else")
     parser.add_argument("--measure", action="store_true", help="measure and store, draw nothing")
     parser.add_argument("--only", metavar="NAME", help="with --measure: this measurement alone")
@@ -340,11 +351,10 @@ def main(arguments: list[str] | None = None) -> int:
                 failed |= options.check
                 if not options.check:
                     write_atomically(course.root / path, data)
-                message = "redrawing changes this file" if options.check else "drawn"
-                _say(options.json, path, 1, message, text=data.decode("utf-8"))
+                print(f"{path}:1: {STALE if options.check else 'drawn'}")
         except FigureError as error:
             failed = True
-            _say(options.json, error.file, error.line, error.message)
+            print(error)
     return int(failed)
 
 
@@ -358,10 +368,10 @@ def _measure(course: Course, document: Document, options: argparse.Namespace) ->
             stored = json.loads(target.read_bytes()) if target.is_file() else None
             for message in measurements.departures(each, stored, found):
                 failed = True
-                _say(options.json, path, 1, message)
+                print(f"{path}:1: {message}")
         else:
             write_atomically(target, measurements.as_bytes(found))
-            _say(options.json, path, 1, f"measured in {seconds:.1f} s")
+            print(f"{path}:1: measured in {seconds:.1f} s")
     return failed
 
 
@@ -369,8 +379,3 @@ def _png(drawn: Any) -> bytes:
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
-
-
-def _say(as_json: bool, file: str, line: int, message: str, **more: str) -> None:
-    fault = {"file": file, "line": line, "message": message, **more}
-    print(json.dumps(fault) if as_json else f"{file}:{line}: {message}")

@@ -10,27 +10,25 @@
 An entry ``links`` of the result holds places of the course, "folder/document.md#section", for boxes
 that lead there; each must exist.
 
-``python -m chainrule.course.figures.modules [ID …]`` asks both, in the default state and in
-every state listed, and prints where they differ.
+``chainrule audit SUBJECT --only interactive --run`` asks both, in the default state and in every
+state listed, and says where they differ.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from chainrule.course.children import ask
 from chainrule.course.documents.markdown import parse
 from chainrule.course.figures import FigureError, Model, chosen, explain, load_models
 from chainrule.course.figures.measurements import belong
-from chainrule.course.manifest import CourseError, Document, find_root, load_course
-from chainrule.course.node import find_node
+from chainrule.course.manifest import Document, load_course
+from chainrule.course.node import NodeError, find_node
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
 MISSING = "Node is missing; type: python -m chainrule.course.node"
@@ -38,10 +36,6 @@ SECONDS = 120
 KINDS = ("range", "steps", "choice", "toggle", "text", "point")
 
 Row = tuple[str, int, str]  # file, line, what is wrong
-
-
-class NodeMissing(Exception):
-    """There is no Node here, or it failed; the message says what to type."""
 
 
 def module_of(document: Document, name: str) -> str:
@@ -53,7 +47,7 @@ def compare(root: Path, documents: list[Document]) -> Iterator[Row]:
     """Ask the modules of documents and their models in Python; yield what is wrong.
 
     Raises:
-        NodeMissing: Node is not here, or it failed.
+        NodeError: Node is not here, or it failed.
     """
     asked: list[tuple[Document, Model]] = []
     for document in documents:
@@ -73,7 +67,7 @@ def compare(root: Path, documents: list[Document]) -> Iterator[Row]:
         {"file": str(root / module_of(document, model.name)), "states": model.states}
         for document, model in asked
     ]
-    for (document, model), answer in zip(asked, ask(questions), strict=True):
+    for (document, model), answer in zip(asked, answers_to(root, questions), strict=True):
         file = module_of(document, model.name)
         source = (root / file).read_text(encoding="utf-8")
         if "error" in answer:
@@ -94,33 +88,24 @@ def compare(root: Path, documents: list[Document]) -> Iterator[Row]:
                 yield document.figure_script, model.line, f"{model.name}: {message}"
 
 
-def ask(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def answers_to(root: Path, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What Node answers to each ``{file, states}``.
 
     Raises:
-        NodeMissing: Node is not here, or it failed.
+        NodeError: Node is not here, or it failed.
     """
     if not questions:
         return []
     node = find_node()
     if node is None:
-        raise NodeMissing(MISSING)
-    lines = "".join(f"{json.dumps(question)}\n" for question in questions)
-    try:
-        done = subprocess.run(
-            [node, str(SCRIPT)],
-            input=lines,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise NodeMissing(f"Node took over {SECONDS} s: a compute does not end") from None
-    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or len(answers) != len(questions):
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise NodeMissing(f"Node failed on the interactive figures: {reason}")
+        raise NodeError(MISSING)
+    told = "".join(f"{json.dumps(question)}\n" for question in questions)
+    answer = ask(node, str(SCRIPT), root=root, seconds=SECONDS, told=told)
+    if answer.status is None:
+        raise NodeError(f"Node took over {SECONDS} s: a compute does not end")
+    answers = list(answer.rows())
+    if answer.status or len(answers) != len(questions):
+        raise NodeError(f"Node failed on the interactive figures: {answer.fault}")
     return answers
 
 
@@ -299,27 +284,6 @@ def _differ(given: Any, expected: Any, path: str, tolerance: float) -> Iterator[
         yield f"{path} is {given!r} in compute, {expected!r} in Python"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Compare; 0 all agree, 1 something differs, 2 bad input or no Node."""
-    parser = argparse.ArgumentParser(
-        prog="interactive", description="Compare interactive figures with Python."
-    )
-    parser.add_argument("ids", nargs="*", metavar="ID", help="documents; all when none is given")
-    parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    options = parser.parse_args(arguments)
-    failed = False
-    try:
-        course = load_course(find_root(options.root))
-        for file, line, message in compare(course.root, chosen(course, options.ids)):
-            failed = True
-            fault = {"file": file, "line": line, "message": message}
-            print(json.dumps(fault) if options.json else f"{file}:{line}: {message}")
-    except (CourseError, NodeMissing) as error:
-        print(f"interactive: {error}", file=sys.stderr)
-        return 2
-    return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def differences(root: str, ids: list[str]) -> Iterator[Row]:
+    """What is wrong with the interactive figures of these documents, or of all."""
+    yield from compare(Path(root), chosen(load_course(Path(root)), ids))

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from chainrule.course.audit import Audit
-from chainrule.course.children import environment
+from chainrule.course.children import at_once, call
 from chainrule.course.exercises import stubs
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
@@ -33,12 +28,10 @@ def check(audit: Audit) -> Iterator[Finding]:
 def run(audit: Audit) -> Iterator[Finding]:
     """Prove each file: solution passes, stub fails, every mistake fails and is recognized."""
     documents = audit.picked(_with_exercises(audit))
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for document, problems in zip(
-            documents, pool.map(lambda d: _prove(audit, d), documents), strict=True
-        ):
-            for line, message in problems:
-                yield Finding(document.exercises, line, NAME, message)
+    proofs = at_once(lambda document: _prove(audit, document), documents)
+    for document, problems in zip(documents, proofs, strict=True):
+        for line, message in problems:
+            yield Finding(document.exercises, line, NAME, message)
 
 
 def _with_exercises(audit: Audit) -> list[Document]:
@@ -46,22 +39,10 @@ def _with_exercises(audit: Audit) -> list[Document]:
 
 
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
-    command = [sys.executable, "-P", "-m", "chainrule.course.exercises", "--json"]
-    try:
-        done = subprocess.run(
-            [*command, document.exercises],
-            cwd=audit.root,
-            env=environment(audit.root / "src"),
-            capture_output=True,
-            text=True,
-            timeout=PROOF_SECONDS,
-        )
-        return [(line, message) for line, message in json.loads(done.stdout.splitlines()[-1])]
-    except subprocess.TimeoutExpired:
-        return [(1, f"the proof is still running after {PROOF_SECONDS} s")]
-    except (ValueError, IndexError):
-        said = done.stderr.strip().splitlines()[-1:] or ["nothing was said"]
-        return [(1, f"the proof ended with status {done.returncode}: {said[0]}")]
+    proof = "chainrule.course.exercises:problems"
+    answer = call(proof, document.exercises, root=audit.root, seconds=PROOF_SECONDS)
+    fault = [(1, f"the proof failed: {answer.fault}")] if answer.fault else []
+    return [(line, message) for line, message in answer.rows()] + fault
 
 
 def _faults(audit: Audit, document: Document) -> Iterator[tuple[int, str, str]]:

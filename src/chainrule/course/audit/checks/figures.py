@@ -6,17 +6,13 @@ Measurements that figures draw from stand beside them, one file each.
 from __future__ import annotations
 
 import ast
-import json
 import os
 import posixpath
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
+from chainrule.course import children
 from chainrule.course.audit import Audit
-from chainrule.course.children import environment
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
@@ -36,9 +32,9 @@ def check(audit: Audit) -> Iterator[Finding]:
         drawn = {}
         if script in audit.files:
             known.add(script)
-            drawn = _names(audit, script)
+            drawn = names(audit, script)
             yield from _malformed(audit, script)
-            for name, line in _names(audit, script, "measurement").items():
+            for name, line in names(audit, script, "measurement").items():
                 path = f"{document.figure_folder}/{name}.json"
                 known.add(path)
                 if path not in audit.files:
@@ -82,28 +78,16 @@ def _redraw_all(audit: Audit) -> Iterator[dict]:
         doc.id for doc in audit.picked(audit.course.documents) if doc.figure_script in audit.files
     ]
     count = min(os.cpu_count() or 1, len(scripts))
-    with ThreadPoolExecutor(max_workers=count or 1) as pool:
-        shares = [scripts[start::count] for start in range(count)]
-        for rows in pool.map(lambda ids: _redraw(audit, ids), shares):
-            yield from rows
+    shares = [scripts[start::count] for start in range(count)]
+    for rows in children.at_once(lambda ids: _redraw(audit, ids), shares):
+        yield from rows
 
 
 def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
-    command = ["-m", "chainrule.course.figures", "--check", "--json", "--root", str(audit.root)]
-    done = subprocess.run(
-        [sys.executable, *command, *ids],
-        cwd=audit.root,
-        env=environment(audit.root / "src"),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60 + 30 * len(ids),
-        check=False,
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode not in (0, 1) or (done.returncode and not rows):
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        rows.append({"file": "figures", "line": 1, "message": f"redrawing failed: {reason}"})
-    return rows
+    redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(ids)
+    answer = children.call(redraw, str(audit.root), ids, root=audit.root, seconds=seconds)
+    failed = {"file": "figures", "line": 1, "message": f"redrawing failed: {answer.fault}"}
+    return [*answer.rows(), *[failed] * bool(answer.fault)]
 
 
 def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
@@ -113,7 +97,7 @@ def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
                 yield call
 
 
-def _names(audit: Audit, script: str, decorator: str = "figure") -> dict[str, int]:
+def names(audit: Audit, script: str, decorator: str = "figure") -> dict[str, int]:
     """What a script draws, or measures, each with its line."""
     return {
         str(call.args[0].value): call.lineno

@@ -6,15 +6,12 @@ are compared with those of the function decorated ``@interactive("name")`` in th
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 
+from chainrule.course import children
 from chainrule.course.audit import Audit
-from chainrule.course.children import environment
+from chainrule.course.audit.checks.figures import names
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 from chainrule.program import UsageError
@@ -30,7 +27,8 @@ def check(audit: Audit) -> Iterator[Finding]:
     known: set[str] = set()
     for document in audit.course.documents:
         folder = f"{document.figure_folder}/"
-        models = _models(audit, document)
+        script = document.figure_script
+        models = names(audit, script, "interactive") if script in audit.files else {}
         modules = {
             path.removeprefix(folder).removesuffix(".js"): path
             for path in audit.files
@@ -43,7 +41,7 @@ def check(audit: Audit) -> Iterator[Finding]:
             if name not in modules:
                 message = f"interactive figure {name!r} has no module"
                 fix = f"write {folder}{name}.js, or remove the function"
-                yield Finding(document.figure_script, line, NAME, message, fix)
+                yield Finding(script, line, NAME, message, fix)
     for path in sorted(audit.files - known):
         if path.startswith("figures/") and path.endswith(".js"):
             fix = "put it into the folder of a document's figures"
@@ -56,23 +54,14 @@ def run(audit: Audit) -> Iterator[Finding]:
     Raises:
         UsageError: Node is missing.
     """
-    command = ["-m", "chainrule.course.figures.modules", "--json", "--root", str(audit.root)]
-    done = subprocess.run(
-        [sys.executable, *command, *sorted(audit.chosen)],
-        cwd=audit.root,
-        env=environment(audit.root / "src"),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    for line in done.stdout.splitlines():
-        if line.startswith("{"):
-            row = json.loads(line)
-            fix = "make compute, and Python's function, give the same"
-            yield Finding(row["file"], row["line"], NAME, row["message"], fix)
-    if done.returncode not in (0, 1):
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UsageError(reason.removeprefix("interactive: "))
+    compared = "chainrule.course.figures.modules:differences"
+    ids, seconds = sorted(audit.chosen), 300
+    answer = children.call(compared, str(audit.root), ids, root=audit.root, seconds=seconds)
+    for file, line, message in answer.rows():
+        fix = "make compute, and Python's function, give the same"
+        yield Finding(file, line, NAME, message, fix)
+    if answer.fault:
+        raise UsageError(answer.fault.split("Error: ")[-1])
 
 
 def _module(
@@ -98,19 +87,3 @@ def _module(
 
 def _shows(audit: Audit, document: Document, picture: str) -> bool:
     return any(f"../{picture}" == image.target for image in audit.page(document.path).images)
-
-
-def _models(audit: Audit, document: Document) -> dict[str, int]:
-    """The names in a script's ``@interactive("name")``, each with its line."""
-    script = document.figure_script
-    found: dict[str, int] = {}
-    for node in audit.nodes(script) if script in audit.files else ():
-        for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-            if (
-                isinstance(call, ast.Call)
-                and ast.unparse(call.func).split(".")[-1] == "interactive"
-                and call.args
-                and isinstance(call.args[0], ast.Constant)
-            ):
-                found[str(call.args[0].value)] = call.lineno
-    return found

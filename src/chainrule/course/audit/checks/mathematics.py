@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from chainrule.course.audit import Audit
+from chainrule.course.children import ask
 from chainrule.course.documents.markdown import Inline, Page, parser
 from chainrule.course.finding import Finding
 from chainrule.course.node import find_node
@@ -49,12 +49,15 @@ _EATEN = re.compile(r"\\[!-/:-@\[-`{-~]")
 _OPENS = re.compile(r"(?<![^\W_])_(?=\S)")
 _MARKS = re.compile(r"[*`]|\]\(|\]\[|<[a-zA-Z/!?]|~~")
 IN_BACKTICKS = "write it between $` and `$"
+HERE = Path(__file__).parents[5]
+SECONDS = 300
 
 
 def begin(audit: Audit) -> None:
-    """Start KaTeX on all formulas; `check` asks for the verdicts."""
+    """Have KaTeX go through all formulas while Python does other things."""
     formulas = {(f.tex, f.display) for _, _, page in audit.prose for f in page.formulas}
-    audit.begun[NAME] = Katex(audit.root, sorted(formulas))
+    beside = ThreadPoolExecutor(max_workers=1)
+    audit.begun[NAME] = beside.submit(_parsed, audit.root, sorted(formulas))
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -62,51 +65,30 @@ def check(audit: Audit) -> Iterator[Finding]:
     for path, above, page in audit.prose:
         for line, message, fix in _spelling(page):
             yield Finding(path, above + line, NAME, message, fix)
-    verdicts = audit.begun[NAME].verdicts()
+    verdicts = audit.begun[NAME].result()
     for path, above, page in audit.prose:
         for formula in page.formulas:
             if fault := verdicts[formula.tex, formula.display]:
                 yield Finding(path, above + formula.line, NAME, f"KaTeX: {fault}")
 
 
-class Katex:
-    """One Node that goes through the formulas while Python does other things.
+def _parsed(root: Path, formulas: list[tuple[str, bool]]) -> dict[tuple[str, bool], str | None]:
+    """What KaTeX finds wrong with each formula, or None.
 
     Raises:
         UsageError: Node or KaTeX is missing, or fails.
     """
-
-    def __init__(self, root: Path, formulas: list[tuple[str, bool]]):
-        self.formulas = formulas
-        here = Path(__file__).parents[5]
-        places = [place / "site" / "node_modules" / "katex" for place in (root, here)]
-        katex = next((place for place in places if place.is_dir()), None)
-        node = find_node()
-        if katex is None or node is None:
-            missing = "Node" if node is None else "KaTeX"
-            raise UsageError(f"{missing} is missing; type: python -m chainrule.course.node")
-        self.process = subprocess.Popen(
-            [node, "-e", KATEX, str(katex)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-        self.answer = ""
-        self.thread = threading.Thread(target=self._talk, daemon=True)
-        self.thread.start()
-
-    def _talk(self) -> None:
-        questions = "".join(f"{json.dumps(formula)}\n" for formula in self.formulas)
-        self.answer = self.process.communicate(questions)[0]
-
-    def verdicts(self) -> dict[tuple[str, bool], str | None]:
-        """What is wrong with each formula, or None."""
-        self.thread.join()
-        if self.process.returncode:
-            raise UsageError("Node failed on the formulas; type: python -m chainrule.course.node")
-        answers = [json.loads(line) for line in self.answer.splitlines()]
-        return dict(zip(self.formulas, answers, strict=True))
+    places = [place / "site" / "node_modules" / "katex" for place in (root, HERE)]
+    katex = next((place for place in places if place.is_dir()), None)
+    node = find_node()
+    if katex is None or node is None:
+        missing = "Node" if node is None else "KaTeX"
+        raise UsageError(f"{missing} is missing; type: python -m chainrule.course.node")
+    told = "".join(f"{json.dumps(formula)}\n" for formula in formulas)
+    answer = ask(node, "-e", KATEX, str(katex), root=root, seconds=SECONDS, told=told)
+    if answer.fault:
+        raise UsageError("Node failed on the formulas; type: python -m chainrule.course.node")
+    return dict(zip(formulas, answer.rows(), strict=True))
 
 
 def _spelling(page: Page) -> Iterator[tuple[int, str, str]]:

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from chainrule.course.audit import Audit, Cell
 from chainrule.course.audit.checks.documents import MOST_LINES, WIDEST
@@ -20,9 +19,6 @@ STOPS = "A notebook's outputs are not what its cells give, or running it costs m
 
 GLOBAL_STATE = r"(np|numpy)\.random\.(?!default_rng|[A-Z])\w+"
 STORE = "execute it and store the outputs: make notebooks"
-
-# What writing executed need not be executed again by the check that follows.
-_stored: WeakKeyDictionary[Audit, list[Finding]] = WeakKeyDictionary()
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -50,8 +46,8 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Execute every notebook from a clean kernel and compare."""
-    if audit in _stored:
-        yield from _stored.pop(audit)
+    if NAME in audit.begun:  # by what was written, just before
+        yield from audit.begun.pop(NAME)
         return
     for _, findings in verify_all(audit.course, _entries(audit)):
         yield from findings
@@ -61,7 +57,7 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
     """Store what execution gives, where it differs from what is stored."""
     if not audit.run:
         return
-    remaining = _stored.setdefault(audit, [])
+    remaining: list[Finding] = audit.begun.setdefault(NAME, [])
     entries = _entries(audit)
     for entry, (execution, findings) in zip(
         entries, verify_all(audit.course, entries), strict=True

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 from chainrule.course.audit import Audit
-from chainrule.course.children import environment
+from chainrule.course.children import PYTHON, ask
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST
 
@@ -30,17 +28,8 @@ def run(audit: Audit) -> Iterator[Finding]:
     for page in audit.course.pages if not audit.chosen else ():
         if page.data not in audit.files:
             continue
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", page.measure, "--check"],
-            cwd=audit.root,
-            env=environment(audit.root / "src"),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        said = [line for line in done.stdout.splitlines() if line.strip()]
-        if done.returncode and not said:
-            said = done.stderr.strip().splitlines()[-1:]
-        for line in said if done.returncode else ():
+        command = (*PYTHON, "-m", page.measure, "--check")
+        answer = ask(*command, root=audit.root, seconds=SECONDS)
+        said = [line for line in answer.lines if line.strip()] or [answer.fault]
+        for line in said if answer.fault else ():
             yield Finding(page.data, 1, NAME, line, f"python -m {page.measure} --write")
