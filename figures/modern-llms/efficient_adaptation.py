@@ -116,16 +116,16 @@ def contestants(ids):
     for r in (1, 2, 4, 8, 16):
         every[f"rank {r}"] = (partial(with_lora, r=r), middle)
     every |= {
-        "attention": (partial(with_lora, r=11, targets=("qkv", "out")), middle),
+        "attention": (partial(with_lora, r=11, targets=("qkv", "out")), (*middle, 4e-2)),
         "feed-forward": (partial(with_lora, r=6, targets=("up", "down")), middle),
-        "rank 8 and the rest": (with_lora_and_the_rest, middle),
+        "rank 8 and the rest": (with_lora_and_the_rest, (*middle, 4e-2)),
         "adapters": (with_adapters, (1e-2, 2e-2, 4e-2)),
-        "prefix": (prefix, (3e-2, 1e-1, 3e-1)),
+        "prefix": (prefix, (1e-1, 3e-1, 1.0)),
         "prompt": (partial(prompt, words=True), (3e-2, 1e-1, 3e-1)),
-        "prompt at random": (partial(prompt, words=False), (3e-2, 1e-1, 3e-1)),
+        "prompt at random": (partial(prompt, words=False), (1e-1, 3e-1, 1.0)),
         "dora": (partial(with_lora, kind=DoRALinear), middle),
         "pissa": (partial(with_lora, start=pissa_init), (3e-3, 1e-2, 3e-2)),
-        "nf4": (partial(with_lora, kind=QLoRALinear), middle),
+        "nf4": (partial(with_lora, kind=QLoRALinear), (*middle, 4e-2)),
     }
     return every
 
