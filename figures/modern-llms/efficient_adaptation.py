@@ -132,7 +132,7 @@ def contestants(ids):
 
 @measurement("runs", absolute={"runs": 0.25, "spectrum": 0.05}, relative=0.05, seconds=600)
 def measure_runs():
-    """Every contestant: three rates on the validation names, five seeds with the best of them."""
+    """Every method: some rates on the validation names, five seeds with the best of them."""
     parts = texts()
     base, _ = load_course_gpt(ROOT / "models")
     found, spectra = {}, []
@@ -207,7 +207,7 @@ MODELS = {
     "Llama 2 7B": llama(32, 32, 4096, 11_008),
     "Llama 2 70B": llama(80, 64, 8192, 28_672, 8),
     "GPT-2 small": gpt_config(),
-    "the course's GPT": gpt_config(116, 128, 3, 4, 96),
+    "the course's GPT": gpt_config(145, 128, 3, 4, 96),
 }
 METHODS = {"full": "full", "lora": "LoRA", "qlora": "QLoRA"}
 PARTS = {"weights": "blue", "gradients": "orange", "optimizer": "vermillion"}

@@ -9,7 +9,7 @@ const MODELS = {
   "Llama 2 7B": { N: 6738415616, sides: 2236416, inside: 6476005376 },
   "Llama 2 70B": { N: 68976648192, sides: 11632640, inside: 68451041280 },
   "GPT-2 small": { N: 124439808, sides: 147456, inside: 84934656 },
-  "the course's GPT": { N: 359136, sides: 4608, inside: 331776 },
+  "the course's GPT": { N: 361920, sides: 4608, inside: 331776 },
 };
 const NAMES = Object.keys(MODELS);
 const METHODS = ["full", "LoRA", "QLoRA"];
