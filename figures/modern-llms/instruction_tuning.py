@@ -272,9 +272,8 @@ def transfer(plt):
     looks = (("tasks trained on", "green", "s"), ("tasks held out", "blue", "o"))
     for k, (label, color, form) in enumerate(looks):
         for x, values in zip(found["counts"], runs[:, :, k], strict=True):
-            ax.plot(
-                x + np.linspace(-0.3, 0.3, PICK_SEEDS), values, form, color=COLORS[color], ms=4.5
-            )
+            spread = np.linspace(-0.3, 0.3, len(values))
+            ax.plot(x + spread, values, form, color=COLORS[color], ms=4.5)
         ax.plot(found["counts"], runs[:, :, k].mean(axis=1), color=COLORS[color], label=label)
     ax.axhline(1 / 64, color=COLORS["grey"], ls=":", lw=1)
     ax.set_xticks(found["counts"])
