@@ -29,7 +29,7 @@ from chainrule.transformers.gpt import load_course_gpt, token_losses
 ROOT = Path(__file__).parents[2]
 SEEDS, LIMIT = 5, 12
 STEPS, BATCH = 200, 16
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 WEIGHTS = (0.0, 0.1, 1.0)
 
 
@@ -87,7 +87,7 @@ def served(template, instruction):
     }
 
 
-@measurement("runs", absolute=0.15, seconds=180)
+@measurement("runs", absolute=0.15, seconds=230)
 def measure_runs():
     _, template, alphabet = started()
     rng = np.random.default_rng(1)
@@ -100,7 +100,9 @@ def measure_runs():
         chosen[weight], first[weight] = RATES[best], models[best]
     found = {"rates": [chosen[w] for w in WEIGHTS], "weights": [], "tasks": [], "served": {}}
     found |= {"ended": [], "forgot": [], "masks": {"right": [], "late": [], "no end": []}}
-    ids = alphabet.encode(frozen_corpus().text("validation"))[:6000]
+    corpus = frozen_corpus()
+    beginnings = [corpus.documents[name][:2000] for name in corpus.names("validation")]
+    ids = alphabet.encode("".join(beginnings))
     found["english"] = token_losses(started()[0], ids).mean()
     for seed in range(SEEDS):
         row = []
@@ -135,7 +137,7 @@ def measure_runs():
 
 
 COUNTS = (1, 3, 9)
-PICK_STEPS = 600
+PICK_STEPS, PICK_SEEDS = 600, 10
 
 
 def pick_run(count, seed, lr):
@@ -152,9 +154,9 @@ def pick_run(count, seed, lr):
     ]
 
 
-@measurement("transfer", absolute=0.4, seconds=240)
+@measurement("transfer", absolute=0.4, seconds=370)
 def measure_transfer():
-    runs = [[pick_run(count, seed, 2e-3) for seed in range(SEEDS)] for count in COUNTS]
+    runs = [[pick_run(count, seed, 2e-3) for seed in range(PICK_SEEDS)] for count in COUNTS]
     return {"counts": list(COUNTS), "runs": runs}
 
 
@@ -270,7 +272,8 @@ def transfer(plt):
     looks = (("tasks trained on", "green", "s"), ("tasks held out", "blue", "o"))
     for k, (label, color, form) in enumerate(looks):
         for x, values in zip(found["counts"], runs[:, :, k], strict=True):
-            ax.plot(x + np.linspace(-0.16, 0.16, SEEDS), values, form, color=COLORS[color], ms=4.5)
+            spread = np.linspace(-0.3, 0.3, len(values))
+            ax.plot(x + spread, values, form, color=COLORS[color], ms=4.5)
         ax.plot(found["counts"], runs[:, :, k].mean(axis=1), color=COLORS[color], label=label)
     ax.axhline(1 / 64, color=COLORS["grey"], ls=":", lw=1)
     ax.set_xticks(found["counts"])

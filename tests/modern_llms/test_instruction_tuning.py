@@ -687,9 +687,9 @@ class TestToys:
         """The page's first lines: asked to sort, the course's GPT goes on as in prose."""
         base, alphabet = load_course_gpt()
         ids = list(alphabet.encode("sort dcab"))
-        for _ in range(29):
+        for _ in range(37):
             ids.append(int(base(np.array(ids)[None]).data[0, -1].argmax()))
-        assert alphabet.decode(np.array(ids)) == "sort dcabilities and on the same state"
+        assert alphabet.decode(np.array(ids)) == "sort dcabout is the same state. The same state"
 
     def test_answers_that_need_no_question(self):
         """Said beside the table of tasks: how often one answer is right whatever is asked."""
