@@ -38,13 +38,12 @@ def audit(
     root: Annotated[Path | None, typer.Option(help="Another checkout.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (repeatable).")] = None,
     list_checks: Annotated[bool, typer.Option("--list", help="Show every check.")] = False,
-    table: Annotated[bool, typer.Option("--table", help="Show what each document holds.")] = False,
 ) -> None:
     """Check that documents, code, exercises, figures and notebooks agree.
 
     Exit status: 0 nothing found, 1 findings, 2 the audit cannot run.
     """
-    from chainrule.course.audit import Audit, all_checks, perform
+    from chainrule.course.audit import all_checks, perform
     from chainrule.course.manifest import MANIFEST, find_root, load_course
     from chainrule.course.paths import find_subject
 
@@ -59,11 +58,6 @@ def audit(
     if root is not None and not (root / MANIFEST).is_file():
         raise UsageError(f"--root {root}: there is no {MANIFEST} in it")
     course = load_course(root.resolve() if root else find_root())
-    if table:
-        from chainrule.course.audit.generated import contents_table
-
-        print("\n".join(contents_table(Audit(course))))
-        return
     names = {check.NAME for check in known}
     if unknown := sorted(set(only or ()) - names):
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")

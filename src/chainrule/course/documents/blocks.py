@@ -140,14 +140,7 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
         except (SyntaxError, tokenize.TokenError):
             found = {}  # the run reports it
         stated |= {line: (block, end, shown) for line, (end, shown) in found.items()}
-        raises = [
-            (line, error[1])
-            for line, (_, shown) in found.items()
-            for error in filter(None, map(RAISES.match, shown))
-        ]
-        steps.append(
-            {"line": block.first_line, "code": block.code, "raises": raises, "apart": bool(model)}
-        )
+        steps.append({**step(block, found), "apart": bool(model)})
     computed = [comment for comment in page.comments if comment.expression]
     steps += [{"line": number.line, "expression": number.expression} for number in computed]
     if not steps:
@@ -183,6 +176,16 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
     result.updated = "\n".join(lines)
     result.findings.sort()
     return result
+
+
+def step(block: Block, found: dict[int, tuple[int, list[str]]]) -> dict[str, Any]:
+    """A block as a session runs it, with the errors that its outputs state, each with its line."""
+    raises = [
+        [line, error[1]]
+        for line, (_, shown) in found.items()
+        for error in filter(None, map(RAISES.match, shown))
+    ]
+    return {"line": block.first_line, "code": block.code, "raises": raises}
 
 
 def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterator[dict[str, Any]]:

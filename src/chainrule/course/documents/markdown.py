@@ -270,24 +270,6 @@ class Page:
         """The text of the first H1, or nothing."""
         return next((heading.text for heading in self.headings if heading.level == 1), "")
 
-    @property
-    def definitions(self) -> list[tuple[int, str]]:
-        """Bold text with its line: the terms that the document defines."""
-        return [
-            (paragraph.line_at(start), paragraph.text[start:end])
-            for paragraph in self.paragraphs
-            for start, end in paragraph.bold
-        ]
-
-    @property
-    def words(self) -> int:
-        """Words of prose outside generated regions; code and formulas do not count."""
-        return sum(
-            len(re.findall(r"\w[\w'’-]*", paragraph.prose))
-            for paragraph in self.paragraphs
-            if not self.is_generated(paragraph.line)
-        )
-
     @cached_property
     def vocabulary(self) -> set[str]:
         """Every word of the source, in lower case."""

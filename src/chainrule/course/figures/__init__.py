@@ -91,12 +91,7 @@ def figure(name: str) -> Callable[[Draw], Draw]:
     Raises:
         ValueError: the name is not lower-case words joined by hyphens, or is taken.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        message = f"figure name {name!r}: use lower-case words joined by hyphens"
-        raise ValueError(message)
-    if name in _drawn:
-        message = f"figure name {name!r} is used twice in this script: rename one"
-        raise ValueError(message)
+    measurements.must_be_new("figure", name, _drawn)
 
     def register(draw: Draw) -> Draw:
         _drawn[name] = draw
@@ -117,9 +112,7 @@ def interactive(
     Raises:
         ValueError: the name is taken.
     """
-    if name in _models:
-        message = f"interactive figure {name!r} is computed twice in this script: rename one"
-        raise ValueError(message)
+    measurements.must_be_new("interactive figure", name, _models)
 
     def register(compute: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
         line = compute.__code__.co_firstlineno

@@ -66,17 +66,11 @@ def steps(executed: list[Block]) -> list[dict[str, Any]]:
     found = []
     for block in executed:
         try:
-            stated = {line: rows for line, (_, rows) in blocks.outputs(block)[0].items()}
+            outputs, _ = blocks.outputs(block)
         except SyntaxError:
-            stated = {}
-        raises = [
-            [line, error[1]]
-            for line, rows in stated.items()
-            for error in filter(None, map(blocks.RAISES.match, rows))
-        ]
-        found.append(
-            {"line": block.first_line, "code": block.code, "raises": raises, "stated": stated}
-        )
+            outputs = {}
+        stated = {line: rows for line, (_, rows) in outputs.items()}
+        found.append({**blocks.step(block, outputs), "stated": stated})
     return found
 
 
