@@ -9,11 +9,14 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chainrule.program import UsageError
+
+if TYPE_CHECKING:
+    from chainrule.course.audit import Report
 
 
 class Format(StrEnum):
@@ -65,22 +68,30 @@ def audit(
     about = {find_subject(course, words).document.id for words in subjects or ()}
     report = perform(course, chosen, run, write, about, _ended if run else _silent)
     if format is Format.JSON:
-        for path, *_ in report.changes:
-            print(f"wrote {path}", file=sys.stderr)
-        print(json.dumps([finding.as_dict() for finding in report.findings], indent=2))
+        _show_json(report)
     else:
-        for path, old, new in report.changes:
-            lines = difflib.unified_diff(
-                old.splitlines(), new.splitlines(), path, path, "before", "after", 1, ""
-            )
-            print("\n".join(lines) + "\n")
-        for finding in report.findings:
-            print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
-            if finding.fix:
-                print(f"    {finding.fix}")
+        _show(report)
         documents = len(about) or len(course.written())
         print(_summary(report, documents, time.perf_counter() - start))
     raise typer.Exit(1 if report.findings else 0)
+
+
+def _show_json(report: Report) -> None:
+    for path, *_ in report.changes:
+        print(f"wrote {path}", file=sys.stderr)
+    print(json.dumps([finding.as_dict() for finding in report.findings], indent=2))
+
+
+def _show(report: Report) -> None:
+    for path, old, new in report.changes:
+        lines = difflib.unified_diff(
+            old.splitlines(), new.splitlines(), path, path, "before", "after", 1, ""
+        )
+        print("\n".join(lines) + "\n")
+    for finding in report.findings:
+        print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
+        if finding.fix:
+            print(f"    {finding.fix}")
 
 
 def _silent(name: str, found: int, seconds: float) -> None:
@@ -92,7 +103,7 @@ def _ended(name: str, found: int, seconds: float) -> None:
     print(f"{name}: {found or 'nothing'} found, {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def _summary(report, documents: int, seconds: float) -> str:
+def _summary(report: Report, documents: int, seconds: float) -> str:
     counts: dict[str, int] = {}
     for finding in report.findings:
         counts[finding.check] = counts.get(finding.check, 0) + 1

@@ -304,8 +304,7 @@ def chosen(course: Course, ids: list[str]) -> list[Document]:
     ]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Redraw, check, or show figures; 0 done, 1 something is stale or fails, 2 bad input."""
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="figures", description="Redraw the course's figures.")
     parser.add_argument("ids", nargs="*", metavar="ID", help="documents; all when none is given")
     parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
@@ -320,7 +319,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="SECONDS",
         help="with --measure: leave out what declares that it takes longer",
     )
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Redraw, check, or show figures; 0 done, 1 something is stale or fails, 2 bad input."""
+    options = _options(arguments)
     failed = False
     os.environ |= dict.fromkeys(THREADS, "1")  # sums in another order end in other digits
     try:

@@ -29,8 +29,9 @@ from chainrule.course.node import find_node
 CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
 TOOL = (
     *("__init__", "documents/__init__", "documents/execute", "page/__init__", "page/runner"),
-    *("exercises/__init__", "exercises/counterpart", "exercises/expectations"),
-    *("exercises/grading", "exercises/replay", "exercises/stubs"),
+    *("exercises/__init__", "exercises/counterpart", "exercises/declaring"),
+    *("exercises/expectations", "exercises/grading", "exercises/judging", "exercises/proving"),
+    *("exercises/replay", "exercises/stubs"),
 )
 NOT_IN_THE_PAGE = ("models", "life", "clinic", "pytorch")
 TALK = ("__init__", "talk")
