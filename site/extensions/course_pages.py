@@ -16,7 +16,7 @@ from sphinx.transforms import SphinxTransform
 
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, load_course
-from chainrule.course.paths import normal
+from chainrule.course.paths import duration, normal
 from chainrule.course.site import neighbours
 from chainrule.course.site.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
 
@@ -243,12 +243,6 @@ def home(app) -> dict:
         "has_source": False,
         "furo_hide_toc": True,
     }
-
-
-def duration(minutes: int) -> str:
-    """``55 min``, ``12 h``, ``1 h 15 min``."""
-    hours, rest = divmod(minutes, 60)
-    return " ".join([f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0 or hours == 0))
 
 
 def setup(app):

@@ -116,7 +116,9 @@ def test_blocks_images_ids_regions_terms(page):
     assert [(r.name, r.line, r.end, r.text) for r in page.regions] == [
         ("header", 3, 7, "\nwords here\n")
     ]
-    assert page.definitions[0] == (at(page, "**term**"), "term")
+    first = next(paragraph for paragraph in page.paragraphs if paragraph.bold)
+    assert first.line_at(first.bold[0][0]) == at(page, "**term**")
+    assert first.text[slice(*first.bold[0])] == "term"
     assert page.title == "A title"
 
 
@@ -128,11 +130,6 @@ def test_citations_are_numbers_in_brackets_that_a_reader_sees():
         (2, (7, 8), None),
         (6, (10,), "More"),
     ]
-
-
-def test_words_count_prose_only():
-    assert parse("# T\n\nOne two `three` $f(o)ur$ don't.\n\n```\nfive\n```\n").words == 4
-    assert parse("<!-- generated: x -->\n\nOne\n\n<!-- /generated -->\n").words == 0
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.course.documents import corpus as taking
 from chainrule.data import corpus as package
 from chainrule.data.corpus import PARTS, frozen_corpus
 from chainrule.data.text import DataError
+from chainrule.trainer import corpus as taking
 
 FOLDER = Path(package.__file__).parent
 

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from chainrule.course.documents import spans as taking
 from chainrule.data.corpus import PARTS, frozen_corpus
 from chainrule.data.spans import KINDS, LENGTH, labelled_spans
 from chainrule.data.text import DataError
+from chainrule.trainer import spans as taking
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -11,7 +11,7 @@ import re
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Annotated
+from typing import Annotated, Any
 
 from chainrule.course.manifest import CourseError
 from chainrule.program import UsageError, typed
@@ -70,8 +70,8 @@ def complain(message: str) -> int:
     return 2
 
 
-def build(typer):
-    """Assemble the application from the files in the ``commands/`` of each room."""
+def grouped() -> type[Any]:
+    """A class of command groups whose help lists the commands by `GROUPS`."""
     from typer.core import TyperGroup
 
     class Grouped(TyperGroup):
@@ -88,9 +88,14 @@ def build(typer):
                     with formatter.section(title):
                         formatter.write_dl([(n, c.get_short_help_str(limit)) for n, c in here])
 
+    return Grouped
+
+
+def build(typer):
+    """Assemble the application from the files in the ``commands/`` of each room."""
     app = typer.Typer(
         name="chainrule",
-        cls=Grouped,
+        cls=grouped(),
         help="A course in machine learning that is also software.",
         pretty_exceptions_enable=False,
         rich_markup_mode=None,

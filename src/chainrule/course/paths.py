@@ -121,6 +121,8 @@ def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[S
 
 
 def duration(minutes: int) -> str:
-    """``3 h 05 min``."""
+    """``55 min``, ``3 h``, ``3 h 05 min``."""
     hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest:02} min" if hours else f"{rest} min"
+    if not hours:
+        return f"{rest} min"
+    return f"{hours} h {rest:02} min" if rest else f"{hours} h"

@@ -31,7 +31,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -42,6 +42,7 @@ from types import ModuleType
 from typing import Any
 
 from chainrule.course.documents.markdown import Page, parse
+from chainrule.course.files import write_atomically
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST, Course, Document, load_course
 
@@ -229,18 +230,9 @@ def perform(
     ``subjects`` are the ids of the documents that are asked for, none for all. ``ended`` is told
     of each check that is done: its name, how much it found, its seconds.
     """
-    from chainrule.course.files import write_atomically
-
     audit, report = Audit(course, run, subjects), Report()
     chosen = list(chosen)
-    # Generated regions show what the others wrote, so they come last.
-    for check in sorted(chosen, key=lambda c: c.NAME == "generated") if write else ():
-        for path, text in list(check.write(audit)) if hasattr(check, "write") else ():
-            old = audit.text(path) if path in audit.files else ""
-            if text != old:
-                write_atomically(audit.root / path, text.encode())
-                audit.forget(path)
-                report.changes.append((path, old, text))
+    report.changes += _refresh(audit, chosen) if write else ()
     for check in chosen:
         if hasattr(check, "begin"):
             check.begin(audit)
@@ -257,6 +249,18 @@ def perform(
         ended(check.NAME, len(about), report.seconds[check.NAME])
     report.findings = sorted(found)
     return report
+
+
+def _refresh(audit: Audit, chosen: list[ModuleType]) -> Iterator[tuple[str, str, str]]:
+    """Write what the checks give anew: path, old and new text of what changed."""
+    # Generated regions show what the others wrote, so they come last.
+    for check in sorted(chosen, key=lambda c: c.NAME == "generated"):
+        for path, text in list(check.write(audit)) if hasattr(check, "write") else ():
+            old = audit.text(path) if path in audit.files else ""
+            if text != old:
+                write_atomically(audit.root / path, text.encode())
+                audit.forget(path)
+                yield path, old, text
 
 
 def python_files(files: set[str], place: str) -> list[str]:

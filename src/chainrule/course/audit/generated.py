@@ -17,13 +17,10 @@ from chainrule.course.audit.measured import MEASURED
 from chainrule.course.documents.markdown import Page
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Document, OutlineItem, Phase
+from chainrule.course.paths import duration
 
 README = "README.md"
 ROADMAP = "ROADMAP.md"
-TABLE = (
-    *("document", "words", "blocks", "outputs", "numbers"),
-    *("figures", "exercises", "mistakes", "references"),
-)
 
 
 def regions(audit: Audit) -> dict[str, dict[str, str]]:
@@ -259,9 +256,8 @@ def tracks(audit: Audit) -> Iterator[str]:
     for track in audit.course.tracks:
         path = audit.course.path_to([g for g in track.goals if g == "*" or g in audit.course.by_id])
         minutes = sum(document.minutes for document in path)
-        hours = f"{minutes // 60} h {minutes % 60:02} min"
         listed = "all of them" if "*" in track.goals else " → ".join(_link(audit, d) for d in path)
-        rows.append((track.title, len(path), hours, listed))
+        rows.append((track.title, len(path), duration(minutes), listed))
     yield from _table(("Track", "documents", "reading", "in this order"), *rows)
 
 
@@ -396,29 +392,6 @@ def _anchors(audit: Audit, document: Document) -> set[str]:
 def _figures(audit: Audit, document: Document) -> list[str]:
     folder = f"{document.figure_folder}/"
     return [path for path in audit.files if path.startswith(folder) and path.endswith(".svg")]
-
-
-def contents_table(audit: Audit) -> Iterator[str]:
-    """One line a document that is written: what it holds, for `chainrule audit --table`."""
-    rows: list[tuple[object, ...]] = [TABLE]
-    for document in audit.written:
-        page = audit.page(document.path)
-        blocks = [block for block in page.blocks if block.language == "python"]
-        entries, mistakes = exercises_of(audit, document)
-        references = [
-            p
-            for p in page.paragraphs
-            if p.kind == "item" and p.section and p.section.text == "References"
-        ]
-        outputs = sum(line.startswith("#>") for b in blocks for line in b.code.splitlines())
-        numbers = sum(comment.expression is not None for comment in page.comments)
-        counts = (page.words, len(blocks), outputs, numbers, len(_figures(audit, document)))
-        rows.append((document.id, *counts, len(entries), mistakes, len(references)))
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        first, *rest = (str(cell) for cell in row)
-        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        yield "  ".join([first.ljust(widths[0]), *cells])
 
 
 DOCUMENT_REGIONS: dict[str, Callable[[Audit, Document], Iterator[str]]] = {

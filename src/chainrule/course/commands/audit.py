@@ -9,11 +9,14 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chainrule.program import UsageError
+
+if TYPE_CHECKING:
+    from chainrule.course.audit import Report
 
 
 class Format(StrEnum):
@@ -38,13 +41,12 @@ def audit(
     root: Annotated[Path | None, typer.Option(help="Another checkout.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (repeatable).")] = None,
     list_checks: Annotated[bool, typer.Option("--list", help="Show every check.")] = False,
-    table: Annotated[bool, typer.Option("--table", help="Show what each document holds.")] = False,
 ) -> None:
     """Check that documents, code, exercises, figures and notebooks agree.
 
     Exit status: 0 nothing found, 1 findings, 2 the audit cannot run.
     """
-    from chainrule.course.audit import Audit, all_checks, perform
+    from chainrule.course.audit import all_checks, perform
     from chainrule.course.manifest import MANIFEST, find_root, load_course
     from chainrule.course.paths import find_subject
 
@@ -59,11 +61,6 @@ def audit(
     if root is not None and not (root / MANIFEST).is_file():
         raise UsageError(f"--root {root}: there is no {MANIFEST} in it")
     course = load_course(root.resolve() if root else find_root())
-    if table:
-        from chainrule.course.audit.generated import contents_table
-
-        print("\n".join(contents_table(Audit(course))))
-        return
     names = {check.NAME for check in known}
     if unknown := sorted(set(only or ()) - names):
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")
@@ -71,22 +68,30 @@ def audit(
     about = {find_subject(course, words).document.id for words in subjects or ()}
     report = perform(course, chosen, run, write, about, _ended if run else _silent)
     if format is Format.JSON:
-        for path, *_ in report.changes:
-            print(f"wrote {path}", file=sys.stderr)
-        print(json.dumps([finding.as_dict() for finding in report.findings], indent=2))
+        _show_json(report)
     else:
-        for path, old, new in report.changes:
-            lines = difflib.unified_diff(
-                old.splitlines(), new.splitlines(), path, path, "before", "after", 1, ""
-            )
-            print("\n".join(lines) + "\n")
-        for finding in report.findings:
-            print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
-            if finding.fix:
-                print(f"    {finding.fix}")
+        _show(report)
         documents = len(about) or len(course.written())
         print(_summary(report, documents, time.perf_counter() - start))
     raise typer.Exit(1 if report.findings else 0)
+
+
+def _show_json(report: Report) -> None:
+    for path, *_ in report.changes:
+        print(f"wrote {path}", file=sys.stderr)
+    print(json.dumps([finding.as_dict() for finding in report.findings], indent=2))
+
+
+def _show(report: Report) -> None:
+    for path, old, new in report.changes:
+        lines = difflib.unified_diff(
+            old.splitlines(), new.splitlines(), path, path, "before", "after", 1, ""
+        )
+        print("\n".join(lines) + "\n")
+    for finding in report.findings:
+        print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
+        if finding.fix:
+            print(f"    {finding.fix}")
 
 
 def _silent(name: str, found: int, seconds: float) -> None:
@@ -98,7 +103,7 @@ def _ended(name: str, found: int, seconds: float) -> None:
     print(f"{name}: {found or 'nothing'} found, {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def _summary(report, documents: int, seconds: float) -> str:
+def _summary(report: Report, documents: int, seconds: float) -> str:
     counts: dict[str, int] = {}
     for finding in report.findings:
         counts[finding.check] = counts.get(finding.check, 0) + 1

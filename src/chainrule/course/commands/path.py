@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,14 +10,6 @@ import typer
 if TYPE_CHECKING:
     from chainrule.course.manifest import Course, Document
     from chainrule.course.paths import Step, Subject
-
-
-class Format(StrEnum):
-    """How a path is printed."""
-
-    TEXT = "text"
-    MERMAID = "mermaid"
-    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +25,6 @@ def path(
     ask: Annotated[
         bool, typer.Option("--ask", help="Answer a question a document; known ones leave the path.")
     ] = False,
-    format: Annotated[Format, typer.Option(help="How the path is printed.")] = Format.TEXT,
 ) -> None:
     """Show the shortest reading path to a subject, without what you know already."""
     from chainrule.course.exercises.workbook import load_progress
@@ -50,8 +39,7 @@ def path(
         steps = reading_path(course, goal.document.id, skip)
         skip |= ask_what_is_known(course, [step.document for step in steps])
     steps = reading_path(course, goal.document.id, skip)
-    write = {Format.TEXT: as_text, Format.MERMAID: as_mermaid, Format.JSON: as_json}[format]
-    print(write(course, goal, steps))
+    print(as_text(course, goal, steps))
 
 
 def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
@@ -99,37 +87,3 @@ def as_text(course: Course, goal: Subject, steps: list[Step]) -> str:
         if not step.reasons:
             lines.append(f"       {document.promise}")
     return "\n".join(lines)
-
-
-def as_mermaid(course: Course, goal: Subject, steps: list[Step]) -> str:
-    """A flowchart; documents that are not written yet have dashed borders."""
-    lines = ["graph TD"]
-    for step in steps:
-        name = step.document.id.replace("/", "_").replace("-", "_")
-        lines.append(f'    {name}["{step.document.title}<br/>{step.document.minutes} min"]')
-        if not course.exists(step.document):
-            lines.append(f"    style {name} stroke-dasharray: 4")
-        for user, _ in step.reasons:
-            lines.append(f"    {name} --> {user.id.replace('/', '_').replace('-', '_')}")
-    return "\n".join(lines)
-
-
-def as_json(course: Course, goal: Subject, steps: list[Step]) -> str:
-    """Everything that the text shows, and every reason."""
-    data = {
-        "goal": goal.document.id,
-        "found_as": goal.name,
-        "minutes": sum(step.document.minutes for step in steps),
-        "steps": [
-            {
-                "id": step.document.id,
-                "title": step.document.title,
-                "minutes": step.document.minutes,
-                "path": step.document.path,
-                "written": course.exists(step.document),
-                "reasons": [{"for": user.id, "because": because} for user, because in step.reasons],
-            }
-            for step in steps
-        ],
-    }
-    return json.dumps(data, indent=2, ensure_ascii=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from chainrule.course.exercises.workbook import Progress
     from chainrule.course.manifest import Course
 
 
@@ -38,13 +39,7 @@ def progress(
     ] = None,
 ) -> None:
     """Show what is done and what is open to you next; carry it to and from the page."""
-    from chainrule.course.cli import ROOMS
-    from chainrule.course.exercises.workbook import (
-        entries_of,
-        load_progress,
-        open_documents,
-        save_progress,
-    )
+    from chainrule.course.exercises.workbook import load_progress, save_progress
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
 
@@ -61,6 +56,14 @@ def progress(
         taking = {find_subject(course, name).document.id for name in forget or ()}
         state.known = (state.known | adding) - taking
         save_progress(course.root, state)
+    show(course, state)
+
+
+def show(course: Course, state: Progress) -> None:
+    """Print how far each begun document is, the rooms' pictures, and what is open next."""
+    from chainrule.course.cli import ROOMS
+    from chainrule.course.exercises.workbook import entries_of, open_documents
+
     done, written = state.done(course), course.written()
     for document in course.documents:
         names = state.passed.get(document.id, {})

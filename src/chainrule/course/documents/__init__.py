@@ -1,1 +1,1 @@
-"""Documents and notebooks: read, executed, and taken as text to train on."""
+"""Documents and notebooks: parsed, executed, begun."""

@@ -128,26 +128,7 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
     """
     text = (root / path).read_bytes().decode("utf-8").replace("\r\n", "\n")
     result, page = Result(path, text, text), parse(text)
-    stated: dict[int, tuple[Block, int, list[str]]] = {}
-    steps: list[dict[str, Any]] = []
-    for block in filter(runs, page.blocks):
-        model = needed(block)
-        if model is not None and not is_present(model):
-            result.left_out[model] = result.left_out.get(model, 0) + 1
-            continue
-        try:
-            found, _ = outputs(block)
-        except (SyntaxError, tokenize.TokenError):
-            found = {}  # the run reports it
-        stated |= {line: (block, end, shown) for line, (end, shown) in found.items()}
-        raises = [
-            (line, error[1])
-            for line, (_, shown) in found.items()
-            for error in filter(None, map(RAISES.match, shown))
-        ]
-        steps.append(
-            {"line": block.first_line, "code": block.code, "raises": raises, "apart": bool(model)}
-        )
+    steps, stated = _steps(page, result)
     computed = [comment for comment in page.comments if comment.expression]
     steps += [{"line": number.line, "expression": number.expression} for number in computed]
     if not steps:
@@ -155,22 +136,15 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
     edits: list[tuple[int, int, list[str]]] = []
     values: list[str] = []
     for event in _events(root, path, sorted(steps, key=lambda step: step["line"]), seconds):
-        line = event.get("line", 1)
         if "output" in event:
-            block, end, shown = stated[line]
+            block, end, shown = stated[line := event["line"]]
             if not _agree(shown, printed := event["output"]):
                 result.findings.append(_differs(path, line, end, shown, printed))
                 edits.append((end, len(shown), [_marked(page, block, row) for row in printed]))
         elif "value" in event:
             values.append(event["value"])
-        elif "warning" in event:
-            fix = "avoid its cause, or catch it where it is the point"
-            result.add(line, f"a warning: {event['warning']}", fix)
-        elif "error" in event:
-            fix = f"correct the code, or state the error in the statement's last {MARK} line"
-            result.add(line, f"{event['error']} (the document ends here)", fix)
-        elif "seconds" in event:
-            result.seconds = event["seconds"]
+        else:
+            _note(result, event)
     if result.seconds > seconds:
         message = f"the blocks take {result.seconds:.1f} s of CPU time, the budget is {seconds:g} s"
         result.add(1, message, "make the slowest block smaller")
@@ -183,6 +157,49 @@ def run(root: Path, path: str, seconds: float = 10) -> Result:
     result.updated = "\n".join(lines)
     result.findings.sort()
     return result
+
+
+def _steps(
+    page: Page, result: Result
+) -> tuple[list[dict[str, Any]], dict[int, tuple[Block, int, list[str]]]]:
+    """The blocks to run; by line, the block of each statement, and where and what it must print."""
+    steps: list[dict[str, Any]] = []
+    stated: dict[int, tuple[Block, int, list[str]]] = {}
+    for block in filter(runs, page.blocks):
+        model = needed(block)
+        if model is not None and not is_present(model):
+            result.left_out[model] = result.left_out.get(model, 0) + 1
+            continue
+        try:
+            found, _ = outputs(block)
+        except (SyntaxError, tokenize.TokenError):
+            found = {}  # the run reports it
+        stated |= {line: (block, end, shown) for line, (end, shown) in found.items()}
+        steps.append({**step(block, found), "apart": bool(model)})
+    return steps, stated
+
+
+def _note(result: Result, event: dict[str, Any]) -> None:
+    """Keep what a run tells beside outputs and values."""
+    line = event.get("line", 1)
+    if "warning" in event:
+        fix = "avoid its cause, or catch it where it is the point"
+        result.add(line, f"a warning: {event['warning']}", fix)
+    elif "error" in event:
+        fix = f"correct the code, or state the error in the statement's last {MARK} line"
+        result.add(line, f"{event['error']} (the document ends here)", fix)
+    elif "seconds" in event:
+        result.seconds = event["seconds"]
+
+
+def step(block: Block, found: dict[int, tuple[int, list[str]]]) -> dict[str, Any]:
+    """A block as a session runs it, with the errors that its outputs state, each with its line."""
+    raises = [
+        [line, error[1]]
+        for line, (_, shown) in found.items()
+        for error in filter(None, map(RAISES.match, shown))
+    ]
+    return {"line": block.first_line, "code": block.code, "raises": raises}
 
 
 def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterator[dict[str, Any]]:

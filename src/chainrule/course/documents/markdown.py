@@ -270,24 +270,6 @@ class Page:
         """The text of the first H1, or nothing."""
         return next((heading.text for heading in self.headings if heading.level == 1), "")
 
-    @property
-    def definitions(self) -> list[tuple[int, str]]:
-        """Bold text with its line: the terms that the document defines."""
-        return [
-            (paragraph.line_at(start), paragraph.text[start:end])
-            for paragraph in self.paragraphs
-            for start, end in paragraph.bold
-        ]
-
-    @property
-    def words(self) -> int:
-        """Words of prose outside generated regions; code and formulas do not count."""
-        return sum(
-            len(re.findall(r"\w[\w'’-]*", paragraph.prose))
-            for paragraph in self.paragraphs
-            if not self.is_generated(paragraph.line)
-        )
-
     @cached_property
     def vocabulary(self) -> set[str]:
         """Every word of the source, in lower case."""
@@ -378,7 +360,7 @@ class _Reader:
                 self.page.asides.append(Aside(kind, line, token.map[1]))
 
     def inline(self, token: Token, line: int, context: list[str], opener: Token) -> None:
-        """Visit the inline tokens of one paragraph, cell or heading, keeping count of lines."""
+        """Visit the inline tokens of one paragraph, cell or heading."""
         kind = "paragraph"
         if opener.type == "heading_open":
             kind = "heading"
@@ -391,75 +373,11 @@ class _Reader:
             kind = "quote"
         paragraph = Paragraph(line, kind, self.section)
         self.page.paragraphs.append(paragraph)
-        source = token.content
-        flat = source.replace("\n", " ")
-        formulas: list[tuple[int, int]] = []
-        other: list[tuple[int, int]] = []  # code and HTML
-        cursor, text, bold = 0, "", 0
-        open_links: list[tuple[int, str, int]] = []
+        prose = _Prose(self, paragraph, token.content)
         for child in token.children or []:
-            kind, raw, start = child.type, child.content, cursor
-            if raw:
-                found = flat.find(raw.replace("\n", " "), cursor)
-                if found >= 0:
-                    start, cursor = found, found + len(raw)
-                elif kind == "text" and "\\" in flat:
-                    cursor = self.escaped(flat, raw, cursor)
-            if kind == "text":
-                if not text and _ALERT.fullmatch(raw):
-                    continue
-                for found_numbers in CITATION.findall(raw) if "[" in raw else ():
-                    numbers = tuple(int(number) for number in found_numbers.split(","))
-                    at = line + text.count("\n")
-                    self.page.citations.append(Citation(at, numbers, self.section))
-                text += raw
-                continue
-            here = line + source.count("\n", 0, start)
-            if kind in ("softbreak", "hardbreak"):
-                text += "\n"
-                cursor = max(cursor, source.find("\n", cursor) + 1)
-            elif kind == "code_inline":
-                other.append((start, cursor))
-                text += f"`{source[start:cursor]}`"
-            elif kind == "math_inline":
-                width = len(child.markup)
-                formulas.append((start - width, cursor + width))
-                cursor += width
-                style = "backtick" if child.markup == "$`" else "dollar"
-                self.page.formulas.append(Formula(here, raw, style))
-                text += f"${raw}$"
-            elif kind == "html_inline":
-                other.append((start, cursor))
-                self.html(raw, here, paragraph, source[:start], len(text))
-                text += "\n" * raw.count("\n")
-            elif kind == "image":
-                self.page.images.append(Image(here, str(child.attrs["src"]), raw))
-            elif kind == "link_open":
-                open_links.append((here, str(child.attrs["href"]), len(text)))
-            elif kind == "link_close":
-                at, target, begun = open_links.pop()
-                self.page.links.append(Link(at, target, text[begun:], "link", paragraph, begun))
-            elif kind == "strong_open":
-                bold = len(text)
-            elif kind == "strong_close":
-                paragraph.bold.append((bold, len(text)))
-        paragraph.text = text
-        dollars = (
-            []
-            if "$" not in source
-            else [
-                found.start()
-                for found in re.finditer(r"(?<!\\)\$", source)
-                if not any(start <= found.start() < end for start, end in (*formulas, *other))
-            ]
-        )
-        self.page.inlines.append(Inline(line, source, formulas, dollars))
-
-    def escaped(self, flat: str, text: str, cursor: int) -> int:
-        """Where a text ends that the source spells with backslashes; the cursor if nowhere."""
-        spelled = "".join(rf"\\?{re.escape(character)}" for character in text)
-        found = re.compile(spelled).search(flat, cursor)
-        return found.end() if found else cursor
+            prose.visit(child)
+        paragraph.text = prose.text
+        self.page.inlines.append(prose.inline())
 
     def heading(self, token: Token, line: int, level: int) -> None:
         """Give a heading its anchor; the second of a name gets ``-1``, the third ``-2``."""
@@ -526,6 +444,89 @@ class _Reader:
         if opened:
             text = "\n".join(self.page.lines[opened : closed - 1]) if closed else ""
             self.page.regions.append(Region(name, opened, closed, text))
+
+
+class _Prose:
+    """Walks the inline tokens of one paragraph, keeping count of lines and places in the source."""
+
+    def __init__(self, reader: _Reader, paragraph: Paragraph, source: str):
+        self.reader, self.page, self.paragraph = reader, reader.page, paragraph
+        self.source, self.flat = source, source.replace("\n", " ")
+        self.formulas: list[tuple[int, int]] = []
+        self.other: list[tuple[int, int]] = []  # code and HTML
+        self.text, self.cursor, self.bold = "", 0, 0
+        self.open_links: list[tuple[int, str, int]] = []
+
+    def visit(self, child: Token) -> None:
+        """Take over what one token says."""
+        kind, raw, start = child.type, child.content, self.start_of(child)
+        if kind == "text":
+            self.read(raw)
+            return
+        here = self.paragraph.line + self.source.count("\n", 0, start)
+        if kind in ("softbreak", "hardbreak"):
+            self.text += "\n"
+            self.cursor = max(self.cursor, self.source.find("\n", self.cursor) + 1)
+        elif kind == "code_inline":
+            self.other.append((start, self.cursor))
+            self.text += f"`{self.source[start : self.cursor]}`"
+        elif kind == "math_inline":
+            width = len(child.markup)
+            self.formulas.append((start - width, self.cursor + width))
+            self.cursor += width
+            style = "backtick" if child.markup == "$`" else "dollar"
+            self.page.formulas.append(Formula(here, raw, style))
+            self.text += f"${raw}$"
+        elif kind == "html_inline":
+            self.other.append((start, self.cursor))
+            self.reader.html(raw, here, self.paragraph, self.source[:start], len(self.text))
+            self.text += "\n" * raw.count("\n")
+        elif kind == "image":
+            self.page.images.append(Image(here, str(child.attrs["src"]), raw))
+        elif kind == "link_open":
+            self.open_links.append((here, str(child.attrs["href"]), len(self.text)))
+        elif kind == "link_close":
+            at, target, begun = self.open_links.pop()
+            link = Link(at, target, self.text[begun:], "link", self.paragraph, begun)
+            self.page.links.append(link)
+        elif kind == "strong_open":
+            self.bold = len(self.text)
+        elif kind == "strong_close":
+            self.paragraph.bold.append((self.bold, len(self.text)))
+
+    def start_of(self, child: Token) -> int:
+        """Where a token's content begins in the source; the cursor goes to its end."""
+        raw, start = child.content, self.cursor
+        if raw:
+            found = self.flat.find(raw.replace("\n", " "), self.cursor)
+            if found >= 0:
+                self.cursor = found + len(raw)
+                return found
+            if child.type == "text" and "\\" in self.flat:
+                spelled = "".join(rf"\\?{re.escape(character)}" for character in raw)
+                escaped = re.compile(spelled).search(self.flat, self.cursor)
+                self.cursor = escaped.end() if escaped else self.cursor
+        return start
+
+    def read(self, raw: str) -> None:
+        """Take over text, and what it cites; the mark of a box is none."""
+        if not self.text and _ALERT.fullmatch(raw):
+            return
+        for found in CITATION.findall(raw) if "[" in raw else ():
+            numbers = tuple(int(number) for number in found.split(","))
+            at = self.paragraph.line + self.text.count("\n")
+            self.page.citations.append(Citation(at, numbers, self.paragraph.section))
+        self.text += raw
+
+    def inline(self) -> Inline:
+        """How the paragraph is spelled, with the dollar signs that belong to no formula."""
+        known = (*self.formulas, *self.other)
+        dollars = [
+            found.start()
+            for found in re.finditer(r"(?<!\\)\$", self.source)
+            if not any(start <= found.start() < end for start, end in known)
+        ]
+        return Inline(self.paragraph.line, self.source, self.formulas, dollars)
 
 
 @cache

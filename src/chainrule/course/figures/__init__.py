@@ -91,12 +91,7 @@ def figure(name: str) -> Callable[[Draw], Draw]:
     Raises:
         ValueError: the name is not lower-case words joined by hyphens, or is taken.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        message = f"figure name {name!r}: use lower-case words joined by hyphens"
-        raise ValueError(message)
-    if name in _drawn:
-        message = f"figure name {name!r} is used twice in this script: rename one"
-        raise ValueError(message)
+    measurements.must_be_new("figure", name, _drawn)
 
     def register(draw: Draw) -> Draw:
         _drawn[name] = draw
@@ -117,9 +112,7 @@ def interactive(
     Raises:
         ValueError: the name is taken.
     """
-    if name in _models:
-        message = f"interactive figure {name!r} is computed twice in this script: rename one"
-        raise ValueError(message)
+    measurements.must_be_new("interactive figure", name, _models)
 
     def register(compute: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
         line = compute.__code__.co_firstlineno
@@ -311,8 +304,7 @@ def chosen(course: Course, ids: list[str]) -> list[Document]:
     ]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Redraw, check, or show figures; 0 done, 1 something is stale or fails, 2 bad input."""
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="figures", description="Redraw the course's figures.")
     parser.add_argument("ids", nargs="*", metavar="ID", help="documents; all when none is given")
     parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
@@ -327,7 +319,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="SECONDS",
         help="with --measure: leave out what declares that it takes longer",
     )
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Redraw, check, or show figures; 0 done, 1 something is stale or fails, 2 bad input."""
+    options = _options(arguments)
     failed = False
     os.environ |= dict.fromkeys(THREADS, "1")  # sums in another order end in other digits
     try:

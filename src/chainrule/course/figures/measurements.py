@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,7 @@ def measurement(
     Raises:
         ValueError: the name is not lower-case words joined by hyphens, or is taken.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        message = f"measurement name {name!r}: use lower-case words joined by hyphens"
-        raise ValueError(message)
-    if name in registered:
-        message = f"measurement name {name!r} is used twice in this script: rename one"
-        raise ValueError(message)
+    must_be_new("measurement", name, registered)
 
     def register(measure: Callable[[], dict[str, Any]]) -> Any:
         line = measure.__code__.co_firstlineno
@@ -90,6 +85,20 @@ def measurement(
         return measure
 
     return register
+
+
+def must_be_new(kind: str, name: str, taken: Container[str]) -> None:
+    """Refuse a name that is no file's, or that another one of its kind has.
+
+    Raises:
+        ValueError: the name is not lower-case words joined by hyphens, or is taken.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        message = f"{kind} name {name!r}: use lower-case words joined by hyphens"
+        raise ValueError(message)
+    if name in taken:
+        message = f"{kind} name {name!r} is used twice in this script: rename one"
+        raise ValueError(message)
 
 
 def measured(name: str) -> dict[str, Any]:

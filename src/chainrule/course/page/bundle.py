@@ -29,8 +29,9 @@ from chainrule.course.node import find_node
 CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
 TOOL = (
     *("__init__", "documents/__init__", "documents/execute", "page/__init__", "page/runner"),
-    *("exercises/__init__", "exercises/counterpart", "exercises/expectations"),
-    *("exercises/grading", "exercises/replay", "exercises/stubs"),
+    *("exercises/__init__", "exercises/counterpart", "exercises/declaring"),
+    *("exercises/expectations", "exercises/grading", "exercises/judging", "exercises/proving"),
+    *("exercises/replay", "exercises/stubs"),
 )
 NOT_IN_THE_PAGE = ("models", "life", "clinic", "pytorch")
 TALK = ("__init__", "talk")
@@ -66,17 +67,11 @@ def steps(executed: list[Block]) -> list[dict[str, Any]]:
     found = []
     for block in executed:
         try:
-            stated = {line: rows for line, (_, rows) in blocks.outputs(block)[0].items()}
+            outputs, _ = blocks.outputs(block)
         except SyntaxError:
-            stated = {}
-        raises = [
-            [line, error[1]]
-            for line, rows in stated.items()
-            for error in filter(None, map(blocks.RAISES.match, rows))
-        ]
-        found.append(
-            {"line": block.first_line, "code": block.code, "raises": raises, "stated": stated}
-        )
+            outputs = {}
+        stated = {line: rows for line, (_, rows) in outputs.items()}
+        found.append({**blocks.step(block, outputs), "stated": stated})
     return found
 
 

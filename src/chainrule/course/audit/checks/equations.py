@@ -75,19 +75,19 @@ def _anchors(audit: Audit, document: Document, named: set[str]) -> Iterator[Find
 
 
 def _tested(audit: Audit, document: Document, mentions: list[Mention]) -> Iterator[Finding]:
+    if not mentions:
+        return
     used = {name for path in audit.test_files(document) for name in _names(audit.nodes(path))}
-    definitions = [
-        node
+    helpers = [
+        (node.name, {name for name in _names(ast.walk(node)) if name.startswith("_")})
         for path in audit.module_files(document)
         for node in getattr(audit.tree(path), "body", [])
         if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     ]
     reached = 0
-    while mentions and reached < len(used):
+    while reached < len(used):
         reached = len(used)
-        for node in definitions:
-            if node.name in used:
-                used.update(name for name in _names(ast.walk(node)) if name.startswith("_"))
+        used.update(*(names for name, names in helpers if name in used))
     for mention in mentions:
         if mention.names and not used.intersection(mention.names):
             message = f"{mention.names[0]} implements #{mention.anchor} but no test mentions it"

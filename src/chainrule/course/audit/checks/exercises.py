@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 from chainrule.course.audit import Audit
 from chainrule.course.children import at_once, call
@@ -39,7 +40,7 @@ def _with_exercises(audit: Audit) -> list[Document]:
 
 
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
-    proof = "chainrule.course.exercises:problems"
+    proof = "chainrule.course.exercises.proving:problems"
     answer = call(proof, document.exercises, root=audit.root, seconds=PROOF_SECONDS)
     fault = [(1, f"the proof failed: {answer.fault}")] if answer.fault else []
     return [(line, message) for line, message in answer.rows()] + fault
@@ -119,12 +120,19 @@ def leaked(node: stubs.Definition, text: str, whole: bool = False) -> str:
     One operation alone gives nothing away.
     """
     squeezed = "".join(text.split())
+    told = (code for code, packed in _expressions(node, whole) if packed in squeezed)
+    return max(told, key=len, default="")
+
+
+@cache
+def _expressions(node: stubs.Definition, whole: bool) -> list[tuple[str, str]]:
+    """The expressions of a solution, each as it is written and without its spaces."""
     bodies = [item for function in _functions(node) for item in function.body]
     parts = [item for statement in bodies for item in ast.walk(statement)]
     if whole:
         parts = [item.value for item in parts if isinstance(item, ast.Return) and item.value]
-    told = [ast.unparse(item) for item in parts if _operations(item) > 1]
-    return max((code for code in told if "".join(code.split()) in squeezed), key=len, default="")
+    codes = [ast.unparse(item) for item in parts if _operations(item) > 1]
+    return [(code, "".join(code.split())) for code in codes]
 
 
 def _operations(node: ast.AST) -> int:

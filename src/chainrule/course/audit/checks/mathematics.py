@@ -25,16 +25,6 @@ from chainrule.program import UsageError
 NAME = "mathematics"
 STOPS = "A formula shows as red source text on the site, or as italics and lost braces on GitHub."
 
-KATEX = r"""
-const katex = require(process.argv[1]);
-for (const line of require("fs").readFileSync(0, "utf8").split("\n").filter(Boolean)) {
-  const [tex, displayMode] = JSON.parse(line);
-  let answer = null;
-  try { katex.__parse(tex, {displayMode, throwOnError: true, strict: "error"}); }
-  catch (error) { answer = error.message.replace(/^KaTeX parse error: |\u0332/g, ""); }
-  console.log(JSON.stringify(answer));
-}
-"""
 FORBIDDEN = {
     r"\|": r"write \lVert x\rVert for a norm, \mid for 'given'",
     r"\newcommand": "GitHub and KaTeX share no macros: write it out",
@@ -47,6 +37,7 @@ _FORBIDDEN = re.compile(r"\\(?:\||(?:newcommand|renewcommand|def|label|operatorn
 _EATEN = re.compile(r"\\[!-/:-@\[-`{-~]")
 # An underscore opens emphasis only where no letter or digit stands before it.
 _OPENS = re.compile(r"(?<![^\W_])_(?=\S)")
+_NOISE = re.compile("^KaTeX parse error: |\u0332")
 _MARKS = re.compile(r"[*`]|\]\(|\]\[|<[a-zA-Z/!?]|~~")
 IN_BACKTICKS = "write it between $` and `$"
 HERE = Path(__file__).parents[5]
@@ -72,23 +63,25 @@ def check(audit: Audit) -> Iterator[Finding]:
                 yield Finding(path, above + formula.line, NAME, f"KaTeX: {fault}")
 
 
-def _parsed(root: Path, formulas: list[tuple[str, bool]]) -> dict[tuple[str, bool], str | None]:
-    """What KaTeX finds wrong with each formula, or None.
+def _parsed(root: Path, formulas: list[tuple[str, bool]]) -> dict[tuple[str, bool], str]:
+    """What KaTeX finds wrong with each formula, or nothing.
 
     Raises:
         UsageError: Node or KaTeX is missing, or fails.
     """
-    places = [place / "site" / "node_modules" / "katex" for place in (root, HERE)]
-    katex = next((place for place in places if place.is_dir()), None)
+    sites = [place / "site" for place in (root, HERE)]
+    site = next((site for site in sites if (site / "node_modules" / "katex").is_dir()), None)
     node = find_node()
-    if katex is None or node is None:
+    if site is None or node is None:
         missing = "Node" if node is None else "KaTeX"
         raise UsageError(f"{missing} is missing; type: python -m chainrule.course.node")
-    told = "".join(f"{json.dumps(formula)}\n" for formula in formulas)
-    answer = ask(node, "-e", KATEX, str(katex), root=root, seconds=SECONDS, told=told)
+    asked = ({"tex": tex, "display": display, "strict": True} for tex, display in formulas)
+    told = "".join(f"{json.dumps(each)}\n" for each in asked)
+    answer = ask(node, str(site / "formulas.mjs"), root=root, seconds=SECONDS, told=told)
     if answer.fault:
         raise UsageError("Node failed on the formulas; type: python -m chainrule.course.node")
-    return dict(zip(formulas, answer.rows(), strict=True))
+    faults = (_NOISE.sub("", row.get("error", "")) for row in answer.rows())
+    return dict(zip(formulas, faults, strict=True))
 
 
 def _spelling(page: Page) -> Iterator[tuple[int, str, str]]:

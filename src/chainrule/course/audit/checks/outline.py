@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from chainrule.course.audit import CLOSING, Audit
-from chainrule.course.documents.markdown import Page
+from chainrule.course.documents.markdown import Heading, Page
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
@@ -46,6 +46,12 @@ def _check(document: Document, page: Page) -> Iterator[Finding]:
     for text in CLOSING:
         if text not in titles and text not in OPTIONAL:
             yield Finding(document.path, 1, NAME, f"no section {text!r}", f"add it: ## {text}")
+    yield from _misconceptions(document, page)
+    yield from _order(document, outline, sections)
+
+
+def _misconceptions(document: Document, page: Page) -> Iterator[Finding]:
+    """Three to five things that people say, each with a paragraph of its own."""
     wrong = sum(
         paragraph.section is not None
         and paragraph.section.text == CLOSING[0]
@@ -53,11 +59,17 @@ def _check(document: Document, page: Page) -> Iterator[Finding]:
         and paragraph.bold[:1] != []
         for paragraph, _ in page.main_line
     )
-    if CLOSING[0] in titles and wrong not in WRONG:
-        line = next(heading.line for heading in sections if heading.text == CLOSING[0])
+    titles = [heading for heading in page.headings if heading.text == CLOSING[0]]
+    if titles and wrong not in WRONG:
         fix = '**"What people say."** Why it is wrong, and the counterexample.'
-        yield Finding(document.path, line, NAME, f"{wrong} misconceptions, not 3 to 5", fix)
-    # Promised sections, then free ones, then the closing ones.
+        message = f"{wrong} misconceptions, not 3 to 5"
+        yield Finding(document.path, titles[0].line, NAME, message, fix)
+
+
+def _order(
+    document: Document, outline: Iterable[str], sections: list[Heading]
+) -> Iterator[Finding]:
+    """Promised sections, then free ones, then the closing ones."""
     ranks = {anchor: rank for rank, anchor in enumerate(outline)}
     free = len(ranks)
     closing = {text: free + 1 + rank for rank, text in enumerate(CLOSING)}

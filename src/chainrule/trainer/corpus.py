@@ -1,6 +1,6 @@
 """Freeze the prose of the documents as one text that models are trained on.
 
-``python -m chainrule.course.documents.corpus --write`` takes the documents that exist, keeps their
+``python -m chainrule.trainer.corpus --write`` takes the documents that exist, keeps their
 prose, and stores it in ``src/chainrule/data/corpus``. Nothing compares that snapshot with the
 documents of today, so they may change; after a renewal the models and notebooks that were made
 from it are made anew (CONTRIBUTING.md). Without ``--write`` it only shows what would be stored.
@@ -36,10 +36,14 @@ _EMPHASIS = re.compile(r"\*\*|(?<!\w)\*(?=\S)|(?<=\S)\*(?!\w)")
 _INDEX = re.compile(r"^(?:\d+\.|[-*]) ")
 
 
+def unmarked(text: str) -> str:
+    """Return a document without its generated regions and its comments."""
+    return _COMMENT.sub("", _GENERATED.sub("", text))
+
+
 def prose(text: str) -> str:
     """Return what is read aloud of a document: one paragraph, heading or formula a line."""
-    text = _COMMENT.sub("", _GENERATED.sub("", text))
-    text = _FENCE.sub(_formula, text)
+    text = _FENCE.sub(_formula, unmarked(text))
     kept = [part for part in _SECTION.split(text) if not _LEFT_OUT.match(part.split("\n", 1)[0])]
     lines = (_line(line) for line in "".join(kept).split("\n"))
     return "".join(f"{line}\n" for line in lines if line)

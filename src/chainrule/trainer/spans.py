@@ -1,6 +1,6 @@
 """Freeze labelled pieces of the documents: prose, code, maths or table, 64 characters each.
 
-``python -m chainrule.course.documents.spans --write`` cuts them from today's documents, of those
+``python -m chainrule.trainer.spans --write`` cuts them from today's documents, of those
 that the frozen corpus holds, and stores them in ``src/chainrule/data/corpus/spans.txt``. Like the
 corpus, nothing compares them with the documents of today. Without ``--write`` it only counts.
 """
@@ -15,24 +15,22 @@ from pathlib import Path
 
 import numpy as np
 
-from chainrule.course.documents.corpus import FOLDER, prose
 from chainrule.course.files import write_atomically
 from chainrule.course.manifest import CourseError, find_root, load_course
 from chainrule.data.corpus import frozen_corpus
 from chainrule.data.spans import KINDS, LENGTH
+from chainrule.trainer.corpus import FOLDER, prose, unmarked
 
 MOST = {"train": 24, "validation": 50, "test": 100}
 """At most so many spans of one kind are taken from one document, evenly spread over it."""
 
-_GENERATED = re.compile(r"^<!-- generated:.*?^<!-- /generated -->\s*$", re.S | re.M)
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
 _CODE = re.compile(r"^```python[^\n]*\n(.*?)^```", re.S | re.M)
 _ROW = re.compile(r"^\|(.*)\|\s*$", re.M)
 
 
 def kinds(text: str) -> dict[str, str]:
     """Return a document's text by kind, spaces and line breaks as one space, marks removed."""
-    text = _COMMENT.sub("", _GENERATED.sub("", text))
+    text = unmarked(text)
     read = prose(text).split("\n")
     code = "\n".join(line for block in _CODE.findall(text) for line in block.split("\n")
                      if not line.startswith("#>"))  # fmt: skip
