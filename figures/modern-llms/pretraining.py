@@ -461,7 +461,7 @@ def mixture(plt):
     ax.set_xticks(places)
     ax.set_xlabel("share of plays in what was read (%)")
     ax.set_ylabel("held-out loss (nats a character)")
-    ax.legend()
+    ax.legend(loc="upper center")
     return fig
 
 
