@@ -167,7 +167,7 @@ def position(plt):
 
 ENCODINGS = ("learned", "sinusoidal", "rope", "none")
 TRAINED_ON, READ = 32, 128
-BEYOND_RATES = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
+BEYOND_RATES = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2)
 
 
 @measurement("beyond", absolute={"loss": 0.15, "tried": 0.15}, relative={"rate": 3.0}, seconds=220)
