@@ -275,7 +275,7 @@ def test_version_help_and_no_arguments(chainrule):
 def test_help_lists_every_command_in_the_group_of_who_types_it(chainrule):
     _, output, _ = chainrule("--help")
     named = {title: re.findall(r"^  ([\w-]+) ", part, re.M) for title, part in _parts(output)}
-    assert named.pop("Options") == []
+    assert "--version" in named.pop("Options")
     assert {title: tuple(names) for title, names in named.items()} == cli.GROUPS
 
 
