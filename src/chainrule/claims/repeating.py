@@ -19,7 +19,7 @@ def known(claims: Mapping[str, Claim], name: str) -> str:
     """
     if name in claims:
         return name
-    near = get_close_matches(name, claims, 1)
+    near = get_close_matches(name, claims, 1, 0.4)
     hint = f"did you mean {near[0]}?" if near else f"see: {typed('claim')}"
     raise UsageError(f"no claim {name!r} in the ledger; {hint}")
 

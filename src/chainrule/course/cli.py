@@ -17,7 +17,7 @@ from chainrule.course.manifest import CourseError
 from chainrule.program import UsageError, typed
 
 # Rooms with a folder of commands. The tool imports none of the others otherwise.
-ROOMS = ("course", "trainer", "models", "life", "clinic", "predict")
+ROOMS = ("course", "trainer", "models", "life", "clinic", "claims", "predict")
 
 
 def main(arguments: list[str] | None = None) -> None:

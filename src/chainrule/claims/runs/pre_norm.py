@@ -6,12 +6,12 @@ import numpy as np
 
 from chainrule.claims.runs import Found, both, letters, next_letter, small_gpt, train
 
-STEPS = 200
+STEPS = 150
 VARIANTS = {
     "pre-norm, 2 blocks": ("pre", 2),
     "post-norm, 2 blocks": ("post", 2),
-    "pre-norm, 12 blocks": ("pre", 12),
-    "post-norm, 12 blocks": ("post", 12),
+    "pre-norm, 8 blocks": ("pre", 8),
+    "post-norm, 8 blocks": ("post", 8),
 }
 
 

@@ -17,7 +17,7 @@ from chainrule.claims.runs import (
 )
 from chainrule.training.optimizers import warmup_cosine, warmup_linear
 
-STEPS = 400
+STEPS = 300
 SCHEDULES: dict[str, Schedule] = {
     "constant": warm,
     "cosine to a tenth": lambda step, rate, steps: warmup_cosine(

@@ -30,7 +30,7 @@ TOOL = (
     *("__init__", "counterpart", "execute", "exercises", "expectations", "grading"),
     *("page", "replay", "stubs"),
 )
-NOT_IN_THE_PAGE = ("models", "life", "clinic", "pytorch")
+NOT_IN_THE_PAGE = ("models", "life", "clinic", "claims", "pytorch")
 TALK = ("__init__", "talk")  # of the trainer
 MEASURED = "measured.json"
 
