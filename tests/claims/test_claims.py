@@ -101,9 +101,13 @@ def bowl(variant, rate, seed, steps=10):
     return float(loss), {"loss": float(loss + noise)}
 
 
+def runs(monkeypatch, run):
+    monkeypatch.setattr(measuring, "run_of", lambda name: run)
+
+
 @pytest.fixture
 def measured(monkeypatch):
-    monkeypatch.setattr(measuring, "run_of", lambda name: bowl)
+    runs(monkeypatch, bowl)
     entry = words()
     found = measuring.sweep("small", ledger.parse({"small": entry})["small"], lambda line: None)
     return entry | {"measured": found}
@@ -125,6 +129,24 @@ def test_a_sweep_takes_each_best_rate_and_keeps_the_seeds_apart(measured):
         claim.estimate(claim.effect[0]), [gaps.mean(), wanted.low, wanted.high], rtol=1e-8
     )
     assert claim.verdict(claim.effect[0]) == "lower, as claimed"
+
+
+@pytest.mark.parametrize(
+    ("least", "rates", "best"),
+    [
+        (0.02, [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4], 0.025),
+        (1.4, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2], 1.6),
+        (0.3, [0.1, 0.2, 0.4, 0.8], 0.4),
+    ],
+)
+def test_a_sweep_goes_on_where_the_best_rate_is_at_an_end(least, rates, best, monkeypatch):
+    def run(variant, rate, seed, steps=0):
+        return np.log(rate / least) ** 2, {"loss": seed + (variant == "small") * seed**2}
+
+    runs(monkeypatch, run)
+    claim = ledger.parse({"small": words()})["small"]
+    found = measuring.sweep("small", claim, lambda line: None)["variant"]["small"]
+    assert (found["rates"], found["best"]) == (rates, best)
 
 
 def test_a_verdict_follows_the_interval_and_not_the_mean(measured):
@@ -250,13 +272,13 @@ title = "Kept"
 
 
 def test_numbers_are_put_below_the_words_of_their_claim_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "run_of", lambda name: bowl)
+    runs(monkeypatch, bowl)
     path = tmp_path / "claims.toml"
     path.write_text(WORDS)
     records._write(path, "small")
     once = path.read_text()
     before, _, after = once.partition("\n[small.measured]\n")
-    assert before + after[after.index("\n\n# The second") :] == WORDS.rstrip("\n") + "\n"
+    assert before + after[after.index("\n# The second") :] == WORDS.rstrip("\n") + "\n"
     records._write(path, "small")
     seconds = [line for line in once.split("\n") if not line.startswith("seconds")]
     assert [x for x in path.read_text().split("\n") if not x.startswith("seconds")] == seconds
@@ -265,10 +287,10 @@ def test_numbers_are_put_below_the_words_of_their_claim_alone(tmp_path, monkeypa
 
 
 def test_what_is_refused_is_not_stored(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "run_of", lambda name: lambda v, rate, s, steps=0: (rate, {"loss": rate + s}))  # fmt: skip
+    runs(monkeypatch, lambda v, rate, seed, steps=0: (rate, {"loss": rate + seed}))
     path = tmp_path / "claims.toml"
     path.write_text(WORDS)
-    with pytest.raises(UsageError, match="lies at an end"):
+    with pytest.raises(UsageError, match="after 6 rates the best, 0.0125, is at an end"):
         records._write(path, "small")
     assert path.read_text() == WORDS
     with pytest.raises(UsageError, match="has no claim 'other'"):
@@ -278,7 +300,7 @@ def test_what_is_refused_is_not_stored(tmp_path, monkeypatch):
 # ---- repeating -----------------------------------------------------------------------------------
 
 
-def test_a_repeat_that_agrees_holds_and_one_that_does_not_is_reported(measured, monkeypatch, capsys):
+def test_a_repeat_that_agrees_holds_and_another_is_reported(measured, monkeypatch, capsys):
     claims = ledger.parse({"small": measured})
     monkeypatch.setattr(ledger, "load", lambda course=None: claims)
 
@@ -291,11 +313,7 @@ def test_a_repeat_that_agrees_holds_and_one_that_does_not_is_reported(measured, 
     assert (status, said.err) == (0, "")
     assert "10 small models with the seeds 0 to 4: about 1 s" in said.out.split("\n")[1]
     assert said.out.rstrip().endswith(": holds")
-    monkeypatch.setattr(
-        measuring,
-        "run_of",
-        lambda name: lambda v, r, s, steps=0: (1.0, {"loss": bowl(v, r, s)[1]["loss"] * (v == "large")}),
-    )
+    runs(monkeypatch, lambda v, r, s: (1.0, {"loss": bowl(v, r, s)[1]["loss"] - (v == "small")}))
     status, said = typed("small")
     assert (status, said.err) == (1, "")
     assert said.out.rstrip().endswith("DOES NOT HOLD")
@@ -310,14 +328,14 @@ def test_a_repeat_that_agrees_holds_and_one_that_does_not_is_reported(measured, 
 
 def test_new_seeds_are_new(measured, monkeypatch):
     asked = []
-    monkeypatch.setattr(measuring, "run_of", lambda name: lambda v, r, s: asked.append(s) or bowl(v, r, s))  # fmt: skip
+    runs(monkeypatch, lambda v, rate, seed: asked.append(seed) or bowl(v, rate, seed))
     claim = ledger.parse({"small": measured})["small"]
-    assert repeating.repeat("small", claim, first=50)
+    repeating.repeat("small", claim, first=50)
     assert asked == [*range(50, 55)] * 2
 
 
 def test_a_run_that_is_no_number_does_not_hold(measured, monkeypatch):
-    monkeypatch.setattr(measuring, "run_of", lambda name: lambda v, r, s: (1.0, {"loss": np.nan}))
+    runs(monkeypatch, lambda v, rate, seed: (1.0, {"loss": np.nan}))
     claim = ledger.parse({"small": measured})["small"]
     again = measuring.repeat("small", claim, lambda line: None)
     assert [each.holds for each in measuring.judge(claim, again)] == [False]
@@ -331,7 +349,7 @@ def test_a_claim_without_numbers_says_so():
 def test_a_changed_run_is_noticed_after_a_few_steps(measured, monkeypatch):
     claim = ledger.parse({"small": measured})["small"]
     assert measuring.probe("small", claim.stored()) == []
-    monkeypatch.setattr(measuring, "run_of", lambda name: lambda v, r, s, steps: (bowl(v, r, s)[0] * 1.01, {}))  # fmt: skip
+    runs(monkeypatch, lambda v, rate, seed, steps: (1.01 * bowl(v, rate, seed)[0], {}))
     assert len(measuring.probe("small", claim.stored())) == 2
 
 

@@ -66,8 +66,7 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     Raises:
         ValueError: fewer than two values, or one that is not finite.
     """
-    mean, half = float(np.mean(values)), _half(values, 1.0, level)
-    return Interval(mean, mean - half, mean + half)
+    return _around_mean(values, 1.0, level)
 
 
 def room_for_repeat(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -75,13 +74,13 @@ def room_for_repeat(values: Sequence[float], level: float = LEVEL) -> Interval:
 
     Both means scatter, so the interval is √2 times as wide as that of one.
     """
-    mean, half = float(np.mean(values)), _half(values, 2.0, level)
-    return Interval(mean, mean - half, mean + half)
+    return _around_mean(values, 2.0, level)
 
 
-def _half(values: Sequence[float], variances: float, level: float) -> float:
+def _around_mean(values: Sequence[float], variances: float, level: float) -> Interval:
     n = len(values)
     if n < 2 or not np.all(np.isfinite(values)):
         raise ValueError(f"an interval needs two finite values or more, got {list(values)}")
-    spread = float(np.std(values, ddof=1))
-    return student_quantile((1 + level) / 2, n - 1) * spread * math.sqrt(variances / n)
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = student_quantile((1 + level) / 2, n - 1) * spread * math.sqrt(variances / n)
+    return Interval(mean, mean - half, mean + half)

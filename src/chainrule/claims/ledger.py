@@ -109,7 +109,7 @@ class Claim(_Entry):
         if list(measured.variant) != list(self.rates):
             raise ValueError("other variants are measured than have rates: measure again")
         for name, variant in measured.variant.items():
-            if variant.rates != self.rates[name]:
+            if not set(self.rates[name]) <= set(variant.rates):
                 raise ValueError(f"{name!r} was measured at other rates: measure again")
             if {len(row) for row in variant.tried} != {self.tuning}:
                 raise ValueError(f"{name!r}: {self.tuning} losses for each rate are needed")
@@ -154,7 +154,8 @@ class Claim(_Entry):
         if found.low <= 0 <= found.high:
             return "not told apart from zero"
         direction = "lower" if found.mean < 0 else "higher"
-        return f"{direction}, {'as claimed' if direction == effect.claimed else 'against the claim'}"
+        agrees = "as claimed" if direction == effect.claimed else "against the claim"
+        return f"{direction}, {agrees}"
 
 
 def differences(variants: Mapping[str, Any], effect: Effect) -> tuple[float, ...]:

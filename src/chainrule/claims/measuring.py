@@ -17,6 +17,9 @@ __all__ = ["PROBE", "Repeat", "judge", "probe", "repeat", "sweep"]
 TUNING = 100
 """The first of the seeds that choose the rate: no seed that tells is among them."""
 
+MOST_MORE = 3
+"""So many rates are added beyond an end where the best one lies there."""
+
 PROBE = 3
 """So many steps are taken to see whether a run is still the one that was stored."""
 
@@ -81,24 +84,43 @@ def sweep(name: str, claim: Claim, say: Say) -> dict[str, Any]:
     """
     run, variants, seconds = run_of(name), {}, 0.0
     for variant, rates in claim.rates.items():
-        tried = []
-        for rate in rates:
-            losses = [_run(run, variant, rate, TUNING + k)[0] for k in range(claim.tuning)]
-            tried.append([_rounded(loss) for loss in losses])
-            say(f"  {variant}, rate {rate:g}: {' '.join(f'{x:.4g}' for x in losses)}")
-        best = rates[int(np.argmin([np.mean(row) for row in tried]))]
+        tried, best = _tuned(run, variant, rates, claim.tuning, say)
         started = time.process_time()
         found = take(run, variant, best, range(claim.seeds), say)
         seconds += time.process_time() - started
         variants[variant] = {
-            "rates": list(rates),
-            "tried": tried,
+            "rates": list(tried),
+            "tried": list(tried.values()),
             "best": best,
             "first": _rounded(run(variant, best, 0, PROBE)[0]),
             "validation": [_rounded(x) for x in found.validation],
             "held_out": {k: [_rounded(x) for x in row] for k, row in found.held_out.items()},
         }
     return {"seconds": float(f"{max(seconds, 0.1):.2g}"), "variant": variants}
+
+
+def _tuned(
+    run: Run, variant: str, rates: tuple[float, ...], seeds: int, say: Say
+) -> tuple[dict[float, list[float]], float]:
+    """The validation losses of each rate, and the best rate: with further rates at an end."""
+    tried: dict[float, list[float]] = {}
+
+    def mean(rate: float) -> float:
+        return float(np.mean(tried[rate]))
+
+    wanted = list(rates)
+    for _ in range(MOST_MORE + 1):
+        for rate in wanted:
+            losses = [_run(run, variant, rate, TUNING + k)[0] for k in range(seeds)]
+            tried[rate] = [_rounded(loss) for loss in losses]
+            say(f"  {variant}, rate {rate:g}: {' '.join(f'{x:.4g}' for x in losses)}")
+        tried = dict(sorted(tried.items()))
+        low, second, *_, beside, high = tried
+        best = min(tried, key=mean)
+        if best not in (low, high):
+            return tried, best
+        wanted = [float(f"{low**2 / second if best == low else high**2 / beside:.3g}")]
+    raise UsageError(f"{variant!r}: after {len(tried)} rates the best, {best:g}, is at an end")
 
 
 def _rounded(x: float) -> float:

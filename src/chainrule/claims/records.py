@@ -185,8 +185,7 @@ def departures(name: str, claim: Claim) -> list[str]:
 
 def _write(path: Path, name: str) -> None:
     """Sweep a claim whose words stand in the ledger; what is refused is not stored."""
-    text = path.read_text(encoding="utf-8")
-    entry = tomllib.loads(text).get(name)
+    entry = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
     if entry is None:
         raise UsageError(f"{DATA} has no claim {name!r}: write its words first")
     entry.pop("measured", None)
@@ -194,7 +193,8 @@ def _write(path: Path, name: str) -> None:
     print(name, file=sys.stderr, flush=True)
     found = measuring.sweep(name, claim, lambda line: print(line, file=sys.stderr, flush=True))
     parse({name: entry | {"measured": found}})
-    write_atomically(path, spliced(text, name, found).encode("utf-8"))
+    now = path.read_text(encoding="utf-8")  # other words may have been written meanwhile
+    write_atomically(path, spliced(now, name, found).encode("utf-8"))
 
 
 if __name__ == "__main__":

@@ -164,10 +164,10 @@ class Ask(_Entry):
 class ReferencePage(_Entry):
     """A page that is no document: written from one data file by a function of a room.
 
-    ``render`` names it, ``module:function``; it gets what the file ``data`` holds, JSON or TOML, and
-    yields lines; beside it may stand ``rows``, which gives each entry's title, anchor and section, so that
-    the document of the section links to it. ``python -m measure --check`` measures again
-    what is stored.
+    ``render`` names it, ``module:function``; it gets what the file ``data`` holds, JSON or TOML,
+    and yields lines; beside it may stand ``rows``, which gives each entry's title, anchor and
+    section, so that the document of the section links to it. ``python -m measure --check``
+    measures again what is stored.
     """
 
     path: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.md$")
