@@ -290,7 +290,7 @@ def test_what_is_refused_is_not_stored(tmp_path, monkeypatch):
     runs(monkeypatch, lambda v, rate, seed, steps=0: (rate, {"loss": rate + seed}))
     path = tmp_path / "claims.toml"
     path.write_text(WORDS)
-    with pytest.raises(UsageError, match="after 6 rates the best, 0.0125, is at an end"):
+    with pytest.raises(UsageError, match=r"after 6 rates the best, 0\.0125, is at an end"):
         records._write(path, "small")
     assert path.read_text() == WORDS
     with pytest.raises(UsageError, match="has no claim 'other'"):

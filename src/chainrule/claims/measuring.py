@@ -115,11 +115,11 @@ def _tuned(
             tried[rate] = [_rounded(loss) for loss in losses]
             say(f"  {variant}, rate {rate:g}: {' '.join(f'{x:.4g}' for x in losses)}")
         tried = dict(sorted(tried.items()))
-        low, second, *_, beside, high = tried
-        best = min(tried, key=mean)
-        if best not in (low, high):
+        best, known = min(tried, key=mean), list(tried)
+        if best not in (known[0], known[-1]):
             return tried, best
-        wanted = [float(f"{low**2 / second if best == low else high**2 / beside:.3g}")]
+        end, beside = known[:2] if best == known[0] else known[:-3:-1]
+        wanted = [float(f"{end**2 / beside:.3g}")]
     raise UsageError(f"{variant!r}: after {len(tried)} rates the best, {best:g}, is at an end")
 
 

@@ -16,7 +16,7 @@ from chainrule.training.optimizers import warmup_linear
 from chainrule.transformers.gpt import GPT, gpt_config
 from chainrule.transformers.self_attention import document_mask
 
-STEPS, ROW, ROWS = 200, 48, 6
+STEPS, ROW, ROWS = 120, 48, 6
 
 
 def measure(variant: str, rate: float, seed: int, steps: int = STEPS) -> Found:

@@ -21,7 +21,7 @@ from chainrule.shapes import Array
 from chainrule.training.optimizers import warmup_linear
 from chainrule.transformers.gpt import GPT
 
-STEPS, WIDTH, BASE_STEPS, BASE_RATE = 200, 64, 400, 0.01
+STEPS, WIDTH, BASE_STEPS, BASE_RATE = 100, 64, 400, 0.004
 VARIANTS = {
     "α/r, rank 4": (4, False),
     "α/r, rank 32": (32, False),

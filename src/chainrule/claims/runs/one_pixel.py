@@ -13,7 +13,7 @@ from chainrule.shapes import Array
 from chainrule.training.loss_functions import cross_entropy
 from chainrule.training.optimizers import warmup_linear
 
-STEPS, BATCH = 300, 50
+STEPS, BATCH = 150, 50
 WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
@@ -53,8 +53,8 @@ def _scans() -> tuple[Array, Array, list[Array]]:
 
 def _network(convolutional: bool, rng: np.random.Generator) -> Module:
     if not convolutional:
-        first = Linear(64, 64, rng=rng)
-        return Sequential(Flatten(), first, ReLU(), Linear(64, 10, rng=rng))
+        layers = Linear(64, 64, rng=rng), ReLU(), Linear(64, 10, rng=rng)
+        return Sequential(Flatten(), *layers)
     first, second = (Conv2d(c, m, 3, padding=1, rng=rng) for c, m in ((1, 16), (16, 32)))
     last = Linear(128, 10, rng=rng)
     return Sequential(

@@ -6,12 +6,12 @@ import numpy as np
 
 from chainrule.claims.runs import Found, both, letters, next_letter, small_gpt, train
 
-STEPS = 150
+STEPS = 100
 VARIANTS = {
     "pre-norm, 2 blocks": ("pre", 2),
     "post-norm, 2 blocks": ("post", 2),
-    "pre-norm, 8 blocks": ("pre", 8),
-    "post-norm, 8 blocks": ("post", 8),
+    "pre-norm, 6 blocks": ("pre", 6),
+    "post-norm, 6 blocks": ("post", 6),
 }
 
 

@@ -13,7 +13,7 @@ from chainrule.shapes import Array
 from chainrule.training.optimizers import warmup_linear
 from chainrule.transformers.gpt import GPT, gpt_config, windows
 
-STEPS, CONTEXT, WIDTH = 300, 12, 32
+STEPS, CONTEXT, WIDTH = 200, 12, 32
 
 
 def measure(variant: str, rate: float, seed: int, steps: int = STEPS) -> Found:
