@@ -124,7 +124,8 @@ def _draw(plt: Any, claim: Claim) -> Any:
         right.plot(each, np.full(len(each), -k - 0.14), ".", color=COLORS["grey"], markersize=4)
         right.plot([found.low, found.high], [-k, -k], "-", color=COLORS["black"], linewidth=2)
         right.plot(found.mean, -k, "o", color=COLORS["black"], markersize=5)
-        right.text(0.5, -k + 0.16, effect.name, ha="center", fontsize=7.5,
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        right.text(0.5, -k + 0.16, effect.name, ha="center", fontsize=7.5, bbox=white,
                    transform=right.get_yaxis_transform())  # fmt: skip
     right.axvline(0, color=COLORS["grey"], linestyle="--", linewidth=1)
     right.set(ylim=(0.55 - len(claim.effect), 0.55), yticks=[], xlabel=f"difference ({claim.unit})")
