@@ -162,6 +162,8 @@ def test_a_verdict_follows_the_interval_and_not_the_mean(measured):
     assert verdict([-1.0, -1.1, -0.9, -1.0, -1.2]) == "lower, as claimed"
     assert verdict([-1.0, -1.1, -0.9, -1.0, -1.2], "higher") == "lower, against the claim"
     assert verdict([1.0, 1.1, 0.9, 1.0, 1.2]) == "higher, against the claim"
+    assert verdict([1.0, 1.1, 0.9, 1.0, 1.2], "equal") == "higher, against the claim"
+    assert verdict([-1.0, -9.0, 0.1, 0.2, 0.1], "equal") == "not told apart from zero"
     assert verdict([-1.0, -9.0, 0.1, 0.2, 0.1]) == "not told apart from zero"
 
 
@@ -192,7 +194,7 @@ SMALL = ("measured", "variant", "small")
         (("sections",), ["training/optimizers.md"], "field 'sections.0'"),
         (("says",), "No full stop", "field 'says'"),
         (("measured", "seconds"), 301.0, "less than or equal to 300"),
-        (("effect", 0, "claimed"), "smaller", "Input should be 'lower' or 'higher'"),
+        (("effect", 0, "claimed"), "smaller", "Input should be 'lower', 'higher' or 'equal'"),
         (("colour",), "red", "field 'colour'"),
     ],
 )

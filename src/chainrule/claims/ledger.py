@@ -42,7 +42,7 @@ class Effect(_Entry):
     name: str
     of: tuple[str, str]
     less: tuple[str, str]
-    claimed: Literal["lower", "higher"]
+    claimed: Literal["lower", "higher", "equal"]
 
 
 class Variant(_Entry):

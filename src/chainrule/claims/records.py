@@ -24,7 +24,8 @@ import numpy as np
 
 from chainrule.claims import measuring
 from chainrule.claims.ledger import DATA, Claim, load, parse
-from chainrule.course.figures import COLORS, STYLE, shrink, write_atomically
+from chainrule.course.figures import COLORS, STYLE, shrink
+from chainrule.course.files import write_atomically
 from chainrule.course.manifest import CourseError, find_root
 from chainrule.program import UsageError
 
