@@ -370,8 +370,11 @@ def test_the_ledger_is_measured_and_its_page_names_everything():
             assert variant.rates[0] < variant.best < variant.rates[-1]
 
 
-@pytest.mark.parametrize("name", CLAIMS)
-def test_the_first_steps_of_each_run_are_those_that_were_stored(name):
+# The audit asks all of them, and compares all pictures.
+
+
+@pytest.mark.parametrize("name", ["pre-norm", "document-masks", "chrono-initialization"])
+def test_the_first_steps_of_a_run_are_those_that_were_stored(name):
     assert measuring.probe(name, CLAIMS[name].stored()) == []
 
 
@@ -383,6 +386,32 @@ def test_one_seed_of_one_claim_comes_out_again():
         np.testing.assert_allclose(found["excess loss"], variant.held_out["excess loss"][0], 1e-3)
 
 
-def test_pictures_are_those_that_the_ledger_draws():
-    for place, drawn in records.pictures(CLAIMS).items():
-        assert (ROOT / place).read_bytes() == drawn, place
+def test_a_picture_is_the_one_that_the_ledger_draws():
+    name = "one-pixel"
+    ((place, drawn),) = records.pictures({name: CLAIMS[name]}).items()
+    assert (ROOT / place).read_bytes() == drawn
+    assert all((ROOT / f"reference/claims/{each}.svg").is_file() for each in CLAIMS)
+
+
+def test_check_tells_what_departs(measured, monkeypatch, capsys, tmp_path):
+    claims = ledger.parse({"small": measured})
+    monkeypatch.setattr(records, "load", lambda: claims)
+    monkeypatch.setattr(records, "find_root", lambda: tmp_path)
+    monkeypatch.setattr(records, "pictures", lambda each: {"reference/claims/small.svg": b"new"})
+    assert records.main(["--check"]) == 1
+    assert capsys.readouterr().out.startswith("reference/claims/small.svg: drawing changes it")
+    assert records.main(["--draw"]) == 0
+    assert records.main(["--check"]) == 0
+    assert capsys.readouterr().out == ""
+    runs(monkeypatch, lambda v, r, s, steps=0: (2 * bowl(v, r, s)[0], {"loss": s**2 * r}))
+    assert records.main(["--check"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == [
+        "small, small",
+        "small, large",
+        "small, small − large",
+    ]
+    measured["measured"] = None
+    monkeypatch.setattr(records, "load", lambda: ledger.parse({"small": measured}))
+    assert records.main(["--check"]) == 1
+    assert capsys.readouterr().out == "small is not measured\n"

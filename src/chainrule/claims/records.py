@@ -6,7 +6,7 @@ It also draws ``reference/claims/NAME.svg``.
 
 ``--check`` exits 1 where the ledger contradicts itself, where drawing would change a picture, and
 where the first steps of a run have other losses than stored: then code, data or engine have changed
-since. Claims of at most two seconds it repeats as well, ``--repeat`` all of them.
+since. Claims of at most five seconds it repeats as well, ``--repeat`` all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from chainrule.course.manifest import CourseError, find_root
 from chainrule.program import UsageError
 
 PICTURES = "reference/claims"
-QUICK = 2.0
+QUICK = 5.0
 TONES = ("blue", "vermillion", "green", "purple")
 
 

@@ -23,7 +23,7 @@ ROOMS = ("course", "trainer", "models", "life", "clinic", "claims", "predict")
 GROUPS = {
     "Learn": ("learn", "path", "find", "exercise", "check", "hint", "progress", "doctor"),
     "Models": ("train", "sample", "chat", "life", "models", "predict"),
-    "Clinic": ("clinic",),
+    "Clinic": ("clinic", "claim"),
     "Authors": ("new", "audit"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from chainrule.claims.runs import Found, both, letters, next_letter, small_gpt, train
+from chainrule.neural_networks.backpropagation import Linear
 
 STEPS = 100
 VARIANTS = {
@@ -18,7 +19,13 @@ VARIANTS = {
 def measure(variant: str, rate: float, seed: int, steps: int = STEPS) -> Found:
     """Train at a rate that neither warms up nor falls."""
     place, layers = VARIANTS[variant]
-    model = small_gpt(np.random.default_rng(seed), layers, norm_place=place)
+    rng = np.random.default_rng(seed)
+    model = small_gpt(rng, layers, norm_place=place)
+    for layer in model.modules():
+        if isinstance(layer, Linear):
+            layer.weight.data[:] = (
+                rng.uniform(-1, 1, layer.weight.shape) / layer.weight.shape[1] ** 0.5
+            )
     batches = next_letter(model, letters("train"), np.random.default_rng([seed, 1]))
     train(model.parameters(), batches, rate, steps)
     return both(model)
