@@ -71,10 +71,16 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
     yield ""
     yield "Any of them can be repeated:"
     yield ""
-    yield from ("```bash", "chainrule claim              # lists them, with their times")
     first = next(iter(claims), "NAME")
-    yield f"chainrule claim {first:12} # the same seeds again, at the stored rates"
-    yield f"chainrule claim {first} --first 50   # seeds that nobody has seen"
+    commands = {
+        "": "lists them, with their times",
+        first: "the same seeds again, at the stored rates",
+        f"{first} --first 50": "seeds that nobody has seen",
+        "--all": "every claim, one after the other",
+    }
+    width = max(map(len, commands))
+    yield "```bash"
+    yield from (f"chainrule claim {what:{width}}   # {why}" for what, why in commands.items())
     yield "```"
     yield ""
     yield (

@@ -110,13 +110,14 @@ def _draw(plt: Any, claim: Claim) -> Any:
         left.plot(variant.rates, shown, "o-", color=COLORS[tone], markersize=3, label=name)
         best = variant.rates.index(variant.best)
         left.plot(variant.best, means[best], "o", color=COLORS[tone], markersize=7)
+    every = claim.stored().variant.values()
+    ends = [f(each.rates) for each in every for f in (min, max)]
     left.set_xscale("log")
-    lowest = min(np.min([np.mean(r) for r in v.tried]) for v in claim.stored().variant.values())
-    highest = max(
-        float(np.nanmax(np.where(np.isfinite(v.tried), v.tried, np.nan)))
-        for v in claim.stored().variant.values()
-    )
-    if lowest > 0 and highest > 20 * lowest:
+    marks = sorted({min(ends), max(ends), *(each.best for each in every)})
+    left.set_xticks(marks, [f"{rate:g}" for rate in marks])
+    left.minorticks_off()
+    means = np.array([np.mean(row) for each in every for row in each.tried])
+    if means.min() > 0 and means[np.isfinite(means)].max() > 20 * means.min():
         left.set_yscale("log")
     left.set(xlabel="learning rate", ylabel="validation loss")
     left.legend(frameon=False, fontsize=7)
