@@ -17,7 +17,6 @@ from chainrule.claims.runs import (
 )
 from chainrule.training.optimizers import warmup_linear
 
-STEPS = 200
 SCHEDULES: dict[str, Schedule] = {
     "constant": warm,
     "linear to zero": lambda step, rate, steps: warmup_linear(
@@ -26,9 +25,11 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def measure(variant: str, rate: float, seed: int, steps: int = STEPS) -> Found:
-    """Train to the end of a schedule with this peak."""
+def measure(variant: str, rate: float, seed: int, steps: int | None = None) -> Found:
+    """Train to the end of a schedule with this peak; the variant says how long: "…, 200 steps"."""
+    kind, _, length = variant.partition(", ")
+    steps = int(length.split()[0]) if steps is None else steps
     model = small_gpt(np.random.default_rng(seed))
     batches = next_letter(model, letters("train"), np.random.default_rng([seed, 1]))
-    train(model.parameters(), batches, rate, steps, SCHEDULES[variant])
+    train(model.parameters(), batches, rate, steps, SCHEDULES[kind])
     return both(model)
