@@ -346,6 +346,20 @@ def test_a_run_that_is_no_number_does_not_hold(measured, monkeypatch):
     assert [each.holds for each in measuring.judge(claim, again)] == [False]
 
 
+def test_what_is_missing_is_named(measured, monkeypatch):
+    def run(variant, rate, seed):
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+
+    runs(monkeypatch, run)
+    with pytest.raises(UsageError, match="needs sklearn, which is missing: make learn"):
+        repeating.repeat("small", ledger.parse({"small": measured})["small"])
+
+
+def test_a_claim_without_a_run_says_so():
+    with pytest.raises(UsageError, match="nothing trains for 'flat-earth': there is no chain"):
+        measuring.run_of("flat-earth")
+
+
 def test_a_claim_without_numbers_says_so():
     with pytest.raises(UsageError, match="'Small and large' is not measured yet"):
         repeating.repeat("small", ledger.parse({"small": words()})["small"])

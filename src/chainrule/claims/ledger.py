@@ -206,8 +206,8 @@ def _explain(error: ValidationError) -> str:
     return f"{f'field {field!r}: ' if field else ''}{said}{more}"
 
 
-def numbered(effects: Mapping[str, Claim]) -> Iterator[tuple[str, Claim, Effect]]:
+def each_effect(claims: Mapping[str, Claim]) -> Iterator[tuple[str, Claim, Effect]]:
     """Every effect of every claim."""
-    for name, claim in effects.items():
+    for name, claim in claims.items():
         for effect in claim.effect:
             yield name, claim, effect

@@ -53,12 +53,15 @@ def run_of(name: str) -> Run:
     """The function that trains for a claim.
 
     Raises:
-        UsageError: what it trains with is not installed.
+        UsageError: there is none.
     """
+    module = f"chainrule.claims.runs.{name.replace('-', '_')}"
     try:
-        return import_module(f"chainrule.claims.runs.{name.replace('-', '_')}").measure
+        return import_module(module).measure
     except ModuleNotFoundError as error:
-        raise UsageError(f"{name} needs {error.name}, which is missing: make learn") from None
+        if error.name != module:
+            raise
+        raise UsageError(f"nothing trains for {name!r}: there is no {module}") from None
 
 
 def take(run: Run, variant: str, rate: float, seeds: range, say: Say) -> Seeds:

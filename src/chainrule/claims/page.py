@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.claims.ledger import Claim, Effect, numbered, parse
+from chainrule.claims.ledger import Claim, Effect, each_effect, parse
 from chainrule.clinic.page import anchor
 
 __all__ = ["TITLE", "digits", "lines", "rows", "span"]
@@ -63,7 +63,7 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
     yield ""
     yield "| claim | difference | mean | 95 % interval | verdict |"
     yield "| --- | --- | --- | --- | --- |"
-    for _, claim, effect in numbered(claims):
+    for _, claim, effect in each_effect(claims):
         mean, ends = span(claim, effect)
         link = f"[{claim.title}](#{anchor(claim.title)})"
         cells = (link, effect.name, f"{mean} {claim.unit}", ends, claim.verdict(effect))
@@ -110,7 +110,7 @@ def _section(name: str, claim: Claim, folder: str) -> Iterator[str]:
     )
     yield from ("", f"## {claim.title}", "", f"**The claim.** {claim.says}", "")
     yield from (f"**Conditions.** {claim.conditions}", "")
-    yield from (f"[![{alt}](claims/{name}.svg)](claims/{name}.svg)", "")
+    yield from (f"![{alt}](claims/{name}.svg)", "")
     yield (
         "*Left, the mean validation loss at each rate that was tried; the large points are the "
         f"best rates. Right, a small point for each of {claim.seeds} seeds, and the mean with its "
