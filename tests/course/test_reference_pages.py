@@ -60,6 +60,23 @@ def test_a_page_is_written_from_its_data_and_stale_when_that_changes(course):
     assert [(f.file, f.line) for f in found] == [("reference/list.md", 3)]
 
 
+def test_a_page_may_be_written_from_toml(course):
+    course.edit("course.toml", "reference/list.json", "reference/list.toml")
+    course.add("reference/list.toml", 'words = ["one"]\n')
+    course.audit("generated", write=True)
+    assert (course.root / "reference/list.md").read_text() == "# A list\n\n- one\n"
+
+
+@pytest.mark.parametrize("name", ["list.json", "list.toml"])
+def test_data_that_cannot_be_read_gives_one_line(course, name):
+    course.edit("course.toml", "reference/list.json", f"reference/{name}")
+    course.add(f"reference/{name}", "words = [")
+    with pytest.raises(CourseError) as caught:
+        course.audit("generated", write=True)
+    assert str(caught.value).startswith(f"reference/{name}: ")
+    assert "\n" not in str(caught.value)
+
+
 def test_links_of_a_page_are_followed(course):
     course.add("reference/list.json", json.dumps({"words": ["[lost](../lost.md)"]}))
     course.audit("generated", write=True)

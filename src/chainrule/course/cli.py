@@ -17,13 +17,13 @@ from chainrule.course.manifest import CourseError
 from chainrule.program import UsageError, typed
 
 # Rooms with a folder of commands. The tool imports none of the others otherwise.
-ROOMS = ("course", "trainer", "models", "life", "clinic", "predict")
+ROOMS = ("course", "trainer", "models", "life", "clinic", "claims", "predict")
 
 # For whom a command is: so `chainrule --help` lists them. What is not named here stands last.
 GROUPS = {
     "Learn": ("learn", "path", "find", "exercise", "check", "hint", "progress", "doctor"),
     "Models": ("train", "sample", "chat", "life", "models", "predict"),
-    "Clinic": ("clinic",),
+    "Clinic": ("clinic", "claim"),
     "Authors": ("new", "audit"),
 }
 

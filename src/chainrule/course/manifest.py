@@ -6,6 +6,7 @@ are, in which order, what each needs, where its module, exercises and figures li
 
 from __future__ import annotations
 
+import json
 import tomllib
 from functools import cached_property
 from pathlib import Path
@@ -163,18 +164,29 @@ class Ask(_Entry):
 class ReferencePage(_Entry):
     """A page that is no document: written from one data file by a function of a room.
 
-    ``render`` names it, ``module:function``; it gets what the JSON file ``data`` holds and yields
-    lines; beside it may stand ``rows``, which gives each entry's title, anchor and section, so that
-    the document of the section links to it. ``python -m measure --check`` measures again
-    what is stored.
+    ``render`` names it, ``module:function``; it gets what the file ``data`` holds, JSON or TOML,
+    and yields lines; beside it may stand ``rows``, which gives each entry's title, anchor and
+    section, so that the document of the section links to it. ``python -m measure --check``
+    measures again what is stored.
     """
 
     path: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.md$")
     title: str
     about: Sentence
-    data: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.json$")
+    data: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.(json|toml)$")
     render: str = Field(pattern=r"^chainrule(\.\w+)+:\w+$")
     measure: str = Field(pattern=r"^chainrule(\.\w+)+$")
+
+    def read(self, text: str) -> Any:
+        """What the text of the data file holds.
+
+        Raises:
+            CourseError: it is neither JSON nor TOML, whichever its name says.
+        """
+        try:
+            return tomllib.loads(text) if self.data.endswith(".toml") else json.loads(text)
+        except ValueError as error:
+            raise CourseError(f"{self.data}: {error}") from None
 
 
 class _About(_Entry):

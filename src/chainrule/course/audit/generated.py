@@ -6,7 +6,6 @@ links only where the file is there; everything else is shown as planned.
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
@@ -44,7 +43,7 @@ def files(audit: Audit) -> dict[str, str]:
         if page.data in audit.files:
             module, _, function = page.render.partition(":")
             render = getattr(import_module(module), function)
-            wanted[page.path] = _join(render(json.loads(audit.text(page.data))))
+            wanted[page.path] = _join(render(page.read(audit.text(page.data))))
     return wanted
 
 
@@ -167,7 +166,7 @@ def met(audit: Audit, document: Document) -> Iterator[str]:
         if page.data not in audit.files:
             continue
         module = import_module(page.render.partition(":")[0])
-        rows = module.rows(json.loads(audit.text(page.data))) if hasattr(module, "rows") else ()
+        rows = module.rows(page.read(audit.text(page.data))) if hasattr(module, "rows") else ()
         target = posixpath.relpath(page.path, document.folder)
         links = [
             f"[{title}]({target}#{anchor})"

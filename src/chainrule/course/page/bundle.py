@@ -33,7 +33,7 @@ TOOL = (
     *("exercises/expectations", "exercises/grading", "exercises/judging", "exercises/proving"),
     *("exercises/replay", "exercises/stubs"),
 )
-NOT_IN_THE_PAGE = ("models", "life", "clinic", "pytorch")
+NOT_IN_THE_PAGE = ("models", "life", "clinic", "claims", "pytorch")
 TALK = ("__init__", "talk")
 OF_ROOM = {"trainer": TALK, "course": TOOL}
 MEASURED = "measured.json"

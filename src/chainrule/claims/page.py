@@ -1,0 +1,151 @@
+"""``reference/claims.md``, written from ``reference/claims.toml``."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from chainrule.claims.ledger import Claim, Effect, each_effect, parse
+from chainrule.clinic.page import anchor
+
+__all__ = ["TITLE", "digits", "lines", "rows", "span"]
+
+TITLE = "Claims, measured"
+
+
+def digits(*values: float) -> int:
+    """Decimals that show two digits of the smallest of some sizes, at most five."""
+    least = min(abs(x) for x in values if x)
+    return int(np.clip(1 - np.floor(np.log10(least)), 0, 5))
+
+
+def shown(x: float, places: int) -> str:
+    """A number with a real minus sign, and none before zero."""
+    text = f"{x:.{places}f}"
+    return text.replace("-", "−") if float(text) else text.replace("-", "")
+
+
+def span(claim: Claim, effect: Effect) -> tuple[str, str]:
+    """An effect and its interval, as they are shown."""
+    found = claim.estimate(effect)
+    places = digits(found.high - found.mean)
+    return shown(found.mean, places), f"{shown(found.low, places)} to {shown(found.high, places)}"
+
+
+def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]:
+    """The page, a line each."""
+    claims = parse(stored)
+    yield f"# {TITLE}"
+    yield ""
+    yield (
+        f"Here are {len(claims)} claims that people argue about, each small enough to be decided "
+        "on one core in minutes. What they say of large models is another question; each section "
+        "names its conditions, and what others found."
+    )
+    yield ""
+    yield (
+        "A comparison is unfair if both sides run at the rate that suits one of them. So each "
+        "variant was trained at several learning rates, with seeds that serve for nothing else, "
+        "and its best rate on validation data was taken. It lies inside of the rates tried, never "
+        "at an end. Then each variant ran with five or more new seeds at its own best rate, and "
+        "was read on data that chose nothing."
+    )
+    yield ""
+    yield (
+        "Two variants of one seed share their batches. So each seed gives one difference, and the "
+        "table shows the mean of these differences with its 95 % interval (Student's t). Where "
+        "the interval holds 0, the effect is not told apart from zero. That does not say that it "
+        "is zero: it says that so few seeds cannot tell."
+    )
+    yield ""
+    yield "| claim | difference | mean | 95 % interval | verdict |"
+    yield "| --- | --- | --- | --- | --- |"
+    for _, claim, effect in each_effect(claims):
+        mean, ends = span(claim, effect)
+        link = f"[{claim.title}](#{anchor(claim.title)})"
+        cells = (link, effect.name, f"{mean} {claim.unit}", ends, claim.verdict(effect))
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield "Any of them can be repeated:"
+    yield ""
+    first = next(iter(claims), "NAME")
+    commands = {
+        "": "lists them, with their times",
+        first: "the same seeds again, at the stored rates",
+        f"{first} --first 50": "seeds that nobody has seen",
+        "--all": "every claim, one after the other",
+    }
+    width = max(map(len, commands))
+    yield "```bash"
+    yield from (f"chainrule claim {what:{width}}   # {why}" for what, why in commands.items())
+    yield "```"
+    yield ""
+    yield (
+        "On the same kind of processor the same seeds give the same numbers. On another one the "
+        "last bits differ, and training makes them large. So a repeat counts as a new sample of "
+        "as many seeds. It holds if its mean falls into the 95 % prediction interval for such a "
+        "mean, which is √2 times as wide as the interval in the table, since both means scatter. "
+        "New seeds that nobody has seen fall outside once in twenty times by chance alone."
+    )
+    for name, claim in claims.items():
+        yield from _section(name, claim, folder)
+
+
+def rows(stored: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Title, anchor and section of each claim, for the documents that discuss it."""
+    for claim in parse(stored).values():
+        for section in claim.sections:
+            yield claim.title, anchor(claim.title), section
+
+
+def _section(name: str, claim: Claim, folder: str) -> Iterator[str]:
+    measured = claim.stored()
+    effects = "; ".join(effect.name for effect in claim.effect)
+    alt = (
+        f"Left, the validation loss against the learning rate for {len(claim.rates)} variants, "
+        f"each with its lowest point marked. Right, differences with their intervals: {effects}"
+    )
+    yield from ("", f"## {claim.title}", "", f"**The claim.** {claim.says}", "")
+    yield from (f"**Conditions.** {claim.conditions}", "")
+    yield from (f"![{alt}](claims/{name}.svg)", "")
+    yield (
+        "*Left, the mean validation loss at each rate that was tried; the large points are the "
+        f"best rates. Right, a small point for each of {claim.seeds} seeds, and the mean with its "
+        "95 % interval; the dashed line is zero.*"
+    )
+    yield from ("", claim.reading, "")
+    for word, sources in (("For", claim.found_for), ("Against", claim.found_against)):
+        for source in sources:
+            yield from (f"**{word}.** {source.found} {source.source}", "")
+    links = [_link(section, folder) for section in claim.sections]
+    yield f"Discussed in {', '.join(links)}."
+    yield ""
+    yield "| variant | rates tried | best rate | held out, mean over seeds |"
+    yield "| --- | --- | --- | --- |"
+    for variant, found in measured.variant.items():
+        tried = ", ".join(f"{rate:g}" for rate in found.rates)
+        held = "; ".join(_mean(key, row) for key, row in found.held_out.items())
+        yield f"| {variant} | {tried} | {found.best:g} | {held} |"
+    yield ""
+    yield (
+        f"The rates were chosen on {claim.tuning} seeds of their own. `chainrule claim {name}` "
+        f"repeats the {claim.seeds} others in about {_time(measured.seconds)}."
+    )
+
+
+def _mean(outcome: str, values: tuple[float, ...]) -> str:
+    mean = float(np.mean(values))
+    places = digits(float(np.std(values)) or abs(mean) or 1)
+    return f"{outcome} {shown(mean, places)}"
+
+
+def _time(seconds: float) -> str:
+    return f"{max(1, round(seconds))} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def _link(section: str, folder: str) -> str:
+    slug, _, place = posixpath.basename(section).partition(".md#")
+    return f"[{slug}: {place.replace('-', ' ')}]({posixpath.relpath(section, folder)})"
