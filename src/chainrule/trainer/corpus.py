@@ -44,12 +44,7 @@ def unmarked(text: str) -> str:
 
 def prose(text: str) -> str:
     """Return what is read aloud of a document: one paragraph, heading or formula a line."""
-<<<<<<< HEAD:src/chainrule/trainer/corpus.py
-    text = _FENCE.sub(_formula, unmarked(text))
-=======
-    text = _COMMENT.sub("", _GENERATED.sub("", text))
-    text = _BROKEN_LINK.sub(r"\1 ", _FENCE.sub(_formula, text))
->>>>>>> ren-a:src/chainrule/course/documents/corpus.py
+    text = _BROKEN_LINK.sub(r"\1 ", _FENCE.sub(_formula, unmarked(text)))
     kept = [part for part in _SECTION.split(text) if not _LEFT_OUT.match(part.split("\n", 1)[0])]
     lines = (_line(line) for line in "".join(kept).split("\n"))
     return "".join(f"{line}\n" for line in lines if line)
