@@ -128,8 +128,8 @@ class Claim(_Entry):
             found = interval(differences(measured.variant, effect))
             said = measured.effect.get(effect.name, (np.nan, np.nan, np.nan))
             if not np.abs(np.subtract(found, said)).max() <= 1e-3 * (found.high - found.low):
-                numbers = " ".join(f"{x:.5g}" for x in found)
-                raise ValueError(f"effect {effect.name!r}: its held-out numbers give {numbers}")
+                ends = " ".join(f"{x:.5g}" for x in found)
+                raise ValueError(f"effect {effect.name!r}: its held-out numbers give {ends}")
         if set(measured.effect) != {effect.name for effect in self.effect}:
             raise ValueError("other effects are measured than are named: measure again")
 
