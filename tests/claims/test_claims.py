@@ -155,6 +155,7 @@ def test_a_sweep_goes_on_where_the_best_rate_is_at_an_end(least, rates, best, mo
 def test_a_verdict_follows_the_interval_and_not_the_mean(measured):
     def verdict(gaps, claimed="lower"):
         entry = copy.deepcopy(measured)
+        entry["measured"]["effect"]["small − large"] = list(interval(gaps))
         entry["effect"][0]["claimed"] = claimed
         for variant, values in zip(entry["measured"]["variant"].values(), (gaps, [0.0] * 5),
                                    strict=True):  # fmt: skip
@@ -196,6 +197,12 @@ SMALL = ("measured", "variant", "small")
         (("seeds",), 4, "field 'seeds': Input should be greater than or equal to 5"),
         (("sections",), ["training/optimizers.md"], "field 'sections.0'"),
         (("says",), "No full stop", "field 'says'"),
+        (
+            ("measured", "effect"),
+            {"small − large": [-1.0, -1.2, -0.8]},
+            "held-out numbers give -1.0",
+        ),
+        (("measured", "effect"), {}, "held-out numbers give -1.0"),
         (("measured", "seconds"), 301.0, "less than or equal to 300"),
         (("effect", 0, "claimed"), "smaller", "Input should be 'lower', 'higher' or 'equal'"),
         (("colour",), "red", "field 'colour'"),

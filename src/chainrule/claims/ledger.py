@@ -69,9 +69,10 @@ class Variant(_Entry):
 
 
 class Measured(_Entry):
-    """What one sweep stored; ``seconds`` is what a repeat takes of one core."""
+    """What one sweep stored: effects with their intervals, and what a repeat takes of one core."""
 
     seconds: float = Field(gt=0, le=MOST_SECONDS)
+    effect: dict[str, tuple[float, float, float]]  # mean, low, high
     variant: dict[str, Variant]
 
 
@@ -124,6 +125,13 @@ class Claim(_Entry):
                     raise ValueError(f"effect {effect.name!r}: {name!r} has no {outcome!r}")
             if np.ptp(differences(measured.variant, effect)) == 0:
                 raise ValueError(f"effect {effect.name!r}: all seeds give the same difference")
+            found = interval(differences(measured.variant, effect))
+            said = measured.effect.get(effect.name, (np.nan, np.nan, np.nan))
+            if not np.abs(np.subtract(found, said)).max() <= 1e-3 * (found.high - found.low):
+                ends = " ".join(f"{x:.5g}" for x in found)
+                raise ValueError(f"effect {effect.name!r}: its held-out numbers give {ends}")
+        if set(measured.effect) != {effect.name for effect in self.effect}:
+            raise ValueError("other effects are measured than are named: measure again")
 
     def stored(self) -> Measured:
         """What was measured.

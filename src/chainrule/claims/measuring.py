@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from chainrule.claims.interval import interval
 from chainrule.claims.ledger import Claim, Effect, Measured, differences
 from chainrule.program import UsageError
 
@@ -85,7 +86,8 @@ def sweep(name: str, claim: Claim, say: Say) -> dict[str, Any]:
 
     Returns what is stored, as plain numbers.
     """
-    run, variants, seconds = run_of(name), {}, 0.0
+    run, seconds = run_of(name), 0.0
+    variants: dict[str, dict[str, Any]] = {}
     for variant, rates in claim.rates.items():
         tried, best = _tuned(run, variant, rates, claim.tuning, say)
         started = time.process_time()
@@ -99,7 +101,14 @@ def sweep(name: str, claim: Claim, say: Say) -> dict[str, Any]:
             "validation": [_rounded(x) for x in found.validation],
             "held_out": {k: [_rounded(x) for x in row] for k, row in found.held_out.items()},
         }
-    return {"seconds": float(f"{max(seconds, 0.1):.2g}"), "variant": variants}
+    told = {name: Seeds((), each["held_out"]) for name, each in variants.items()}
+    effects = {
+        effect.name: [_rounded(x) for x in interval(differences(told, effect))]
+        for effect in claim.effect
+    }
+    return {
+        "seconds": float(f"{max(seconds, 0.1):.2g}"), "effect": effects, "variant": variants
+    }  # fmt: skip
 
 
 def _tuned(

@@ -59,6 +59,8 @@ def spliced(text: str, name: str, found: dict[str, Any]) -> str:
 
 def _as_toml(name: str, found: dict[str, Any]) -> list[str]:
     lines = [f"[{name}.measured]", f"seconds = {found['seconds']!r}"]
+    lines += [f"[{name}.measured.effect] # mean, then the ends of the 95 % interval"]
+    lines += [f'"{effect}" = {_row(ends)}' for effect, ends in found["effect"].items()]
     for variant, numbers in found["variant"].items():
         lines.append(f'[{name}.measured.variant."{variant}"]')
         for key, value in numbers.items():
