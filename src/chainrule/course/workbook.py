@@ -14,11 +14,11 @@ from pathlib import Path
 
 from chainrule.course import stubs
 from chainrule.course.figures import write_atomically
+from chainrule.course.manifest import WORKBOOK as FOLDER
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
 from chainrule.program import UsageError, typed
 
-FOLDER = "workbook"
 PROGRESS = "workbook/progress.toml"
 QUOTES = '"""'
 
@@ -28,7 +28,7 @@ QUOTES = '"""'
 
 def workbook_file(course: Course, document: Document) -> Path:
     """Where a learner works on a document's exercises."""
-    return course.root / FOLDER / document.exercises.removeprefix("exercises/")
+    return course.place / FOLDER / document.exercises.removeprefix("exercises/")
 
 
 def entries_of(course: Course, document: Document) -> list[stubs.Entry]:

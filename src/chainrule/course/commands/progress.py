@@ -39,7 +39,7 @@ def progress(
 ) -> None:
     """Show what is done and what is open to you next; carry it to and from the page."""
     from chainrule.course.cli import ROOMS
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.manifest import open_course
     from chainrule.course.paths import find_subject
     from chainrule.course.workbook import (
         entries_of,
@@ -48,19 +48,19 @@ def progress(
         save_progress,
     )
 
-    course = load_course(find_root())
+    course = open_course()
     if import_from:
         take_over(course, import_from)
     if export_to:
         write_out(course, export_to)
     if import_from or export_to:
         return
-    state = load_progress(course.root)
+    state = load_progress(course.place)
     if known or forget:
         adding = {find_subject(course, name).document.id for name in known or ()}
         taking = {find_subject(course, name).document.id for name in forget or ()}
         state.known = (state.known | adding) - taking
-        save_progress(course.root, state)
+        save_progress(course.place, state)
     done, written = state.done(course), course.written()
     for document in course.documents:
         names = state.passed.get(document.id, {})
@@ -92,7 +92,7 @@ def take_over(course: Course, path: Path) -> None:
     carried = take(course, read(path))
     print(f"{path}: newly passed: {carried.passed}; answers taken over: {carried.answers}.")
     for backup in carried.backups:
-        print(f"Your version is kept in {backup.relative_to(course.root)}.")
+        print(f"Your version is kept in {backup.relative_to(course.place)}.")
     if carried.unknown:
         print(f"Not in this checkout, left out: {', '.join(carried.unknown)}")
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.program import UsageError
+from chainrule.program import UsageError, missing
 
 
 def register(app: typer.Typer) -> None:
@@ -140,7 +140,7 @@ def go(
         from chainrule.trainer.sampling import stream
         from chainrule.transformers.gpt import load_course_gpt
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
+        raise UsageError(missing(error.name, "train")) from None
     try:
         model, tokenizer = load_course_gpt() if course else known_model(run or _newest()).pair
         alphabet = getattr(tokenizer, "alphabet", "\n")

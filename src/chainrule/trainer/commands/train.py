@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chainrule.program import UsageError, typed
+from chainrule.program import UsageError, missing, typed
 
 # What each option does, and the section of the course that teaches it.
 SETTINGS = {
@@ -196,7 +196,7 @@ def go(
         from chainrule.trainer.checkpoint import CheckpointError
         from chainrule.trainer.settings import SettingsError
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
+        raise UsageError(missing(error.name, "train")) from None
     try:
         if _engine(engine, resume, _folder(data, out)) == "torch":
             _train_with_torch(data, out, resume, chosen, how)
@@ -239,7 +239,7 @@ def _train_with_torch(data, out, resume: bool, chosen: dict, how: dict[str, Any]
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise UsageError("torch is missing; type: pip install 'chainrule[torch]'") from None
+        raise UsageError(missing("torch")) from None
     with twin.session(how) as world:
         open_run = partial(twin.open_run, world=world, given=how)
         if resume:
