@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "chainrule"
         message = error.format_message().replace("Value error, ", "").rstrip(".?")
+        message = re.sub(r"Input should be (.*), unable to parse .*", r"must be \1", message)
         status = complain(f"{message}; see: {command} --help")
     sys.exit(status if isinstance(status, int) else 0)
 

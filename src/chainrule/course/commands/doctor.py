@@ -150,7 +150,11 @@ def _checkout() -> list[Item]:
     return [
         *items,
         Item(True, f"course in {root}: {written} of {entries} documents"),
-        Item(fresh, "npm packages of the site", f"type: {typed('learn')}" if course.place != root else "type: make site"),
+        Item(
+            fresh,
+            "npm packages of the site",
+            f"type: {typed('learn')}" if course.place != root else "type: make site",
+        ),
         _workbook(course.place),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,8 +99,10 @@ def sample(
     """Stream text from a trained model. Each option names the section that teaches it."""
     options = dict(locals())
     del options["mine"], options["anyway"]
-    if temperature < 0:
-        raise UsageError(f"--temperature must be 0 or more, received {temperature:g}")
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"--temperature must be 0 or more, and finite, received {temperature:g}")
+    if seed is not None and seed < 0:
+        raise UsageError(f"--seed must be 0 or more, received {seed}")
     if not 0 < top_p <= 1:
         raise UsageError(f"--top-p must be above 0 and at most 1, received {top_p:g}")
     if not 0 <= min_p <= 1:
@@ -147,6 +150,7 @@ def go(
         if prompt == "\n" and "\n" not in alphabet:
             prompt = alphabet[0]
         rng = np.random.default_rng(seed)
+        tokenizer.encode(prompt)
         print(prompt.lstrip("\n"), end="", flush=True)
         for piece in stream(
             model,
