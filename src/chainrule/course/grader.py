@@ -112,9 +112,8 @@ def environment() -> dict[str, str]:
     """The surroundings of a worker: this package, one thread, and no checks of shapes."""
     source = str(Path(__file__).parents[2])
     environment = {k: v for k, v in os.environ.items() if k != "CHAINRULE_CHECK_SHAPES"}
-    environment["PYTHONPATH"] = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).strip(
-        ":"
-    )
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, *others]))
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:replace"}
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
         environment[f"{library}_NUM_THREADS"] = "1"
