@@ -19,9 +19,10 @@ from urllib.request import urlopen
 import pytest
 from site_sample import REPOSITORY, small_course, write
 
-from chainrule.course import manifest, serve
+from chainrule.course import manifest
 from chainrule.course.manifest import CourseError
-from chainrule.course.serve import DEFAULT_PORT, PortError, open_server
+from chainrule.course.site import serve
+from chainrule.course.site.serve import DEFAULT_PORT, PortError, open_server
 
 MAIN = "from chainrule.course.cli import main; main()"
 

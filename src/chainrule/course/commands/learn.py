@@ -28,8 +28,8 @@ def learn(
 ) -> None:
     """Build the site where it is stale, serve it on 127.0.0.1, open the browser."""
     from chainrule.course.manifest import open_course
-    from chainrule.course.serve import PortError, open_server, serve
     from chainrule.course.site import SiteError, build, unpacked
+    from chainrule.course.site.serve import PortError, open_server, serve
     from chainrule.program import UsageError
 
     root = open_course().root
