@@ -183,11 +183,10 @@ def show_result(result: grader.Result, entry: Entry | None) -> None:
 
 def note_passed(course: Course, document: Document, name: str) -> None:
     """Remember the day on which an exercise first passed."""
-    progress = workbook.load_progress(course.place)
-    names = progress.passed.setdefault(document.id, {})
-    if name not in names:
-        names[name] = datetime.date.today()
-        workbook.save_progress(course.place, progress)
+    if name not in workbook.load_progress(course.place).passed.get(document.id, {}):
+        with workbook.changing(course.place) as progress:
+            names = progress.passed.setdefault(document.id, {})
+            names.setdefault(name, datetime.date.today())
 
 
 def next_step(course: Course, document: Document, still: list[Entry]) -> str:

@@ -59,7 +59,7 @@ def path(
 def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
     """Ask about each document; what is known is kept at once, as `progress --known` keeps it."""
     from chainrule.course.asking import ask_about
-    from chainrule.course.exercises.workbook import load_progress, save_progress
+    from chainrule.course.exercises.workbook import changing
 
     known: set[str] = set()
 
@@ -74,9 +74,8 @@ def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
 
     def note(document: Document) -> None:
         known.add(document.id)
-        state = load_progress(course.place)
-        state.known.add(document.id)
-        save_progress(course.place, state)
+        with changing(course.place) as state:
+            state.known.add(document.id)
 
     print("A question a document, in reading order; pen and paper are allowed.")
     ask_about(course, documents, reply, print, note)

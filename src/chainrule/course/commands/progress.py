@@ -40,10 +40,10 @@ def progress(
     """Show what is done and what is open to you next; carry it to and from the page."""
     from chainrule.course.cli import ROOMS
     from chainrule.course.exercises.workbook import (
+        changing,
         entries_of,
         load_progress,
         open_documents,
-        save_progress,
     )
     from chainrule.course.manifest import open_course
     from chainrule.course.paths import find_subject
@@ -59,8 +59,8 @@ def progress(
     if known or forget:
         adding = {find_subject(course, name).document.id for name in known or ()}
         taking = {find_subject(course, name).document.id for name in forget or ()}
-        state.known = (state.known | adding) - taking
-        save_progress(course.place, state)
+        with changing(course.place) as state:
+            state.known = (state.known | adding) - taking
     done, written = state.done(course), course.written()
     for document in course.documents:
         names = state.passed.get(document.id, {})

@@ -6,9 +6,11 @@ Every file is replaced in one step, so that a kill at any moment leaves the old 
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -256,6 +258,25 @@ def load_progress(root: Path) -> Progress:
         message = "'known' must list ids and 'passed' must hold dates: repair it, or delete it"
         raise UsageError(f"{path}: {message} to begin anew")
     return Progress(passed, set(known), hinted)
+
+
+@contextlib.contextmanager
+def changing(root: Path) -> Iterator[Progress]:
+    """The progress, to be changed and then written; who else changes it waits meanwhile."""
+    path = root / FOLDER / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:  # closing it ends the lock
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        progress = load_progress(root)
+        yield progress
+        save_progress(root, progress)
 
 
 def save_progress(root: Path, progress: Progress) -> None:
