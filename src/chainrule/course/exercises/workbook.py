@@ -165,7 +165,9 @@ passed, and with --anyway of what you have not:
 def heading(course: Course, document: Document, number: int, entry: stubs.Entry) -> str:
     """What stands above an exercise in the learner's file."""
     file = workbook_file(course, document)
-    link = os.path.relpath(course.root / document.path, file.parent).replace(os.sep, "/")
+    target = course.root / document.path
+    near = course.place == course.root
+    link = os.path.relpath(target, file.parent).replace(os.sep, "/") if near else target.as_posix()
     about = f"difficulty {entry.difficulty} of 5, about {entry.minutes} minutes"
     return f"# {number}. {entry.title} ({about})\n# Read first: {link}#{entry.section}\n"
 
