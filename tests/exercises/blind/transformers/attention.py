@@ -14,33 +14,47 @@ def count(most, letters, values):
     return [math.comb(letters, n) * values**n for n in range(1, most + 1)]
 
 
-@wrong("numbers_needed", "The letters are known beforehand, as on the page: only values count.")
+@wrong(
+    "numbers_needed",
+    "The letters are known beforehand, as on the page: only values count.",
+    known="knows_the_letters",
+)
 def _(most, letters, values, bits):
     return [math.ceil(n * math.log2(values) / bits) for n in range(1, most + 1)]
 
 
-@wrong("numbers_needed", "The order of the pairs counts: permutations instead of choices.")
+@wrong(
+    "numbers_needed",
+    "The order of the pairs counts: permutations instead of choices.",
+    known="counts_every_order",
+)
 def _(most, letters, values, bits):
     lists = [math.perm(letters, n) * values**n for n in range(1, most + 1)]
     return [math.ceil(math.log2(c) / bits) for c in lists]
 
 
-@wrong("numbers_needed", "A letter may come twice: (letters · values)ⁿ lists.")
+@wrong(
+    "numbers_needed", "A letter may come twice: (letters · values)ⁿ lists.", known="repeats_letters"
+)
 def _(most, letters, values, bits):
     return [math.ceil(n * math.log2(letters * values) / bits) for n in range(1, most + 1)]
 
 
-@wrong("numbers_needed", "Rounds down: the last number is missing.")
+@wrong("numbers_needed", "Rounds down: the last number is missing.", known="rounds_down")
 def _(most, letters, values, bits):
     return [int(math.log2(c) // bits) for c in count(most, letters, values)]
 
 
-@wrong("numbers_needed", "Returns bits, not numbers of bits each.")
+@wrong("numbers_needed", "Returns bits, not numbers of bits each.", known="bits_for_numbers")
 def _(most, letters, values, bits):
     return [math.ceil(math.log2(c)) for c in count(most, letters, values)]
 
 
-@wrong("shares", "The length of each contribution over the sum of the lengths.")
+@wrong(
+    "shares",
+    "The length of each contribution over the sum of the lengths.",
+    known="shares_of_lengths",
+)
 def _(weights, values):
     lengths = weights * np.linalg.norm(values, axis=1)
     return lengths / lengths.sum(axis=1, keepdims=True)
@@ -52,7 +66,11 @@ def _(weights, values):
     return lengths / np.linalg.norm(weights @ values, axis=1, keepdims=True)
 
 
-@wrong("shares", "The reach along the output, divided once by its length and not twice.")
+@wrong(
+    "shares",
+    "The reach along the output, divided once by its length and not twice.",
+    known="forgets_to_square",
+)
 def _(weights, values):
     out = weights @ values
     length = np.linalg.norm(out, axis=1, keepdims=True)
@@ -60,12 +78,16 @@ def _(weights, values):
     return weights * (unit @ values.T)
 
 
-@wrong("shares", "The weights themselves, as if each value were as long as the others.")
+@wrong(
+    "shares",
+    "The weights themselves, as if each value were as long as the others.",
+    known="returns_the_weights",
+)
 def _(weights, values):
     return weights.copy()
 
 
-@wrong("shares", "Forgets the rows whose output is 0: they become NaN.")
+@wrong("shares", "Forgets the rows whose output is 0: they become NaN.", known="divides_by_nothing")
 def _(weights, values):
     out = weights @ values
     with np.errstate(all="ignore"):
@@ -76,33 +98,41 @@ def cut(W_Q, W_K, size):
     return np.linalg.svd(W_Q.T @ W_K)
 
 
-@wrong("smaller_matrices", "All singular values stay on the side of the queries.")
+@wrong(
+    "smaller_matrices",
+    "All singular values stay on the side of the queries.",
+    known="one_carries_all",
+)
 def _(W_Q, W_K, size):
     U, s, Vt = cut(W_Q, W_K, size)
     return s[:size, None] * U[:, :size].T, Vt[:size]
 
 
-@wrong("smaller_matrices", "Takes the first rows of both matrices.")
+@wrong("smaller_matrices", "Takes the first rows of both matrices.", known="takes_the_first_rows")
 def _(W_Q, W_K, size):
     return W_Q[:size].copy(), W_K[:size].copy()
 
 
-@wrong("smaller_matrices", "Leaves out the singular values.")
+@wrong("smaller_matrices", "Leaves out the singular values.", known="singular_values_never")
 def _(W_Q, W_K, size):
     U, _, Vt = cut(W_Q, W_K, size)
     return U[:, :size].T, Vt[:size]
 
 
-@wrong("smaller_matrices", "Gives each side the whole singular values, not their roots.")
+@wrong(
+    "smaller_matrices",
+    "Gives each side the whole singular values, not their roots.",
+    known="singular_values_twice",
+)
 def _(W_Q, W_K, size):
     U, s, Vt = cut(W_Q, W_K, size)
     return s[:size, None] * U[:, :size].T, s[:size, None] * Vt[:size]
 
 
-@wrong("smaller_matrices", "Cuts the SVD of each matrix by itself.")
+@wrong("smaller_matrices", "Cuts the SVD of each matrix by itself.", known="shortens_each_alone")
 def _(W_Q, W_K, size):
     def own(W):
-        U, s, Vt = np.linalg.svd(W, full_matrices=False)
+        _, s, Vt = np.linalg.svd(W, full_matrices=False)
         return s[:size, None] * Vt[:size]
 
     return own(W_Q), own(W_K)
@@ -119,7 +149,11 @@ def sink_parts(scores, allowed, sink, shift=True):
     return p[:, :-1], p[:, -1:]
 
 
-@wrong("softmax_with_sink", "The sink's weight is shared among the keys: rows add up to 1.")
+@wrong(
+    "softmax_with_sink",
+    "The sink's weight is shared among the keys: rows add up to 1.",
+    known="leaves_the_sink_out",
+)
 def _(scores, allowed, sink):
     p, _ = sink_parts(scores, allowed, np.full_like(sink, -np.inf))
 
@@ -130,13 +164,21 @@ def _(scores, allowed, sink):
     return p, vjp
 
 
-@wrong("softmax_with_sink", "The gradient of the sink is forgotten: zeros.")
+@wrong(
+    "softmax_with_sink",
+    "The gradient of the sink is forgotten: zeros.",
+    known="no_gradient_for_the_sink",
+)
 def _(scores, allowed, sink):
     p, _ = sink_parts(scores, allowed, sink)
     return p, lambda g: (p * (g - (g * p).sum(axis=1, keepdims=True)), np.zeros_like(sink))
 
 
-@wrong("softmax_with_sink", "The gradient of the sink has the wrong sign.")
+@wrong(
+    "softmax_with_sink",
+    "The gradient of the sink has the wrong sign.",
+    known="sink_with_the_wrong_sign",
+)
 def _(scores, allowed, sink):
     p, q = sink_parts(scores, allowed, sink)
 
@@ -147,7 +189,7 @@ def _(scores, allowed, sink):
     return p, vjp
 
 
-@wrong("softmax_with_sink", "Without subtracting the largest: exp overflows.")
+@wrong("softmax_with_sink", "Without subtracting the largest: exp overflows.", known="overflows")
 def _(scores, allowed, sink):
     with np.errstate(all="ignore"):
         p, q = sink_parts(scores, allowed, sink, shift=False)
@@ -159,7 +201,11 @@ def _(scores, allowed, sink):
     return p, vjp
 
 
-@wrong("softmax_with_sink", "The mean in the gradient is divided by the weights' sum.")
+@wrong(
+    "softmax_with_sink",
+    "The mean in the gradient is divided by the weights' sum.",
+    known="mean_of_what_is_left",
+)
 def _(scores, allowed, sink):
     p, q = sink_parts(scores, allowed, sink)
 
@@ -190,31 +236,41 @@ def backward(p, scale, q, k, v, g, how=np.sum):
     return ds @ k, fold(dk, k, how), fold(dv, v, how)
 
 
-@wrong("attend", "The scores are not divided by √d.")
+@wrong("attend", "The scores are not divided by √d.", known="forgets_to_scale")
 def _(q, k, v, allowed):
     p, scale = attention(q, k, v, allowed, 1.0)
     return p @ v, lambda g: backward(p, scale, q, k, v, g)
 
 
-@wrong("attend", "The gradients of what is shared are averaged over the batches, not added.")
+@wrong(
+    "attend",
+    "The gradients of what is shared are averaged over the batches, not added.",
+    known="averages_the_batches",
+)
 def _(q, k, v, allowed):
     p, scale = attention(q, k, v, allowed)
     return p @ v, lambda g: backward(p, scale, q, k, v, g, np.mean)
 
 
-@wrong("attend", "The gradients of what is shared keep the shape of the batch.")
+@wrong(
+    "attend",
+    "The gradients of what is shared keep the shape of the batch.",
+    known="forgets_to_add_up",
+)
 def _(q, k, v, allowed):
     p, scale = attention(q, k, v, allowed)
     return p @ v, lambda g: backward(p, scale, q, k, v, g, lambda x, **_: x)
 
 
-@wrong("attend", "The factor 1/√d is missing in the backward pass.")
+@wrong(
+    "attend", "The factor 1/√d is missing in the backward pass.", known="gradient_without_the_scale"
+)
 def _(q, k, v, allowed):
     p, _ = attention(q, k, v, allowed)
     return p @ v, lambda g: backward(p, 1.0, q, k, v, g)
 
 
-@wrong("attend", "The backward pass of the softmax multiplies by p only.")
+@wrong("attend", "The backward pass of the softmax multiplies by p only.", known="without_the_mean")
 def _(q, k, v, allowed):
     p, scale = attention(q, k, v, allowed)
 
@@ -226,7 +282,11 @@ def _(q, k, v, allowed):
     return p @ v, vjp
 
 
-@wrong("from_a_stream", "Each block has its own softmax; the outputs are added.")
+@wrong(
+    "from_a_stream",
+    "Each block has its own softmax; the outputs are added.",
+    known="adds_the_blocks",
+)
 def _(blocks):
     out = lse = None
     for scores, values in blocks:
@@ -239,7 +299,11 @@ def _(blocks):
     return out, lse
 
 
-@wrong("from_a_stream", "What was summed is not rescaled when a larger score comes.")
+@wrong(
+    "from_a_stream",
+    "What was summed is not rescaled when a larger score comes.",
+    known="never_shrinks",
+)
 def _(blocks):
     top = None
     for scores, values in blocks:
@@ -271,31 +335,28 @@ def running(blocks, lse_of=lambda top, total: top + np.log(total), scale_out=Tru
         total = old * total + e.sum(axis=1)
         out = (old[:, None] if scale_out else 1) * out + e @ values
         top = new
+    if top is None:
+        raise ValueError("no block")
     there = total > 0
     out = np.divide(out, total[:, None], out=np.zeros_like(out), where=there[:, None])
     with np.errstate(divide="ignore"):
         return out, np.where(there, lse_of(np.where(there, top, 0), total), -np.inf)
 
 
-@wrong("from_a_stream", "The log-sum-exp is the largest score.")
+@wrong("from_a_stream", "The log-sum-exp is the largest score.", known="largest_for_the_sum")
 def _(blocks):
-    blocks = list(blocks)
-    if not blocks:
-        raise ValueError("no block")
     return running(blocks, lambda top, total: top)
 
 
-@wrong("from_a_stream", "The log-sum-exp forgets the largest score that was subtracted.")
+@wrong(
+    "from_a_stream",
+    "The log-sum-exp forgets the largest score that was subtracted.",
+    known="sum_without_the_maximum",
+)
 def _(blocks):
-    blocks = list(blocks)
-    if not blocks:
-        raise ValueError("no block")
     return running(blocks, lambda top, total: np.log(total))
 
 
-@wrong("from_a_stream", "The sum is rescaled, the output is not.")
+@wrong("from_a_stream", "The sum is rescaled, the output is not.", known="shrinks_only_the_total")
 def _(blocks):
-    blocks = list(blocks)
-    if not blocks:
-        raise ValueError("no block")
     return running(blocks, scale_out=False)
