@@ -966,8 +966,8 @@ def averages_the_blocks(blocks):
 
 
 @from_a_stream.mistake(
-    "You add up the outputs of the blocks, each with a softmax of its own. The weights of all blocks "
-    "together should add up to 1."
+    "You add up the outputs of the blocks, each with a softmax of its own. The weights of all "
+    "blocks together should add up to 1."
 )
 def adds_the_blocks(blocks):
     found = [from_a_stream(iter([block])) for block in blocks]
@@ -979,8 +979,8 @@ def adds_the_blocks(blocks):
 
 
 @from_a_stream.mistake(
-    "When a block raises the maximum, what was summed before was measured from the old one. It must "
-    "shrink."
+    "When a block raises the maximum, what was summed before was measured from the old one. It "
+    "must shrink."
 )
 def never_shrinks(blocks):
     return _carry(blocks, shrink_total=False, shrink_values=False)

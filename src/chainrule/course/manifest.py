@@ -343,7 +343,7 @@ def load_course(root: Path) -> Course:
     """
     path = root / MANIFEST
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f"{path}: {error}") from None
     try:
