@@ -29,7 +29,7 @@ def test_a_clean_course_has_none(small):
         ("A soft\u200bblank.", 0, "U+200B"),
         ("Turned \u202eround.", 0, "U+202E"),
         ("A \x00 byte.", 0, "U+0000"),
-        ("See [that](my file.md) here.", 0, "a link with a blank, shown as it is typed: my file.md"),
+        ("See [that](my file.md).", 0, "a link with a blank, shown as it is typed: my file.md"),
         ("It is 3 <!--= 1+2 .", 0, "a comment that is not closed"),
         ('<source srcset="nowhere.svg">', 0, "srcset names nowhere.svg, which is not there"),
         ("```{python}\nprint(1)\n```", 0, "{python}: a directive of Sphinx"),

@@ -39,6 +39,6 @@ __all__ = [
     "GPT", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL", "GPTConfig",
     "KeyValueMemory", "MatchModel", "Reader", "WittenBell", "bits_per_byte", "draw", "generate",
     "gpt_config", "load_course_gpt", "load_gpt2_state", "min_p_filter", "nucleus", "pass_at_k",
-    "repetition_penalty", "sample_filters", "stream", "token_losses", "top_k_filter", "top_p_filter",
-    "windows", "witten_bell_ngram",
+    "repetition_penalty", "sample_filters", "stream", "token_losses", "top_k_filter",
+    "top_p_filter", "windows", "witten_bell_ngram",
 ]  # fmt: skip
