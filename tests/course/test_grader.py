@@ -318,6 +318,20 @@ def test_long_output_is_cut_and_does_not_hang(tmp_path):
     assert result.output.endswith("bytes more")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "double = lambda x: 2 * x",
+        "two = lambda x: 2 * x\ndouble = two",
+        "from numpy import abs as double",
+    ],
+)
+def test_a_stub_that_is_bound_anew_below_is_begun(tmp_path, answer):
+    stub = 'def double(x):\n    """Return twice x."""\n    ...\n'
+    first, _ = verdicts(tmp_path, f"{stub}\n{answer}\n{HALVE}")
+    assert first.verdict == (FAILED if "abs" in answer else PASSED)
+
+
 def test_endless_output_fills_no_disk(tmp_path):
     result = verdict_on_double(tmp_path, "while True: print('x' * 100_000)", seconds=2.0)
     assert result.verdict in ("error", "timeout")
@@ -331,6 +345,7 @@ def test_endless_output_fills_no_disk(tmp_path):
         ("x = (" * 300, "unreadable", "too many nested parentheses"),
         (b"def double(x):\n    return '\xff'\n", "unreadable", "not valid Python"),
         (b"x = 1\x00", "unreadable", "null bytes"),
+        ("def double(x): ...".encode("utf-16"), "unreadable", "UTF-16 text: save it as UTF-8"),
         ("import nonsense_module", "error", "No module named 'nonsense_module'\n    line 1"),
         ("x = 1\n1 / 0", "error", "ZeroDivisionError: division by zero\n    line 2: 1 / 0"),
         ("exit()", "exit", "calls exit()"),

@@ -76,7 +76,7 @@ def divide(a: Any, b: Any) -> Forward:
     z = np.asarray(a / b)
 
     def slope_in_b(g: Array) -> Array:
-        slope = -(g / b) * z
+        slope = np.asarray(-(g / b) * z)
         if np.isfinite(slope).all():
             return slope
         return np.where((z == 0) & np.isfinite(g), slope.dtype.type(0), slope)  # g/b overflowed
