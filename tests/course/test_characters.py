@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from chainrule.course.node import NodeError, install_packages
+
 SLOPES = "math-foundations/slopes.md"
 NOTEBOOK = "notebooks/01-hill.ipynb"
 
@@ -17,6 +19,26 @@ def plant(small, text):
 
 def found(small):
     return [(f.file, f.line, f.message) for f in small.audit("characters").findings]
+
+
+def test_without_katex_the_other_checks_go_on(small, monkeypatch):
+    monkeypatch.setattr("chainrule.course.audit.checks.mathematics.find_node", lambda: None)
+    plant(small, "A soft\u200bblank.")
+    told = {
+        f.check: (f.file, f.message, f.fix)
+        for f in small.audit("mathematics", "characters").findings
+    }
+    assert told["mathematics"] == (
+        "course.toml",
+        "no formula was parsed: Node is missing",
+        "type: python -m chainrule.course.node",
+    )
+    assert "characters" in told
+
+
+def test_without_a_site_there_is_nothing_to_install(tmp_path):
+    with pytest.raises(NodeError, match="no site in"):
+        install_packages(tmp_path / "site")
 
 
 def test_a_clean_course_has_none(small):
