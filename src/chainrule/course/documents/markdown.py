@@ -412,6 +412,8 @@ class _Reader:
                 if not text and _ALERT.fullmatch(raw):
                     continue
                 for found_numbers in CITATION.findall(raw) if "[" in raw else ():
+                    if f"\\[{found_numbers}]" in flat:
+                        continue
                     numbers = tuple(int(number) for number in found_numbers.split(","))
                     at = line + text.count("\n")
                     self.page.citations.append(Citation(at, numbers, self.section))
