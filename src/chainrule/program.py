@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 NAME = "chainrule"
+PACKAGE = Path(__file__).parent
 EXTRAS = {
     "course": [
         "markdown_it",

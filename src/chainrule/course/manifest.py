@@ -14,8 +14,7 @@ from typing import Annotated, Any
 import networkx as nx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import chainrule
-from chainrule.program import CourseError
+from chainrule.program import PACKAGE, CourseError
 
 MANIFEST = "course.toml"
 WORKBOOK = "workbook"
@@ -311,8 +310,7 @@ def _around(start: Path, name: str) -> Path | None:
 
 def carried() -> Path:
     """The course that came with this package: in the wheel, or else the checkout around it."""
-    package = Path(chainrule.__file__).parent
-    return package / CARRIED if (package / CARRIED).is_dir() else package.parents[1]
+    return PACKAGE / CARRIED if (PACKAGE / CARRIED).is_dir() else PACKAGE.parents[1]
 
 
 def open_course() -> Course:

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import chainrule
 from chainrule.course.manifest import CARRIED, Course, Document, Notebook, load_course
 from chainrule.course.node import NodeError, install_packages, packages_are_fresh
 from chainrule.data.models import cache_folder
-from chainrule.program import missing
+from chainrule.program import PACKAGE, missing
 
 REFERENCE = ("NOTATION", "GLOSSARY", "ROADMAP", "CONTRIBUTING")
 SOURCES = {".py", ".html", ".css", ".js", ".svg", ".png"}
@@ -112,14 +111,13 @@ def unpacked(root: Path) -> Path:
 
     Any other root is returned as it is. What an older wheel left there is replaced.
     """
-    package = Path(chainrule.__file__).parent
-    if root != package / CARRIED:
+    if root != PACKAGE / CARRIED:
         return root
     for name in ("sphinx", "myst_nb", "furo"):
         if not find_spec(name):
             raise SiteError(missing(name))
     files = [
-        path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     ]
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -133,8 +131,8 @@ def unpacked(root: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root, folder)
     left_out = shutil.ignore_patterns(CARRIED, "__pycache__")
-    shutil.copytree(package, folder / "src" / "chainrule", ignore=left_out)
-    shutil.copytree(package / "data" / "models", folder / "models")
+    shutil.copytree(PACKAGE, folder / "src" / "chainrule", ignore=left_out)
+    shutil.copytree(PACKAGE / "data" / "models", folder / "models")
     stamp.write_text(digest.hexdigest())
     return folder
 
