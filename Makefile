@@ -33,16 +33,25 @@ test: .venv/test site/node_modules/.package-lock.json ## everything that proves 
 audit: .venv/learn site/node_modules/.package-lock.json ## check the course: text, numbers, links, figures
 	.venv/bin/chainrule audit --run
 
-# Pages and exercises must print the same with the arithmetic of other processors.
-# KERNELS: those of OpenBLAS, oldest first; a processor that lacks one runs its own instead.
+# Pages and exercises must print the same with the arithmetic of other processors, and with more
+# threads. KERNELS: those of OpenBLAS; what this processor cannot run is said, and not run. All:
+# make kernels KERNELS="Nehalem Sandybridge Haswell SkylakeX" THREADS="1 2" CHECKS="documents exercises figures"
 KERNELS ?= Nehalem
+THREADS ?= 1
+CHECKS ?= documents exercises
 DISPATCH := from numpy._core._multiarray_umath import __cpu_dispatch__ as d, __cpu_features__ as f; \
             print(",".join(name for name in d if f.get(name)))
 
+RUNS := import numpy; from threadpoolctl import threadpool_info as i; \
+        print({pool.get("architecture") for pool in i()}.pop())
+
 kernels: .venv/learn ## execute pages and exercises with the arithmetic of an older processor
-	for kernel in $(KERNELS); do echo "OPENBLAS_CORETYPE=$$kernel"; OPENBLAS_CORETYPE=$$kernel \
-	NPY_DISABLE_CPU_FEATURES="$$(.venv/bin/python -c '$(DISPATCH)')" \
-	.venv/bin/chainrule audit --run --only documents --only exercises || exit 1; done
+	@for kernel in $(KERNELS); do export OPENBLAS_CORETYPE=$$kernel; \
+	runs=$$(.venv/bin/python -c '$(RUNS)'); \
+	if [ "$$runs" != "$$kernel" ]; then echo "$$kernel: not run, this processor has $$runs"; continue; fi; \
+	for threads in $(THREADS); do echo "OPENBLAS_CORETYPE=$$kernel, threads: $$threads"; \
+	CHAINRULE_THREADS=$$threads NPY_DISABLE_CPU_FEATURES="$$(.venv/bin/python -c '$(DISPATCH)')" \
+	.venv/bin/chainrule audit --run $(addprefix --only ,$(CHECKS)) || exit 1; done; done
 
 figures: .venv/learn ## redraw the figures that changed
 	$(RUN) chainrule.course.figures

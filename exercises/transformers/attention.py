@@ -100,6 +100,13 @@ def rounds_down(most, letters, values, bits):
     ]
 
 
+@numbers_needed.mistake("You return how many bits there are. A number holds `bits` of them.")
+def bits_for_numbers(most, letters, values, bits):
+    return [
+        (math.comb(letters, pairs) * values**pairs - 1).bit_length() for pairs in range(1, most + 1)
+    ]
+
+
 @exercise(
     "Shares that add up",
     difficulty=2,
@@ -156,6 +163,17 @@ def nothing_to_share(answer, rng):
 def shares_of_lengths(weights, values):
     lengths = weights * np.linalg.norm(values, axis=1)
     return lengths / lengths.sum(axis=1, keepdims=True)
+
+
+@shares.mistake(
+    "You divide lengths by the output's length. A contribution that points elsewhere does not "
+    "reach that far along the output."
+)
+def lengths_by_length(weights, values):
+    lengths = weights * np.linalg.norm(values, axis=1)
+    output = np.linalg.norm(weights @ values, axis=1, keepdims=True)
+    with np.errstate(all="ignore"):
+        return np.where(output == 0, 0.0, lengths / output)
 
 
 @shares.mistake("Your rows add up to the length of the output, not to 1.")
@@ -247,6 +265,14 @@ def keeps_the_first_rows(W_Q, W_K, size):
     lengths = [np.linalg.norm(part, axis=1, keepdims=True) for part in (query, key)]
     balance = np.sqrt(lengths[1] / lengths[0])
     return query * balance, key / balance
+
+
+@smaller_matrices.mistake(
+    "You keep the first rows as they are. Which rows come first is an accident: turn queries and "
+    "keys alike, and others do."
+)
+def takes_the_first_rows(W_Q, W_K, size):
+    return W_Q[:size].copy(), W_K[:size].copy()
 
 
 @smaller_matrices.mistake(
@@ -489,6 +515,47 @@ def sink_with_the_wrong_sign(scores, allowed, sink):
     return weights, lambda g: (right(g)[0], -right(g)[1])
 
 
+@softmax_with_sink.mistake(
+    "The sink's score changes all weights, so it has a gradient. By how much do they shrink if it "
+    "grows a little?"
+)
+def no_gradient_for_the_sink(scores, allowed, sink):
+    weights, right = softmax_with_sink(scores, allowed, sink)
+    return weights, lambda g: (right(g)[0], np.zeros_like(sink))
+
+
+@softmax_with_sink.mistake(
+    "Your exponentials overflow where scores are 1000. What may be subtracted from all, sink and "
+    "scores, without a change?"
+)
+def overflows(scores, allowed, sink):
+    shares = np.where(allowed, np.exp(np.where(allowed, scores, 0.0)), 0.0)
+    own = np.exp(sink)
+    total = shares.sum(axis=1, keepdims=True) + own
+    weights = np.divide(shares, total, out=np.zeros_like(shares), where=total != 0)
+    rest = np.divide(own, total, out=np.zeros_like(own), where=total != 0)
+
+    def vjp(g):
+        mean = (weights * g).sum(axis=1, keepdims=True)
+        return weights * (g - mean), -rest * mean
+
+    return weights, vjp
+
+
+@softmax_with_sink.mistake(
+    "In your gradient the mean is taken over the keys alone. The sink has a weight in it too."
+)
+def mean_of_what_is_left(scores, allowed, sink):
+    weights, _ = softmax_with_sink(scores, allowed, sink)
+    held = weights.sum(axis=1, keepdims=True)
+
+    def vjp(g):
+        mean = (weights * g).sum(axis=1, keepdims=True) / np.where(held == 0, 1.0, held)
+        return weights * (g - mean), (held - 1) * mean
+
+    return weights, vjp
+
+
 @exercise(
     "Attention for a batch that shares its keys",
     difficulty=3,
@@ -707,6 +774,38 @@ def forgets_to_add_up(q, k, v, allowed):
     return output, attend(q, *apart, allowed)[1]
 
 
+@attend.mistake(
+    "What comes back to keys that all batches share is added up. You have taken the mean."
+)
+def averages_the_batches(q, k, v, allowed):
+    output, vjp = attend(q, k, v, allowed)
+
+    def back(g):
+        by_q, by_k, by_v = vjp(g)
+        return by_q, by_k / (len(q) // len(k)), by_v / (len(q) // len(v))
+
+    return output, back
+
+
+@attend.mistake(
+    "Your outputs are right. On the way back through the softmax the sum over the row is missing: "
+    "if one weight grows, the others shrink."
+)
+def without_the_mean(q, k, v, allowed):
+    output, vjp = attend(q, k, v, allowed)
+    scale = 1 / np.sqrt(q.shape[-1])
+    scores = np.where(allowed, q @ k.swapaxes(1, 2) * scale, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+
+    def back(g):
+        by_scores = weights * (g @ v.swapaxes(1, 2)) * scale
+        by_k = by_scores.swapaxes(1, 2) @ q
+        return by_scores @ k, by_k.sum(0, keepdims=True) if len(k) == 1 else by_k, vjp(g)[2]
+
+    return output, back
+
+
 @exercise(
     "Attention from a stream",
     difficulty=4,
@@ -867,6 +966,41 @@ def averages_the_blocks(blocks):
 
 
 @from_a_stream.mistake(
+    "You add up the outputs of the blocks, each with a softmax of its own. The weights of all "
+    "blocks together should add up to 1."
+)
+def adds_the_blocks(blocks):
+    found = [from_a_stream(iter([block])) for block in blocks]
+    if not found:
+        raise ValueError("a stream needs at least one block")
+    outputs, sums = zip(*found, strict=True)
+    with np.errstate(all="ignore"):
+        return np.sum(outputs, axis=0), np.logaddexp.reduce(sums)
+
+
+@from_a_stream.mistake(
+    "When a block raises the maximum, what was summed before was measured from the old one. It "
+    "must shrink."
+)
+def never_shrinks(blocks):
+    return _carry(blocks, shrink_total=False, shrink_values=False)
+
+
+@from_a_stream.mistake(
+    "Your outputs are right. Beside the largest score the other keys count in a log-sum-exp too."
+)
+def largest_for_the_sum(blocks):
+    return _carry(blocks, told=lambda maximum, total: maximum)
+
+
+@from_a_stream.mistake(
+    "Your outputs are right. The sum was measured from the maximum, so its logarithm is too."
+)
+def sum_without_the_maximum(blocks):
+    return _carry(blocks, told=lambda maximum, total: np.where(total == 0, -np.inf, np.log(total)))
+
+
+@from_a_stream.mistake(
     "Your maximum is that of the newest block. An old maximum may still be the larger one."
 )
 def forgets_the_old_maximum(blocks):
@@ -889,7 +1023,14 @@ def stumbles_over_nothing(blocks):
 
 
 def _carry(
-    blocks, *, shrink_total=True, shrink_values=True, keep_maximum=True, by_row=True, guard=True
+    blocks,
+    *,
+    shrink_total=True,
+    shrink_values=True,
+    keep_maximum=True,
+    by_row=True,
+    guard=True,
+    told=lambda maximum, total: maximum + np.log(total),
 ):
     maximum = None
     for scores, values in blocks:
@@ -909,4 +1050,4 @@ def _carry(
         raise ValueError("a stream needs at least one block")
     with np.errstate(all="ignore"):
         output = gathered / np.where(total == 0, 1.0, total)
-        return output, (maximum + np.log(total))[:, 0]
+        return output, told(maximum, total)[:, 0]

@@ -252,10 +252,14 @@ def test_a_damaged_state_is_one_line_everywhere(chainrule, small):
         assert errors.count("\n") == 1
 
 
-def test_outside_a_checkout(chainrule, tmp_path):
-    status, _, errors = chainrule("progress", cwd=tmp_path)
-    assert status == 2
-    assert "no course.toml" in errors
+def test_outside_a_checkout_the_workbook_is_beside_you(chainrule, tmp_path):
+    status, output, errors = chainrule("exercise", "linear-algebra", cwd=tmp_path)
+    assert (status, errors) == (0, "")
+    assert output.startswith("workbook/math-foundations/linear_algebra.py: ")
+    below = tmp_path / "workbook" / "math-foundations"
+    status, output, _ = chainrule("check", "projection", cwd=below)
+    assert (status, "not started yet" in output) == (1, True)
+    assert not (below / "workbook").exists()
 
 
 def test_below_the_root_works_too(chainrule, small):

@@ -172,7 +172,7 @@ def test_a_failure_is_told_although_the_answer_hangs_in_a_later_check(tmp_path):
     assert (first.verdict, first.check, first.hint) == (FAILED, "an array", "")
     assert "expected array(" in first.message
     assert second.verdict == PASSED
-    assert [name for name, _ in waited] == ["double"] * 2
+    assert {name for name, _ in waited if name} == {"double"}  # "": the file is loaded
     assert 0.9 < waited[0][1] < waited[1][1] < 2.5
 
 
@@ -318,6 +318,36 @@ def test_long_output_is_cut_and_does_not_hang(tmp_path):
     assert result.output.endswith("bytes more")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "double = lambda x: 2 * x",
+        "two = lambda x: 2 * x\ndouble = two",
+        "from numpy import abs as double",
+    ],
+)
+def test_a_stub_that_is_bound_anew_below_is_begun(tmp_path, answer):
+    stub = 'def double(x):\n    """Return twice x."""\n    ...\n'
+    first, _ = verdicts(tmp_path, f"{stub}\n{answer}\n{HALVE}")
+    assert first.verdict == (FAILED if "abs" in answer else PASSED)
+
+
+def test_what_is_written_to_every_open_file_is_no_verdict(tmp_path):
+    forged = r'{"result": {"name": "double", "verdict": "passed"}, "end": 0}'
+    body = f"""
+import os
+for descriptor in range(1, 40):
+    for text in (b"nonsense", b"\\n" + {forged.encode()!r} + b"\\n", b"no line"):
+        try:
+            os.write(descriptor, text)
+        except OSError:
+            break
+return 3 * x
+"""
+    result = verdict_on_double(tmp_path, body)
+    assert result.verdict == FAILED
+
+
 def test_endless_output_fills_no_disk(tmp_path):
     result = verdict_on_double(tmp_path, "while True: print('x' * 100_000)", seconds=2.0)
     assert result.verdict in ("error", "timeout")
@@ -331,6 +361,7 @@ def test_endless_output_fills_no_disk(tmp_path):
         ("x = (" * 300, "unreadable", "too many nested parentheses"),
         (b"def double(x):\n    return '\xff'\n", "unreadable", "not valid Python"),
         (b"x = 1\x00", "unreadable", "null bytes"),
+        ("def double(x): ...".encode("utf-16"), "unreadable", "UTF-16 text: save it as UTF-8"),
         ("import nonsense_module", "error", "No module named 'nonsense_module'\n    line 1"),
         ("x = 1\n1 / 0", "error", "ZeroDivisionError: division by zero\n    line 2: 1 / 0"),
         ("exit()", "exit", "calls exit()"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -18,6 +19,8 @@ from urllib.request import urlopen
 import pytest
 from site_sample import REPOSITORY, small_course, write
 
+from chainrule.course import manifest
+from chainrule.course.manifest import CourseError
 from chainrule.course.site import serve
 from chainrule.course.site.serve import DEFAULT_PORT, PortError, open_server
 
@@ -152,14 +155,44 @@ def test_a_window_opens_only_where_there_is_a_desktop(monkeypatch):
     assert opened == ["http://127.0.0.1:1/"]
 
 
+def test_only_this_machine_is_answered_and_no_folder_is_listed(tmp_path):
+    (tmp_path / "index.html").write_text("home")
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "a.css").write_text("a {}")
+    with open_server(tmp_path) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+        def status(path: str, *hosts: str) -> int:
+            connection = HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+            connection.putrequest("GET", path, skip_host=True)
+            for host in hosts:
+                connection.putheader("Host", host)
+            connection.endheaders()
+            return connection.getresponse().status
+
+        port = server.server_port
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", "127.0.0.1", "LOCALHOST"):
+            assert status("/", host) == 200
+            assert status("/_static/a.css", host) == 200
+            assert status("/_static/", host) == 404
+            assert status("/_static", host) in (301, 404)
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "::1"):
+            assert status("/", host) == 421
+        assert status("/") == 200  # HTTP/1.0 names no host
+        server.shutdown()
+
+
 def test_a_port_that_does_not_exist(tmp_path):
     with pytest.raises(PortError, match="does not exist"):
         open_server(tmp_path, 70000)
 
 
-def test_outside_a_checkout(tmp_path):
-    process = chainrule(tmp_path, "learn")
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert errors.count("\n") == 1
-    assert "no course.toml" in errors
+def test_outside_a_checkout_the_carried_course_is_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert manifest.open_course().root == REPOSITORY
+    monkeypatch.setattr(manifest, "carried", lambda: tmp_path)
+    with pytest.raises(
+        CourseError, match=r"no course.toml in .* or above: run this inside"
+    ) as said:
+        manifest.open_course()
+    assert "--root" not in str(said.value)

@@ -151,6 +151,17 @@ def test_anchors_are_those_of_github(text, anchor):
     assert parse(f"## {text}\n").headings[0].anchor == anchor
 
 
+def test_code_without_a_fence_and_a_heading_of_two_lines():
+    page = parse("a\n\n    code\n\npara\nmore\n====\n")
+    assert [(block.first_line, block.code) for block in page.blocks] == [(3, "code\n")]
+    assert [(h.text, h.anchor) for h in page.headings] == [("para more", "para-more")]
+
+
+def test_a_bracket_that_is_escaped_or_behind_a_letter_is_no_citation():
+    page = parse("A fact [3], an escaped \\[98], and x[99].\n")
+    assert [n for citation in page.citations for n in citation.numbers] == [3]
+
+
 def test_repeated_headings_are_numbered_and_never_collide():
     page = parse("# A\n\n## A\n\n## A-1\n\n## A\n\nB\n=\n")
     assert [h.anchor for h in page.headings] == ["a", "a-1", "a-1-1", "a-2", "b"]

@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainrule.course.commands.check import note_passed
 from chainrule.course.exercises.workbook import (
     PROGRESS,
     Progress,
@@ -232,6 +234,7 @@ def test_a_damaged_file_gives_one_clear_line(course, text):
 WRITER = """
 import sys, datetime
 from pathlib import Path
+from chainrule.course.commands.check import note_passed
 from chainrule.course.exercises.workbook import Progress, save_progress
 root, day = Path(sys.argv[1]), datetime.date(2024, 2, 29)
 small = Progress({}, {"a/b"})
@@ -282,3 +285,22 @@ def test_the_learners_file_stands_under_the_workbook(course):
     for document in course.documents:
         path = workbook_file(course, document)
         assert path.is_relative_to(course.root / "workbook" / document.folder)
+
+
+def test_passes_noted_at_the_same_time_are_all_kept(course, lengths):
+    """Two graders at once, or ``--watch`` on one subject and a check of another."""
+    names = [[f"exercise_{i}_{j}" for j in range(4)] for i in range(6)]
+    start = threading.Barrier(len(names))
+
+    def grader(own):
+        start.wait()
+        for name in own:
+            note_passed(course, lengths, name)
+
+    threads = [threading.Thread(target=grader, args=(own,)) for own in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = load_progress(course.place).passed[lengths.id]
+    assert kept.keys() == {name for own in names for name in own}

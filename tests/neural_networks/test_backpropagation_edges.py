@@ -633,6 +633,35 @@ def test_sums_and_squares_whose_result_fits(dtype):
     np.testing.assert_allclose(b.grad, [-100 * size], rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", SIZES)
+def test_the_mean_of_the_largest_number_is_that_number(dtype):
+    top = np.finfo(dtype).max
+    x = Tensor(np.full((3, 5), top, dtype), requires_grad=True)
+    assert x.mean().item() == float(top)
+    assert (-x).mean(axis=1).data.tolist() == [-float(top)] * 3
+    y = x.var()
+    y.backward()
+    assert (y.item(), np.abs(x.grad).max()) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("f", "numbers"),
+    [
+        (lambda x, y: x / y, ([0.0, 1e-30, -1e-20], [1e-42, 1e-42, 1e-42])),
+        (lambda x, y: x / y, ([0.0, -0.0, 0.0], [1e-42, -1e-42, 3e38])),
+        (lambda x, y: abs(x) * y, ([np.nan, -0.0, -np.inf], [1.0, 1.0, 1.0])),
+    ],
+)
+def test_the_least_and_the_largest_operands_equal_torch(f, numbers):
+    ours = [Tensor(np.array(a, np.float32), requires_grad=True) for a in numbers]
+    theirs = [torch.tensor(t.data.copy(), requires_grad=True) for t in ours]
+    with np.errstate(all="ignore"):
+        f(*ours).sum().backward()
+    f(*theirs).sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-5)
+
+
 def test_a_small_gradient_meets_a_small_divisor():
     a, b = leaf(1.0), leaf(1e-21)
     (a / b).backward(np.float32([1e-10]))

@@ -43,7 +43,7 @@ class Case:
     """
 
     def __init__(self, course: Course, number: int | None = None) -> None:
-        self.course, self.path = course, course.root / NOTES
+        self.course, self.path = course, course.place / NOTES
         names = order_of_patients()
         if number is None:
             done = {n for n, notes in self._all().items() if notes.get("cured")}

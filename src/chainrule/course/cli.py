@@ -13,8 +13,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated, Any
 
-from chainrule.course.manifest import CourseError
-from chainrule.program import UsageError, typed
+from chainrule.program import NAME, CourseError, UsageError, missing, typed
 
 # Rooms with a folder of commands. The tool imports none of the others otherwise.
 ROOMS = ("course", "trainer", "models", "life", "clinic", "claims", "predict")
@@ -33,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         import typer
     except ModuleNotFoundError as error:
-        sys.exit(f"chainrule: {error.name} is missing; type: pip install 'chainrule[course]'")
+        sys.exit(complain(missing(error.name)))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -43,6 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except (CourseError, UsageError) as error:
         status = complain(str(error))
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] == NAME:
+            raise
+        status = complain(missing(error.name))
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except BrokenPipeError:
@@ -57,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "chainrule"
         message = error.format_message().replace("Value error, ", "").rstrip(".?")
+        message = re.sub(r"Input should be (.*), unable to parse .*", r"must be \1", message)
         status = complain(f"{message}; see: {command} --help")
     sys.exit(status if isinstance(status, int) else 0)
 

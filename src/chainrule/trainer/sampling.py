@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule.data.text import CharTokenizer
 from chainrule.trainer import checkpoint
-from chainrule.trainer.loop import build_model, load_weights
+from chainrule.trainer.loop import build_model, check_size, load_weights
 from chainrule.trainer.settings import Settings
 from chainrule.transformers.gpt import GPT
 from chainrule.transformers.gpt import stream as continuation
@@ -32,6 +32,7 @@ def load_trained(folder: Path) -> tuple[GPT, CharTokenizer]:
     try:
         settings = Settings.from_dict(state["settings"])
         tokenizer = CharTokenizer(state["alphabet"])
+        check_size(settings, len(tokenizer), newest)
         model = build_model(settings, len(tokenizer), np.random.default_rng(0))
         load_weights(model, newest)
     except (OSError, ValueError, KeyError, TypeError) as error:

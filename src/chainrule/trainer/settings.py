@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
+
+MOST = 10**9
 
 
 class SettingsError(ValueError):
@@ -38,12 +41,12 @@ class Settings:
     def __post_init__(self):
         counts = "steps batch_size context layers heads width evaluate_every save_every"
         for name in counts.split():
-            self._require(getattr(self, name) >= 1, name, "at least 1")
+            self._require(1 <= getattr(self, name) <= MOST, name, f"from 1 to {MOST:,}")
         self._require(self.warmup >= 0, "warmup", "0 or more")
-        self._require(self.seed >= 0, "seed", "0 or more")
+        self._require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1")
         self._require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1")
-        self._require(self.learning_rate > 0, "learning_rate", "above 0")
-        self._require(self.weight_decay >= 0, "weight_decay", "0 or more")
+        self._require(0 < self.learning_rate < math.inf, "learning_rate", "above 0, and finite")
+        self._require(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more, and finite")
         self._require(0 <= self.beta2 < 1, "beta2", "at least 0 and below 1")
         self._require(self.clip > 0, "clip", "above 0")
         if self.width % self.heads:
@@ -79,6 +82,8 @@ class Settings:
             SettingsError: a name is missing or unknown.
         """
         expected = {field.name for field in fields(cls)}
+        if not isinstance(values, dict):
+            raise SettingsError(f"settings must be a table, received {values!r:.40}")
         if values.keys() != expected:
             difference = ", ".join(sorted(expected ^ values.keys()))
             raise SettingsError(f"settings missing or unknown: {difference}")

@@ -35,7 +35,7 @@ def clinic(
     import sys
 
     from chainrule.clinic import practice
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.manifest import open_course
 
     if tests:
         practice.list_tests()
@@ -43,7 +43,7 @@ def clinic(
     if diseases:
         practice.list_diseases()
         return
-    course = load_course(find_root())
+    course = open_course()
     case = practice.Case(course, patient)
     if answer:
         practice.answer_all(course) if patient is None else case.answer()

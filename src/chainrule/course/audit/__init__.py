@@ -146,7 +146,7 @@ class Audit:
     def text(self, path: str) -> str:
         """The text of a file."""
         if path not in self._texts:
-            self._texts[path] = (self.root / path).read_text(encoding="utf-8", errors="replace")
+            self._texts[path] = (self.root / path).read_text(encoding="utf-8-sig", errors="replace")
         return self._texts[path]
 
     def page(self, path: str) -> Page:
@@ -274,7 +274,7 @@ def read_cells(text: str) -> list[Cell]:
     try:
         cells = json.loads(text)["cells"]
         sources = [(str(cell["cell_type"]), "".join(cell["source"])) for cell in cells]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return []
     starts = [m.start() for m in re.finditer(r'^ {3}"source":', text, re.M)]
     lines = [text.count("\n", 0, start) + 2 for start in starts]

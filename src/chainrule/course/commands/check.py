@@ -13,7 +13,7 @@ import typer
 
 from chainrule.course.exercises import grader, workbook
 from chainrule.course.exercises.stubs import Entry, solution_source
-from chainrule.course.manifest import Course, Document, find_root, load_course
+from chainrule.course.manifest import Course, Document, open_course
 from chainrule.course.paths import find_subject, normal
 from chainrule.program import UsageError, typed
 
@@ -44,7 +44,7 @@ def check(
 
     Exit status: 0 all pass, 1 something does not, 2 there is nothing to grade.
     """
-    course = load_course(find_root())
+    course = open_course()
     chosen, only = to_check(course, " ".join(subject or ()))
     if solution:
         show_solution(course, chosen, solution, anyway, compare)
@@ -93,7 +93,7 @@ def to_grade(course: Course, chosen: Document | None) -> list[Document]:
     found = [d for d in documents if workbook.workbook_file(course, d).is_file()]
     if chosen and not found:
         workbook.entries_of(course, chosen)
-        place = workbook.workbook_file(course, chosen).relative_to(course.root)
+        place = workbook.workbook_file(course, chosen).relative_to(course.place)
         raise UsageError(f"there is no {place} yet; type: chainrule exercise {chosen.slug}")
     if not found:
         ready = [d.slug for d in documents if (course.root / d.exercises).is_file()]
@@ -109,11 +109,11 @@ def grade_document(
     answers = workbook.workbook_file(course, document)
     entries = {entry.name: entry for entry in workbook.entries_of(course, document)}
     entries = {only: entries[only]} if only else entries
-    workbook.load_progress(course.root)
+    workbook.load_progress(course.place)
     if fresh and sys.stdout.isatty():
         print("\033[2J\033[H", end="")
     clock = f"{datetime.datetime.now():  %H:%M:%S}" if fresh else ""
-    typer.secho(f"{document.title}  ({answers.relative_to(course.root)}){clock}", bold=True)
+    typer.secho(f"{document.title}  ({answers.relative_to(course.place)}){clock}", bold=True)
     passed, failed, untouched = set(), [], []
     kept = answers.with_name(f"replay_{only}.py")
     if replay:
@@ -183,11 +183,10 @@ def show_result(result: grader.Result, entry: Entry | None) -> None:
 
 def note_passed(course: Course, document: Document, name: str) -> None:
     """Remember the day on which an exercise first passed."""
-    progress = workbook.load_progress(course.root)
-    names = progress.passed.setdefault(document.id, {})
-    if name not in names:
-        names[name] = datetime.date.today()
-        workbook.save_progress(course.root, progress)
+    if name not in workbook.load_progress(course.place).passed.get(document.id, {}):
+        with workbook.changing(course.place) as progress:
+            names = progress.passed.setdefault(document.id, {})
+            names.setdefault(name, datetime.date.today())
 
 
 def next_step(course: Course, document: Document, still: list[Entry]) -> str:
@@ -195,7 +194,7 @@ def next_step(course: Course, document: Document, still: list[Entry]) -> str:
     if still:
         place = f"{document.path}#{still[0].section}"
         return f"Next: {still[0].title}, about {still[0].minutes} min ({place})"
-    done = workbook.load_progress(course.root).done(course)
+    done = workbook.load_progress(course.place).done(course)
     following = workbook.open_documents(course, done)
     opened = [d for d in following if document.id in course.graph.predecessors(d.id)]
     if document.id in done and opened:
@@ -210,7 +209,7 @@ def show_solution(
 ) -> None:
     """Print an exercise's solution if it has been passed, or anyway."""
     document, entry = workbook.find_exercise(course, name, chosen)
-    passed = workbook.load_progress(course.root).passed.get(document.id, {})
+    passed = workbook.load_progress(course.place).passed.get(document.id, {})
     if entry.name not in passed and not anyway:
         message = f"{entry.name} has not passed yet; pass it first, or add --anyway"
         raise UsageError(message)

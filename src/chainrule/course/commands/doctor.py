@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from chainrule.program import typed
+from chainrule.program import to_add, typed
 
 # What `make learn` needs; the rest is for those who test, measure or want more text.
 NEEDED = ("course", "figures", "site", "train", "notebooks")
@@ -92,7 +92,7 @@ def _extras() -> list[Item]:
             Item(
                 not absent,
                 f"extra [{extra}]" + (f" without {', '.join(absent)}" if absent else ""),
-                f"type: {sys.executable} -m pip install -c constraints.txt -e '.[{extra}]'",
+                f"type: {to_add(extra)}",
                 needed=extra in NEEDED,
             )
         )
@@ -119,7 +119,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _checkout() -> list[Item]:
-    from chainrule.course.manifest import CourseError, find_root, load_course
+    from chainrule.course.manifest import CourseError, open_course
     from chainrule.course.node import OLDEST, WHEEL, find_node, node_version, packages_are_fresh
 
     node = find_node()
@@ -140,7 +140,7 @@ def _checkout() -> list[Item]:
         Item(shutil.which("git") is not None, "git", "install git", needed=False),
     ]
     try:
-        course = load_course(find_root())
+        course = open_course()
     except CourseError as error:
         return [*items, Item(False, "a checkout of the course", str(error).splitlines()[0])]
     root = course.root
@@ -151,8 +151,12 @@ def _checkout() -> list[Item]:
     return [
         *items,
         Item(True, f"course in {root}: {written} of {entries} documents"),
-        Item(fresh, "npm packages of the site", "type: make site"),
-        _workbook(root),
+        Item(
+            fresh,
+            "npm packages of the site",
+            f"type: {typed('learn')}" if course.place != root else "type: make site",
+        ),
+        _workbook(course.place),
     ]
 
 

@@ -22,16 +22,16 @@ def exercise(
 ) -> None:
     """Write a subject's exercises into workbook/; what you have written there stays."""
     from chainrule.course.exercises.workbook import entries_of, write_stubs
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.manifest import open_course
     from chainrule.course.paths import find_subject
 
-    course = load_course(find_root())
+    course = open_course()
     document = find_subject(course, " ".join(subject)).document
     written = write_stubs(course, document, reset)
-    place = written.path.relative_to(course.root)
+    place = written.path.relative_to(course.place)
     titles = {entry.name: entry for entry in entries_of(course, document)}
     if written.backup:
-        print(f"Your version is kept in {written.backup.relative_to(course.root)}.")
+        print(f"Your version is kept in {written.backup.relative_to(course.place)}.")
     if written.added:
         print(f"{place}: {len(written.added)} written")
         for name in written.added:

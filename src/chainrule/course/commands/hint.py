@@ -19,15 +19,14 @@ def hint(
 ) -> None:
     """Help with an exercise: what to reread, the idea, the first line; each call one further."""
     from chainrule.course.exercises.stubs import helps
-    from chainrule.course.exercises.workbook import find_exercise, load_progress, save_progress
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.exercises.workbook import changing, find_exercise
+    from chainrule.course.manifest import open_course
 
-    course = load_course(find_root())
+    course = open_course()
     document, entry = find_exercise(course, " ".join(exercise))
-    state = load_progress(course.root)
-    shown = state.hinted.setdefault(document.id, {})
-    shown[entry.name] = min(shown.get(entry.name, 0) + 1, 3)
-    save_progress(course.root, state)
+    with changing(course.place) as state:
+        shown = state.hinted.setdefault(document.id, {})
+        shown[entry.name] = min(shown.get(entry.name, 0) + 1, 3)
     first, *others = helps(entry)
     told = [f"{first} {document.path}#{entry.section}", *others]
     for number, text in enumerate(told[: shown[entry.name]], 1):

@@ -27,13 +27,14 @@ def learn(
     watch: Annotated[bool, typer.Option(help="Build again when a file changes.")] = True,
 ) -> None:
     """Build the site where it is stale, serve it on 127.0.0.1, open the browser."""
-    from chainrule.course.manifest import find_root
-    from chainrule.course.site import SiteError, build
+    from chainrule.course.manifest import open_course
+    from chainrule.course.site import SiteError, build, unpacked
     from chainrule.course.site.serve import PortError, open_server, serve
     from chainrule.program import UsageError
 
-    root = find_root()
+    root = open_course().root
     try:
+        root = unpacked(root)
         started = time.monotonic()
         pages = build(root, strict=strict)
         took = time.monotonic() - started

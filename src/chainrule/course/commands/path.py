@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chainrule.program import typed
+
 if TYPE_CHECKING:
     from chainrule.course.manifest import Course, Document
     from chainrule.course.paths import Step, Subject
@@ -28,13 +30,13 @@ def path(
 ) -> None:
     """Show the shortest reading path to a subject, without what you know already."""
     from chainrule.course.exercises.workbook import load_progress
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.manifest import open_course
     from chainrule.course.paths import find_subject, reading_path
 
-    course = load_course(find_root())
+    course = open_course()
     goal = find_subject(course, " ".join(subject))
     skip = {find_subject(course, name).document.id for name in known or ()}
-    skip |= load_progress(course.root).done(course)
+    skip |= load_progress(course.place).done(course)
     if ask:
         steps = reading_path(course, goal.document.id, skip)
         skip |= ask_what_is_known(course, [step.document for step in steps])
@@ -45,7 +47,7 @@ def path(
 def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
     """Ask about each document; what is known is kept at once, as `progress --known` keeps it."""
     from chainrule.course.asking import ask_about
-    from chainrule.course.exercises.workbook import load_progress, save_progress
+    from chainrule.course.exercises.workbook import changing
 
     known: set[str] = set()
 
@@ -60,9 +62,8 @@ def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
 
     def note(document: Document) -> None:
         known.add(document.id)
-        state = load_progress(course.root)
-        state.known.add(document.id)
-        save_progress(course.root, state)
+        with changing(course.place) as state:
+            state.known.add(document.id)
 
     print("A question a document, in reading order; pen and paper are allowed.")
     ask_about(course, documents, reply, print, note)
@@ -86,4 +87,6 @@ def as_text(course: Course, goal: Subject, steps: list[Step]) -> str:
             lines.append(f"       for {user.title}: {because}")
         if not step.reasons:
             lines.append(f"       {document.promise}")
+    if course.place != course.root:
+        lines.append(f"\nThe documents are in {course.root}; to read them, type: {typed('learn')}")
     return "\n".join(lines)

@@ -39,23 +39,23 @@ def progress(
     ] = None,
 ) -> None:
     """Show what is done and what is open to you next; carry it to and from the page."""
-    from chainrule.course.exercises.workbook import load_progress, save_progress
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.exercises.workbook import changing, load_progress
+    from chainrule.course.manifest import open_course
     from chainrule.course.paths import find_subject
 
-    course = load_course(find_root())
+    course = open_course()
     if import_from:
         take_over(course, import_from)
     if export_to:
         write_out(course, export_to)
     if import_from or export_to:
         return
-    state = load_progress(course.root)
+    state = load_progress(course.place)
     if known or forget:
         adding = {find_subject(course, name).document.id for name in known or ()}
         taking = {find_subject(course, name).document.id for name in forget or ()}
-        state.known = (state.known | adding) - taking
-        save_progress(course.root, state)
+        with changing(course.place) as state:
+            state.known = (state.known | adding) - taking
     show(course, state)
 
 
@@ -95,7 +95,7 @@ def take_over(course: Course, path: Path) -> None:
     carried = take(course, read(path))
     print(f"{path}: newly passed: {carried.passed}; answers taken over: {carried.answers}.")
     for backup in carried.backups:
-        print(f"Your version is kept in {backup.relative_to(course.root)}.")
+        print(f"Your version is kept in {backup.relative_to(course.place)}.")
     if carried.unknown:
         print(f"Not in this checkout, left out: {', '.join(carried.unknown)}")
 

@@ -22,7 +22,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 REGION_OPENS = re.compile(r"^<!-- generated: ([\w-]+) -->\s*$")
 REGION_CLOSES = re.compile(r"^<!-- /generated -->\s*$")
 NOT_PROSE = re.compile(r"`[^`]*`|\$[^$]*\$")
-CITATION = re.compile(r"\[(\d+(?:, ?\d+)*)\]")
+CITATION = re.compile(r"(?<![\\\w])\[(\d+(?:, ?\d+)*)\]")
 _ALERT = re.compile(r"\[!(\w+)\]")
 _DETAILS = re.compile(r"<(/?)details\b[^>]*>(?:\s*<summary[^>]*>(.*?)</summary>)?", re.I | re.S)
 _TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
@@ -127,16 +127,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; ``line`` is that of the opening fence, ``first_line`` that of the code."""
+    """A block of code; ``line`` is that of the opening fence, ``first_line`` that of the code."""
 
     line: int
     info: str
     code: str
+    fenced: bool = True
 
     @property
     def first_line(self) -> int:
         """The line on which the code starts."""
-        return self.line + 1
+        return self.line + self.fenced
 
     @property
     def language(self) -> str:
@@ -347,7 +348,9 @@ class _Reader:
             if token.type == "inline":
                 self.inline(token, line, context, tokens[position - 1])
             elif token.type in ("fence", "code_block"):
-                self.page.blocks.append(Block(line, token.info.strip(), token.content))
+                self.page.blocks.append(
+                    Block(line, token.info.strip(), token.content, token.type == "fence")
+                )
                 if token.info.strip() == "math":
                     self.page.formulas.append(Formula(line + 1, token.content.strip(), "fence"))
             elif token.type == "math_block":
@@ -382,7 +385,9 @@ class _Reader:
     def heading(self, token: Token, line: int, level: int) -> None:
         """Give a heading its anchor; the second of a name gets ``-1``, the third ``-2``."""
         text = "".join(
-            child.content for child in token.children or [] if child.type != "html_inline"
+            " " if child.type in ("softbreak", "hardbreak") else child.content
+            for child in token.children or []
+            if child.type != "html_inline"
         )
         base = anchor = slug(text)
         while anchor in self.slugs:
@@ -513,6 +518,8 @@ class _Prose:
         if not self.text and _ALERT.fullmatch(raw):
             return
         for found in CITATION.findall(raw) if "[" in raw else ():
+            if f"\\[{found}]" in self.flat:
+                continue
             numbers = tuple(int(number) for number in found.split(","))
             at = self.paragraph.line + self.text.count("\n")
             self.page.citations.append(Citation(at, numbers, self.paragraph.section))

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -93,7 +94,8 @@ def _one_worker(
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder) / "printed"
         paths = str(exercises.resolve()), str(answers.resolve())
-        arguments = json.dumps([*paths, names, seconds, look])
+        mark = secrets.token_hex(16)
+        arguments = json.dumps([*paths, names, seconds, look, mark])
         with printed.open("wb") as sink:
             process = subprocess.Popen(
                 [*PYTHON, "-c", f"import {__name__} as g; g.work()", arguments],
@@ -104,7 +106,7 @@ def _one_worker(
                 start_new_session=True,
             )
         try:
-            yield from _listen(process, printed, waiting)
+            yield from _listen(process, mark.encode(), printed, waiting)
         finally:
             _kill(process)
 
@@ -119,9 +121,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _listen(
-    process: subprocess.Popen[bytes], printed: Path, waiting: Callable[[str, float], None]
+    process: subprocess.Popen[bytes],
+    mark: bytes,
+    printed: Path,
+    waiting: Callable[[str, float], None],
 ) -> Iterator[Result]:
-    """Turn the worker's lines, its silence or its end into results."""
+    """Turn the worker's lines, its silence or its end into results.
+
+    A line that does not bear the worker's mark was written by the learner's code.
+    """
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
     current, limit, position, useful = "", START_SECONDS, 0, False
@@ -146,7 +154,10 @@ def _listen(
             if current or code != 0 or not useful:
                 yield found or _ended(current, code, _output(printed, position), place)
             return
-        data = json.loads(line)
+        _, marked, told = line.partition(mark)
+        if not marked:
+            continue
+        data = json.loads(told)
         if "start" in data:
             current, limit, begun, place = data["start"], data["limit"], time.monotonic(), {}
         elif "check" in data:
@@ -199,7 +210,7 @@ def work() -> None:
     """Grade what the command line names; one line of JSON an exercise on the real stdout."""
     import numpy  # noqa: F401 - its memory does not count as the learner's
 
-    exercises, answers, names, seconds, look = json.loads(sys.argv[1])
+    exercises, answers, names, seconds, look, mark = json.loads(sys.argv.pop(1))
     owner, protocol = os.getpid(), os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     lifeline = os.dup(0)
@@ -211,7 +222,7 @@ def work() -> None:
     def send(**data: Any) -> None:
         if os.getpid() == owner:
             data["end"] = os.fstat(2).st_size
-            protocol.write(json.dumps(data) + "\n")
+            protocol.write(f"\n{mark}{json.dumps(data)}\n")
             protocol.flush()
 
     from chainrule.course.exercises import load

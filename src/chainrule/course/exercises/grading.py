@@ -23,6 +23,7 @@ MEMORY = 2 * 2**30
 FILE_LIMIT = 16 * 2**20
 NO_KEYBOARD = "there is no keyboard here"
 
+UTF_16, UTF_8 = (b"\xff\xfe", b"\xfe\xff"), "this is UTF-16 text: save it as UTF-8"
 PASSED, UNTOUCHED, FAILED = "passed", "not started yet", "failed"
 
 
@@ -46,12 +47,16 @@ def execute(path: Path, given: str = "") -> tuple[dict[str, Any], dict[str, str]
     try:
         code = compile(path.read_bytes(), str(path), "exec", flags)
     except SyntaxError as error:
+        if path.read_bytes()[:2] in UTF_16:
+            return {}, {"name": "", "verdict": "unreadable", "message": UTF_8}
         place = f"line {error.lineno}: " if error.lineno else ""
         shown = f"\n    {error.text.strip()}" if error.text else ""
         message = f"{place}not valid Python: {error.msg}{shown}"
         return {}, {"name": "", "verdict": "unreadable", "message": message}
     except (ValueError, OSError, RecursionError, MemoryError) as error:
         message = f"cannot be read as Python: {error or type(error).__name__}"
+        if path.read_bytes()[:2] in UTF_16:
+            message = UTF_8
         return {}, {"name": "", "verdict": "unreadable", "message": message}
     try:
         exec(compile(given, "<given>", "exec"), vars(module))
@@ -62,12 +67,11 @@ def execute(path: Path, given: str = "") -> tuple[dict[str, Any], dict[str, str]
 
 
 def states(path: Path) -> dict[str, bool]:
-    """For each top-level definition of a learner's file: whether it is still a stub."""
-    tree = ast.parse(path.read_bytes())
+    """For each top-level name of a learner's file: whether what binds it last is still a stub."""
     return {
-        node.name: stubs.is_untouched(node)
-        for node in tree.body
-        if isinstance(node, stubs.Definition)
+        name: isinstance(node, stubs.Definition) and stubs.is_untouched(node)
+        for node in ast.parse(path.read_bytes()).body
+        for name in stubs.binds(node)
     }
 
 

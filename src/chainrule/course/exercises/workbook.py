@@ -6,19 +6,21 @@ Every file is replaced in one step, so that a kill at any moment leaves the old 
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chainrule.course.exercises import stubs
 from chainrule.course.files import write_atomically
+from chainrule.course.manifest import WORKBOOK as FOLDER
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
 from chainrule.program import UsageError, typed
 
-FOLDER = "workbook"
 PROGRESS = "workbook/progress.toml"
 QUOTES = '"""'
 
@@ -28,7 +30,7 @@ QUOTES = '"""'
 
 def workbook_file(course: Course, document: Document) -> Path:
     """Where a learner works on a document's exercises."""
-    return course.root / FOLDER / document.exercises.removeprefix("exercises/")
+    return course.place / FOLDER / document.exercises.removeprefix("exercises/")
 
 
 def entries_of(course: Course, document: Document) -> list[stubs.Entry]:
@@ -163,7 +165,9 @@ passed, and with --anyway of what you have not:
 def heading(course: Course, document: Document, number: int, entry: stubs.Entry) -> str:
     """What stands above an exercise in the learner's file."""
     file = workbook_file(course, document)
-    link = os.path.relpath(course.root / document.path, file.parent).replace(os.sep, "/")
+    target = course.root / document.path
+    near = course.place == course.root
+    link = os.path.relpath(target, file.parent).replace(os.sep, "/") if near else target.as_posix()
     about = f"difficulty {entry.difficulty} of 5, about {entry.minutes} minutes"
     return f"# {number}. {entry.title} ({about})\n# Read first: {link}#{entry.section}\n"
 
@@ -256,6 +260,25 @@ def load_progress(root: Path) -> Progress:
         message = "'known' must list ids and 'passed' must hold dates: repair it, or delete it"
         raise UsageError(f"{path}: {message} to begin anew")
     return Progress(passed, set(known), hinted)
+
+
+@contextlib.contextmanager
+def changing(root: Path) -> Iterator[Progress]:
+    """The progress, to be changed and then written; who else changes it waits meanwhile."""
+    path = root / FOLDER / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:  # closing it ends the lock
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        progress = load_progress(root)
+        yield progress
+        save_progress(root, progress)
 
 
 def save_progress(root: Path, progress: Progress) -> None:

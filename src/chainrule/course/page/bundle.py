@@ -250,7 +250,9 @@ def _bundle(site: Path, target: Path) -> None:
     """Let esbuild put each script of ``site/page`` and what it imports into one file."""
     scripts = [str(path) for path in sorted((site / "page").glob("*.js"))]
     esbuild = site / "node_modules/esbuild/bin/esbuild"
-    command = [find_node() or "node", str(esbuild), *scripts, f"--outdir={target}"]
+    # Where npm may run its packages' scripts, this script has been replaced by the program itself.
+    started = [find_node() or "node"] if esbuild.read_bytes()[:2] == b"#!" else []
+    command = [*started, str(esbuild), *scripts, f"--outdir={target}"]
     command += ["--bundle", "--format=esm", "--minify", "--target=es2022", "--log-level=warning"]
     done = subprocess.run(command, cwd=site, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -91,7 +91,7 @@ def collect(course: Course) -> dict[str, Any]:
     Raises:
         UsageError: a learner's file, or the progress, cannot be read.
     """
-    state = workbook.load_progress(course.root)
+    state = workbook.load_progress(course.place)
     ready = [d for d in course.documents if (course.root / d.exercises).is_file()]
     answers = {document.id: _answers(course, document) for document in ready}
     passed = {
@@ -139,7 +139,7 @@ def take(course: Course, data: dict[str, Any]) -> Carried:
     """
     carried = Carried()
     known = {d.id: d for d in course.documents if (course.root / d.exercises).is_file()}
-    state = workbook.load_progress(course.root)
+    state = workbook.load_progress(course.place)
     for document in data.get("known", []):
         if document in course.by_id:
             state.known.add(document)
@@ -167,7 +167,7 @@ def take(course: Course, data: dict[str, Any]) -> Carried:
                 shown[exercise] = max(shown.get(exercise, 0), min(count, 3))
         answers = {key: text for key, text in asked["answers"].items() if key in entries}
         _place(course, document, list(entries.values()), answers, carried)
-    workbook.save_progress(course.root, state)
+    workbook.save_progress(course.place, state)
     return carried
 
 

@@ -11,10 +11,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from chainrule.course.manifest import Course, Document, Notebook, load_course
+from chainrule.course.manifest import CARRIED, Course, Document, Notebook, load_course
 from chainrule.course.node import NodeError, install_packages, packages_are_fresh
+from chainrule.data.models import cache_folder
+from chainrule.program import PACKAGE, missing
 
 REFERENCE = ("NOTATION", "GLOSSARY", "ROADMAP", "CONTRIBUTING")
 SOURCES = {".py", ".html", ".css", ".js", ".svg", ".png"}
@@ -101,6 +104,37 @@ def build(
         raise SiteError("the site was not built; the lines above say which file and line")
     stamp.write_text(state)
     return pages
+
+
+def unpacked(root: Path) -> Path:
+    """A course that came in a wheel, as a checkout in the cache, where a site can be built.
+
+    Any other root is returned as it is. What an older wheel left there is replaced.
+    """
+    if root != PACKAGE / CARRIED:
+        return root
+    for name in ("sphinx", "myst_nb", "furo"):
+        if not find_spec(name):
+            raise SiteError(missing(name))
+    files = [
+        path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    folder = cache_folder() / "checkout"
+    stamp = folder / ".unpacked"
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return folder
+    print(f"Unpacking the course into {folder}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(root, folder)
+    left_out = shutil.ignore_patterns(CARRIED, "__pycache__")
+    shutil.copytree(PACKAGE, folder / "src" / "chainrule", ignore=left_out)
+    shutil.copytree(PACKAGE / "data" / "models", folder / "models")
+    stamp.write_text(digest.hexdigest())
+    return folder
 
 
 def sources(root: Path, site: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,6 +24,20 @@ class PortError(Exception):
 
 class _Quiet(SimpleHTTPRequestHandler):
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
+
+    def parse_request(self) -> bool:
+        """Answer those alone who ask for this machine: no page elsewhere reads what is here."""
+        if not super().parse_request():
+            return False
+        host = self.headers.get("Host", HOST).rsplit(":", 1)[0].casefold()
+        if host in (HOST, "localhost"):
+            return True
+        self.send_error(HTTPStatus.MISDIRECTED_REQUEST, f"this server answers {HOST} alone")
+        return False
+
+    def list_directory(self, path) -> None:
+        """No folder is listed."""
+        self.send_error(HTTPStatus.NOT_FOUND, "File not found")
 
     def end_headers(self) -> None:
         # A page that was rebuilt is never shown from the browser's memory.

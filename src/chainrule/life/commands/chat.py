@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.program import UsageError
+from chainrule.program import UsageError, missing
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def chat(
     try:
         from chainrule.life.chat import Conversation, converse, open_model
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
+        raise UsageError(missing(error.name, "train")) from None
     talk = Conversation(open_model(who), temperature, system, seed, max_tokens)
     if question is None:
         converse(talk)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.program import UsageError, typed
+from chainrule.program import UsageError, missing, typed
 
 STAGES = (
     "tokenizer", "pretrain", "sft", "reward", "control", "rejection", "dpo", "ppo", "grpo", "lora",
@@ -63,7 +63,7 @@ def life(
         from chainrule.life.run import Life
         from chainrule.life.settings import quick as quickly
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
+        raise UsageError(missing(error.name, "train")) from None
     run = Life.open(out, quickly() if quick else None, text)
     try:
         _live(run, seeds, stage, trap)

@@ -23,7 +23,7 @@ def find(
     ] = False,
 ) -> None:
     """Find the sections that answer a question, ranked by a BERT where it is present."""
-    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.manifest import open_course
     from chainrule.data.models import MODELS, cache_folder, is_present
     from chainrule.models.passages import passages_of
     from chainrule.models.sections import by_meaning, by_words
@@ -31,7 +31,7 @@ def find(
     asked = " ".join(question).strip()
     if not asked:
         raise UsageError('no question given; try: chainrule find "why divide by the root of d"')
-    course = load_course(find_root())
+    course = open_course()
     passages = [p for document in course.written() for p in passages_of(document, course.root)]
     model = MODELS["minilm"]
     if words or not is_present("minilm"):

@@ -73,9 +73,17 @@ def divide(a: Any, b: Any) -> Forward:
     """a / b, elementwise; b is not squared for its gradient: b² may overflow."""
     a, b = (floating(x) if isinstance(x, np.ndarray) else x for x in alike(a, b))
     shape_a, shape_b = np.shape(a), np.shape(b)
-    return a / b, lambda g: (
+    z = np.asarray(a / b)
+
+    def slope_in_b(g: Array) -> Array:
+        slope = np.asarray(-(g / b) * z)
+        if np.isfinite(slope).all():
+            return slope
+        return np.where((z == 0) & np.isfinite(g), slope.dtype.type(0), slope)  # g/b overflowed
+
+    return z, lambda g: (
         lambda out: sum_to(g / b, shape_a),
-        lambda out: sum_to(-(g / b) * (a / b), shape_b),
+        lambda out: sum_to(slope_in_b(g), shape_b),
     )
 
 
@@ -176,7 +184,7 @@ def sqrt(x: Array) -> Forward:
 @primitive
 def absolute(x: Array) -> Forward:
     """Absolute value; the derivative at 0 is taken as 0."""
-    return np.abs(x), lambda g: (np.where(x == 0, g.dtype.type(0), np.where(x < 0, -g, g)),)
+    return np.abs(x), lambda g: (np.where(x > 0, g, np.where(x < 0, -g, g.dtype.type(0))),)
 
 
 @primitive
@@ -453,7 +461,10 @@ def _sum(x: Array, axes: tuple[int, ...], keepdims: bool, divisor: int = 1) -> A
         if np.isfinite(y).all():
             return y if divisor == 1 else y / divisor
         n = 1 << _count(x.shape, axes).bit_length()
-        return (x / n).sum(axis=axes, keepdims=keepdims) * (n / divisor)
+        y = (x / n).sum(axis=axes, keepdims=keepdims) * (n / divisor)
+        if divisor == 1:
+            return y
+        return y.clip(x.min(axes, keepdims=keepdims), x.max(axes, keepdims=keepdims))
 
 
 @primitive

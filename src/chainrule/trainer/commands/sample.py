@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from chainrule.program import UsageError
+from chainrule.program import UsageError, missing
 
 
 def register(app: typer.Typer) -> None:
@@ -98,8 +99,10 @@ def sample(
     """Stream text from a trained model. Each option names the section that teaches it."""
     options = dict(locals())
     del options["mine"], options["anyway"]
-    if temperature < 0:
-        raise UsageError(f"--temperature must be 0 or more, received {temperature:g}")
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"--temperature must be 0 or more, and finite, received {temperature:g}")
+    if seed is not None and seed < 0:
+        raise UsageError(f"--seed must be 0 or more, received {seed}")
     if not 0 < top_p <= 1:
         raise UsageError(f"--top-p must be above 0 and at most 1, received {top_p:g}")
     if not 0 <= min_p <= 1:
@@ -140,13 +143,14 @@ def go(
         from chainrule.trainer.sampling import stream
         from chainrule.transformers.gpt import load_course_gpt
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
+        raise UsageError(missing(error.name, "train")) from None
     try:
         model, tokenizer = load_course_gpt() if course else known_model(run or _newest()).pair
         alphabet = getattr(tokenizer, "alphabet", "\n")
         if prompt == "\n" and "\n" not in alphabet:
             prompt = alphabet[0]
         rng = np.random.default_rng(seed)
+        tokenizer.encode(prompt)
         print(prompt.lstrip("\n"), end="", flush=True)
         for piece in stream(
             model,

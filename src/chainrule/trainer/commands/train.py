@@ -9,12 +9,15 @@ from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from chainrule.program import UsageError, typed
+from chainrule.program import UsageError, missing, typed
+
+SMALLER = "take a smaller --width, --layers, --context or --batch-size"
 
 # What each option does, and the section of the course that teaches it.
 SETTINGS = {
@@ -191,12 +194,14 @@ def go(
     """Train as the options say; ``after`` is called with the number of each step that is done."""
     out = None if out is None else Path(out)
     how = how or {}
+    if find_spec("matplotlib") is None:
+        raise UsageError(missing("matplotlib", "train"))
     try:
         from chainrule.data.text import DataError
         from chainrule.trainer.checkpoint import CheckpointError
         from chainrule.trainer.settings import SettingsError
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is missing; type: pip install 'chainrule[train]'") from None
+        raise UsageError(missing(error.name, "train")) from None
     try:
         if _engine(engine, resume, _folder(data, out)) == "torch":
             _train_with_torch(data, out, resume, chosen, how)
@@ -208,6 +213,8 @@ def go(
             _train(run, after=after)
     except (DataError, SettingsError, CheckpointError) as error:
         raise UsageError(str(error)) from None
+    except MemoryError as error:
+        raise UsageError(f"{error or 'there is not enough memory'}: {SMALLER}") from None
     except KeyboardInterrupt:
         print("stopped in the middle of a step; --resume continues from the last checkpoint")
         raise typer.Exit(130) from None
@@ -239,7 +246,7 @@ def _train_with_torch(data, out, resume: bool, chosen: dict, how: dict[str, Any]
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise UsageError("torch is missing; type: pip install 'chainrule[torch]'") from None
+        raise UsageError(missing("torch")) from None
     with twin.session(how) as world:
         open_run = partial(twin.open_run, world=world, given=how)
         if resume:
@@ -266,13 +273,13 @@ def _refuse_a_run_in(folder: Path) -> None:
 
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder with --out")
-    if (folder / "losses.jsonl").exists():
-        newest = checkpoint.latest(folder)
-        at = f" at step {int(newest.name[5:])}" if newest else ""
+    if newest := checkpoint.latest(folder):
         raise UsageError(
-            f"{folder} already holds a run{at}; add --resume to continue it, "
-            f"or give another folder with --out"
+            f"{folder} already holds a run at step {int(newest.name[5:])}; add --resume to "
+            f"continue it, give another folder with --out, or delete it"
         )
+    if (folder / "losses.jsonl").exists():
+        print(f"the run in {folder} ended before its first checkpoint: beginning anew")
 
 
 def _consistent(chosen: dict) -> dict:
@@ -308,10 +315,11 @@ def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -
     """Train to the end, or until somebody stops it; ``again`` says how to go on."""
     from rich.console import Console
 
-    from chainrule.trainer.report import write_report
-
     console = Console(highlight=False, soft_wrap=True, quiet=not run.leads)
     settings = run.settings
+    if run.step == settings.steps and not (run.folder / "REPORT.md").is_file() and run.leads:
+        _report(run, console)
+        return
     if run.step == settings.steps:
         console.print(f"{run.folder} is finished at step {run.step}; sample from it with:")
         console.print(f"  {typed(f'sample {run.folder}')}")
@@ -354,6 +362,13 @@ def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -
         console.print(f"stopped at step {run.step}, saved. Continue with:")
         console.print(f"  {again(f'train --resume --out {run.folder}')}")
         raise typer.Exit(130)
+    _report(run, console)
+
+
+def _report(run, console) -> None:
+    """Measure a finished run, and say where the report is."""
+    from chainrule.trainer.report import write_report
+
     sample = _text(run, 600)
     report = write_report(run, sample, lambda what: console.print(f"{what} …"))
     console.print(_indented(sample), markup=False)

@@ -15,7 +15,7 @@ from chainrule.transformers.gpt.baselines import MatchModel, WittenBell, witten_
 from chainrule.transformers.gpt.evaluation import bits_per_byte, token_losses
 from chainrule.transformers.gpt.examples import windows
 from chainrule.transformers.gpt.memory import KeyValueMemory, Reader, stream
-from chainrule.transformers.gpt.model import GPT, gpt_config, load_gpt2_state
+from chainrule.transformers.gpt.model import GPT, GPTConfig, gpt_config, load_gpt2_state
 from chainrule.transformers.gpt.sampling import (
     draw,
     generate,
@@ -36,9 +36,9 @@ from chainrule.transformers.transformer_architecture import (
 )
 
 __all__ = [
-    "GPT", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL", "KeyValueMemory", "MatchModel",
-    "Reader", "WittenBell", "bits_per_byte", "draw", "generate", "gpt_config", "load_course_gpt",
-    "load_gpt2_state", "min_p_filter", "nucleus", "pass_at_k", "repetition_penalty",
-    "sample_filters", "stream", "token_losses", "top_k_filter", "top_p_filter",
-    "windows", "witten_bell_ngram",
+    "GPT", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_SMALL", "GPT2_XL", "GPTConfig",
+    "KeyValueMemory", "MatchModel", "Reader", "WittenBell", "bits_per_byte", "draw", "generate",
+    "gpt_config", "load_course_gpt", "load_gpt2_state", "min_p_filter", "nucleus", "pass_at_k",
+    "repetition_penalty", "sample_filters", "stream", "token_losses", "top_k_filter",
+    "top_p_filter", "windows", "witten_bell_ngram",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from chainrule.transformers.transformer_architecture import (
     normalization,
 )
 
-__all__ = ["GPT", "gpt_config", "load_gpt2_state"]
+__all__ = ["GPT", "GPTConfig", "gpt_config", "load_gpt2_state"]
 
 
 def gpt_config(
@@ -42,6 +42,9 @@ def gpt_config(
         GPT2_SMALL, vocab_size=vocab_size, context=context, decoder_layers=layers, heads=heads,
         width=width, **changes,
     )  # fmt: skip
+
+
+GPTConfig = gpt_config  # the name that other packages have for it
 
 
 class GPT(TokenModel):

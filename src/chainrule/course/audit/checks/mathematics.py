@@ -19,6 +19,7 @@ from chainrule.course.audit import Audit
 from chainrule.course.children import ask
 from chainrule.course.documents.markdown import Inline, Page, parser
 from chainrule.course.finding import Finding
+from chainrule.course.manifest import MANIFEST
 from chainrule.course.node import find_node
 from chainrule.program import UsageError
 
@@ -56,7 +57,12 @@ def check(audit: Audit) -> Iterator[Finding]:
     for path, above, page in audit.prose:
         for line, message, fix in _spelling(page):
             yield Finding(path, above + line, NAME, message, fix)
-    verdicts = audit.begun[NAME].result()
+    try:
+        verdicts = audit.begun[NAME].result()
+    except UsageError as error:  # the other checks go on
+        why, fix = str(error).split("; ")
+        yield Finding(MANIFEST, 1, NAME, f"no formula was parsed: {why}", fix)
+        return
     for path, above, page in audit.prose:
         for formula in page.formulas:
             if fault := verdicts[formula.tex, formula.display]:
