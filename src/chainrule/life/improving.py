@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,7 +55,9 @@ class Reward(Stage):
     def prepare(self) -> None:
         """Load what is needed and build what is trained."""
         s, life = self.settings, self.life
+        began = time.process_time()
         self.right, self.pairs = self._sorted("train", s.pair_prompts)
+        self.drawing = time.process_time() - began
         self.reward = RewardModel(life.model("sft"), self.rng)
         self.modules = {"reward": self.reward}
         self.optimizer = AdamW(
@@ -152,6 +155,7 @@ class Reward(Stage):
             "pairs of training preferred": self._preferred(self.pairs[: s.reward_pairs]),
             "held-out pairs preferred": self._preferred(held),
             "best of n": curve,
+            "timing": {"drawing": self.drawing},
         }
 
 
