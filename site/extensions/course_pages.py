@@ -14,11 +14,11 @@ from pygments.token import Generic
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
-from chainrule.course import stubs
-from chainrule.course.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, load_course
 from chainrule.course.paths import normal
 from chainrule.course.site import neighbours
+from chainrule.course.site.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")
@@ -114,7 +114,7 @@ def _say_how_to_open(doctree: nodes.document, docname: str) -> None:
     title = next(doctree.findall(nodes.title), None)
     if title is None:
         return
-    command = f".venv/bin/jupyter lab {docname}.ipynb"
+    command = f"make lab NOTEBOOK={docname}.ipynb"
     file = addnodes.download_reference(
         "", "", nodes.Text("download the file"), reftarget=f"/{docname}.ipynb"
     )
@@ -156,6 +156,10 @@ def prepare(app) -> None:
     app.course = load_course(Path(app.srcdir))
     if not hasattr(app.env, "course_shown"):
         app.env.course_shown = {}
+    # A layout takes half a second, and changes with the graph alone.
+    known = getattr(app.env, "course_drawing", None)
+    if known is None or known[0] != app.course.source:
+        app.env.course_drawing = app.course.source, draw_graph(app.course)
 
 
 # --- Writing --------------------------------------------------------------------------
@@ -219,7 +223,7 @@ def home(app) -> dict:
     return {
         "title": course.about.name,
         "course": course,
-        "drawing": draw_graph(course),
+        "drawing": app.env.course_drawing[1],
         "box": (NODE_WIDTH, NODE_HEIGHT),
         "written": written,
         "opening": app.builder.render_partial(opening)["fragment"] if opening else "",
