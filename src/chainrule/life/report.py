@@ -240,7 +240,8 @@ def _overview(life: Life, found: dict[str, Any]) -> Iterator[str]:
         f"t). Seeds redraw everything after instruction tuning; they share one tuned model and one "
         f"set of prompts, so the interval is about the method on this model. Two-digit addition "
         f"was demonstrated too, and is left out of what is improved. Seconds are those of one "
-        f"core; those of the two stages that learn from drawn answers include the drawing. KL is to the tuned model, estimated from answers at temperature 1."
+        f"core; those of the two stages that learn from drawn answers include the drawing. KL is "
+        f"to the tuned model, estimated from answers at temperature 1."
     )
     yield ""
     if "sft" in rows:
