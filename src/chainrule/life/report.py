@@ -45,7 +45,7 @@ SAYS = {
     "opinion of them rises with n, the truth need not.",
     "control": "The comparison for what follows: about the seconds of the longest of them, spent "
     "on more imitation of the same demonstrations, the best validation accuracy kept again. Its "
-    "rate was chosen among three on validation prompts, as those of the others were.",
+    "rate was chosen among three on validation prompts.",
     "rejection": "Imitates its own answers that the verifier accepted.",
     "dpo": "Pairs of a right and a wrong answer of its own, with the likelihood of the right ones "
     "added: the stage before is the same without the contrast.",

@@ -47,7 +47,7 @@ class Settings:
     best_of: int = 32
 
     control_steps: int = 160
-    control_rate: float = 5e-4
+    control_rate: float = 0.0003
     rejection_steps: int = 70
     rejection_rate: float = 1e-4
     dpo_steps: int = 50
