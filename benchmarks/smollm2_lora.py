@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.timing import use_one_thread
 
 LAYERS, RANK, ALPHA, BATCH, EPOCHS, BUDGET = 6, 8, 16, 4, 2, 4000
-RATES, SEEDS, EXAMPLES = (3e-3, 1e-3, 1e-2), (0, 1, 2), 100
-ASKED, SHOWN, CHATS, WRITTEN, PAGE, WRITINGS = 30, 4, 8, 16, 400, 12
+RATES, SEEDS, EXAMPLES = (3e-3, 1e-3, 1e-2), (0, 1, 2, 3, 4), 100
+ASKED, SHOWN, CHATS, WRITTEN, PAGE, WRITINGS = 40, 4, 8, 16, 400, 20
 STORED = Path(__file__).with_name("smollm2_lora.json")
 PROMPTS = Path(__file__).with_name("smollm2_prompts.json")
 

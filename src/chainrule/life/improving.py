@@ -167,7 +167,7 @@ class Dpo(Stage):
     repeated = True
     columns = ("loss", "pairs in order", "log-ratio of chosen", "log-ratio of rejected",
                "validation")  # fmt: skip
-    cost = (0.22, 6)
+    cost = (0.2, 6)
     look_every: ClassVar[int] = 0
 
     @property
@@ -239,7 +239,7 @@ class Ppo(Stage):
     before = ("sft",)
     repeated = True
     columns = ("reward", "variance explained", "share clipped")
-    cost = (0.52, 6)
+    cost = (0.72, 6)
     value_only: ClassVar[int] = 5
 
     @property

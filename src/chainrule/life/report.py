@@ -93,6 +93,7 @@ def summary(life: Life) -> dict[str, Any]:
         if not results:
             continue
         measures = [r["measures"] for r in results]
+        before = drawing if name in IMITATED else 0.0
 
         def over(key: str, measures: list = measures) -> list[float]:
             values = [m[key] for m in measures if key in m]
@@ -115,10 +116,10 @@ def summary(life: Life) -> dict[str, Any]:
                             for t in start},
             "forgotten": {t: round(float(np.mean([m["bits a byte"][t] for m in measures]))
                                    - start[t], 4) for t in start},
-            "cpu seconds": round(drawing * (name in IMITATED) + float(
+            "cpu seconds": round(before + float(
                 np.mean([r["timing"]["steps"]["cpu"] for r in results])), 2),
-            "cpu seconds with measuring": round(
-                float(np.mean([r["timing"]["all"]["cpu"] for r in results])), 1),
+            "cpu seconds with measuring": round(before + float(
+                np.mean([r["timing"]["all"]["cpu"] for r in results])), 1),
             "tokens a second": round(float(np.mean(
                 [r["timing"]["tokens a second, answers"] for r in results]))),
             "megabytes": round(measures[0]["megabytes"], 2),
