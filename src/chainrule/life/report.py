@@ -422,7 +422,28 @@ def _traps(life: Life) -> Iterator[str]:
         for what, number in _ends(results).items():
             rows.append((what, *number))
         yield from _table(rows)
+        for title, result in zip(titles[1:], results[1:], strict=True):
+            yield from (f"{_bitten(name, title, results[0], result, life.settings.chosen)}", "")
         yield from (f"![{name}](pictures/{picture})", "")
+
+
+def _bitten(trap: str, title: str, sound: dict, bad: dict, asked: int) -> str:
+    """Whether a trap did harm here, in the measure that it is about."""
+    a, b = sound["measures"], bad["measures"]
+    if trap == "no-replay":
+        forgot = float(
+            np.mean([b["bits a byte"][t] - a["bits a byte"][t] for t in a["bits a byte"]])
+        )
+        harm, more = forgot > 0.1, f"{forgot:+.2f} bits a byte"
+    elif trap == "k1-loss":
+        paid = b["KL an answer"] - a["KL an answer"]
+        harm, more = paid > 0.5 * a["KL an answer"], f"{paid:+.2f} nats an answer"
+    else:
+        lost = b["validation"] - a["validation"]
+        noise = 2 * math.sqrt(2 * a["validation"] * (1 - a["validation"]) / asked)
+        harm, more = lost < -noise, f"{100 * lost:+.1f} points right"
+    verdict = "it did harm" if harm else "no harm that this shows"
+    return f"**{title.capitalize()}**: {more}, {verdict}."
 
 
 def _ends(results: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
