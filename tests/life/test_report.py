@@ -31,8 +31,8 @@ def test_interval_is_students(n):
 )
 def test_a_trap_says_whether_it_did_harm(trap, bad, said):
     sound = {"bits a byte": {"a": 2.5, "b": 2.5}, "KL an answer": 0.4, "validation": 0.4}
-    text = _bitten(trap, "a name", {"measures": sound}, {"measures": sound | bad}, 500)
-    assert text.startswith(f"**A name**: {said}")
+    text = _bitten(trap, "a KL", {"measures": sound}, {"measures": sound | bad}, 500)
+    assert text.startswith(f"**A KL**: {said}")
 
 
 def test_one_value_has_no_interval():

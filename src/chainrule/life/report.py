@@ -443,7 +443,7 @@ def _bitten(trap: str, title: str, sound: dict, bad: dict, asked: int) -> str:
         noise = 2 * math.sqrt(2 * a["validation"] * (1 - a["validation"]) / asked)
         harm, more = lost < -noise, f"{100 * lost:+.1f} points right"
     verdict = "it did harm" if harm else "no harm that this shows"
-    return f"**{title.capitalize()}**: {more}, {verdict}."
+    return f"**{title[0].upper()}{title[1:]}**: {more}, {verdict}."
 
 
 def _ends(results: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
