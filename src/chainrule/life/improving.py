@@ -23,6 +23,7 @@ from chainrule.modern_llms.rlhf import (
     ppo_loss,
 )
 from chainrule.neural_networks.backpropagation import Tensor, gather, no_grad
+from chainrule.program import UsageError
 from chainrule.shapes import Array
 from chainrule.training.loss_functions import log_softmax
 from chainrule.training.optimizers import AdamW, warmup_cosine
@@ -58,6 +59,11 @@ class Reward(Stage):
         began = time.process_time()
         self.right, self.pairs = self._sorted("train", s.pair_prompts)
         self.drawing = time.process_time() - began
+        if not self.pairs:
+            raise UsageError(
+                f"to none of {s.pair_prompts} prompts the tuned model gave a right answer and a "
+                f"wrong one, so there is nothing to compare; it needs more steps or other text"
+            )
         self.reward = RewardModel(life.model("sft"), self.rng)
         self.modules = {"reward": self.reward}
         self.optimizer = AdamW(
@@ -148,12 +154,12 @@ class Reward(Stage):
             curve.append([n, float(o.max(axis=1).mean()), float(t[rows, best].mean()),
                           float(t.max(axis=1).mean())])  # fmt: skip
             n *= 2
-        return {
+        found = {"held-out pairs preferred": self._preferred(held)} if held else {}
+        return found | {
             "pairs": len(self.pairs),
             "pairs used": min(s.reward_pairs, len(self.pairs)),
             "right answers": len(self.right),
             "pairs of training preferred": self._preferred(self.pairs[: s.reward_pairs]),
-            "held-out pairs preferred": self._preferred(held),
             "best of n": curve,
             "timing": {"drawing": self.drawing},
         }

@@ -331,13 +331,15 @@ def _page(life: Life, name: str) -> Iterator[str]:
         said.append(f"Kept is the model of step {measures['kept from step']}.")
     elif name == "reward":
         pictures.draw(folder / picture, pictures.best_of_n(results))
-        held = interval([r["measures"]["held-out pairs preferred"] for r in results])
+        measured = "held-out pairs preferred"
+        held = [r["measures"][measured] for r in results if measured in r["measures"]]
+        beyond = f" and in {np.mean(held):.2f} of held-out pairs" if held else ""
         fitted = np.mean([r["measures"]["pairs of training preferred"] for r in results])
         rows = np.array([r["measures"]["best of n"] for r in results]).mean(axis=0)
         top = rows[rows[:, 2].argmax()]
         said.append(
             f"Fitted to {measures['pairs used']} of {measures['pairs']} pairs; it prefers the "
-            f"right answer in {fitted:.2f} of these and in {held[0]:.2f} of held-out pairs. "
+            f"right answer in {fitted:.2f} of these{beyond}. "
             f"The chosen answer is right in {rows[0, 2]:.2f} for n = 1, at best {top[2]:.2f} for "
             f"n = {top[0]:.0f}, and {rows[-1, 2]:.2f} for n = {rows[-1, 0]:.0f}."
         )
