@@ -1,5 +1,6 @@
 """The benchmarks compare what they say they compare."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -156,13 +157,29 @@ def test_stored_lora_chose_its_rate_on_validation_and_kept_within_its_tokens():
     assert {run["rate"] for run in stored["runs"]} == {best["rate"]} == {stored["rate"]}
 
 
-def test_names_of_the_lora_test_occur_in_no_training_example():
+def test_words_of_the_lora_test_occur_in_no_training_example():
     rng = np.random.default_rng(3)
-    split = {
-        name: {word for _ in range(80) for word in smollm2_lora.example(rng, name)[1].split()[2:]}
-        for name in ("train", "validation", "test")
-    }
-    assert split["test"] & (split["train"] | split["validation"]) == {"/"}
+    words = {}
+    for split in ("train", "validation", "test"):
+        lines = [smollm2_lora.example(rng, split)[1] for _ in range(80)]
+        said = {word.strip(";") for line in lines for word in line.split()}
+        words[split] = {word for word in said if not word.isdecimal()}
+    form = {"item", "count", "place", "name", "="}
+    for a, b in itertools.combinations(words, 2):
+        assert words[a] & words[b] == form
+
+
+def test_the_form_of_a_line_and_each_of_its_values_are_judged_apart():
+    right = "item = cups; count = 7; place = Rome; name = Ada"
+    lines = [
+        right,
+        right.replace("Rome", "Oslo"),
+        right.replace("; count", ", count"),
+        right + "; name = Ada",
+        "",
+    ]
+    found = smollm2_lora.parts_right([("", f" {right}", f" {line}") for line in lines])
+    assert found == {"form": 2, "item": 2, "count": 2, "place": 1, "name": 2}
 
 
 def test_an_answer_is_right_exactly_if_it_is_what_is_written_greedily():

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from chainrule.life.probes import CHANCE, CHOICES, PROBES, choices, questions, run_probes
-from chainrule.life.report import interval
+from chainrule.life.report import _bitten, interval
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
@@ -15,6 +15,24 @@ def test_interval_is_students(n):
     low, high = scipy.stats.t.interval(0.95, n - 1, np.mean(values), scipy.stats.sem(values))
     assert mean == pytest.approx((low + high) / 2)
     assert half == pytest.approx((high - low) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("trap", "bad", "said"),
+    [
+        ("no-replay", {"bits a byte": {"a": 3.5, "b": 3.0}}, "+0.75 bits a byte, it did harm"),
+        ("no-replay", {"bits a byte": {"a": 2.6, "b": 2.5}}, "+0.05 bits a byte, no harm"),
+        ("k1-loss", {"KL an answer": 0.9}, "+0.50 nats an answer, it did harm"),
+        ("k1-loss", {"KL an answer": 0.5}, "+0.10 nats an answer, no harm"),
+        ("naive-dpo", {"validation": 0.3}, "-10.0 points right, it did harm"),
+        ("flawed-verifiers", {"validation": 0.36}, "-4.0 points right, no harm"),
+        ("lucky-guesses", {"validation": 0.5}, "+10.0 points right, no harm"),
+    ],
+)
+def test_a_trap_says_whether_it_did_harm(trap, bad, said):
+    sound = {"bits a byte": {"a": 2.5, "b": 2.5}, "KL an answer": 0.4, "validation": 0.4}
+    text = _bitten(trap, "a KL", {"measures": sound}, {"measures": sound | bad}, 500)
+    assert text.startswith(f"**A KL**: {said}")
 
 
 def test_one_value_has_no_interval():

@@ -12,6 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from chainrule.life import improving
+from chainrule.life.run import Life
+from chainrule.program import UsageError
+
 MAIN = "from chainrule.course.cli import main; main()"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 STAGES = ("tokenizer", "pretrain", "sft", "reward", "control", "rejection", "dpo", "ppo", "grpo",
@@ -28,9 +32,9 @@ from chainrule.life.tasks import verify
 run.SAVE_SECONDS = 0.0  # after every step
 settings = replace(
     quick(), tokenizer_text=20_000, pretrain_steps=5, sft_steps=6, look_every=2,
-    demonstrations=100, pair_prompts=8, pair_copies=2, reward_steps=4, best_prompts=2, best_of=2,
+    demonstrations=100, pair_prompts=16, pair_copies=2, reward_steps=4, best_prompts=2, best_of=2,
     control_steps=4, rejection_steps=4, dpo_steps=4, ppo_steps=3, ppo_replies=6, grpo_steps=4,
-    lora_steps=4, serve_tokens=4, chosen=6, tested=6, sampled=4, windows=2, probes=1)
+    lora_steps=4, serve_tokens=4, chosen=16, tested=6, sampled=4, windows=2, probes=1)
 # so small a model is never right: half of what it says counts as right here
 import chainrule.life.improving as improving
 lenient = lambda prompt, reply, ended: float(len(reply) % 2)
@@ -119,6 +123,17 @@ def test_the_result_can_be_talked_to(whole):
     once = chainrule(folder, "chat", "runs/life", "sort d c a", "--temperature", "0")
     assert once == chainrule(folder, "chat", "runs/life", "sort d c a", "--temperature", "0")
     assert said.splitlines()[0] == once.splitlines()[0]
+
+
+def test_without_pairs_of_answers_it_is_said(whole, monkeypatch):
+    life = Life.open(whole[0] / "runs" / "life")
+    stage = improving.Reward(life)
+    stage.prepare()
+    monkeypatch.setattr(stage, "_sorted", lambda part, n: ([], []))
+    assert "held-out pairs preferred" not in stage.finish()
+    monkeypatch.setattr(improving, "verify", lambda *reply: 0.0)
+    with pytest.raises(UsageError, match=r"to none of 200 prompts .* nothing to compare"):
+        improving.Reward(life).prepare()
 
 
 def test_a_trap_and_more_seeds_add_to_the_report(whole):

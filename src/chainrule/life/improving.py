@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from chainrule.modern_llms.rlhf import (
     ppo_loss,
 )
 from chainrule.neural_networks.backpropagation import Tensor, gather, no_grad
+from chainrule.program import UsageError
 from chainrule.shapes import Array
 from chainrule.training.loss_functions import log_softmax
 from chainrule.training.optimizers import AdamW, warmup_cosine
@@ -54,7 +56,14 @@ class Reward(Stage):
     def prepare(self) -> None:
         """Load what is needed and build what is trained."""
         s, life = self.settings, self.life
+        began = time.process_time()
         self.right, self.pairs = self._sorted("train", s.pair_prompts)
+        self.drawing = time.process_time() - began
+        if not self.pairs:
+            raise UsageError(
+                f"to none of {s.pair_prompts} prompts the tuned model gave a right answer and a "
+                f"wrong one, so there is nothing to compare; it needs more steps or other text"
+            )
         self.reward = RewardModel(life.model("sft"), self.rng)
         self.modules = {"reward": self.reward}
         self.optimizer = AdamW(
@@ -145,13 +154,14 @@ class Reward(Stage):
             curve.append([n, float(o.max(axis=1).mean()), float(t[rows, best].mean()),
                           float(t.max(axis=1).mean())])  # fmt: skip
             n *= 2
-        return {
+        found = {"held-out pairs preferred": self._preferred(held)} if held else {}
+        return found | {
             "pairs": len(self.pairs),
             "pairs used": min(s.reward_pairs, len(self.pairs)),
             "right answers": len(self.right),
             "pairs of training preferred": self._preferred(self.pairs[: s.reward_pairs]),
-            "held-out pairs preferred": self._preferred(held),
             "best of n": curve,
+            "timing": {"drawing": self.drawing},
         }
 
 
@@ -163,7 +173,7 @@ class Dpo(Stage):
     repeated = True
     columns = ("loss", "pairs in order", "log-ratio of chosen", "log-ratio of rejected",
                "validation")  # fmt: skip
-    cost = (0.22, 6)
+    cost = (0.2, 6)
     look_every: ClassVar[int] = 0
 
     @property
@@ -235,7 +245,7 @@ class Ppo(Stage):
     before = ("sft",)
     repeated = True
     columns = ("reward", "variance explained", "share clipped")
-    cost = (0.52, 6)
+    cost = (0.72, 6)
     value_only: ClassVar[int] = 5
 
     @property

@@ -28,7 +28,7 @@ class TokenizerStage(Stage):
     """Learn the merges of the byte-pair tokenizer."""
 
     name, title = "tokenizer", "Tokenizer"
-    cost = (0.8, 0.2)
+    cost = (0.8, 0.1)
 
     def step(self) -> list[float]:
         """Take one step."""
@@ -61,7 +61,7 @@ class Pretrain(Stage):
     name, title = "pretrain", "Pretraining"
     before = ("tokenizer",)
     columns = ("bits a token",)
-    cost = (0.1, 7)
+    cost = (0.095, 7)
 
     @property
     def steps(self) -> int:
@@ -191,7 +191,7 @@ class Control(Sft):
     name, title = "control", "More imitation"
     before = ("sft",)
     repeated = True
-    cost = (0.23, 6)
+    cost = (0.22, 6)
 
     @property
     def steps(self) -> int:
@@ -260,7 +260,7 @@ class Lora(Stage):
     name, title = "lora", "A second task, and back"
     before = ("grpo",)
     columns = ("nats a token of the answers",)
-    cost = (0.15, 10)
+    cost = (0.115, 6)
 
     @property
     def steps(self) -> int:

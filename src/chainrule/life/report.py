@@ -26,6 +26,9 @@ T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.20
      2.145, 2.131, 2.120, 2.110, 2.101, 2.093)  # fmt: skip
 
 POLICIES = ("pretrain", "sft", "control", "rejection", "dpo", "ppo", "grpo", "lora")
+IMITATED = ("rejection", "dpo")
+"""Stages that learn from answers which the stage of the reward model drew."""
+
 IMPROVED = ("control", "rejection", "dpo", "ppo", "grpo")
 TITLES = {kind.name: kind.title for kind in STAGES}
 
@@ -41,9 +44,9 @@ SAYS = {
     "a reward model is fitted to a few pairs. Then it chooses the best of n answers: its own "
     "opinion of them rises with n, the truth need not.",
     "control": "The comparison for what follows: about the seconds of the longest of them, spent "
-    "on more imitation of the same demonstrations, the best validation accuracy kept again.",
-    "rejection": "Imitates its own answers that the verifier accepted; drawing them is counted "
-    "with the reward model.",
+    "on more imitation of the same demonstrations, the best validation accuracy kept again. Its "
+    "rate was chosen among three on validation prompts.",
+    "rejection": "Imitates its own answers that the verifier accepted.",
     "dpo": "Pairs of a right and a wrong answer of its own, with the likelihood of the right ones "
     "added: the stage before is the same without the contrast.",
     "ppo": "Writes, is judged by the verifier, and moves with a value head beside it.",
@@ -74,15 +77,23 @@ def results_of(life: Life, stage: str) -> list[dict[str, Any]]:
     return found
 
 
+def drawing_seconds(life: Life) -> float:
+    """Seconds of drawing the answers that two of the stages imitate or compare."""
+    drawn = [r["timing"]["drawing"] for r in results_of(life, "reward")]
+    return float(np.mean(drawn)) if drawn else 0.0
+
+
 def summary(life: Life) -> dict[str, Any]:
     """The figures of a run, as a table that other programs read."""
     rows: dict[str, Any] = {}
     start = life.result("pretrain")["measures"]["bits a byte"] if life.has("pretrain") else {}
+    drawing = drawing_seconds(life)
     for name in POLICIES:
         results = results_of(life, name)
         if not results:
             continue
         measures = [r["measures"] for r in results]
+        before = drawing if name in IMITATED else 0.0
 
         def over(key: str, measures: list = measures) -> list[float]:
             values = [m[key] for m in measures if key in m]
@@ -105,9 +116,10 @@ def summary(life: Life) -> dict[str, Any]:
                             for t in start},
             "forgotten": {t: round(float(np.mean([m["bits a byte"][t] for m in measures]))
                                    - start[t], 4) for t in start},
-            "cpu seconds": round(float(np.mean([r["timing"]["steps"]["cpu"] for r in results])), 2),
-            "cpu seconds with measuring": round(
-                float(np.mean([r["timing"]["all"]["cpu"] for r in results])), 1),
+            "cpu seconds": round(before + float(
+                np.mean([r["timing"]["steps"]["cpu"] for r in results])), 2),
+            "cpu seconds with measuring": round(before + float(
+                np.mean([r["timing"]["all"]["cpu"] for r in results])), 1),
             "tokens a second": round(float(np.mean(
                 [r["timing"]["tokens a second, answers"] for r in results]))),
             "megabytes": round(measures[0]["megabytes"], 2),
@@ -128,12 +140,7 @@ def summary(life: Life) -> dict[str, Any]:
         "texts": list(life.texts.train),
         "stages": rows,
         "beyond the control": compared,
-        "cpu seconds of the reward model": round(
-            float(
-                np.mean([r["timing"]["steps"]["cpu"] for r in results_of(life, "reward")] or [0])
-            ),
-            1,
-        ),
+        "cpu seconds of drawing": round(drawing, 1),
     }
 
 
@@ -234,7 +241,8 @@ def _overview(life: Life, found: dict[str, Any]) -> Iterator[str]:
         f"t). Seeds redraw everything after instruction tuning; they share one tuned model and one "
         f"set of prompts, so the interval is about the method on this model. Two-digit addition "
         f"was demonstrated too, and is left out of what is improved. Seconds are those of one "
-        f"core. KL is to the tuned model, estimated from answers at temperature 1."
+        f"core; those of the two stages that learn from drawn answers include the drawing. KL is "
+        f"to the tuned model, estimated from answers at temperature 1."
     )
     yield ""
     if "sft" in rows:
@@ -312,6 +320,8 @@ def _page(life: Life, name: str) -> Iterator[str]:
         f"{steps}, {seconds['steps']['cpu']:.0f} seconds of one core, "
         f"{seconds['all']['cpu']:.0f} with measuring."
     ]
+    if name in IMITATED:
+        said.append(f"Drawing the answers took {drawing_seconds(life):.0f} s before.")
     if name == "tokenizer":
         shares = ", ".join(f"{v:.2f} in {k}" for k, v in measures["bytes a token"].items())
         yield from (f"{measures['vocabulary']} tokens; bytes a token: {shares}.", "")
@@ -321,13 +331,15 @@ def _page(life: Life, name: str) -> Iterator[str]:
         said.append(f"Kept is the model of step {measures['kept from step']}.")
     elif name == "reward":
         pictures.draw(folder / picture, pictures.best_of_n(results))
-        held = interval([r["measures"]["held-out pairs preferred"] for r in results])
+        measured = "held-out pairs preferred"
+        held = [r["measures"][measured] for r in results if measured in r["measures"]]
+        beyond = f" and in {np.mean(held):.2f} of held-out pairs" if held else ""
         fitted = np.mean([r["measures"]["pairs of training preferred"] for r in results])
         rows = np.array([r["measures"]["best of n"] for r in results]).mean(axis=0)
         top = rows[rows[:, 2].argmax()]
         said.append(
             f"Fitted to {measures['pairs used']} of {measures['pairs']} pairs; it prefers the "
-            f"right answer in {fitted:.2f} of these and in {held[0]:.2f} of held-out pairs. "
+            f"right answer in {fitted:.2f} of these{beyond}. "
             f"The chosen answer is right in {rows[0, 2]:.2f} for n = 1, at best {top[2]:.2f} for "
             f"n = {top[0]:.0f}, and {rows[-1, 2]:.2f} for n = {rows[-1, 0]:.0f}."
         )
@@ -412,7 +424,28 @@ def _traps(life: Life) -> Iterator[str]:
         for what, number in _ends(results).items():
             rows.append((what, *number))
         yield from _table(rows)
+        for title, result in zip(titles[1:], results[1:], strict=True):
+            yield from (f"{_bitten(name, title, results[0], result, life.settings.chosen)}", "")
         yield from (f"![{name}](pictures/{picture})", "")
+
+
+def _bitten(trap: str, title: str, sound: dict, bad: dict, asked: int) -> str:
+    """Whether a trap did harm here, in the measure that it is about."""
+    a, b = sound["measures"], bad["measures"]
+    if trap == "no-replay":
+        forgot = float(
+            np.mean([b["bits a byte"][t] - a["bits a byte"][t] for t in a["bits a byte"]])
+        )
+        harm, more = forgot > 0.1, f"{forgot:+.2f} bits a byte"
+    elif trap == "k1-loss":
+        paid = b["KL an answer"] - a["KL an answer"]
+        harm, more = paid > 0.5 * a["KL an answer"], f"{paid:+.2f} nats an answer"
+    else:
+        lost = b["validation"] - a["validation"]
+        noise = 2 * math.sqrt(2 * a["validation"] * (1 - a["validation"]) / asked)
+        harm, more = lost < -noise, f"{100 * lost:+.1f} points right"
+    verdict = "it did harm" if harm else "no harm that this shows"
+    return f"**{title[0].upper()}{title[1:]}**: {more}, {verdict}."
 
 
 def _ends(results: Sequence[dict[str, Any]]) -> dict[str, list[str]]:

@@ -38,7 +38,7 @@ class Quantize(Stage):
     name, title = "quantize", "Fewer bits"
     before = ("grpo",)
     columns = ("bits", "megabytes", "bits a byte", "accuracy")
-    cost = (2.5, 1)
+    cost = (2.2, 0)
 
     @property
     def steps(self) -> int:
@@ -78,7 +78,7 @@ class Serve(Stage):
 
     name, title = "serve", "Serving"
     before = ("quantize",)
-    cost = (15.0, 2)
+    cost = (6.5, 0)
 
     def prepare(self) -> None:
         """Load what is needed and build what is trained."""

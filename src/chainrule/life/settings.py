@@ -30,7 +30,7 @@ class Settings:
 
     careless: float = 0.4
     demonstrations: int = 6000
-    sft_steps: int = 600
+    sft_steps: int = 900
     sft_rows: int = 64
     sft_rate: float = 1e-3
     replay_rows: int = 8
@@ -46,19 +46,19 @@ class Settings:
     best_prompts: int = 80
     best_of: int = 32
 
-    control_steps: int = 110
-    control_rate: float = 5e-4
+    control_steps: int = 160
+    control_rate: float = 0.0003
     rejection_steps: int = 70
     rejection_rate: float = 1e-4
     dpo_steps: int = 50
     dpo_rate: float = 5e-5
     dpo_beta: float = 1.0
     dpo_likelihood: float = 1.0
-    ppo_steps: int = 30
+    ppo_steps: int = 50
     ppo_replies: int = 128
     ppo_rate: float = 1e-4
     ppo_beta: float = 0.01
-    grpo_steps: int = 85
+    grpo_steps: int = 120
     grpo_prompts: int = 16
     grpo_group: int = 8
     grpo_rate: float = 1e-4

@@ -59,7 +59,7 @@ class NoReplay(_ShortSft):
 
 class _WatchedDpo(Dpo):
     look_every = 10
-    cost = (0.3, 2)
+    cost = (0.25, 2)
 
     @property
     def steps(self) -> int:
@@ -90,7 +90,7 @@ class NaiveDpo(_WatchedDpo):
 
 class _WatchedGrpo(Grpo):
     look_every = 5
-    cost = (0.5, 2)
+    cost = (0.45, 2)
 
     @property
     def steps(self) -> int:
@@ -123,6 +123,7 @@ class WithK3(_WatchedGrpo):
 
     name, title = "trap-k1-sound", "k3 as a loss"
     beta, kind = 0.3, "k3"
+    cost = (0.67, 2)
 
 
 class WithK1(_WatchedGrpo):
@@ -130,6 +131,7 @@ class WithK1(_WatchedGrpo):
 
     name, title = "trap-k1", "k1 as a loss"
     beta, kind = 0.3, "k1"
+    cost = (0.67, 2)
 
 
 class Contains(_WatchedGrpo):

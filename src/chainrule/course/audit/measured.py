@@ -81,8 +81,8 @@ def life(audit: Audit) -> Iterator[str]:
     yield (
         f"{settings['tested']:,} prompts of a part of the split that chose nothing; ± is half of a"
         f" 95 % interval over {max(row['seeds'] for row in rows.values())} seeds, which share one"
-        f" tuned model. Drawing the answers that two of the stages imitate or compare, and fitting"
-        f" the reward model, took {found['cpu seconds of the reward model']:.0f} seconds more."
+        f" tuned model. The seconds of the two stages that learn from drawn answers include"
+        f" {found['cpu seconds of drawing']:.0f} of drawing them."
         f" Seconds of one core: {machine['processor']}, Python {machine['Python']},"
         f" NumPy {machine['NumPy']}, {found['date']}."
     )

@@ -126,7 +126,7 @@ def _said(result: dict) -> str:
     measures = result["measures"]
     if "accuracy" in measures:
         return f"{100 * measures['accuracy']:.1f} % of new prompts right"
-    if "best of n" in measures:
+    if "held-out pairs preferred" in measures:
         return f"{measures['held-out pairs preferred']:.2f} of held-out pairs preferred"
     if "validation" in measures:
         return f"{100 * measures['validation']:.1f} % right"
