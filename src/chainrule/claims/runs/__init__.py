@@ -1,7 +1,7 @@
 """The runs behind the claims, a module each, and what they share.
 
-A module is called like its claim in ``reference/claims.toml``, with ``_`` for ``-``. It has
-``STEPS`` and a function::
+A module is called like its claim in ``reference/claims.toml``, with ``_`` for ``-``, and has a
+function, whose ``steps`` are by default those of the claim::
 
     measure(variant, rate, seed, steps) -> (loss on validation data, {outcome: held-out number})
 
