@@ -4,8 +4,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 from chainrule.course.audit import all_checks
 from chainrule.course.documents import blocks
 
