@@ -41,7 +41,9 @@ class Settings:
     def __post_init__(self):
         counts = "steps batch_size context layers heads width evaluate_every save_every"
         for name in counts.split():
-            self._require(1 <= getattr(self, name) <= MOST, name, f"from 1 to {MOST:,}")
+            self._require(
+                1 <= getattr(self, name) <= MOST, name, f"at least 1 and at most {MOST:,}"
+            )
         self._require(self.warmup >= 0, "warmup", "0 or more")
         self._require(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1")
         self._require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1")

@@ -276,7 +276,7 @@ def _refuse_a_run_in(folder: Path) -> None:
     if newest := checkpoint.latest(folder):
         raise UsageError(
             f"{folder} already holds a run at step {int(newest.name[5:])}; add --resume to "
-            f"continue it, give another folder with --out, or delete it"
+            f"continue it, or give another folder with --out; to begin anew, delete it"
         )
     if (folder / "losses.jsonl").exists():
         print(f"the run in {folder} ended before its first checkpoint: beginning anew")
