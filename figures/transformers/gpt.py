@@ -108,6 +108,81 @@ def against_ngrams(plt):
     return fig
 
 
+# ---- one change at a time ----------------------------------------------------------------------
+
+CHANGES = {
+    "nothing": {},
+    "QK-norm": {"qk_norm": True},
+    "squared ReLU": {"feed_forward": "relu2"},
+    "value embeddings": {"value_embeddings": True},
+    "first state": {"x0_residual": True},
+    "branches from 0": {"zero_init": True},
+    "sinks": {"sink": True},
+    "windows and NoPE": {"window": (16, 16, None), "rope_base": (10_000.0, 10_000.0, None)},
+}
+CHANGES["all seven"] = {
+    name: value for change in CHANGES.values() for name, value in change.items()
+}
+CHANGE_RATES = (0.004, 0.008, 0.016, 0.032)
+CHANGE_SEEDS, T_OF_FOUR = 5, 2.776
+"""Seeds 0 to 4, and the 97.5 % point of Student's t with four degrees of freedom."""
+
+
+def changed(name, rate, seed, part):
+    """Nats a character on a part of the corpus, after 400 steps of a small model."""
+    corpus = frozen_corpus()
+    tokenizer = corpus.tokenizer()
+    ids, held_out = (tokenizer.encode(corpus.text(which)) for which in ("train", part))
+    config = gpt_config(len(tokenizer), 64, 3, 4, 48, positions="rope", **CHANGES[name])
+    model = GPT(config, np.random.default_rng(seed))
+    batches = np.random.default_rng(1000 + seed)  # the same for every change
+    optimizer = AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99))
+    for step in range(400):
+        optimizer.param_groups[0]["lr"] = warmup_linear(step, rate, 20, 400)
+        at = batches.integers(0, len(ids) - 65, size=(8, 1))
+        some = ids[at + np.arange(65)]
+        optimizer.zero_grad()
+        model.loss(some[:, :-1], some[:, 1:]).backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return float(token_losses(model, held_out).mean())
+
+
+@measurement("changes", absolute={"tried": 0.1, "loss": 0.03, "difference": 0.03, "half": 0.04},
+             relative={"rate": 1.0}, seconds=700)  # fmt: skip
+def measure_changes():
+    """Each change at its own best rate, over five seeds, against none at its best rate."""
+    found = {"rates": CHANGE_RATES, "tried": {}, "rate": {}, "loss": {}, "difference": {},
+             "half": {}}  # fmt: skip
+    losses = {}
+    for name in CHANGES:
+        tried = [changed(name, rate, 100, "validation") for rate in CHANGE_RATES]
+        found["tried"][name], found["rate"][name] = tried, CHANGE_RATES[int(np.argmin(tried))]
+        rate = found["rate"][name]
+        losses[name] = np.array([changed(name, rate, s, "test") for s in range(CHANGE_SEEDS)])
+        difference = losses[name] - losses["nothing"]
+        found["loss"][name], found["difference"][name] = losses[name].mean(), difference.mean()
+        found["half"][name] = T_OF_FOUR * difference.std(ddof=1) / CHANGE_SEEDS**0.5
+    return found
+
+
+@figure("changes")
+def changes(plt):
+    found = measured("changes")
+    names = [name for name in CHANGES if name != "nothing"]
+    fig, ax = plt.subplots(figsize=(7.2, 3.6))
+    for y, name in enumerate(names):
+        middle, half = found["difference"][name], found["half"][name]
+        color = "grey" if abs(middle) <= half else "blue" if middle < 0 else "vermillion"
+        mark = {"grey": "D", "blue": "o", "vermillion": "s"}[color]
+        ax.errorbar(middle, y, xerr=half, fmt=mark, color=COLORS[color], capsize=3, lw=1.6)
+    ax.axvline(0, color=COLORS["grey"], lw=1, ls="--")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set_xlabel("change of the loss on the test (nats a character)")
+    return fig
+
+
 # ---- loss by position --------------------------------------------------------------------------
 
 
