@@ -90,6 +90,12 @@ def rounds_each_pair(most, letters, values, bits):
     return [-(-pairs * (letters * values - 1).bit_length() // bits) for pairs in range(1, most + 1)]
 
 
+@numbers_needed.mistake("You count with the natural logarithm. A bit doubles the states.")
+def natural_logarithm(most, letters, values, bits):
+    counts = [math.comb(letters, n) * values**n for n in range(1, most + 1)]
+    return [math.ceil(math.log(count) / bits) for count in counts]
+
+
 @numbers_needed.mistake(
     "You round down. A state with a little less room than there are lists is too small."
 )
@@ -698,6 +704,27 @@ def gradient_without_the_scale(q, k, v, allowed):
 
 
 @attend.mistake(
+    "Your outputs are right. On the way back the softmax counts each weight by itself: if one "
+    "grows, the others of its row shrink."
+)
+def weights_one_by_one(q, k, v, allowed):
+    output, _ = attend(q, k, v, allowed)
+    scale = 1 / np.sqrt(q.shape[-1])
+    scores = np.where(allowed, q @ k.swapaxes(1, 2) * scale, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+
+    def back(g):
+        by_scores = weights * (g @ v.swapaxes(1, 2)) * scale
+        by_k, by_v = by_scores.swapaxes(1, 2) @ q, weights.swapaxes(1, 2) @ g
+        by_k = by_k.sum(axis=0, keepdims=True) if len(k) == 1 else by_k
+        by_v = by_v.sum(axis=0, keepdims=True) if len(v) == 1 else by_v
+        return by_scores @ k, by_k, by_v
+
+    return output, back
+
+
+@attend.mistake(
     "Keys that all batches share were used by all of them. What comes back from each must be added "
     "up to the shape of k."
 )
@@ -888,9 +915,18 @@ def stumbles_over_nothing(blocks):
     return _carry(blocks, guard=False)
 
 
+@from_a_stream.mistake(
+    "Your outputs are right. The sum of exponentials was measured from the maximum: what is its "
+    "logarithm, measured from 0?"
+)
+def leaves_the_maximum_out(blocks):
+    return _carry(blocks, add_maximum=False)
+
+
 def _carry(
-    blocks, *, shrink_total=True, shrink_values=True, keep_maximum=True, by_row=True, guard=True
-):
+    blocks, *, shrink_total=True, shrink_values=True, keep_maximum=True, by_row=True, guard=True,
+    add_maximum=True,
+):  # fmt: skip
     maximum = None
     for scores, values in blocks:
         top = scores.max(axis=1, keepdims=True)
@@ -909,4 +945,4 @@ def _carry(
         raise ValueError("a stream needs at least one block")
     with np.errstate(all="ignore"):
         output = gathered / np.where(total == 0, 1.0, total)
-        return output, (maximum + np.log(total))[:, 0]
+        return output, ((maximum if add_maximum else 0) + np.log(total))[:, 0]

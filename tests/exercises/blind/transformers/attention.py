@@ -23,29 +23,37 @@ def _needed(most, count, bits):
             for n in range(1, most + 1)]  # fmt: skip
 
 
-@wrong("numbers_needed", "Counts the values and takes the letters as known, as the page does.")
+@wrong(
+    "numbers_needed",
+    "Counts the values and takes the letters as known, as the page does.",
+    known="knows_the_letters",
+)
 def _(most, letters, values, bits):
     return _needed(most, lambda n: values**n, bits)
 
 
-@wrong("numbers_needed", "Lets the order of the pairs matter.")
+@wrong("numbers_needed", "Lets the order of the pairs matter.", known="counts_every_order")
 def _(most, letters, values, bits):
     return _needed(most, lambda n: math.perm(letters, n) * values**n, bits)
 
 
-@wrong("numbers_needed", "Rounds the number of numbers down.")
+@wrong("numbers_needed", "Rounds the number of numbers down.", known="rounds_down")
 def _(most, letters, values, bits):
     counts = [comb(letters, n) * values**n for n in range(1, most + 1)]
     return [int(math.log2(c) // bits) for c in counts]
 
 
-@wrong("numbers_needed", "Takes the natural logarithm where bits are counted.")
+@wrong(
+    "numbers_needed",
+    "Takes the natural logarithm where bits are counted.",
+    known="natural_logarithm",
+)
 def _(most, letters, values, bits):
     counts = [comb(letters, n) * values**n for n in range(1, most + 1)]
     return [math.ceil(math.log(c) / bits) for c in counts]
 
 
-@wrong("numbers_needed", "Lets a letter stand in a list more than once.")
+@wrong("numbers_needed", "Lets a letter stand in a list more than once.", known="repeats_letters")
 def _(most, letters, values, bits):
     return _needed(most, lambda n: (letters * values) ** n, bits)
 
@@ -53,7 +61,7 @@ def _(most, letters, values, bits):
 # ---- shares --------------------------------------------------------------------------------------
 
 
-@wrong("shares", "Returns the weights.")
+@wrong("shares", "Returns the weights.", known="returns_the_weights")
 def _(weights, values):
     return weights.copy()
 
@@ -65,14 +73,20 @@ def _(weights, values):
     return np.divide(lengths, total, out=np.zeros_like(lengths), where=total > 0)
 
 
-@wrong("shares", "Makes lengths of contributions add up to 1 by dividing by their sum.")
+@wrong(
+    "shares",
+    "Makes lengths of contributions add up to 1 by dividing by their sum.",
+    known="shares_of_lengths",
+)
 def _(weights, values):
     lengths = weights * np.linalg.norm(values, axis=1)
     total = lengths.sum(axis=1, keepdims=True)
     return np.divide(lengths, total, out=np.zeros_like(lengths), where=total > 0)
 
 
-@wrong("shares", "Divides by the length once: the reach, and not its share.")
+@wrong(
+    "shares", "Divides by the length once: the reach, and not its share.", known="forgets_to_square"
+)
 def _(weights, values):
     out = weights @ values
     reach = weights * (out @ values.T)
@@ -80,7 +94,7 @@ def _(weights, values):
     return np.divide(reach, length, out=np.zeros_like(reach), where=length > 0)
 
 
-@wrong("shares", "Forgets the weights in the contributions.")
+@wrong("shares", "Forgets the weights in the contributions.", known="forgets_the_weight")
 def _(weights, values):
     out = weights @ values
     square = (out**2).sum(axis=1, keepdims=True)
@@ -100,13 +114,15 @@ def _(W_Q, W_K, size):
     return W_Q[:size].copy(), W_K[:size].copy()
 
 
-@wrong("smaller_matrices", "Gives all singular values to the queries.")
+@wrong("smaller_matrices", "Gives all singular values to the queries.", known="one_carries_all")
 def _(W_Q, W_K, size):
     u, s, v = _svd(W_Q, W_K)
     return (u[:, :size] * s[:size]).T, v[:size]
 
 
-@wrong("smaller_matrices", "Cuts each matrix by its own decomposition.")
+@wrong(
+    "smaller_matrices", "Cuts each matrix by its own decomposition.", known="shortens_each_alone"
+)
 def _(W_Q, W_K, size):
     def cut(W):
         _, s, v = np.linalg.svd(W, full_matrices=False)
@@ -115,7 +131,11 @@ def _(W_Q, W_K, size):
     return cut(W_Q), cut(W_K)
 
 
-@wrong("smaller_matrices", "Forgets the root: both get the whole singular value.")
+@wrong(
+    "smaller_matrices",
+    "Forgets the root: both get the whole singular value.",
+    known="singular_values_twice",
+)
 def _(W_Q, W_K, size):
     u, s, v = _svd(W_Q, W_K)
     return (u[:, :size] * s[:size]).T, s[:size, None] * v[:size]
@@ -152,14 +172,22 @@ def _(scores, allowed, sink):
     return p, lambda g: _backward(p, away, g)
 
 
-@wrong("softmax_with_sink", "Masks after the softmax, so that weights are too small.")
+@wrong(
+    "softmax_with_sink",
+    "Masks after the softmax, so that weights are too small.",
+    known="masks_afterwards",
+)
 def _(scores, allowed, sink):
     p, away = _with_sink(scores, np.ones_like(allowed), sink)
     p = np.where(allowed, p, 0)
     return p, lambda g: _backward(p, away, g)
 
 
-@wrong("softmax_with_sink", "Lets the sink have a gradient of the wrong sign.")
+@wrong(
+    "softmax_with_sink",
+    "Lets the sink have a gradient of the wrong sign.",
+    known="sink_with_the_wrong_sign",
+)
 def _(scores, allowed, sink):
     p, away = _with_sink(scores, allowed, sink)
 
@@ -176,7 +204,11 @@ def _(scores, allowed, sink):
     return p, lambda g: _backward(p, away, g)
 
 
-@wrong("softmax_with_sink", "Divides by the allowed keys alone: the sink gets nothing.")
+@wrong(
+    "softmax_with_sink",
+    "Divides by the allowed keys alone: the sink gets nothing.",
+    known="leaves_the_sink_out",
+)
 def _(scores, allowed, sink):
     p, away = _with_sink(scores, allowed, np.full_like(sink, -np.inf))
     return p, lambda g: _backward(p, away, g)
@@ -209,17 +241,17 @@ def _attend(q, k, v, allowed, scale=None, axis=-1, summed=True, scaled_back=True
     return p @ v, vjp
 
 
-@wrong("attend", "Does not divide by the root of d.")
+@wrong("attend", "Does not divide by the root of d.", known="forgets_to_scale")
 def _(q, k, v, allowed):
     return _attend(q, k, v, allowed, scale=1.0)
 
 
-@wrong("attend", "Divides by d instead of its root.")
+@wrong("attend", "Divides by d instead of its root.", known="divides_by_d")
 def _(q, k, v, allowed):
     return _attend(q, k, v, allowed, scale=1 / q.shape[-1])
 
 
-@wrong("attend", "Forgets the scale on the way back.")
+@wrong("attend", "Forgets the scale on the way back.", known="gradient_without_the_scale")
 def _(q, k, v, allowed):
     return _attend(q, k, v, allowed, scaled_back=False)
 
@@ -229,7 +261,11 @@ def _(q, k, v, allowed):
     return _attend(q, k, v, allowed, summed=False)
 
 
-@wrong("attend", "Treats the softmax as independent entries on the way back.")
+@wrong(
+    "attend",
+    "Treats the softmax as independent entries on the way back.",
+    known="weights_one_by_one",
+)
 def _(q, k, v, allowed):
     return _attend(q, k, v, allowed, jacobian=False)
 
@@ -256,12 +292,20 @@ def _stream(blocks, rescale_out=True, rescale_total=True, shift=True, divide=Tru
     return out / np.where(total == 0, 1, total)[:, None] if divide else out, lse
 
 
-@wrong("from_a_stream", "Does not shrink the sum of values when the maximum grows.")
+@wrong(
+    "from_a_stream",
+    "Does not shrink the sum of values when the maximum grows.",
+    known="shrinks_only_the_total",
+)
 def _(blocks):
     return _stream(blocks, rescale_out=False)
 
 
-@wrong("from_a_stream", "Does not shrink the total when the maximum grows.")
+@wrong(
+    "from_a_stream",
+    "Does not shrink the total when the maximum grows.",
+    known="shrinks_only_the_values",
+)
 def _(blocks):
     return _stream(blocks, rescale_total=False)
 
@@ -271,7 +315,11 @@ def _(blocks):
     return _stream(blocks, shift=False)
 
 
-@wrong("from_a_stream", "Forgets to add the maximum back to the log-sum-exp.")
+@wrong(
+    "from_a_stream",
+    "Forgets to add the maximum back to the log-sum-exp.",
+    known="leaves_the_maximum_out",
+)
 def _(blocks):
     return _stream(blocks, add_top=False)
 
