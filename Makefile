@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 PIP := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help learn site test audit kernels figures notebooks fmt bench clean
+.PHONY: help learn lab site test audit kernels figures notebooks fmt bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what can be typed
@@ -13,6 +13,12 @@ help: ## list what can be typed
 
 learn: .venv/learn ## build what is stale, serve the course on 127.0.0.1, open the browser
 	@.venv/bin/chainrule learn
+
+# NOTEBOOK: the one to open; without it, the list of all.
+NOTEBOOK ?= notebooks
+
+lab: .venv/lab ## open the notebooks in JupyterLab
+	.venv/bin/jupyter lab $(NOTEBOOK)
 
 site: .venv/learn ## build the site; a warning is an error
 	@.venv/bin/chainrule learn --build-only --strict
@@ -42,7 +48,7 @@ figures: .venv/learn ## redraw the figures that changed
 	$(RUN) chainrule.course.figures
 
 notebooks: .venv/learn ## execute the notebooks and store their outputs
-	$(RUN) chainrule.course.notebooks --write
+	$(RUN) chainrule.course.documents.notebooks --write
 
 fmt: .venv/test ## format the code and fix what can be fixed
 	$(RUN) ruff format
@@ -64,6 +70,10 @@ clean: ## remove what was built; .venv and the workbook stay
 .venv/learn: .venv/python pyproject.toml constraints.txt
 	@echo "Installing the course into .venv (a few minutes the first time)"
 	$(PIP) ".[learn]"
+	@touch $@
+
+.venv/lab: .venv/learn
+	$(PIP) ".[lab]"
 	@touch $@
 
 .venv/test: .venv/learn

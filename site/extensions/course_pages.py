@@ -14,11 +14,11 @@ from pygments.token import Generic
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
-from chainrule.course import stubs
-from chainrule.course.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, load_course
 from chainrule.course.paths import normal
 from chainrule.course.site import neighbours
+from chainrule.course.site.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")
@@ -114,7 +114,7 @@ def _say_how_to_open(doctree: nodes.document, docname: str) -> None:
     title = next(doctree.findall(nodes.title), None)
     if title is None:
         return
-    command = f".venv/bin/jupyter lab {docname}.ipynb"
+    command = f"make lab NOTEBOOK={docname}.ipynb"
     file = addnodes.download_reference(
         "", "", nodes.Text("download the file"), reftarget=f"/{docname}.ipynb"
     )

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from docutils import nodes
 
-from chainrule.course.checks.references import ARXIV, DOI
-from chainrule.course.markdown import CITATION
+from chainrule.course.audit.checks.references import ARXIV, DOI
+from chainrule.course.documents.markdown import CITATION
 
 WORK = re.compile(rf"\b(?:{ARXIV}|{DOI})(?=[.,;]?(?:\s|$))")
 ADDRESS = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}

@@ -13,7 +13,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.errors import ExtensionError
 
-from chainrule.course import blocks, stubs
+from chainrule.course.documents import blocks
+from chainrule.course.exercises import stubs
 from chainrule.course.page import bundle
 
 TALK = "transformers/gpt"

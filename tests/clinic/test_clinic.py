@@ -14,7 +14,7 @@ import pytest
 
 from chainrule.clinic import labs, page, patient, practice, records
 from chainrule.clinic.diseases import DISEASES, WARDS, ill, swapped
-from chainrule.course.counterpart import resolve
+from chainrule.course.exercises.counterpart import resolve
 from chainrule.course.manifest import load_course
 from chainrule.program import UsageError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from chromium import Chromium
 
-from chainrule.course.audit import checks, perform
+from chainrule.course.audit import all_checks, perform
 from chainrule.course.manifest import load_course
-from chainrule.course.serve import open_server
+from chainrule.course.site.serve import open_server
 
 MANIFEST = """\
 [course]
@@ -363,7 +363,7 @@ class SmallCourse:
         self.add(path, text.replace(old, new, 1))
 
     def audit(self, *names, run=False, write=False, subjects=()):
-        chosen = [check for check in checks() if not names or check.NAME in names]
+        chosen = [check for check in all_checks() if not names or check.NAME in names]
         return perform(load_course(self.root), chosen, run, write, subjects)
 
     def line(self, finding):

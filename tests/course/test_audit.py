@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from chainrule.course import blocks
-from chainrule.course.audit import checks
+from chainrule.course.audit import all_checks
+from chainrule.course.documents import blocks
 
 
 def chainrule(*arguments):
@@ -23,11 +23,11 @@ def chainrule(*arguments):
 def test_a_clean_course_gives_nothing(small):
     report = small.audit()
     assert report.findings == []
-    assert set(report.seconds) == {check.NAME for check in checks()}
+    assert set(report.seconds) == {check.NAME for check in all_checks()}
 
 
 def test_every_check_says_what_it_stops():
-    for check in checks():
+    for check in all_checks():
         assert check.STOPS.endswith("."), check.NAME
         assert check.check.__doc__, check.NAME
 
@@ -67,7 +67,7 @@ def test_an_audit_that_cannot_run_exits_with_2(small, tmp_path):
 
 
 def test_without_node_the_audit_says_what_to_type(small, monkeypatch):
-    from chainrule.course.checks import mathematics
+    from chainrule.course.audit.checks import mathematics
     from chainrule.program import UsageError
 
     monkeypatch.setattr(mathematics, "find_node", lambda: None)
@@ -131,7 +131,7 @@ def test_an_audit_of_one_subject_executes_that_alone_and_once(small, monkeypatch
         asked.append([path for path, _ in budgets])
         return really(root, budgets)
 
-    monkeypatch.setattr("chainrule.course.checks.documents.run_all", run_all)
+    monkeypatch.setattr("chainrule.course.audit.checks.documents.run_all", run_all)
     block = "```python\nprint(1 + 1)\n#> 3\n```\n\n"
     small.edit("math-foundations/slopes.md", "## What people", f"{block}## What people")
     small.audit("documents", run=True, subjects=["neural-networks/neurons"])

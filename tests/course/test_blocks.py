@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from one_document import MANIFEST as ONE_DOCUMENT
 
-from chainrule.course import blocks
 from chainrule.course.audit import Audit
-from chainrule.course.checks import documents
+from chainrule.course.audit.checks import documents
+from chainrule.course.documents import blocks
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 

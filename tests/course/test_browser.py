@@ -110,7 +110,7 @@ def test_a_notebook_says_how_to_open_it(browser, sample):
     browser.look(1280)
     browser.open(f"{sample}/notebooks/01-numpy-neural-net.html")
     box = browser.run('document.querySelector("article .generated-header").textContent')
-    assert ".venv/bin/jupyter lab notebooks/01-numpy-neural-net.ipynb" in box
+    assert "make lab NOTEBOOK=notebooks/01-numpy-neural-net.ipynb" in box
     file = browser.run('document.querySelector("article .generated-header a").href')
     with urlopen(file) as answer:
         assert json.load(answer)["nbformat"] == 4

@@ -13,8 +13,8 @@ from importlib.metadata import version
 
 import pytest
 
+from chainrule.course.exercises.workbook import PROGRESS
 from chainrule.course.manifest import load_course
-from chainrule.course.workbook import PROGRESS
 
 CODE = "from chainrule.course.cli import main; main()"
 STUB = "    ..."

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.course.counterpart import replaced, resolve
 from chainrule.course.exercises import load, prove
+from chainrule.course.exercises.counterpart import replaced, resolve
 from chainrule.neural_networks import regularization
 from chainrule.neural_networks.backpropagation import Tensor, primitive
 from chainrule.training import optimizers

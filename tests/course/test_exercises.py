@@ -13,9 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from chainrule.course import exercises as module
-from chainrule.course import stubs
-from chainrule.course.exercises import ExerciseFileError, Unexpected, judge, load, main, prove
-from chainrule.course.expectations import (
+from chainrule.course.exercises import (
+    ExerciseFileError,
+    Unexpected,
+    judge,
+    load,
+    main,
+    prove,
+    stubs,
+)
+from chainrule.course.exercises.expectations import (
     expect,
     expect_close,
     expect_equal,

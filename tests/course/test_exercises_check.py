@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chainrule.course.checks import exercises as check
+from chainrule.course.audit.checks import exercises as check
 
 FILE = "exercises/math-foundations/lengths.py"
 NAME = check.NAME
@@ -100,7 +100,7 @@ def test_one_operation_alone_gives_nothing_away(small):
         ("return x * x", "return x + x", "the mistake squares passes every check"),
         ("return x / 2", "return x**2", "the mistake halves cannot be told from squares"),
         ("expect_close(answer(2.7)", "answer(2.7), (lambda *_, **__: 0)(5.4", "empty stub passes"),
-        ("return 2 * x", "import os; os._exit(3)", "the proof ended with status 3"),
+        ("return 2 * x", "import os; os._exit(3)", "the proof failed: ended with status 3"),
         ("from __future__", "import nonsense\nfrom __future__", "cannot be executed: SyntaxError"),
     ],
 )
@@ -115,7 +115,9 @@ def test_an_endless_proof_is_stopped(small, monkeypatch):
     monkeypatch.setattr(check, "PROOF_SECONDS", 1)
     small.edit(FILE, "return x * x", "while True: pass")
     found = small.audit(NAME, run=True).findings
-    assert (FILE, "the proof is still running after 1 s") in [(f.file, f.message) for f in found]
+    assert (FILE, "the proof failed: still running after 1 s: killed") in [
+        (f.file, f.message) for f in found
+    ]
 
 
 def test_a_document_that_is_only_planned_has_no_sections_to_miss(small):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -14,8 +13,8 @@ from one_document import MANIFEST
 
 from chainrule.course import figures
 from chainrule.course.audit import Audit
-from chainrule.course.blocks import environment
-from chainrule.course.checks import figures as figures_check
+from chainrule.course.audit.checks import figures as figures_check
+from chainrule.course.children import environment
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 
@@ -261,12 +260,11 @@ def test_bad_input_is_one_line_and_status_2(root, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_check_as_json_gives_one_object_a_file(root, capsys):
+def test_what_would_change_is_told_and_not_written(root):
     put(root, f"{FOLDER}/waves.svg", "<svg/>")
-    capsys.readouterr()
-    assert figures.main(["--root", str(root), "--check", "--json"]) == 1
-    row = json.loads(capsys.readouterr().out)
+    (row,) = figures.redrawn(str(root), [])
     assert row["file"] == f"{FOLDER}/waves.svg"
+    assert row["text"].startswith("<?xml")
     assert (root / f"{FOLDER}/waves.svg").read_text() == "<svg/>"
 
 
@@ -399,7 +397,7 @@ def test_stored_measurements_are_measured_again(subject):
     done = subprocess.run(
         [sys.executable, *command],
         cwd=REPOSITORY,
-        env=environment(REPOSITORY),
+        env=environment(REPOSITORY / "src"),
         capture_output=True,
         encoding="utf-8",
         check=False,

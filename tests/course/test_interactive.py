@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from chromium import Chromium
 from one_document import MANIFEST
 from site_sample import FIGURE, REPOSITORY, small_course
 
-from chainrule.course import figures, interactive, node
+from chainrule.course import children, figures, node
 from chainrule.course.audit import Audit
-from chainrule.course.checks import interactive as check
+from chainrule.course.audit.checks import interactive as check
+from chainrule.course.figures import modules
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 from chainrule.course.site import build, fingerprint
@@ -219,7 +219,7 @@ def test_a_module_that_uses_what_is_not_its_state(root, planted):
 def test_a_fault_of_a_module(root, old, new, reported):
     assert old in EVERYTHING
     put(root, MODULE, EVERYTHING.replace(old, new))
-    rows = list(interactive.compare(root, load_course(root).documents))
+    rows = list(modules.compare(root, load_course(root).documents))
     assert any(reported in message for _, _, message in rows), rows
     assert {file for file, _, _ in rows} <= {MODULE, SCRIPT}
 
@@ -258,7 +258,7 @@ def test_each_model_reads_the_measurements_of_its_own_script(root):
     second = MANIFEST[MANIFEST.index("[[document]]") :].replace("inear", "ater")
     second = second.replace("later-algebra", "calculus").replace("Later algebra", "Calculus")
     put(root, "course.toml", MANIFEST + second)
-    read = "from chainrule.course.measurements import measured\n"
+    read = "from chainrule.course.figures.measurements import measured\n"
     for name in ("linear-algebra", "calculus"):
         script = PYTHON.replace("import numpy", f"{read}import numpy")
         script = script.replace(
@@ -292,7 +292,7 @@ def test_a_tolerance_is_relative(root):
 def test_a_fault_of_a_model(root, old, new, reported):
     assert old in PYTHON
     put(root, SCRIPT, PYTHON.replace(old, new))
-    rows = list(interactive.compare(root, load_course(root).documents))
+    rows = list(modules.compare(root, load_course(root).documents))
     assert any(reported in message and file == SCRIPT for file, _, message in rows), rows
 
 
@@ -306,26 +306,19 @@ def test_without_node_one_line_says_what_to_type(root, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CHAINRULE_NODE", raising=False)
     monkeypatch.setattr(node, "find_spec", lambda name: None)
-    with pytest.raises(interactive.NodeMissing) as refused:
-        list(interactive.compare(root, load_course(root).documents))
+    with pytest.raises(node.NodeError) as refused:
+        list(modules.compare(root, load_course(root).documents))
     assert str(refused.value) == "Node is missing; type: python -m chainrule.course.node"
 
 
 def test_the_check_passes_that_line_on(root, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(root / "instead"))
-    reason = "import sys; sys.exit('interactive: Node is missing; type: this')"
-    put(root, "src/chainrule/__init__.py", "")
-    put(root, "src/chainrule/course/__init__.py", "")
-    put(root, "src/chainrule/course/interactive.py", reason)
-    monkeypatch.setattr(check.subprocess, "run", partial(_exits_with_2, check.subprocess.run))
+    def call(*_, **__):
+        fault = "chainrule.course.node.NodeError: Node is missing; type: this"
+        return children.Answer([], 1, fault)
+
+    monkeypatch.setattr(children, "call", call)
     with pytest.raises(UsageError, match=r"^Node is missing; type: this$"):
         findings(root)
-
-
-def _exits_with_2(run, *arguments, **options):
-    done = run(*arguments, **options)
-    done.returncode = 2
-    return done
 
 
 # --- The palette ----------------------------------------------------------------------
@@ -541,9 +534,9 @@ def test_a_logarithmic_range_may_begin_at_zero(browser, serve, tmp_path):
 
 def test_a_range_that_begins_at_zero_is_asked_there(root):
     put(root, MODULE, ZERO)
-    assert list(interactive.compare(root, load_course(root).documents)) == []
+    assert list(modules.compare(root, load_course(root).documents)) == []
     put(root, MODULE, ZERO.replace("+ rate]", "+ 1 / rate]"))
-    rows = list(interactive.compare(root, load_course(root).documents))
+    rows = list(modules.compare(root, load_course(root).documents))
     assert any("compute at rate = 0: sums[1] is Infinity" in message for _, _, message in rows)
 
 

@@ -18,8 +18,8 @@ from urllib.request import urlopen
 import pytest
 from site_sample import REPOSITORY, small_course, write
 
-from chainrule.course import serve
-from chainrule.course.serve import DEFAULT_PORT, PortError, open_server
+from chainrule.course.site import serve
+from chainrule.course.site.serve import DEFAULT_PORT, PortError, open_server
 
 MAIN = "from chainrule.course.cli import main; main()"
 

@@ -15,6 +15,7 @@ from site_sample import REPOSITORY
 
 TARGETS = (
     "learn",
+    "lab",
     "site",
     "test",
     "audit",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainrule.course.markdown import parse, slug
+from chainrule.course.documents.markdown import parse, slug
 
 PAGE = """\
 # A title

@@ -13,9 +13,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from one_document import MANIFEST as ONE_DOCUMENT
 
-from chainrule.course import notebooks
 from chainrule.course.audit import Audit
-from chainrule.course.checks import notebooks as check
+from chainrule.course.audit.checks import notebooks as check
+from chainrule.course.documents import notebooks
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
 

@@ -18,7 +18,7 @@ import pytest
 from page_run import run_page
 from site_sample import REPOSITORY
 
-from chainrule.course import grader
+from chainrule.course.exercises import grader
 from chainrule.course.manifest import load_course
 from chainrule.course.page import bundle, carry
 from chainrule.course.page.runner import CHECKOUT

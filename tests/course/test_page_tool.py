@@ -18,9 +18,8 @@ import pytest
 from site_sample import REPOSITORY
 from sklearn.datasets import load_digits
 
-from chainrule.course import grader, workbook
 from chainrule.course.commands.progress import take_over, write_out
-from chainrule.course.exercises import load
+from chainrule.course.exercises import grader, load, workbook
 from chainrule.course.manifest import load_course
 from chainrule.course.node import find_node
 from chainrule.course.page import bundle, carry, runner
@@ -365,7 +364,7 @@ def test_the_package_holds_what_pages_import_and_equal_bytes_twice():
     names = set(zipfile.ZipFile(BytesIO(data)).namelist())
     assert {
         "chainrule/course/page/runner.py",
-        "chainrule/course/grading.py",
+        "chainrule/course/exercises/grading.py",
         "chainrule/trainer/talk.py",
         "chainrule/data/models/course-gpt.safetensors",
         "sklearn/datasets/__init__.py",

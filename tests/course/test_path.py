@@ -144,8 +144,8 @@ def test_duration():
 def test_progress_and_known_shorten_the_path(small, monkeypatch):
     import typer
 
-    from chainrule.course import workbook
     from chainrule.course.cli import build
+    from chainrule.course.exercises import workbook
 
     monkeypatch.chdir(small.root)
     app, runner = build(typer), CliRunner()

@@ -8,8 +8,9 @@ import pytest
 from conftest import build
 
 from chainrule.course.audit import Audit
-from chainrule.course.checks import pages
-from chainrule.course.generated import files, reference
+from chainrule.course.audit.checks import pages
+from chainrule.course.audit.generated import files, reference
+from chainrule.course.children import Answer
 from chainrule.course.manifest import CourseError, load_course
 from chainrule.course.site import navigation
 
@@ -70,15 +71,15 @@ def test_what_measures_a_page_is_asked_only_for_the_whole_course(course, monkeyp
     course.add("reference/list.json", json.dumps({"words": ["one"]}))
     asked = []
 
-    def run(command, **_):
+    def ask(*command, **_):
         asked.append(command[-3:])
-        return type("Done", (), {"returncode": 1, "stdout": "it is off\n", "stderr": ""})
+        return Answer(["it is off", ""], 1, "ended with status 1")
 
-    monkeypatch.setattr(pages.subprocess, "run", run)
+    monkeypatch.setattr(pages, "ask", ask)
     course.audit("pages", run=True, subjects=("math-foundations/lengths",))
     assert asked == []
     found = course.audit("pages", run=True).findings
-    assert asked == [["-m", "chainrule.clinic.records", "--check"]]
+    assert asked == [("-m", "chainrule.clinic.records", "--check")]
     assert [(f.file, f.message) for f in found] == [("reference/list.json", "it is off")]
 
 

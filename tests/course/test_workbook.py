@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainrule.course.manifest import load_course
-from chainrule.course.workbook import (
+from chainrule.course.exercises.workbook import (
     PROGRESS,
     Progress,
     load_progress,
@@ -25,6 +24,7 @@ from chainrule.course.workbook import (
     workbook_file,
     write_stubs,
 )
+from chainrule.course.manifest import load_course
 from chainrule.program import UsageError
 
 LENGTHS = "math-foundations/lengths"
@@ -168,7 +168,7 @@ def test_a_file_in_another_encoding_is_refused(course, lengths):
 def test_pick_by_name_or_title(course, lengths):
     file = course.root / lengths.exercises
     file.write_text(file.read_text() + MORE)
-    from chainrule.course.stubs import survey
+    from chainrule.course.exercises.stubs import survey
 
     entries = survey(file)
     for name in ("thrice", "Thrice", "THRICE", "thri"):
@@ -232,7 +232,7 @@ def test_a_damaged_file_gives_one_clear_line(course, text):
 WRITER = """
 import sys, datetime
 from pathlib import Path
-from chainrule.course.workbook import Progress, save_progress
+from chainrule.course.exercises.workbook import Progress, save_progress
 root, day = Path(sys.argv[1]), datetime.date(2024, 2, 29)
 small = Progress({}, {"a/b"})
 large = Progress({f"a/{i}": {"x": day} for i in range(2000)}, {"a/b"})

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.course import corpus as taking
+from chainrule.course.documents import corpus as taking
 from chainrule.data import corpus as package
 from chainrule.data.corpus import PARTS, frozen_corpus
 from chainrule.data.text import DataError

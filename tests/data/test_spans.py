@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from chainrule.course import spans as taking
+from chainrule.course.documents import spans as taking
 from chainrule.data.corpus import PARTS, frozen_corpus
 from chainrule.data.spans import KINDS, LENGTH, labelled_spans
 from chainrule.data.text import DataError

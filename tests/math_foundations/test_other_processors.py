@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from numpy._core import _multiarray_umath as umath
 
-from chainrule.course.blocks import run
+from chainrule.course.documents.blocks import run
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["linear-algebra", "calculus", "probability", "information-theory", "optimization"]

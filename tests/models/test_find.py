@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chainrule.course.documents.markdown import parse
 from chainrule.course.manifest import load_course
-from chainrule.course.markdown import parse
 from chainrule.data import models
 from chainrule.models.commands.models import get
 from chainrule.models.passages import LONGEST, passages_of

@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.main import get_command
 
+from chainrule.course.documents.markdown import parse
 from chainrule.course.manifest import find_root, load_course
-from chainrule.course.markdown import parse
 from chainrule.trainer.commands import sample, train
 
 ROOT = find_root()

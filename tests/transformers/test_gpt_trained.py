@@ -54,7 +54,7 @@ def test_missing_weights_are_named(tmp_path):
 
 def test_the_command_runs_the_cells_of_the_notebook():
     defined = course_gpt.cells(ROOT)
-    assert {"TinyGPT", "train", "LONG", "LIVE", "LONG_CONFIG", "BATCH"} <= defined.keys()
+    assert {"TinyGPT", "train", "LONG", "LIVE", "CONFIG", "BATCH"} <= defined.keys()
     tiny = defined["TinyGPT"](defined["CONFIG"], np.random.default_rng(0))
     ours = GPT(defined["CONFIG"], np.random.default_rng(0))
     assert tiny.state_dict().keys() == ours.state_dict().keys()

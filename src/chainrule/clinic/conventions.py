@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.clinic.page import anchor
-from chainrule.course.figures import write_atomically
+from chainrule.course.files import write_atomically
 from chainrule.course.manifest import find_root
 from chainrule.transformers.self_attention import rope_order
 

@@ -2,9 +2,9 @@
 
 A disease is told by `disease`, with what a reader sees, why, and which test would have caught it.
 `breaks` puts a function in the place of another one, by its name as in
-`chainrule.course.counterpart`; the new one gets the old one first, so that it can break as little
-as the bug does. Nothing in the subjects knows of it: `ill` swaps, in every module that uses the
-function, and swaps back.
+`chainrule.course.exercises.counterpart`; the new one gets the old one first, so that it can break
+as little as the bug does. Nothing in the subjects knows of it: `ill` swaps, in every module that
+uses the function, and swaps back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.clinic import patient
-from chainrule.course.counterpart import resolve
+from chainrule.course.exercises.counterpart import resolve
 from chainrule.neural_networks.backpropagation import (
     Parameter,
     Tensor,

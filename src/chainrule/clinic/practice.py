@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule.clinic import labs, patient
 from chainrule.clinic.diseases import DISEASES, Disease, ill
-from chainrule.course.figures import write_atomically
+from chainrule.course.files import write_atomically
 from chainrule.course.manifest import Course
 from chainrule.program import UsageError, typed
 

@@ -3,7 +3,7 @@
 `labelled_spans` reads them. The kinds are prose, code, maths (displayed formulas) and table. All
 marks that would give a kind away are gone: fences, pipes, line breaks and indentation. The file
 ``corpus/spans.txt`` is frozen like the corpus beside it, has the same documents in the same parts
-of the split, and is written by ``python -m chainrule.course.spans --write``.
+of the split, and is written by ``python -m chainrule.course.documents.spans --write``.
 """
 
 from __future__ import annotations

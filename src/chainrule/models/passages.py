@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from chainrule.course.documents.markdown import slug
 from chainrule.course.manifest import Document
-from chainrule.course.markdown import slug
 
 LONGEST = 110
 """Words a passage may have, so that it fits into an encoder's 256 tokens, formulas included."""

@@ -161,7 +161,7 @@ def measure_notebook(notebook: Counted) -> float:
     Raises:
         UsageError: a cell failed.
     """
-    from chainrule.course.notebooks import execute
+    from chainrule.course.documents.notebooks import execute
 
     done = execute(notebook.path, notebook.root)
     if done.error:

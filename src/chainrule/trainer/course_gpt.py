@@ -48,7 +48,7 @@ def write(root: Path, steps: int | None = None) -> None:
     corpus = defined["corpus"]
     steps = defined["LONG"] if steps is None else steps
     began, cpu = time.perf_counter(), time.process_time()
-    model, curve = _train(defined, defined["LONG_CONFIG"], steps)
+    model, curve = _train(defined, steps)
     seconds = {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
     state = {name: array.astype(np.float16) for name, array in model.state_dict().items()}
     folder = root / "models"
@@ -68,14 +68,15 @@ def write(root: Path, steps: int | None = None) -> None:
     manifest["losses"] = measure(root)
     _store(folder, manifest)
     print(manifest["losses"], flush=True)
-    manifest["live"] = _train(defined, defined["CONFIG"], min(defined["LIVE"], steps))[1]
+    manifest["live"] = _train(defined, min(defined["LIVE"], steps))[1]
     _store(folder, manifest)
 
 
-def _train(defined: dict[str, Any], config: Any, steps: int) -> tuple[Any, list[list[float]]]:
+def _train(defined: dict[str, Any], steps: int) -> tuple[Any, list[list[float]]]:
     """Train a fresh model with the notebook's `train`; also the losses on the way."""
     from chainrule.transformers.gpt import GPT, token_losses
 
+    config = defined["CONFIG"]
     ids = defined["tokenizer"].encode(defined["corpus"].text("validation"))
     model = defined["TinyGPT"](config, np.random.default_rng(0))
     judged = GPT(config, np.random.default_rng(0))  # the package's, for its losses

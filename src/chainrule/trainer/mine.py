@@ -25,11 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.course import grader, grading, replay
+from chainrule.course.children import environment
 from chainrule.course.commands.check import note_passed
-from chainrule.course.counterpart import replaced
+from chainrule.course.exercises import grader, grading, replay
+from chainrule.course.exercises.counterpart import replaced
+from chainrule.course.exercises.workbook import workbook_file
 from chainrule.course.manifest import Course, find_root, load_course
-from chainrule.course.workbook import workbook_file
 from chainrule.neural_networks.backpropagation import Parameter, Tensor, primitive
 from chainrule.program import UsageError, typed
 from chainrule.trainer.parts import PARTS, Part
@@ -404,7 +405,7 @@ def run(command: str, options: dict[str, Any], found: list[Found], course: Cours
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=sys.stdout.fileno(),
-        env=grader.environment(),
+        env=environment(),
     )
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child stops between two steps
     try:

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course import grader, workbook
+from chainrule.course.exercises import grader, workbook
+from chainrule.course.exercises.stubs import Entry, solution_source
 from chainrule.course.manifest import Course, Document, find_root, load_course
 from chainrule.course.paths import find_subject, normal
-from chainrule.course.stubs import Entry, solution_source
 from chainrule.program import UsageError, typed
 
 

@@ -16,7 +16,6 @@ from chainrule.program import typed
 
 # What `make learn` needs; the rest is for those who test, measure or want more text.
 NEEDED = ("course", "figures", "site", "train", "notebooks")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ def _numpy() -> Item:
 
 
 def _blas() -> Item:
+    from chainrule.course.children import THREADS
+
     chosen = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
     try:
         import numpy  # noqa: F401  (its library shows up only once it is loaded)
@@ -156,8 +157,8 @@ def _checkout() -> list[Item]:
 
 
 def _workbook(root: Path) -> Item:
+    from chainrule.course.exercises.workbook import FOLDER, load_progress
     from chainrule.course.manifest import CourseError
-    from chainrule.course.workbook import FOLDER, load_progress
     from chainrule.program import UsageError
 
     folder = root / FOLDER

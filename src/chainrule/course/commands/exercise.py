@@ -21,9 +21,9 @@ def exercise(
     ] = "",
 ) -> None:
     """Write a subject's exercises into workbook/; what you have written there stays."""
+    from chainrule.course.exercises.workbook import entries_of, write_stubs
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
-    from chainrule.course.workbook import entries_of, write_stubs
 
     course = load_course(find_root())
     document = find_subject(course, " ".join(subject)).document

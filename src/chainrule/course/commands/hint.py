@@ -18,9 +18,9 @@ def hint(
     exercise: Annotated[list[str], typer.Argument(help="Name or title of an exercise.")],
 ) -> None:
     """Help with an exercise: what to reread, the idea, the first line; each call one further."""
+    from chainrule.course.exercises.stubs import helps
+    from chainrule.course.exercises.workbook import find_exercise, load_progress, save_progress
     from chainrule.course.manifest import find_root, load_course
-    from chainrule.course.stubs import helps
-    from chainrule.course.workbook import find_exercise, load_progress, save_progress
 
     course = load_course(find_root())
     document, entry = find_exercise(course, " ".join(exercise))

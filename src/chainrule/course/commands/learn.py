@@ -28,8 +28,8 @@ def learn(
 ) -> None:
     """Build the site where it is stale, serve it on 127.0.0.1, open the browser."""
     from chainrule.course.manifest import find_root
-    from chainrule.course.serve import PortError, open_server, serve
     from chainrule.course.site import SiteError, build
+    from chainrule.course.site.serve import PortError, open_server, serve
     from chainrule.program import UsageError
 
     root = find_root()

@@ -38,9 +38,9 @@ def path(
     format: Annotated[Format, typer.Option(help="How the path is printed.")] = Format.TEXT,
 ) -> None:
     """Show the shortest reading path to a subject, without what you know already."""
+    from chainrule.course.exercises.workbook import load_progress
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject, reading_path
-    from chainrule.course.workbook import load_progress
 
     course = load_course(find_root())
     goal = find_subject(course, " ".join(subject))
@@ -57,7 +57,7 @@ def path(
 def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
     """Ask about each document; what is known is kept at once, as `progress --known` keeps it."""
     from chainrule.course.asking import ask_about
-    from chainrule.course.workbook import load_progress, save_progress
+    from chainrule.course.exercises.workbook import load_progress, save_progress
 
     known: set[str] = set()
 

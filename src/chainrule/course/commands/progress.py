@@ -39,14 +39,14 @@ def progress(
 ) -> None:
     """Show what is done and what is open to you next; carry it to and from the page."""
     from chainrule.course.cli import ROOMS
-    from chainrule.course.manifest import find_root, load_course
-    from chainrule.course.paths import find_subject
-    from chainrule.course.workbook import (
+    from chainrule.course.exercises.workbook import (
         entries_of,
         load_progress,
         open_documents,
         save_progress,
     )
+    from chainrule.course.manifest import find_root, load_course
+    from chainrule.course.paths import find_subject
 
     course = load_course(find_root())
     if import_from:
@@ -101,7 +101,7 @@ def write_out(course: Course, path: Path) -> None:
     """Write the workbook to a file that a page can take."""
     import json
 
-    from chainrule.course.figures import write_atomically
+    from chainrule.course.files import write_atomically
     from chainrule.course.page.carry import collect
 
     data = collect(course)

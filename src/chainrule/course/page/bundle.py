@@ -20,18 +20,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from chainrule.course import blocks, stubs
+from chainrule.course.documents import blocks
+from chainrule.course.documents.markdown import Block, parse
+from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, Document
-from chainrule.course.markdown import Block, parse
 from chainrule.course.node import find_node
 
 CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
 TOOL = (
-    *("__init__", "counterpart", "execute", "exercises", "expectations", "grading"),
-    *("page", "replay", "stubs"),
+    *("__init__", "documents/__init__", "documents/execute", "page/__init__", "page/runner"),
+    *("exercises/__init__", "exercises/counterpart", "exercises/expectations"),
+    *("exercises/grading", "exercises/replay", "exercises/stubs"),
 )
 NOT_IN_THE_PAGE = ("models", "life", "clinic", "pytorch")
-TALK = ("__init__", "talk")  # of the trainer
+TALK = ("__init__", "talk")
+OF_ROOM = {"trainer": TALK, "course": TOOL}
 MEASURED = "measured.json"
 
 
@@ -132,8 +135,8 @@ def _package(root: Path) -> Iterator[tuple[str, bytes]]:
         room = place.parts[1]
         if not path.is_file() or "__pycache__" in place.parts or room in NOT_IN_THE_PAGE:
             continue
-        wanted = {"trainer": TALK, "course": TOOL}.get(room)
-        if wanted and place.parts[2].removesuffix(".py") not in wanted:
+        wanted = OF_ROOM.get(room)
+        if wanted and "/".join(place.with_suffix("").parts[2:]) not in wanted:
             continue
         if path.suffix in (".py", ".txt", ".json"):
             yield place.as_posix(), path.read_bytes()

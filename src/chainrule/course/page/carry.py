@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainrule.course import stubs, workbook
-from chainrule.course.figures import write_atomically
+from chainrule.course.exercises import stubs, workbook
+from chainrule.course.files import write_atomically
 from chainrule.course.manifest import Course, Document
 from chainrule.program import UsageError
 

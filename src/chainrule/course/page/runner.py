@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from chainrule.course import execute, grading
+from chainrule.course.documents import execute
+from chainrule.course.exercises import grading
 
 PRINTS = 1_000_000
 """Characters that one statement may print."""

@@ -2,7 +2,8 @@
 
 `frozen_corpus` reads it. Two files lie beside this module: ``course.txt`` holds the documents one
 after the other, ``course.json`` says where each begins and ends, to which part of the split it
-belongs, and the SHA-256 of the text. ``python -m chainrule.course.corpus --write`` writes both.
+belongs, and the SHA-256 of the text. ``python -m chainrule.course.documents.corpus --write`` writes
+both.
 """
 
 from __future__ import annotations

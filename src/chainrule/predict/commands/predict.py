@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from chainrule.course.children import THREADS
 from chainrule.program import UsageError, typed
 
 HERE = ("layers", "width", "heads", "batch", "vocab", "steps")
@@ -57,8 +58,8 @@ def predict(
     chainrule predict --layers 4 --width 128 --context 128 --batch 32 --run.
     """
     given = {k: v for k, v in locals().items() if v is not None and k not in ("what", "run")}
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"  # before NumPy: processor time of waiting threads is no rate
+    # Before NumPy is there: processor time of waiting threads is no rate.
+    os.environ |= dict.fromkeys(THREADS, "1")
     here = [name for name in HERE if name in given]
     there = [name for name in THERE if name in given]
     if what:

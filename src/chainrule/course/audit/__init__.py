@@ -1,0 +1,279 @@
+"""The audit: every check of the course, over one parse of everything.
+
+A check is a file in ``chainrule/course/audit/checks``; being there is enough. It has
+
+``NAME``
+    what ``--only`` and a finding call it.
+``STOPS``
+    one sentence: the defect that it keeps from a reader.
+``check(audit) -> Iterator[Finding]``
+    reads; executes nothing of the course.
+
+and, where it needs them,
+
+``run(audit) -> Iterator[Finding]``
+    executes what the course contains; only with ``--run``.
+``write(audit) -> Iterator[tuple[str, str]]``
+    with ``--write``, before checking: path and new text of each file that the check can refresh.
+    Where that means executing, do it only if ``audit.run`` is true. Show nothing, write nothing.
+``begin(audit) -> None``
+    starts work that goes on beside the other checks and keeps it in ``audit.begun[NAME]``.
+
+Documents without a file are plans: a check goes over ``audit.written`` and finds nothing in
+the rest. What executes goes over ``audit.picked(…)``, the documents that were asked for. Paths in
+findings are relative to the root, with forward slashes.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+from chainrule.course.documents.markdown import Page, parse
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import MANIFEST, Course, Document, load_course
+
+CLOSING = ("What people get wrong", "Find the bug", "Exercises", "Where this leads", "References")
+UNSEEN = {"node_modules", "__pycache__", "_build", "build", "dist", "workbook", "runs"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A notebook's cell; ``line`` is that of its first line in the file."""
+
+    kind: str
+    source: str
+    line: int
+
+
+class Audit:
+    """The course as the checks see it: each file is read and parsed once."""
+
+    def __init__(
+        self,
+        course: Course,
+        run: bool = False,
+        chosen: Collection[str] = (),
+    ):
+        self.course = course
+        self.chosen = frozenset(chosen)  # ids of documents; none: all
+        self.root = course.root
+        self.run = run
+        self.begun: dict[str, Any] = {}
+        self._texts: dict[str, str] = {}
+        self._pages: dict[str, Page] = {}
+        self._trees: dict[str, ast.Module | SyntaxError] = {}
+        self._nodes: dict[str, list[ast.AST]] = {}
+        self._cells: dict[str, list[Cell]] = {}
+
+    @cached_property
+    def today(self) -> date:
+        """The day on which the course is audited."""
+        return date.today()
+
+    @cached_property
+    def files(self) -> set[str]:
+        """Every file of the checkout, relative to the root; nothing that is built or hidden."""
+        found: set[str] = set()
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [
+                name for name in folders if name == ".ci" or not (name in UNSEEN or name[0] == ".")
+            ]
+            place = Path(folder).relative_to(self.root).as_posix()
+            found.update(f"{place}/{name}" if place != "." else name for name in names)
+        return found
+
+    @cached_property
+    def written(self) -> list[Document]:
+        """The documents that exist, in reading order."""
+        return self.course.written()
+
+    @cached_property
+    def pages(self) -> dict[str, Page]:
+        """Documents that exist, reference pages, and the Markdown beside the manifest, by path."""
+        beside = sorted(path for path in self.files if path.endswith(".md") and "/" not in path)
+        beside += [page.path for page in self.course.pages if page.path in self.files]
+        return {path: self.page(path) for path in [*beside, *(doc.path for doc in self.written)]}
+
+    @cached_property
+    def prose(self) -> list[tuple[str, int, Page]]:
+        """Every page and every Markdown cell: path, lines to add to the page's, page."""
+        found = [(path, 0, page) for path, page in self.pages.items()]
+        for path in self.notebooks:
+            for cell in self.cells(path):
+                if cell.kind == "markdown":
+                    found.append((path, cell.line - 1, parse(cell.source)))
+        return found
+
+    @cached_property
+    def notebooks(self) -> list[str]:
+        """Paths of the notebooks that exist, in order."""
+        return sorted(path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
+
+    def picked(self, documents: Iterable[Document]) -> list[Document]:
+        """Those of the documents that are asked for; what executes goes over these."""
+        return [each for each in documents if not self.chosen or each.id in self.chosen]
+
+    def concerns(self, finding: Finding) -> bool:
+        """Whether a finding is about a document that is asked for, or about all of them."""
+        if not self.chosen:
+            return True
+        for document in self.picked(self.course.documents):
+            files = (document.path, document.exercises, document.figure_script)
+            notebooks = [notebook.path for notebook in self.course.notebooks_of(document.id)]
+            code = (*self.module_files(document), *self.test_files(document))
+            if finding.file in (*files, *notebooks, *code):
+                return True
+            if finding.file.startswith(f"{document.figure_folder}/"):
+                return True
+            if finding.file == MANIFEST and document.id in finding.message:
+                return True
+        return False
+
+    def text(self, path: str) -> str:
+        """The text of a file."""
+        if path not in self._texts:
+            self._texts[path] = (self.root / path).read_text(encoding="utf-8", errors="replace")
+        return self._texts[path]
+
+    def page(self, path: str) -> Page:
+        """A parsed Markdown file."""
+        if path not in self._pages:
+            self._pages[path] = parse(self.text(path))
+        return self._pages[path]
+
+    def tree(self, path: str) -> ast.Module | SyntaxError:
+        """The syntax tree of a Python file, or why there is none."""
+        if path not in self._trees:
+            try:
+                self._trees[path] = ast.parse(self.text(path))
+            except SyntaxError as error:
+                self._trees[path] = error
+        return self._trees[path]
+
+    def nodes(self, path: str) -> list[ast.AST]:
+        """Every node of a Python file's syntax tree; none if it is no Python."""
+        if path not in self._nodes:
+            tree = self.tree(path)
+            self._nodes[path] = list(ast.walk(tree)) if isinstance(tree, ast.Module) else []
+        return self._nodes[path]
+
+    def cells(self, path: str) -> list[Cell]:
+        """The cells of a notebook; none if the file is not a notebook."""
+        if path not in self._cells:
+            self._cells[path] = read_cells(self.text(path))
+        return self._cells[path]
+
+    def module_files(self, document: Document) -> list[str]:
+        """The files of a document's module: one, or those of its package."""
+        return python_files(self.files, "src/" + document.module.replace(".", "/"))
+
+    def test_files(self, document: Document) -> list[str]:
+        """The tests of a document's module: ``test_name.py``, ``test_name_….py``, a folder."""
+        folder, name = document.module.split(".")[1:]
+        tests = (path for path in self.files if path.startswith(f"tests/{folder}/"))
+        pattern = rf"tests/{folder}/(test_{name}(_\w+)?\.py|(test_)?{name}/.*\.py)"
+        return sorted(path for path in tests if re.fullmatch(pattern, path))
+
+    def forget(self, path: str) -> None:
+        """Read a file again: it was written."""
+        if path == MANIFEST:
+            self.course = load_course(self.root)
+        for known in (self._texts, self._pages, self._trees, self._nodes, self._cells):
+            known.pop(path, None)
+        for name in ("files", "written", "pages", "notebooks", "prose"):
+            self.__dict__.pop(name, None)
+
+
+@dataclass
+class Report:
+    """What an audit found, what it wrote (path, old text, new text), what each check took."""
+
+    findings: list[Finding] = field(default_factory=list)
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def all_checks() -> list[ModuleType]:
+    """Every check, by name."""
+    from chainrule.course.audit import checks as folder
+
+    found = [
+        import_module(f"{folder.__name__}.{info.name}") for info in iter_modules(folder.__path__)
+    ]
+    return sorted((check for check in found if hasattr(check, "NAME")), key=lambda c: c.NAME)
+
+
+def perform(
+    course: Course,
+    chosen: Iterable[ModuleType],
+    run: bool,
+    write: bool,
+    subjects: Collection[str] = (),
+    ended: Callable[[str, int, float], None] = lambda name, found, seconds: None,
+) -> Report:
+    """Refresh what can be refreshed if ``write``, then check.
+
+    ``subjects`` are the ids of the documents that are asked for, none for all. ``ended`` is told
+    of each check that is done: its name, how much it found, its seconds.
+    """
+    from chainrule.course.files import write_atomically
+
+    audit, report = Audit(course, run, subjects), Report()
+    chosen = list(chosen)
+    # Generated regions show what the others wrote, so they come last.
+    for check in sorted(chosen, key=lambda c: c.NAME == "generated") if write else ():
+        for path, text in list(check.write(audit)) if hasattr(check, "write") else ():
+            old = audit.text(path) if path in audit.files else ""
+            if text != old:
+                write_atomically(audit.root / path, text.encode())
+                audit.forget(path)
+                report.changes.append((path, old, text))
+    for check in chosen:
+        if hasattr(check, "begin"):
+            check.begin(audit)
+    found: set[Finding] = set()
+    # What began in the background is asked for last.
+    for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
+        start = time.perf_counter()
+        told = list(check.check(audit))
+        if run and hasattr(check, "run"):
+            told += check.run(audit)
+        about = {finding for finding in told if audit.concerns(finding)}
+        found |= about
+        report.seconds[check.NAME] = time.perf_counter() - start
+        ended(check.NAME, len(about), report.seconds[check.NAME])
+    report.findings = sorted(found)
+    return report
+
+
+def python_files(files: set[str], place: str) -> list[str]:
+    """``place.py``, or the Python files of the package ``place``."""
+    single = [f"{place}.py"] if f"{place}.py" in files else []
+    return single or sorted(p for p in files if p.startswith(f"{place}/") and p.endswith(".py"))
+
+
+def read_cells(text: str) -> list[Cell]:
+    """The cells of a notebook's JSON, each with its line; none if it is not a notebook."""
+    try:
+        cells = json.loads(text)["cells"]
+        sources = [(str(cell["cell_type"]), "".join(cell["source"])) for cell in cells]
+    except (ValueError, KeyError, TypeError):
+        return []
+    starts = [m.start() for m in re.finditer(r'^ {3}"source":', text, re.M)]
+    lines = [text.count("\n", 0, start) + 2 for start in starts]
+    if len(lines) != len(sources):
+        lines = [1] * len(sources)
+    return [Cell(kind, source, line) for (kind, source), line in zip(sources, lines, strict=True)]

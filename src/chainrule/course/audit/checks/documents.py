@@ -1,0 +1,157 @@
+"""Code blocks and computed numbers of documents: their form, and with ``--run`` their truth."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from tokenize import TokenError
+
+from chainrule.course.audit import Audit
+from chainrule.course.documents.blocks import MARK, Result, needed, outputs, run_all, runs
+from chainrule.course.documents.markdown import Block, Page
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
+
+NAME = "documents"
+STOPS = "A reader runs a block, or recomputes a number, and gets something else than the page says."
+
+MOST_LINES = 25
+WIDEST = 79  # characters, of code and of what it prints: what the page shows without scrolling
+# Blocks that may go unexecuted in the whole course. Lower this when one goes; never raise it.
+MOST_NO_RUN = 0
+NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "python-repl"}
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Report blocks and numbers that could not be run, or that nothing would run."""
+    skipped = []
+    for path in _budgets(audit, audit.written):
+        page = audit.page(path)
+        for block in page.blocks:
+            for line, message, fix in _faults(page, block):
+                yield Finding(path, line, NAME, message, fix)
+            if block.options == ["no-run"]:
+                skipped.append((path, block.line))
+        for line, message, fix in [*_numbers(page), *_swallowed(page)]:
+            yield Finding(path, line, NAME, message, fix)
+    if len(skipped) > MOST_NO_RUN:
+        path, line = skipped[-1]
+        message = f"{len(skipped)} blocks are marked no-run, the course allows {MOST_NO_RUN}"
+        yield Finding(path, line, NAME, message, "make the block run")
+
+
+def run(audit: Audit) -> Iterator[Finding]:
+    """Execute every document and report what differs from its text."""
+    left_out: Counter[str] = Counter()
+    for result in _executed(audit):
+        left_out.update(result.left_out)
+        yield from result.findings
+    for model, blocks in left_out.items():
+        what = "block needs" if blocks == 1 else "blocks need"
+        print(
+            f"{blocks} {what} {model} and did not run; type: chainrule models get {model}",
+            file=sys.stderr,
+        )
+
+
+def write(audit: Audit) -> Iterator[tuple[str, str]]:
+    """Update the outputs and numbers that execution contradicts."""
+    if audit.run:
+        for result in _executed(audit):
+            yield result.path, result.updated
+
+
+def _executed(audit: Audit) -> list[Result]:
+    """The results of the documents that are asked for; what did not change runs once."""
+    known: dict[tuple[str, str], Result] = audit.begun.setdefault(NAME, {})
+    budgets = _budgets(audit, audit.picked(audit.written))
+    missing = {p: s for p, s in budgets.items() if (p, audit.text(p)) not in known}
+    for result in run_all(audit.root, missing.items()):
+        known[result.path, audit.text(result.path)] = result
+    return [known[path, audit.text(path)] for path in budgets]
+
+
+def _budgets(audit: Audit, documents: list[Document]) -> dict[str, float]:
+    """What is executed, and the seconds of CPU time that each file may take."""
+    budgets = {document.path: document.seconds for document in documents}
+    if "README.md" in audit.files and not audit.chosen:
+        budgets["README.md"] = 10.0
+    return budgets
+
+
+def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:
+    if block.language.lower() not in NEARLY_PYTHON:
+        return
+    known = block.options in ([], ["no-run"]) or needed(block) is not None
+    if block.language != "python" or not known:
+        fix = (
+            "write ```python, ```python needs=NAME with a model of `chainrule models list`, or "
+            "```python no-run with the reason in the sentence before"
+        )
+        yield block.line, f"{block.info!r} blocks are never executed", fix
+        return
+    if block.options == ["no-run"] and not _reason(page, block):
+        fix = "end the paragraph above it with the sentence that says why it must not run"
+        yield block.line, "a no-run block without a reason before it", fix
+    code = block.code.split("\n")[:-1]
+    if len(code) > MOST_LINES:
+        message = f"a block of {len(code)} lines, at most {MOST_LINES} are allowed"
+        yield block.line, message, "split it, and say between the parts what happens"
+    for number, text in enumerate(code, block.first_line):
+        if len(text) > WIDEST:
+            message = f"a line of {len(text)} characters, at most {WIDEST} fit the page"
+            yield number, message, "name a part of it on a line above, or print less"
+    if not block.code.strip():
+        yield block.line, "an empty block", "remove it"
+    if runs(block):
+        try:
+            _, stray = outputs(block)
+        except SyntaxError as error:
+            line = error.lineno or block.first_line
+            yield line, f"not valid Python: {error.msg}", "correct the code"
+        except TokenError as error:
+            yield block.first_line, f"not valid Python: {error.args[0]}", "correct the code"
+        else:
+            fix = f"put {MARK} lines directly below the top-level statement that prints them"
+            for line in stray:
+                yield line, f"a {MARK} line that no statement ends before", fix
+
+
+def _reason(page: Page, block: Block) -> bool:
+    above = [line.strip() for line in page.lines[: block.line - 1] if line.strip(" >")]
+    return bool(above) and re.search(r"[^.][.:]$", above[-1]) is not None
+
+
+def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
+    for comment in page.comments:
+        if comment.expression is None:
+            continue
+        try:
+            ast.parse(f"({comment.expression})", mode="eval")
+        except SyntaxError as error:
+            message = f"{comment.expression!r} is not a Python expression: {error.msg}"
+            yield comment.line, message, "correct it"
+        if not comment.before.strip():
+            fix = "put the number directly before the comment"
+            yield comment.line, "a computed number without a number before it", fix
+    for formula in page.formulas:
+        if "<!--=" in formula.tex:
+            fix = "put the comment after the closing dollar sign"
+            yield formula.line, "a computed number inside a formula is never evaluated", fix
+
+
+def _swallowed(page: Page) -> Iterator[tuple[int, str, str]]:
+    """Fences that a reader sees as text, because HTML just above swallows them."""
+    inside = {
+        line
+        for block in page.blocks
+        for line in range(block.line, block.line + block.code.count("\n") + 2)
+    }
+    for found in re.finditer(r"^[ \t]*(?:```|~~~)[ \t]*python", page.source, re.M):
+        number = page.source.count("\n", 0, found.start()) + 1
+        if number not in inside:
+            fix = "leave an empty line before it"
+            yield number, "this fence does not open a code block", fix

@@ -1,0 +1,138 @@
+"""Exercises: their form and their section, and with ``--run`` the proof that they diagnose."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from chainrule.course.audit import Audit
+from chainrule.course.children import at_once, call
+from chainrule.course.exercises import stubs
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
+
+NAME = "exercises"
+STOPS = "A right answer fails, a wrong one passes, or a hint gives the solution away."
+
+PROOF_SECONDS = 60
+HINT_LENGTH = (20, 300)
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Read each exercise file: its entries, their section, hints and stubs."""
+    for document in _with_exercises(audit):
+        for line, message, fix in _faults(audit, document):
+            yield Finding(document.exercises, line, NAME, message, fix)
+
+
+def run(audit: Audit) -> Iterator[Finding]:
+    """Prove each file: solution passes, stub fails, every mistake fails and is recognized."""
+    documents = audit.picked(_with_exercises(audit))
+    proofs = at_once(lambda document: _prove(audit, document), documents)
+    for document, problems in zip(documents, proofs, strict=True):
+        for line, message in problems:
+            yield Finding(document.exercises, line, NAME, message)
+
+
+def _with_exercises(audit: Audit) -> list[Document]:
+    return [document for document in audit.course.documents if document.exercises in audit.files]
+
+
+def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
+    proof = "chainrule.course.exercises:problems"
+    answer = call(proof, document.exercises, root=audit.root, seconds=PROOF_SECONDS)
+    fault = [(1, f"the proof failed: {answer.fault}")] if answer.fault else []
+    return [(line, message) for line, message in answer.rows()] + fault
+
+
+def _faults(audit: Audit, document: Document) -> Iterator[tuple[int, str, str]]:
+    source, tree = audit.text(document.exercises), audit.tree(document.exercises)
+    if isinstance(tree, SyntaxError):
+        yield tree.lineno or 1, f"not valid Python: {tree.msg}", ""
+        return
+    entries = stubs.entries(tree)
+    if not entries:
+        yield 1, "there is no exercise in this file", "mark a solution with @exercise(…)"
+    anchors = audit.page(document.path).anchors if audit.course.exists(document) else None
+    names: set[str] = set()
+    for entry in entries:
+        if entry.name in names:
+            yield entry.line, f"two exercises are named {entry.name}", "rename one"
+        names.add(entry.name)
+        for message, fix in _entry_faults(entry):
+            yield entry.line, f"{entry.name}: {message}", fix
+        if anchors is not None and entry.section not in anchors:
+            message = f"{entry.name}: {document.path} has no section #{entry.section}"
+            yield entry.line, message, "section= is the anchor of a heading"
+        yield from _hint_faults(entry)
+        stub = stubs.stub_of(entry.node, source)
+        helps = f"{entry.reread} {entry.idea}"
+        for what, told in (
+            ("stub", leaked(entry.node, stub, whole=True)),
+            ("idea", leaked(entry.node, helps)),
+        ):
+            if told:
+                yield entry.line, f"{entry.name}: the {what} shows the solution: {told}", "reword"
+
+
+def _entry_faults(entry: stubs.Entry) -> Iterator[tuple[str, str]]:
+    if not isinstance(entry.title, str) or not 3 <= len(entry.title) <= 60:
+        yield f"title is {entry.title!r}", "give 3 to 60 characters, written out"
+    if entry.difficulty not in (1, 2, 3, 4, 5):
+        yield f"difficulty is {entry.difficulty!r}", "give a number from 1 to 5"
+    if not isinstance(entry.minutes, int) or not 1 <= entry.minutes <= 120:
+        yield f"minutes is {entry.minutes!r}", "give a whole number from 1 to 120"
+    if not entry.statement:
+        yield "there is no statement", "say in the docstring what to build"
+    if not entry.checks:
+        yield "there is no check", f"add one with @{entry.name}.check"
+    if entry.counterpart is None and len(entry.because or "") < 20:
+        yield (
+            "no counterpart in the package",
+            'name it: counterpart="module:function", or because="…"',
+        )
+    if not HINT_LENGTH[0] <= len(entry.idea or "") <= HINT_LENGTH[1]:
+        yield (
+            "no idea to help with",
+            f'add idea="…", {HINT_LENGTH[0]} to {HINT_LENGTH[1]} characters',
+        )
+    if len(entry.mistakes) < 2:
+        yield f"there are {len(entry.mistakes)} known mistakes", "add those that people make: two"
+
+
+def _hint_faults(entry: stubs.Entry) -> Iterator[tuple[int, str, str]]:
+    seen: set[str] = set()
+    for name, hint, line in entry.mistakes:
+        if not HINT_LENGTH[0] <= len(hint) <= HINT_LENGTH[1]:
+            message = f"{name}: its hint has {len(hint)} characters"
+            yield line, message, f"write {HINT_LENGTH[0]} to {HINT_LENGTH[1]}"
+        if hint in seen:
+            yield line, f"{name}: another mistake has the same hint", "say what is special"
+        seen.add(hint)
+        if told := leaked(entry.node, hint):
+            yield line, f"{name}: its hint shows the solution: {told}", "say what to look at"
+
+
+def leaked(node: stubs.Definition, text: str, whole: bool = False) -> str:
+    """The longest expression of a solution that stands in a text; ``whole``: only results.
+
+    One operation alone gives nothing away.
+    """
+    squeezed = "".join(text.split())
+    bodies = [item for function in _functions(node) for item in function.body]
+    parts = [item for statement in bodies for item in ast.walk(statement)]
+    if whole:
+        parts = [item.value for item in parts if isinstance(item, ast.Return) and item.value]
+    told = [ast.unparse(item) for item in parts if _operations(item) > 1]
+    return max((code for code in told if "".join(code.split()) in squeezed), key=len, default="")
+
+
+def _operations(node: ast.AST) -> int:
+    if not isinstance(node, ast.BinOp | ast.Call | ast.Compare | ast.UnaryOp):
+        return 0
+    kinds = ast.BinOp | ast.Call | ast.Compare | ast.UnaryOp
+    return sum(isinstance(item, kinds) for item in ast.walk(node))
+
+
+def _functions(node: stubs.Definition) -> list[ast.FunctionDef]:
+    return [item for item in ast.walk(node) if isinstance(item, ast.FunctionDef)]

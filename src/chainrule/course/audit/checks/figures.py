@@ -1,0 +1,138 @@
+"""Figures: a script for every document, an SVG for every figure, the same bytes when redrawn.
+
+Measurements that figures draw from stand beside them, one file each.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+
+from chainrule.course import children
+from chainrule.course.audit import Audit
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
+
+NAME = "figures"
+STOPS = "A picture shows numbers that the code no longer gives, or nobody can draw it again."
+
+FEWEST = 2
+MOST_BYTES = 400_000
+REDRAW = "redraw it: make figures"
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Compare scripts, SVGs and the pictures that documents show."""
+    known = set()
+    for document in audit.course.documents:
+        script = document.figure_script
+        drawn = {}
+        if script in audit.files:
+            known.add(script)
+            drawn = names(audit, script)
+            yield from _malformed(audit, script)
+            for name, line in names(audit, script, "measurement").items():
+                path = f"{document.figure_folder}/{name}.json"
+                known.add(path)
+                if path not in audit.files:
+                    message = f"measurement {name!r} is not stored: {path} is missing"
+                    fix = f"python -m chainrule.course.figures --measure {document.id}"
+                    yield Finding(script, line, NAME, message, fix)
+        for name, line in drawn.items():
+            path = f"{document.figure_folder}/{name}.svg"
+            known.add(path)
+            if path not in audit.files:
+                message = f"figure {name!r} is not drawn: {path} is missing"
+                yield Finding(script, line, NAME, message, REDRAW)
+            elif (size := (audit.root / path).stat().st_size) > MOST_BYTES:
+                message = f"{size:,} bytes, at most {MOST_BYTES:,} are allowed"
+                yield Finding(path, 1, NAME, message, "draw fewer points, or rasterize them")
+        if document in audit.written:
+            yield from _shown(audit, document, drawn)
+    # Modules (.js) are the interactive check's.
+    strange = [path for path in audit.files - known if re.match(r"figures/.*(?<!\.js)$", path)]
+    for path in sorted(strange):
+        fix = "remove it, or name the document in course.toml and the figure in its script"
+        yield Finding(path, 1, NAME, "belongs to no document and no figure", fix)
+
+
+def run(audit: Audit) -> Iterator[Finding]:
+    """Redraw every figure in fresh processes, and report each byte that would change."""
+    for row in _redraw_all(audit):
+        yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
+
+
+def write(audit: Audit) -> Iterator[tuple[str, str]]:
+    """Redraw what redrawing changes."""
+    for row in _redraw_all(audit) if audit.run else ():
+        if "text" in row:
+            yield row["file"], row["text"]
+
+
+def _redraw_all(audit: Audit) -> Iterator[dict]:
+    """What redrawing changes: file, line, message, and the new text of an SVG."""
+    scripts = [
+        doc.id for doc in audit.picked(audit.course.documents) if doc.figure_script in audit.files
+    ]
+    count = min(os.cpu_count() or 1, len(scripts))
+    shares = [scripts[start::count] for start in range(count)]
+    for rows in children.at_once(lambda ids: _redraw(audit, ids), shares):
+        yield from rows
+
+
+def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
+    redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(ids)
+    answer = children.call(redraw, str(audit.root), ids, root=audit.root, seconds=seconds)
+    failed = {"file": "figures", "line": 1, "message": f"redrawing failed: {answer.fault}"}
+    return [*answer.rows(), *[failed] * bool(answer.fault)]
+
+
+def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
+    for node in audit.nodes(script):
+        for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in decorators:
+                yield call
+
+
+def names(audit: Audit, script: str, decorator: str = "figure") -> dict[str, int]:
+    """What a script draws, or measures, each with its line."""
+    return {
+        str(call.args[0].value): call.lineno
+        for call in _calls(audit, script, decorator)
+        if call.args and isinstance(call.args[0], ast.Constant)
+    }
+
+
+def _malformed(audit: Audit, script: str) -> Iterator[Finding]:
+    if isinstance(error := audit.tree(script), SyntaxError):
+        yield Finding(script, error.lineno or 1, NAME, f"not valid Python: {error.msg}")
+    for call in _calls(audit, script, "figure", "measurement"):
+        if not (call.args and isinstance(call.args[0], ast.Constant)):
+            what = ast.unparse(call.func).split(".")[-1]
+            message = f"a {what} whose name is computed: the name must be a plain string"
+            yield Finding(script, call.lineno, NAME, message, f'@{what}("unit-balls")')
+
+
+def _shown(audit: Audit, document: Document, drawn: dict[str, int]) -> Iterator[Finding]:
+    """What a written document shows of its figures, and whether each has a caption."""
+    page, shown = audit.page(document.path), set()
+    for image in page.images:
+        path = posixpath.normpath(posixpath.join(document.folder, image.target))
+        if not path.startswith("figures/"):
+            continue
+        shown.add(path)
+        below = [line.strip() for line in page.lines[image.line : image.line + 4] if line.strip()]
+        if not (below and re.match(r"\*[^*\s]", below[0])):
+            fix = "say below it, in italics, what to see: *Caption.*"
+            yield Finding(document.path, image.line, NAME, "a figure without a caption", fix)
+    if len(shown) < FEWEST:
+        message = f"shows {len(shown)} figures, at least {FEWEST} are needed"
+        fix = f"draw them in {document.figure_script} and show them"
+        yield Finding(document.path, 1, NAME, message, fix)
+    for name, line in drawn.items():
+        if f"{document.figure_folder}/{name}.svg" not in shown:
+            message = f"figure {name!r} is not shown by {document.path}"
+            yield Finding(document.figure_script, line, NAME, message, "show it, or remove it")

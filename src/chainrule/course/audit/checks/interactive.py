@@ -1,0 +1,89 @@
+"""Interactive figures: a module for the reader's browser computes what Python computes.
+
+``figures/<folder>/<slug>/<name>.js`` takes the place of ``<name>.svg`` on the site. Its numbers
+are compared with those of the function decorated ``@interactive("name")`` in the figures' script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from chainrule.course import children
+from chainrule.course.audit import Audit
+from chainrule.course.audit.checks.figures import names
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
+from chainrule.program import UsageError
+
+NAME = "interactive"
+STOPS = "A reader moves a slider, and the figure shows numbers that the course's code never gives."
+
+_ELSEWHERE = re.compile(r"\bimport\b\s*[({*'\"\w]|\bfetch\s*\(|\bXMLHttpRequest\b|\bMath\.random\b")
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Compare modules, pictures and models; execute nothing."""
+    known: set[str] = set()
+    for document in audit.course.documents:
+        folder = f"{document.figure_folder}/"
+        script = document.figure_script
+        models = names(audit, script, "interactive") if script in audit.files else {}
+        modules = {
+            path.removeprefix(folder).removesuffix(".js"): path
+            for path in audit.files
+            if path.startswith(folder) and path.endswith(".js")
+        }
+        known.update(modules.values())
+        for name, path in sorted(modules.items()):
+            yield from _module(audit, document, name, path, name in models)
+        for name, line in models.items():
+            if name not in modules:
+                message = f"interactive figure {name!r} has no module"
+                fix = f"write {folder}{name}.js, or remove the function"
+                yield Finding(script, line, NAME, message, fix)
+    for path in sorted(audit.files - known):
+        if path.startswith("figures/") and path.endswith(".js"):
+            fix = "put it into the folder of a document's figures"
+            yield Finding(path, 1, NAME, "belongs to no document", fix)
+
+
+def run(audit: Audit) -> Iterator[Finding]:
+    """Ask every module and its model for the same states, in fresh processes.
+
+    Raises:
+        UsageError: Node is missing.
+    """
+    compared = "chainrule.course.figures.modules:differences"
+    ids, seconds = sorted(audit.chosen), 300
+    answer = children.call(compared, str(audit.root), ids, root=audit.root, seconds=seconds)
+    for file, line, message in answer.rows():
+        fix = "make compute, and Python's function, give the same"
+        yield Finding(file, line, NAME, message, fix)
+    if answer.fault:
+        raise UsageError(answer.fault.split("Error: ")[-1])
+
+
+def _module(
+    audit: Audit, document: Document, name: str, path: str, modelled: bool
+) -> Iterator[Finding]:
+    picture = f"{document.figure_folder}/{name}.svg"
+    if picture not in audit.files:
+        fix = f'draw it: @figure("{name}") in {document.figure_script}'
+        yield Finding(path, 1, NAME, f"has no picture {picture}", fix)
+    elif document in audit.written and not _shows(audit, document, picture):
+        message = f"its picture is not shown by {document.path}"
+        yield Finding(path, 1, NAME, message, "show the picture, or remove the module")
+    if not modelled:
+        message = f"nothing in {document.figure_script} computes it"
+        fix = f'write a function with @interactive("{name}", states=[…])'
+        yield Finding(path, 1, NAME, message, fix)
+    for number, line in enumerate(audit.text(path).splitlines(), 1):
+        if found := _ELSEWHERE.search(line.split("//")[0]):
+            message = f"{found[0].strip()}: a module uses nothing but its state"
+            fix = "write it out, or move what several share into site/static/interactive.js"
+            yield Finding(path, number, NAME, message, fix)
+
+
+def _shows(audit: Audit, document: Document, picture: str) -> bool:
+    return any(f"../{picture}" == image.target for image in audit.page(document.path).images)

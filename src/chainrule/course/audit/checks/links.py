@@ -1,0 +1,107 @@
+"""Links, anchors and pictures, by GitHub's rules. (What no document shows: see figures.)"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+from chainrule.course.audit import Audit
+from chainrule.course.documents.markdown import Page, slug
+from chainrule.course.finding import Finding
+
+NAME = "links"
+STOPS = "A click leads nowhere, a picture is missing, or says nothing to who cannot see it."
+
+_UNDEFINED = re.compile(r"\[[^\[\]]+\]\[([^\[\]]*[a-zA-Z][^\[\]]*)\]")
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Follow every link and picture of every document, notebook and page beside the manifest."""
+    for path, above, page in audit.prose:
+        for link in page.links:
+            if fault := _follow(audit, path, page, link.target):
+                yield Finding(path, above + link.line, NAME, *fault)
+        for image in page.images:
+            if fault := _follow(audit, path, page, image.target):
+                yield Finding(path, above + image.line, NAME, *fault)
+            if not image.alt.strip():
+                message = f"the picture {image.target} has no alternative text"
+                yield Finding(path, above + image.line, NAME, message, "say what is drawn")
+        for paragraph in page.paragraphs:
+            for found in _UNDEFINED.finditer(paragraph.prose):
+                line = above + paragraph.line_at(found.start())
+                yield Finding(path, line, NAME, f"the reference [{found[1]}] is not defined")
+
+
+def resolve(folder: str, target: str) -> tuple[str, str]:
+    """The file that a link from ``folder`` points at, relative to the root, and its anchor.
+
+    The file is empty for a link that leaves the checkout or stays on its page.
+    """
+    path, _, anchor = target.partition("#")
+    if not path or re.match(r"[a-zA-Z][\w+.-]*:|/", path):
+        return "", unquote(anchor)
+    return posixpath.normpath(posixpath.join(folder, unquote(path))), unquote(anchor)
+
+
+def _follow(audit: Audit, path: str, page: Page, target: str) -> tuple[str, str] | None:
+    """What is wrong with a link, and what to do."""
+    if re.match(r"[a-zA-Z][\w+.-]*:|//", target):
+        return _external(target)
+    if target.startswith("/"):
+        return f"{target} is absolute", "give the path from this file"
+    file, anchor = resolve(posixpath.dirname(path), target)
+    if file:
+        if file.startswith(".."):
+            return f"{target} leads out of the checkout", ""
+        if file not in audit.files:
+            if (audit.root / file).is_dir() and not anchor and _as_spelled(audit, file):
+                return None
+            twin = next((f for f in audit.files if f.lower() == file.lower()), None)
+            fix = f"it is spelled {twin}" if twin else "name it in plain text until it exists"
+            return f"{target}: there is no file {file}", fix
+    if not anchor:
+        return None if file or target == "#" else ("a link without a target", "")
+    anchors = page.anchors if file in ("", path) else _anchors(audit, file)
+    if anchors is None or anchor in anchors:
+        return None
+    similar = [a for a in sorted(anchors) if a.strip("-").lower() == anchor.strip("-").lower()]
+    return (
+        f"{target}: no heading or id gives #{anchor}",
+        f"there is #{similar[0]}" if similar else "",
+    )
+
+
+def _as_spelled(audit: Audit, folder: str) -> bool:
+    return any(file.startswith(f"{folder}/") for file in audit.files)
+
+
+def _anchors(audit: Audit, file: str) -> set[str] | None:
+    """The anchors of a file, or None where they cannot be known."""
+    if file.endswith(".md"):
+        return audit.page(file).anchors
+    if file.endswith(".ipynb"):
+        headings = (
+            re.findall(r"^#+ (.*)$", cell.source, re.M)
+            for cell in audit.cells(file)
+            if cell.kind == "markdown"
+        )
+        return {slug(text) for found in headings for text in found}
+    return None
+
+
+def _external(target: str) -> tuple[str, str] | None:
+    """Only the syntax: nothing is asked of the network."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return f"{target} is not a URL", ""
+    if parts.scheme == "mailto":
+        return None if "@" in parts.path else (f"{target} is not an address", "")
+    if parts.scheme not in ("http", "https") or not re.fullmatch(
+        r"[\w.-]+\.\w+(:\d+)?", parts.netloc
+    ):
+        return f"{target} is not a URL", "external links start with https:// and a host"
+    return None

@@ -1,0 +1,168 @@
+"""Notebooks: form and stored outputs; with ``--run`` they are executed again and compared."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from chainrule.course.audit import Audit, Cell
+from chainrule.course.audit.checks.documents import MOST_LINES, WIDEST
+from chainrule.course.documents.notebooks import text_of, verify_all
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Course, Notebook
+
+NAME = "notebooks"
+STOPS = "A notebook's outputs are not what its cells give, or running it costs more than it says."
+
+GLOBAL_STATE = r"(np|numpy)\.random\.(?!default_rng|[A-Z])\w+"
+STORE = "execute it and store the outputs: make notebooks"
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Report faults of form, and outputs that are missing, out of order or in error."""
+    entries = {entry.path: entry for entry in audit.course.notebooks}
+    for path in audit.notebooks:
+        if path not in entries:
+            fix = "give it an entry in course.toml, or its name there"
+            yield Finding(path, 1, NAME, "is not named in course.toml", fix)
+            continue
+        cells = audit.cells(path)
+        # Without nbformat: importing it takes longer than all other fast checks together.
+        stored = json.loads(audit.text(path)) if cells else {}
+        if stored.get("nbformat") != 4:
+            message = "not a notebook of format 4 with cells"
+            yield Finding(path, 1, NAME, message, "write it with Jupyter")
+            continue
+        for index, message, fix in _faults(audit.course, entries[path], cells, stored["cells"]):
+            yield Finding(path, cells[index].line, NAME, message, fix)
+        size, most = (audit.root / path).stat().st_size / 1e6, entries[path].megabytes
+        if size > most:
+            message = f"{size:.2f} MB, the budget is {most:g} MB"
+            yield Finding(path, 1, NAME, message, "draw smaller pictures, or fewer")
+
+
+def run(audit: Audit) -> Iterator[Finding]:
+    """Execute every notebook from a clean kernel and compare."""
+    if NAME in audit.begun:  # by what was written, just before
+        yield from audit.begun.pop(NAME)
+        return
+    for _, findings in verify_all(audit.course, _entries(audit)):
+        yield from findings
+
+
+def write(audit: Audit) -> Iterator[tuple[str, str]]:
+    """Store what execution gives, where it differs from what is stored."""
+    if not audit.run:
+        return
+    remaining: list[Finding] = audit.begun.setdefault(NAME, [])
+    entries = _entries(audit)
+    for entry, (execution, findings) in zip(
+        entries, verify_all(audit.course, entries), strict=True
+    ):
+        if execution.error or not findings:
+            remaining += findings
+        else:
+            remaining += [finding for finding in findings if "budget" in finding.message]
+            yield entry.path, text_of(execution.notebook)
+
+
+def _entries(audit: Audit) -> list[Notebook]:
+    asked = audit.chosen or audit.course.by_id.keys()
+    return [
+        entry
+        for entry in audit.course.notebooks
+        if entry.path in audit.notebooks and audit.cells(entry.path) and asked & set(entry.serves)
+    ]
+
+
+def _faults(
+    course: Course, entry: Notebook, cells: list[Cell], stored: list[dict[str, Any]]
+) -> Iterator[tuple[int, str, str]]:
+    """Index of the cell, what is wrong, what to do."""
+    code = [index for index, cell in enumerate(cells) if cell.kind == "code"]
+    if not code or cells[0].kind != "markdown":
+        yield 0, "the first cell must be Markdown, and code must follow", "add a header cell"
+        return
+    yield from _header(course, entry, cells[0].source)
+    trees = {}
+    for index in code:
+        if (count := cells[index].source.count("\n") + 1) > MOST_LINES:
+            message = f"a cell of {count} lines, at most {MOST_LINES} are allowed"
+            yield index, message, "split it, and say between the parts what happens"
+        if (width := max(map(len, cells[index].source.split("\n")))) > WIDEST:
+            message = f"a line of {width} characters, at most {WIDEST} fit the page"
+            yield index, message, "name a part of it on a line above"
+        try:
+            trees[index] = ast.parse(cells[index].source)
+        except SyntaxError as error:
+            yield index, f"not valid Python: {error.msg}", "correct the cell"
+            continue
+        yield from _seeds(index, trees[index])
+    if code[-1] in trees and not _asserts(trees[code[-1]]):
+        yield code[-1], "the last code cell asserts nothing", "assert the measured result there"
+    if not any("change one thing" in cell.source.lower() for cell in cells):
+        fix = "add three experiments, each with its line to change and its question"
+        yield len(cells) - 1, "no part is called “Change one thing”", fix
+    for position, index in enumerate(code, 1):
+        prints = index in trees and _prints(trees[index])
+        yield from _outputs(index, position, stored[index], prints)
+
+
+def _header(course: Course, entry: Notebook, source: str) -> Iterator[tuple[int, str, str]]:
+    if not re.search(rf"^# {re.escape(entry.title)}\s*$", source, re.MULTILINE):
+        yield 0, f"the title is not {entry.title!r}", f"begin with: # {entry.title}"
+    if not re.search(r"\bbuild", source, re.IGNORECASE):
+        yield 0, "the first cell does not say what you build", "say it in one sentence"
+    for name in entry.serves:
+        document = course.by_id.get(name)
+        if document and course.exists(document) and f"](../{document.path}" not in source:
+            fix = f"link it: [{document.title}](../{document.path})"
+            yield 0, f"the first cell does not link {document.path}, which it serves", fix
+    for amount in (f"{entry.seconds} s", f"{entry.megabytes:g} MB"):
+        if not re.search(rf"(?<![\d.]){re.escape(amount)}\b", source):
+            fix = f"state {entry.seconds} s and {entry.megabytes:g} MB, as course.toml does"
+            yield 0, f"the first cell does not state the budget of {amount}", fix
+
+
+def _seeds(index: int, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+    fix = "rng = np.random.default_rng(0)"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
+            if node.args or node.keywords:
+                continue
+            yield index, "a generator without a seed", fix
+        elif isinstance(node, ast.Attribute) and re.fullmatch(GLOBAL_STATE, ast.unparse(node)):
+            yield index, f"{ast.unparse(node)} draws from a hidden global state", fix
+
+
+def _asserts(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.Assert)
+        or (isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1][:6] == "assert")
+        for node in ast.walk(tree)
+    )
+
+
+def _outputs(
+    index: int, position: int, cell: dict[str, Any], prints: bool
+) -> Iterator[tuple[int, str, str]]:
+    if (count := cell.get("execution_count")) != position:
+        yield index, f"executed as number {count}, expected {position}", STORE
+        return
+    outputs = cell.get("outputs", [])
+    for output in outputs:
+        if output["output_type"] == "error":
+            yield index, f"the stored output is an error: {output['ename']}", "correct the cell"
+        elif output.get("name") == "stderr":
+            first = "".join(output["text"]).strip().split("\n")[0]
+            yield index, f"the stored output has a warning: {first}", "avoid its cause"
+    if prints and not outputs:
+        yield index, "the cell prints, but no output is stored", STORE
+
+
+def _prints(tree: ast.Module) -> bool:
+    calls = (node.value for node in tree.body if isinstance(node, ast.Expr))
+    return any(isinstance(c, ast.Call) and ast.unparse(c.func) == "print" for c in calls)

@@ -1,0 +1,71 @@
+"""Each outline bullet has its section, and sections stand in the promised order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chainrule.course.audit import CLOSING, Audit
+from chainrule.course.documents.markdown import Page
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
+
+NAME = "outline"
+STOPS = "A topic that the roadmap promises is missing, or stands where nobody looks for it."
+
+OPTIONAL = {"Find the bug"}
+WRONG = range(3, 6)
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Compare each document's H2 headings with its outline and the closing sections."""
+    for document in audit.written:
+        yield from _check(document, audit.page(document.path))
+
+
+def _check(document: Document, page: Page) -> Iterator[Finding]:
+    outline = {item.anchor: item.text for item in document.outline}
+    sections = [heading for heading in page.headings if heading.level == 2]
+    present = {heading.anchor: heading for heading in sections}
+    for heading in page.headings:
+        if heading.anchor in outline and heading.level != 2:
+            message = f"{heading.text!r} is an outline bullet, so it is a section: two #"
+            yield Finding(document.path, heading.line, NAME, message)
+            outline.pop(heading.anchor)
+    for anchor, text in outline.items():
+        if anchor not in present:
+            message = f"no section has the anchor #{anchor}"
+            yield Finding(document.path, 1, NAME, message, f"add the heading: ## {text}")
+        elif present[anchor].text != text:
+            message = f"{present[anchor].text!r} is not the outline's {text!r}"
+            yield Finding(document.path, present[anchor].line, NAME, message)
+    for item in document.connections:
+        if item.anchor not in page.anchors:
+            message = f"no section has the anchor #{item.anchor}, where {item.text!r} is connected"
+            yield Finding(document.path, 1, NAME, message, "correct the entry in course.toml")
+    titles = {heading.text for heading in sections}
+    for text in CLOSING:
+        if text not in titles and text not in OPTIONAL:
+            yield Finding(document.path, 1, NAME, f"no section {text!r}", f"add it: ## {text}")
+    wrong = sum(
+        paragraph.section is not None
+        and paragraph.section.text == CLOSING[0]
+        and paragraph.text.startswith(('"', "“"))
+        and paragraph.bold[:1] != []
+        for paragraph, _ in page.main_line
+    )
+    if CLOSING[0] in titles and wrong not in WRONG:
+        line = next(heading.line for heading in sections if heading.text == CLOSING[0])
+        fix = '**"What people say."** Why it is wrong, and the counterexample.'
+        yield Finding(document.path, line, NAME, f"{wrong} misconceptions, not 3 to 5", fix)
+    # Promised sections, then free ones, then the closing ones.
+    ranks = {anchor: rank for rank, anchor in enumerate(outline)}
+    free = len(ranks)
+    closing = {text: free + 1 + rank for rank, text in enumerate(CLOSING)}
+    last = ("", -1)
+    for heading in sections:
+        rank = ranks.get(heading.anchor, closing.get(heading.text, free))
+        if rank < last[1]:
+            message = f"{heading.text!r} stands after {last[0]!r}"
+            fix = "order: the outline's sections, others, " + ", ".join(CLOSING)
+            yield Finding(document.path, heading.line, NAME, message, fix)
+        last = (heading.text, rank)

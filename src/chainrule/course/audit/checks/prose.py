@@ -1,0 +1,165 @@
+"""The words of WRITING: what is not used, how headings are written, how long an opening is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from chainrule.course.audit import Audit
+from chainrule.course.documents.markdown import Page, Paragraph
+from chainrule.course.finding import Finding
+from chainrule.course.manifest import Course
+
+NAME = "prose"
+STOPS = "A page reads as if it could stand anywhere, or stumbles over its own words."
+
+OPENING = 120
+UNUSED = re.compile(
+    r"\b(delv(?:e|es|ed|ing)|crucial(?:ly)?|leverag(?:e|es|ed|ing)|landscapes?|realms?|journeys?"
+    r"|unlock(?:s|ed|ing)?|it(?:'s|’s| is) important to note|in essence|not just [^.;:]{1,60}? but"
+    r"|let(?:'s|’s| us) dive)\b",
+    re.I,
+)
+SPELLING = re.compile(
+    r"\b((?:optim|normal|initial|token|quant|recogn|general|regular|vector|minim|maxim|real|factor"
+    r"|organ|summar|character|penal|discret|parametr|visual|memor|standard|linear|parallel|emphas"
+    r"|random|serial|orthogonal|orthonormal|diagonal|symmetr|central|util|special|local|categor)"
+    r"is(?:e|es|ed|er|ers|ing|ation|ations)|behaviors?|colors?|colored|neighbors?|neighboring"
+    r"|centers?|centered|favors?|favorite|modeling|modeled|labeled|labeling)\b",
+    re.I,
+)
+REPEATED = re.compile(r"\b([a-z]++)\s+\1\b", re.I)
+DOUBLED = {"had", "that"}
+ANALOGY = re.compile(r"\b[Tt]hink of it as\b")
+EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u26ff\u2705\u2728\u274c\u2b50\ufe0f]")
+EXCLAMATION = re.compile(r"[\w)\"'”’]!(?![\[=\w])")
+NAMES = set(
+    re.findall(
+        r"\w+",
+        """
+        Adam Bayes Cauchy Chain Rule Cholesky Eckart Euler Euclidean Fourier Frobenius Gauss
+        Gaussian GitHub Gram Hadamard Huffman Jordan Kullback Lagrange Lanczos Laplace Leibler
+        Leibniz Linux Markdown Markov Matplotlib Monte Carlo Moore Newton Node NumPy Penrose
+        Python PyTorch Rosenblatt Schmidt Schulz Schur Schwarz Shakespeare Shannon Sphinx Taylor
+        Windows Young Zipf
+        """,
+    )
+)
+
+
+def check(audit: Audit) -> Iterator[Finding]:
+    """Read the prose of every document, notebook and page beside the manifest."""
+    allowed = NAMES | _names(audit.course)
+    outlines = {d.path: {item.text for item in d.outline} for d in audit.course.documents}
+    outlines |= {notebook.path: {notebook.title} for notebook in audit.course.notebooks}
+    titles = {document.path: document.title for document in audit.course.documents}
+    for path, above, page in audit.prose:
+        outline = outlines.get(path, set())
+        findings = [*_words(page, outline), *_headings(page, allowed, outline)]
+        if path.endswith(".md"):
+            findings += _title(page, titles.get(path))
+        if path in titles:
+            findings += _opening(page)
+        for line, message, fix in findings:
+            yield Finding(path, above + line, NAME, message, fix)
+
+
+def _names(course: Course) -> set[str]:
+    """Words that the manifest writes with a capital: concepts are lower case unless a name."""
+    texts = [concept for document in course.documents for concept in document.concepts]
+    return {word for text in texts for word in re.findall(r"[A-Z]\w+", text)}
+
+
+def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
+    analogies: list[int] = []
+    patterns = _patterns(page)
+    for paragraph in page.paragraphs:
+        if page.is_generated(paragraph.line) or paragraph.text in outline:
+            continue
+        text = paragraph.prose
+        section = page.section_at(paragraph.line)
+        quoted = section is not None and section.text == "References"  # titles keep their words
+        for pattern, message in () if quoted else patterns:
+            for found in pattern.finditer(text):
+                words = " ".join(found[0].split())
+                fix = "Oxford spelling: -ize, otherwise British" if pattern is SPELLING else ""
+                yield paragraph.line_at(found.start()), message.format(words), fix
+        for found in () if quoted else REPEATED.finditer(text):
+            if found[1].lower() not in DOUBLED:
+                yield paragraph.line_at(found.start(1)), f"{found[1]!r} stands twice", ""
+        for found in EXCLAMATION.finditer(text) if "!" in text else ():
+            yield paragraph.line_at(found.start()), "an exclamation mark", "a full stop will do"
+        for found in ANALOGY.finditer(text):
+            analogies.append(paragraph.line_at(found.start()))
+        if _is_bold_colon(paragraph):
+            message = "a list of bold words with a colon"
+            yield paragraph.line, message, "argue in paragraphs, or make a table"
+    for line in analogies[1:]:
+        yield line, "'think of it as' for the second time", "once a document is enough"
+
+
+def _patterns(page: Page) -> list[tuple[re.Pattern[str], str]]:
+    """What to look for in each paragraph, less what no word of the page can begin."""
+    patterns = [(EMOJI, "an emoji: {}")] if EMOJI.search(page.source) else []
+    if any(map(_is_unused, page.vocabulary)):
+        patterns.append((UNUSED, "{!r} is on the list of words not used"))
+    if any(map(_is_misspelled, page.vocabulary)):
+        patterns.append((SPELLING, "{!r} is not spelled as in the rest of the course"))
+    return patterns
+
+
+@cache
+def _is_unused(word: str) -> bool:
+    return word in ("note", "essence", "just", "dive") or bool(UNUSED.fullmatch(word))
+
+
+@cache
+def _is_misspelled(word: str) -> bool:
+    return bool(SPELLING.fullmatch(word))
+
+
+def _is_bold_colon(paragraph: Paragraph) -> bool:
+    if paragraph.kind != "item" or not paragraph.bold or paragraph.bold[0][0] != 0:
+        return False
+    end = paragraph.bold[0][1]
+    return paragraph.text[end - 1 : end] == ":" or paragraph.text[end : end + 1] == ":"
+
+
+def _headings(page: Page, allowed: set[str], outline: set[str]) -> Iterator[tuple[int, str, str]]:
+    for heading in page.headings:
+        if heading.level == 1 or heading.text in outline or page.is_generated(heading.line):
+            continue
+        later = re.sub(r"^\W*(?:\d+\W+)?\w[\w'’-]*|`[^`]*`|[:?.→] *\w[\w'’-]*", " ", heading.text)
+        for word in re.findall(r"\b[A-Z][a-z]+\b", later):
+            if word not in allowed:
+                message = f"{word!r} in {heading.text!r}: headings are in sentence case"
+                yield heading.line, message, f"write {word.lower()!r}"
+
+
+def _title(page: Page, wanted: str | None) -> Iterator[tuple[int, str, str]]:
+    titles = [heading for heading in page.headings if heading.level == 1]
+    if not titles:
+        yield 1, "there is no title", f"start with: # {wanted or '…'}"
+    for heading in titles[1:]:
+        yield heading.line, f"a second title: {heading.text!r}", "make it a section: two #"
+    if titles and wanted and titles[0].text != wanted:
+        yield (
+            titles[0].line,
+            f"the title is {titles[0].text!r}, not {wanted!r}",
+            "as in course.toml",
+        )
+
+
+def _opening(page: Page) -> Iterator[tuple[int, str, str]]:
+    first = next((heading.line for heading in page.headings if heading.level == 2), 10**9)
+    opening = [
+        paragraph
+        for paragraph in page.paragraphs
+        if paragraph.line < first
+        and paragraph.kind != "heading"
+        and not page.is_generated(paragraph.line)
+    ]
+    words = sum(len(re.findall(r"\w[\w'’-]*", paragraph.prose)) for paragraph in opening)
+    if words > OPENING:
+        yield opening[0].line, f"the opening has {words} words", f"{OPENING} at most"

@@ -1,0 +1,434 @@
+"""What is generated from the graph: regions of README and of each document, ROADMAP, GLOSSARY.
+
+A region stands between ``<!-- generated: name -->`` and ``<!-- /generated -->``. Titles are
+links only where the file is there; everything else is shown as planned.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+
+from chainrule.course.audit import Audit
+from chainrule.course.audit.glossary import GLOSSARY, glossary
+from chainrule.course.audit.measured import MEASURED
+from chainrule.course.documents.markdown import Page
+from chainrule.course.exercises import stubs
+from chainrule.course.manifest import Document, OutlineItem, Phase
+
+README = "README.md"
+ROADMAP = "ROADMAP.md"
+TABLE = (
+    *("document", "words", "blocks", "outputs", "numbers"),
+    *("figures", "exercises", "mistakes", "references"),
+)
+
+
+def regions(audit: Audit) -> dict[str, dict[str, str]]:
+    """For each file with generated regions, the text that each region must hold."""
+    readme = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
+    for name, (source, make) in MEASURED.items():
+        if source in audit.files:
+            readme[name] = _padded(make(audit))
+    wanted = {README: readme}
+    for document in audit.written:
+        wanted[document.path] = {
+            name: _padded(make(audit, document)) for name, make in DOCUMENT_REGIONS.items()
+        }
+    return wanted
+
+
+def files(audit: Audit) -> dict[str, str]:
+    """The files that are generated as a whole."""
+    wanted = {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
+    for page in audit.course.pages:
+        if page.data in audit.files:
+            module, _, function = page.render.partition(":")
+            render = getattr(import_module(module), function)
+            wanted[page.path] = _join(render(json.loads(audit.text(page.data))))
+    return wanted
+
+
+def replace(page: Page, wanted: dict[str, str]) -> str:
+    """The page's source with its closed regions refreshed."""
+    lines = page.lines
+    for region in reversed(page.regions):
+        if region.end and region.name in wanted:
+            new = wanted[region.name].split("\n")
+            lines = [*lines[: region.line], *new, *lines[region.end - 1 :]]
+    return "\n".join(lines)
+
+
+def _padded(lines: Iterable[str]) -> str:
+    return "\n".join(["", *lines, ""])
+
+
+def _join(lines: Iterable[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def _table(*rows: Iterable[object]) -> Iterator[str]:
+    for number, row in enumerate(rows):
+        cells = list(row)
+        yield f"| {' | '.join(map(str, cells))} |"
+        if number == 0:
+            yield f"|{' --- |' * len(cells)}"
+
+
+def _link(audit: Audit, document: Document, folder: str = "") -> str:
+    """A title, linked from ``folder`` if the document is written."""
+    if not audit.course.exists(document):
+        return document.title
+    return f"[{document.title}]({posixpath.relpath(document.path, folder or '.')})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def exercises_of(audit: Audit, document: Document) -> tuple[list[stubs.Entry], int]:
+    """The exercises of a document, read without executing them, and how many mistakes."""
+    if document.exercises not in audit.files:
+        return [], 0
+    tree = audit.tree(document.exercises)
+    if isinstance(tree, SyntaxError):
+        return [], 0
+    entries = stubs.entries(tree)
+    return entries, sum(len(entry.mistakes) for entry in entries)
+
+
+# Regions of a document
+
+
+def header(audit: Audit, document: Document) -> Iterator[str]:
+    """What comes before, with reasons; minutes, code, notebooks and exercises."""
+    if document.needs:
+        needs = [(need, audit.course.by_id.get(need.id)) for need in document.needs]
+        yield from _table(
+            ("Before this", "because"),
+            *(
+                (_link(audit, needed, document.folder), need.because)
+                for need, needed in needs
+                if needed
+            ),
+        )
+    else:
+        yield "Before this: school mathematics and Python, nothing else."
+    yield ""
+    entries, _ = exercises_of(audit, document)
+    reading = f"{document.minutes} minutes of reading"
+    if entries:
+        reading += f", {sum(entry.minutes for entry in entries)} of exercises"
+    parts = [f"Phase {document.phase}, {reading}."]
+    if module := audit.module_files(document):
+        path = module[0] if len(module) == 1 else posixpath.dirname(module[0])
+        target = posixpath.relpath(path, document.folder)
+        parts.append(f"Code: [`{document.module}`]({target}).")
+    if entries:
+        parts.append(f"Exercises: `chainrule exercise {document.slug}`.")
+    notebooks = [
+        f"[{notebook.title}]({posixpath.relpath(notebook.path, document.folder)})"
+        for notebook in audit.course.notebooks_of(document.id)
+        if audit.course.exists(notebook)
+    ]
+    if notebooks:
+        parts.append(f"Notebook{'s' * (len(notebooks) > 1)}: {', '.join(notebooks)}.")
+    yield " ".join(parts)
+
+
+def exercises(audit: Audit, document: Document) -> Iterator[str]:
+    """Title, difficulty and minutes of each exercise, and what to type."""
+    entries, _ = exercises_of(audit, document)
+    if not entries:
+        yield "There are no exercises yet."
+        return
+    yield from _table(
+        ("Exercise", "difficulty, 1 to 5", "minutes"),
+        *(
+            (f"[{entry.title}](#{entry.section})", entry.difficulty, entry.minutes)
+            for entry in entries
+        ),
+    )
+    commands = {
+        f"exercise {document.slug}": "writes them to workbook/",
+        f"check {document.slug}": "grades what you wrote",
+        "hint NAME": "helps, each time a little more",
+        "check --solution NAME": "once you have passed; --anyway: before",
+    }
+    width = max(map(len, commands))
+    yield from ("", "```bash")
+    yield from (f"chainrule {what:{width}}   # {why}" for what, why in commands.items())
+    yield "```"
+    yield from met(audit, document)
+
+
+def met(audit: Audit, document: Document) -> Iterator[str]:
+    """What the reference pages say of a document's sections, a line a page."""
+    for page in audit.course.pages if document.path in audit.files else ():
+        if page.data not in audit.files:
+            continue
+        module = import_module(page.render.partition(":")[0])
+        rows = module.rows(json.loads(audit.text(page.data))) if hasattr(module, "rows") else ()
+        target = posixpath.relpath(page.path, document.folder)
+        links = [
+            f"[{title}]({target}#{anchor})"
+            for title, anchor, section in rows
+            if section.partition("#")[0] == document.path
+        ]
+        if links:
+            yield from ("", f"{page.title}: {', '.join(links)}.")
+
+
+def leads(audit: Audit, document: Document) -> Iterator[str]:
+    """The documents that build directly on this one, each with what it uses."""
+    dependents = audit.course.dependents(document.id)
+    for dependent, because in dependents:
+        yield f"- {_link(audit, dependent, document.folder)}: {because}"
+    if not dependents:
+        yield "No document of this course builds on this one."
+    if beside := audit.course.beside(document.id):
+        yield from ("", "Beside it, in either order:", "")
+        for other, because in beside:
+            yield f"- {_link(audit, other, document.folder)}: {because}"
+
+
+# Regions of README
+
+
+def status(audit: Audit) -> Iterator[str]:
+    """What is here, counted."""
+    course = audit.course
+    counts = [exercises_of(audit, document) for document in audit.written]
+    notebooks = sum(course.exists(notebook) for notebook in course.notebooks)
+    modules = sum(bool(audit.module_files(document)) for document in course.documents)
+    exercises = sum(len(entries) for entries, _ in counts)
+    mistakes = sum(mistakes for _, mistakes in counts)
+    figures = [path for document in audit.written for path in _figures(audit, document)]
+    handled = sum(path.removesuffix(".svg") + ".js" in audit.files for path in figures)
+    yield (
+        f"Here now: {len(audit.written)} of {len(course.documents)} documents, {modules} of their"
+        f" modules, {notebooks} of {len(course.notebooks)} notebooks,"
+        f" {_count(len(figures), 'figure')} of which {handled} can be handled on the site, and"
+        f" {_count(exercises, 'exercise')} that know {_count(mistakes, 'mistake')} by name."
+    )
+    if pages := list(reference(audit)):
+        yield from ("", "Beside the documents:", "", *pages)
+
+
+def documents(audit: Audit) -> Iterator[str]:
+    """The documents by phase, in reading order within each."""
+    for phase in audit.course.phases:
+        yield from (f"**Phase {phase.number}. {phase.title}.** {phase.summary}", "")
+        rows = (
+            (_link(audit, document), document.promise, document.minutes, _status(audit, document))
+            for document in _of_phase(audit, phase)
+        )
+        yield from _table(("Subject", "afterwards", "minutes", "status"), *rows)
+        if phase is not audit.course.phases[-1]:
+            yield ""
+
+
+def graph(audit: Audit) -> Iterator[str]:
+    """The dependency graph in Mermaid; written documents can be clicked."""
+    course = audit.course
+    names = {document.id: document.slug.replace("-", "_") for document in course.documents}
+    yield from ("```mermaid", "flowchart TD")
+    for document in course.documents:
+        style = "written" if course.exists(document) else "planned"
+        yield f'    {names[document.id]}["{_quoted(document.title)}"]:::{style}'
+    for before, after in course.graph.edges:
+        yield f"    {names[before]} --> {names[after]}"
+    prefix = f"{course.about.repository}/blob/main/" if course.about.repository else ""
+    for document in audit.written:
+        target = f'"{prefix}{document.path}" "{_quoted(document.promise)}"'
+        yield f"    click {names[document.id]} {target}"
+    yield "    classDef written fill:#0072b2,stroke:#0072b2,color:#ffffff"
+    yield "    classDef planned fill:#ffffff,stroke:#767676,color:#333333,stroke-dasharray:4 3"
+    yield "```"
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', "#quot;")
+
+
+def tracks(audit: Audit) -> Iterator[str]:
+    """The reading tracks: how many documents, how long, which."""
+    rows = []
+    for track in audit.course.tracks:
+        path = audit.course.path_to([g for g in track.goals if g == "*" or g in audit.course.by_id])
+        minutes = sum(document.minutes for document in path)
+        hours = f"{minutes // 60} h {minutes % 60:02} min"
+        listed = "all of them" if "*" in track.goals else " → ".join(_link(audit, d) for d in path)
+        rows.append((track.title, len(path), hours, listed))
+    yield from _table(("Track", "documents", "reading", "in this order"), *rows)
+
+
+def _of_phase(audit: Audit, phase: Phase) -> list[Document]:
+    return [document for document in audit.course.documents if document.phase == phase.number]
+
+
+def _status(audit: Audit, document: Document) -> str:
+    if audit.course.exists(document):
+        return "written"
+    return "module only" if audit.module_files(document) else "planned"
+
+
+# ROADMAP and the table of contents
+
+
+def roadmap(audit: Audit) -> Iterator[str]:
+    """All of ROADMAP.md."""
+    course = audit.course
+    yield from ("# Roadmap", "", "<!-- generated: roadmap -->", "")
+    yield "This page comes from `course.toml`: change that, then type `chainrule audit --write`."
+    yield from ("", *status(audit), "", "## Overview", "")
+    yield from _table(
+        ("Phase", "focus", "documents and notebooks", "status"),
+        *(_overview(audit, phase) for phase in course.phases),
+    )
+    yield from ("", "## Progress", "")
+    yield "What is counted here exists; `make test` and `make audit` ask whether it also holds."
+    yield "The dependencies of a document are met when all that it needs is written."
+    yield ""
+    yield from _table(
+        (
+            *("Document", "phase", "status", "dependencies met"),
+            *("sections", "module", "tests", "figures", "exercises", "mistakes"),
+        ),
+        *(_progress(audit, document) for document in course.documents),
+    )
+    for phase in course.phases:
+        yield from ("", f"## Phase {phase.number}: {phase.title}", "", phase.summary)
+        for document in sorted(_of_phase(audit, phase), key=_place):
+            yield from _planned(audit, document)
+    yield from ("", "## Notebooks", "")
+    rows = []
+    for notebook in course.notebooks:
+        exists = course.exists(notebook)
+        served = [course.by_id[name] for name in notebook.serves if name in course.by_id]
+        title = f"[{notebook.title}]({notebook.path})" if exists else notebook.title
+        serves = ", ".join(_link(audit, document) for document in served)
+        rows.append((notebook.id[:2], title, serves, "executed" if exists else "planned"))
+    yield from _table(("Number", "notebook", "serves", "status"), *rows)
+    if pages := list(reference(audit)):
+        yield from ("", "## Reference", "", *pages)
+    yield from ("", "<!-- /generated -->")
+
+
+def reference(audit: Audit) -> Iterator[str]:
+    """The pages that are no documents, each with what it is about."""
+    for page in audit.course.pages:
+        if page.data in audit.files:
+            yield f"- [{page.title}]({page.path}): {page.about}"
+
+
+def _place(document: Document) -> list[int]:
+    """What sorts documents as the roadmap numbers them: 2.9 before 2.10."""
+    return [int(part) for part in document.number.split(".") if part]
+
+
+def _overview(audit: Audit, phase: Phase) -> tuple[object, ...]:
+    """A phase's documents and notebooks; a notebook counts with the last that it serves."""
+    course, documents = audit.course, _of_phase(audit, phase)
+    inside = {document.id for document in documents}
+    notebooks = [notebook for notebook in course.notebooks if notebook.serves[-1] in inside]
+    held = _count(len(documents), "document")
+    if notebooks:
+        held += f", {_count(len(notebooks), 'notebook')}"
+    there = [*map(course.exists, documents), *map(course.exists, notebooks)]
+    done = "complete" if all(there) else f"{sum(there)} of {len(there)} written"
+    return phase.number, phase.title, held, done
+
+
+def _planned(audit: Audit, document: Document) -> Iterator[str]:
+    """What the roadmap says of one document."""
+    title = f"{document.number} {_link(audit, document)}".strip()
+    yield from ("", f"### {title}", "", f"{document.promise} ")
+    needs = [audit.course.by_id.get(need.id) for need in document.needs]
+    if needs:
+        yield f"After: {', '.join(_link(audit, needed) for needed in needs if needed)}. "
+    files = [f"File: `{document.path}`."]
+    for notebook in audit.course.notebooks_of(document.id):
+        name = posixpath.basename(notebook.path)
+        exists = audit.course.exists(notebook)
+        files.append(f"Notebook: {f'[`{name}`]({notebook.path})' if exists else f'`{name}`'}.")
+    yield f"{' '.join(files)} Reading: {document.minutes} minutes."
+    yield ""
+    yield from (f"- {linked}" for linked in _linked(audit, document, document.outline))
+    if document.connections:
+        connections = ", ".join(_linked(audit, document, document.connections))
+        yield from ("", f"In machine learning: {connections}.")
+
+
+def _linked(audit: Audit, document: Document, items: Iterable[OutlineItem]) -> Iterator[str]:
+    """The texts, each a link to its section where that is written."""
+    anchors = _anchors(audit, document)
+    for item in items:
+        linked = f"[{item.text}]({document.path}#{item.anchor})"
+        yield linked if item.anchor in anchors else item.text
+
+
+def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
+    anchors = _anchors(audit, document)
+    done = sum(item.anchor in anchors for item in document.outline)
+    entries, mistakes = exercises_of(audit, document)
+    before = [d for need in document.needs if (d := audit.course.by_id.get(need.id))]
+    return (
+        _link(audit, document),
+        document.phase,
+        _status(audit, document),
+        "yes" if all(map(audit.course.exists, before)) else "no",
+        f"{done} of {len(document.outline)}",
+        "yes" if audit.module_files(document) else "planned",
+        "yes" if audit.test_files(document) else "planned",
+        len(_figures(audit, document)),
+        len(entries),
+        mistakes,
+    )
+
+
+def _anchors(audit: Audit, document: Document) -> set[str]:
+    return audit.page(document.path).anchors if audit.course.exists(document) else set()
+
+
+def _figures(audit: Audit, document: Document) -> list[str]:
+    folder = f"{document.figure_folder}/"
+    return [path for path in audit.files if path.startswith(folder) and path.endswith(".svg")]
+
+
+def contents_table(audit: Audit) -> Iterator[str]:
+    """One line a document that is written: what it holds, for `chainrule audit --table`."""
+    rows: list[tuple[object, ...]] = [TABLE]
+    for document in audit.written:
+        page = audit.page(document.path)
+        blocks = [block for block in page.blocks if block.language == "python"]
+        entries, mistakes = exercises_of(audit, document)
+        references = [
+            p
+            for p in page.paragraphs
+            if p.kind == "item" and p.section and p.section.text == "References"
+        ]
+        outputs = sum(line.startswith("#>") for b in blocks for line in b.code.splitlines())
+        numbers = sum(comment.expression is not None for comment in page.comments)
+        counts = (page.words, len(blocks), outputs, numbers, len(_figures(audit, document)))
+        rows.append((document.id, *counts, len(entries), mistakes, len(references)))
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        first, *rest = (str(cell) for cell in row)
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        yield "  ".join([first.ljust(widths[0]), *cells])
+
+
+DOCUMENT_REGIONS: dict[str, Callable[[Audit, Document], Iterator[str]]] = {
+    "header": header,
+    "exercises": exercises,
+    "leads": leads,
+}
+README_REGIONS: dict[str, Callable[[Audit], Iterator[str]]] = {
+    "status": status,
+    "documents": documents,
+    "graph": graph,
+    "tracks": tracks,
+}

@@ -1,0 +1,1 @@
+"""Documents and notebooks: read, executed, and taken as text to train on."""

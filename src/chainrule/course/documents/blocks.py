@@ -1,0 +1,263 @@
+"""The python blocks of a document, executed from top to bottom in one namespace.
+
+Conventions for authors:
+
+- What a top-level statement prints stands in ``#> `` lines directly after it, ``#>`` alone for
+  an empty line; trailing spaces do not count. What prints must be shown, and the reverse.
+- A statement that is meant to fail shows the error as its last lines of output:
+  ``#> ValueError: shapes (2,) and (3,) do not match``; a closing ``…`` leaves out the rest of
+  the line. An error of another kind ends the document.
+- A warning is a fault: avoid its cause, or catch it (``np.errstate``) where it is the point.
+- ``5.1<!--= f"{x:.1f}" -->`` is a computed number: the expression is evaluated after the blocks
+  above it, and the text before the comment must end with it (closing ``$``, ``*``, ``_`` and
+  backquotes may stand between). In the expression ``measured("race")`` is what the figures'
+  script stored as ``race``, ``measured("training/optimizers/race")`` what another's did, and
+  ``measured("benchmarks/results")`` what the benchmarks did.
+- ``python needs=NAME`` marks a block that needs a published model (``chainrule models list``). It
+  runs where the model is, in the same order, and does not count towards the document's seconds.
+  The names that it makes are known to other such blocks alone, so the rest runs without them.
+- Random state is the author's matter: each document has its own interpreter, nothing leaks.
+
+``chainrule audit SUBJECT --only documents --run [--write]`` runs a document and prints what
+differs by Markdown line; ``--write`` shows the difference and updates outputs and numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import tokenize
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chainrule.course.children import PYTHON, ask, at_once
+from chainrule.course.documents import execute
+from chainrule.course.documents.markdown import Block, Comment, Page, parse
+from chainrule.course.finding import Finding
+from chainrule.data.models import MODELS, is_present
+
+CHECK = "documents"
+MARK = "#>"
+RAISES = re.compile(r"([A-Z]\w*(?:Error|Exception|Warning|Iteration|Exit|Interrupt))(?::|$)")
+CLOSING = "$*_`"
+PATIENCE = 20.0  # seconds that a machine may be busy with other things
+APART = 60.0  # seconds more for each block that needs a model
+
+
+@dataclass
+class Result:
+    """What running a file gave: findings, the updated text, CPU seconds."""
+
+    path: str
+    text: str
+    updated: str
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+    left_out: dict[str, int] = field(default_factory=dict)  # blocks by the model they need
+
+    def add(self, line: int, message: str, fix: str) -> None:
+        """Record a finding."""
+        self.findings.append(Finding(self.path, line, CHECK, message, fix))
+
+
+def runs(block: Block) -> bool:
+    """Whether a block is executed."""
+    return block.language == "python" and (not block.options or needed(block) is not None)
+
+
+def needed(block: Block) -> str | None:
+    """The model that a block needs: ``NAME`` of ``python needs=NAME``, if there is such a one."""
+    if len(block.options) != 1 or not block.options[0].startswith("needs="):
+        return None
+    name = block.options[0].removeprefix("needs=")
+    return name if name in MODELS else None
+
+
+def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
+    """The outputs that a block states, and the lines of ``#>`` comments that follow nothing.
+
+    Returns:
+        For each statement's first line: the line before its output begins, and the output's
+        lines; then the lines of stray marks.
+
+    Raises:
+        SyntaxError: the block is not Python; its ``lineno`` is the document's.
+    """
+    groups = execute.units(execute.parse(block.first_line, block.code))
+    marks = _marks(block, groups)
+    stated = {}
+    for group in groups:
+        end = execute.last_line(group)
+        shown: list[str] = []
+        while marks.get(end + 1 + len(shown), (1, ""))[0] == 0:
+            text = marks.pop(end + 1 + len(shown))[1]
+            shown.append(text.removeprefix(MARK).removeprefix(" ").rstrip())
+        stated[execute.first_line(group[0])] = (end, shown)
+    return stated, sorted(marks)
+
+
+def _marks(block: Block, groups: list[list[ast.stmt]]) -> dict[int, tuple[int, str]]:
+    """Column and text of each comment that begins with the mark, by line."""
+    rows = enumerate(block.code.split("\n"), block.first_line)
+    marks = {line: (0, row) for line, row in rows if MARK in row}
+    spans = (range(execute.first_line(g[0]), execute.last_line(g) + 1) for g in groups)
+    if all(row.startswith(MARK) for _, row in marks.values()) and marks.keys().isdisjoint(
+        line for span in spans for line in span
+    ):
+        return marks
+    # A mark inside a statement: a comment, or a part of a string?
+    return {
+        token.start[0] + block.first_line - 1: (token.start[1], token.string)
+        for token in tokenize.generate_tokens(io.StringIO(block.code).readline)
+        if token.type == tokenize.COMMENT and token.string.startswith(MARK)
+    }
+
+
+def run(root: Path, path: str, seconds: float = 10) -> Result:
+    """Run the blocks and computed numbers of one Markdown file and compare.
+
+    Args:
+        root: the checkout; the code runs with it as the working directory.
+        path: the file, relative to the root.
+        seconds: the budget of CPU time; an excess is a finding, and well beyond it the
+            document is killed.
+    """
+    text = (root / path).read_bytes().decode("utf-8").replace("\r\n", "\n")
+    result, page = Result(path, text, text), parse(text)
+    stated: dict[int, tuple[Block, int, list[str]]] = {}
+    steps: list[dict[str, Any]] = []
+    for block in filter(runs, page.blocks):
+        model = needed(block)
+        if model is not None and not is_present(model):
+            result.left_out[model] = result.left_out.get(model, 0) + 1
+            continue
+        try:
+            found, _ = outputs(block)
+        except (SyntaxError, tokenize.TokenError):
+            found = {}  # the run reports it
+        stated |= {line: (block, end, shown) for line, (end, shown) in found.items()}
+        raises = [
+            (line, error[1])
+            for line, (_, shown) in found.items()
+            for error in filter(None, map(RAISES.match, shown))
+        ]
+        steps.append(
+            {"line": block.first_line, "code": block.code, "raises": raises, "apart": bool(model)}
+        )
+    computed = [comment for comment in page.comments if comment.expression]
+    steps += [{"line": number.line, "expression": number.expression} for number in computed]
+    if not steps:
+        return result
+    edits: list[tuple[int, int, list[str]]] = []
+    values: list[str] = []
+    for event in _events(root, path, sorted(steps, key=lambda step: step["line"]), seconds):
+        line = event.get("line", 1)
+        if "output" in event:
+            block, end, shown = stated[line]
+            if not _agree(shown, printed := event["output"]):
+                result.findings.append(_differs(path, line, end, shown, printed))
+                edits.append((end, len(shown), [_marked(page, block, row) for row in printed]))
+        elif "value" in event:
+            values.append(event["value"])
+        elif "warning" in event:
+            fix = "avoid its cause, or catch it where it is the point"
+            result.add(line, f"a warning: {event['warning']}", fix)
+        elif "error" in event:
+            fix = f"correct the code, or state the error in the statement's last {MARK} line"
+            result.add(line, f"{event['error']} (the document ends here)", fix)
+        elif "seconds" in event:
+            result.seconds = event["seconds"]
+    if result.seconds > seconds:
+        message = f"the blocks take {result.seconds:.1f} s of CPU time, the budget is {seconds:g} s"
+        result.add(1, message, "make the slowest block smaller")
+    updated = text
+    for number, value in reversed(list(zip(computed, values, strict=False))):
+        updated = _compare(result, updated, number, value)
+    lines = updated.split("\n")
+    for end, count, rows in reversed(edits):
+        lines[end : end + count] = rows
+    result.updated = "\n".join(lines)
+    result.findings.sort()
+    return result
+
+
+def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterator[dict[str, Any]]:
+    """Run the steps in a fresh interpreter; a kill or a crash ends with an error event."""
+    job = json.dumps({"file": str(root / path), "steps": steps})
+    limit = 5 * seconds + PATIENCE + APART * sum(step.get("apart", False) for step in steps)
+    answer = ask(*PYTHON, execute.__file__, root=root, seconds=limit, told=job)
+    at, finished = 1, False
+    for event in answer.rows():
+        at, finished = event.get("at", at), finished or "finished" in event
+        yield event
+    if answer.status is None:
+        yield {"line": at, "error": answer.fault}
+    elif not finished:
+        death = f"the interpreter died with status {answer.status}: {answer.fault}"
+        yield {"line": at, "error": death}
+
+
+def _agree(shown: list[str], printed: list[str]) -> bool:
+    """Whether stated and received output are equal; ``…`` may close the line of an error."""
+    return len(shown) == len(printed) and all(map(_same, shown, printed))
+
+
+def _same(old: str, new: str) -> bool:
+    cut = RAISES.match(old) and old.endswith("…")
+    return old == new or bool(cut and new.startswith(old[:-1].rstrip()))
+
+
+def _marked(page: Page, block: Block, row: str) -> str:
+    opening = page.lines[block.line - 1]
+    prefix = re.sub(r"[^>\s]", " ", re.split("```|~~~", opening)[0])
+    return f"{prefix}{MARK} {row}".rstrip()
+
+
+def _differs(path: str, line: int, end: int, shown: list[str], printed: list[str]) -> Finding:
+    fix = "correct the code, or update the output with --write"
+    if not shown:
+        message = f"prints {printed[0]!r} but shows no {MARK} line"
+        return Finding(path, line, CHECK, message, fix)
+    if not printed:
+        message = f"expected {shown[0]!r}, but the statement before prints nothing"
+        return Finding(path, end + 1, CHECK, message, fix)
+    rows = list(zip(shown, printed, strict=False))
+    index = next((i for i, (old, new) in enumerate(rows) if not _same(old, new)), len(rows))
+    old, new = (repr(side[index]) if index < len(side) else "no more" for side in (shown, printed))
+    message = f"expected {old}, received {new}"
+    return Finding(path, min(end + 1 + index, end + len(shown)), CHECK, message, fix)
+
+
+def _compare(result: Result, text: str, number: Comment, value: str) -> str:
+    """Compare the text before a computed number's comment; return the text with it updated."""
+    end = len(text[: number.start].rstrip(CLOSING))
+    before = text[text.rfind("\n\n", 0, end) + 1 : end]
+    if _ends_with(*(" ".join(side.split()).replace("−", "-") for side in (before, value))):
+        return text
+    if re.fullmatch(r"[-−+]?[\d.,]*\d(?:e[-+]?\d+)?", value):
+        old = re.search(r"(?:(?<![\w)])[-−+])?[\d.,]*\d(?:e[-+]?\d+)?$", before)
+    else:
+        count = len(value.split()) or 1
+        old = re.search(rf"[^\s$*`(\[|]+(?:\s+[^\s$*`(\[|]+){{0,{count - 1}}}$", before)
+    stands = old[0] if old else ""
+    message = f"expected {stands or before[-20:]!r}, received {value!r} from {number.expression}"
+    fix = "correct the sentence, or update the number with --write"
+    result.add(number.line, message, fix)
+    return text[: end - len(stands)] + value + text[end:]
+
+
+def _ends_with(before: str, value: str) -> bool:
+    """Whether a text ends with a value, and not just with the tail of a longer number."""
+    if not value or not before.endswith(value):
+        return False
+    head = before[: -len(value)]
+    return not (value[0].isdigit() and re.search(r"(?:\d[.,]?|(?:^|[^\w)])[-+])$", head))
+
+
+def run_all(root: Path, budgets: Iterable[tuple[str, float]]) -> list[Result]:
+    """Run several files at once, one process each, as many as there are processors."""
+    return at_once(lambda item: run(root, *item), budgets)

@@ -1,0 +1,217 @@
+"""Execute the steps of one document in this process and report each on standard output.
+
+`chainrule.course.documents.blocks` starts this file in a fresh interpreter, so it needs the
+standard library alone: nothing that the course's tool imports is loaded beside a document's code.
+
+The job comes on standard input: ``{"file": …, "steps": [{"line": …, "code": …, "raises": […]},
+{"line": …, "expression": …}, …]}``; a step with ``"apart": true`` is not timed, and its names are
+known to other such steps alone. Events leave one JSON object a line: ``at`` before
+anything runs, then ``output`` of a statement or ``value`` of an expression, ``warning`` or
+``error``, and at the end the CPU ``seconds`` spent.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import io
+import json
+import linecache
+import os
+import pathlib
+import sys
+import time
+import traceback
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+
+def units(tree: ast.Module) -> list[list[ast.stmt]]:
+    """Group top-level statements: those that share a line (``a = 1; print(a)``) are one."""
+    groups: list[list[ast.stmt]] = []
+    for statement in tree.body:
+        if groups and first_line(statement) <= last_line(groups[-1]):
+            groups[-1].append(statement)
+        else:
+            groups.append([statement])
+    return groups
+
+
+def first_line(statement: ast.stmt) -> int:
+    """Where a statement begins, decorators included."""
+    decorators = getattr(statement, "decorator_list", [])
+    return min(node.lineno for node in (statement, *decorators))
+
+
+def last_line(group: list[ast.stmt]) -> int:
+    """Where a group of statements ends."""
+    return max(statement.end_lineno or statement.lineno for statement in group)
+
+
+def parse(line: int, code: str, file: str = "<document>") -> ast.Module:
+    """Parse a block whose first line is line ``line`` of a document."""
+    return ast.parse("\n" * (line - 1) + code, file)
+
+
+class Session:
+    """One namespace, and a report of everything that happens in it.
+
+    ``sink`` makes the stream that a statement prints to; whoever listens while it runs gives one.
+    """
+
+    def __init__(self, file: str, report, sink: Callable[[], io.StringIO] = io.StringIO):
+        self.file, self.report, self.sink, self.flags = file, report, sink, 0
+        module = types.ModuleType("__main__")
+        module.__file__ = file
+        sys.modules["__main__"] = module
+        self.namespace = module.__dict__
+        self.apart: dict[str, Any] = {}
+        self.apart_seconds = 0.0
+
+    def run_apart(self, step: dict[str, Any]) -> bool:
+        """Run a block among the names of all such blocks, then put the others' names back."""
+        started, before = time.process_time(), dict(self.namespace)
+        self.namespace.update(self.apart)
+        try:
+            return self.run(step)
+        finally:
+            changed = self.namespace.items()
+            self.apart = {k: v for k, v in changed if k not in before or before[k] is not v}
+            self.namespace.clear()
+            self.namespace.update(before)
+            self.apart_seconds += time.process_time() - started
+
+    def run(self, step: dict[str, Any]) -> bool:
+        """Run a block statement by statement, or evaluate an expression; False when it failed."""
+        line = step["line"]
+        try:
+            if "expression" in step:
+                source = "\n" * (line - 1) + f"({step['expression']})"
+                with self._measurements():
+                    value, _ = self._do(line, source, eval)
+                self.report(line=line, value=str(value))
+                return True
+            for group in units(parse(line, step["code"], self.file)):
+                self._remember_future_imports(group)
+                start = first_line(group[0])
+                try:
+                    _, output = self._do(start, ast.Module(group, []), exec)
+                except _Failed as failed:
+                    error = failed.__cause__
+                    if [start, type(error).__name__] not in step["raises"]:
+                        raise
+                    message = f"{type(error).__name__}: {error}"
+                    output = [*failed.output, *message.removesuffix(": ").splitlines()]
+                self.report(line=start, output=output)
+        except (_Failed, SyntaxError) as failed:
+            error = failed.__cause__ or failed
+            message = f"{type(error).__name__}: {error}"
+            self.report(line=self._where(error, line), error=message.removesuffix(": "))
+            return False
+        return True
+
+    @contextmanager
+    def _measurements(self) -> Iterator[None]:
+        """Offer expressions ``measured``, unless the document has that name for its own use."""
+        page = pathlib.PurePath(self.file).with_suffix("")
+
+        def measured(name: str) -> Any:
+            if name.startswith("benchmarks/"):
+                return json.loads(pathlib.Path(f"{name}.json").read_text("utf-8"))
+            subject = pathlib.Path(*page.parts[-2:], name) if "/" not in name else name
+            return json.loads(pathlib.Path("figures", f"{subject}.json").read_text("utf-8"))
+
+        own = "measured" in self.namespace
+        self.namespace.setdefault("measured", measured)
+        try:
+            yield
+        finally:
+            if not own:
+                del self.namespace["measured"]
+
+    def _do(self, line: int, source: Any, how) -> tuple[Any, list[str]]:
+        self.report(at=line)
+        mode = "eval" if how is eval else "exec"
+        program = compile(source, self.file, mode, self.flags, dont_inherit=True)
+        printed, caught = self.sink(), []
+        try:
+            with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
+                warnings.simplefilter("always")
+                value = how(program, self.namespace)
+        except BaseException as error:
+            raise _Failed(_lines(printed)) from error
+        finally:
+            for warning in caught:
+                self._warn(line, warning)
+        return value, _lines(printed)
+
+    def _warn(self, line: int, warning: warnings.WarningMessage) -> None:
+        """Report a warning; deprecations count only where the document itself is their cause."""
+        here = warning.filename == self.file
+        quiet = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+        if here or not issubclass(warning.category, quiet):
+            message = f"{warning.category.__name__}: {warning.message}"
+            self.report(line=warning.lineno if here else line, warning=message)
+
+    def _remember_future_imports(self, group: list[ast.stmt]) -> None:
+        for node in group:
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+                for alias in node.names:
+                    self.flags |= getattr(__future__, alias.name).compiler_flag
+
+    def _where(self, error: BaseException, line: int) -> int:
+        """The document's line on which an error arose: the innermost frame in the document."""
+        if isinstance(error, SyntaxError) and error.filename == self.file and error.lineno:
+            return error.lineno
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == self.file and frame.lineno]
+        return lines[-1] if lines else line
+
+
+class _Failed(Exception):
+    """The document's code raised; its error is the cause."""
+
+    def __init__(self, output: list[str]):
+        super().__init__()
+        self.output = output
+
+
+def _lines(printed: io.StringIO) -> list[str]:
+    text = printed.getvalue()
+    return [line.rstrip() for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def let_inspect_read(job: dict[str, Any]) -> None:
+    """Show `inspect` and tracebacks the document as Python: its code on its lines."""
+    lines: list[str] = []
+    for step in job["steps"]:
+        if "code" in step:
+            lines += ["\n"] * (step["line"] - 1 - len(lines))
+            lines += step["code"].splitlines(keepends=True)
+    linecache.cache[job["file"]] = (sum(map(len, lines)), None, lines, job["file"])
+
+
+def main() -> None:
+    """Read the job, run its steps in order, stop at the first that fails."""
+    job = json.load(sys.stdin)
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    def report(**event: Any) -> None:
+        events.write(json.dumps(event) + "\n")
+
+    session = Session(job["file"], report)
+    let_inspect_read(job)
+    started = time.process_time()
+    finished = all(
+        session.run_apart(step) if step.get("apart") else session.run(step) for step in job["steps"]
+    )
+    spent = time.process_time() - started - session.apart_seconds
+    report(seconds=spent, finished=finished)
+
+
+if __name__ == "__main__":
+    main()
