@@ -18,7 +18,6 @@ from chainrule.transformers.transformer_architecture.mixture import MoE
 __all__ = ["DecoderBlock", "EncoderBlock", "normalization", "residual"]
 
 Branch = Callable[[Tensor], Tensor]
-Ids = Int[Array, "batch time"] | Int[Tensor, "batch time"]
 
 
 def normalization(cfg: TransformerConfig) -> Module:
@@ -165,7 +164,7 @@ class DecoderBlock(_Block):
         mask: Bool[Array, "*mask"] | Float[Array, "*mask"] | None = None,
         memory_mask: Bool[Array, "*memory_mask"] | None = None,
         start: Float[Tensor, "batch time d_model"] | None = None,
-        ids: Ids | None = None,
+        ids: Int[Array, "batch time"] | Int[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
         """Return the stream after this block; ``memory`` is the encoder's output.
 
@@ -192,7 +191,10 @@ class DecoderBlock(_Block):
         return self._think(x)
 
     def before(
-        self, x: Tensor, start: Tensor | None, ids: Ids | None
+        self,
+        x: Float[Tensor, "batch time d_model"],
+        start: Float[Tensor, "batch time d_model"] | None,
+        ids: Int[Array, "batch time"] | Int[Tensor, "batch time"] | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the stream with its share of the first state, and the tokens' own values."""
         if self.start_share is not None:
