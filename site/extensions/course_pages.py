@@ -156,6 +156,10 @@ def prepare(app) -> None:
     app.course = load_course(Path(app.srcdir))
     if not hasattr(app.env, "course_shown"):
         app.env.course_shown = {}
+    # A layout takes half a second, and changes with the graph alone.
+    known = getattr(app.env, "course_drawing", None)
+    if known is None or known[0] != app.course.source:
+        app.env.course_drawing = app.course.source, draw_graph(app.course)
 
 
 # --- Writing --------------------------------------------------------------------------
@@ -219,7 +223,7 @@ def home(app) -> dict:
     return {
         "title": course.about.name,
         "course": course,
-        "drawing": draw_graph(course),
+        "drawing": app.env.course_drawing[1],
         "box": (NODE_WIDTH, NODE_HEIGHT),
         "written": written,
         "opening": app.builder.render_partial(opening)["fragment"] if opening else "",

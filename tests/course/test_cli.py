@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from importlib.metadata import version
 
 import pytest
 
+from chainrule.course import cli
 from chainrule.course.exercises.workbook import PROGRESS
 from chainrule.course.manifest import load_course
 
@@ -268,6 +270,18 @@ def test_version_help_and_no_arguments(chainrule):
         assert status == 0
         for command in ("audit", "check", "exercise", "learn", "path", "progress", "train"):
             assert f"\n  {command} " in output
+
+
+def test_help_lists_every_command_in_the_group_of_who_types_it(chainrule):
+    _, output, _ = chainrule("--help")
+    named = {title: re.findall(r"^  ([\w-]+) ", part, re.M) for title, part in _parts(output)}
+    assert named.pop("Options") == []
+    assert {title: tuple(names) for title, names in named.items()} == cli.GROUPS
+
+
+def _parts(output):
+    pieces = re.split(r"^(\w+):\n", output, flags=re.M)[1:]
+    return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def test_shell_completion_completes_commands(chainrule):

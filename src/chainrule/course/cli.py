@@ -19,6 +19,14 @@ from chainrule.program import UsageError, typed
 # Rooms with a folder of commands. The tool imports none of the others otherwise.
 ROOMS = ("course", "trainer", "models", "life", "clinic", "predict")
 
+# For whom a command is: so `chainrule --help` lists them. What is not named here stands last.
+GROUPS = {
+    "Learn": ("learn", "path", "find", "exercise", "check", "hint", "progress", "doctor"),
+    "Models": ("train", "sample", "chat", "life", "models", "predict"),
+    "Clinic": ("clinic",),
+    "Authors": ("new", "audit"),
+}
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and turn expected errors into one line and exit status 2."""
@@ -64,8 +72,25 @@ def complain(message: str) -> int:
 
 def build(typer):
     """Assemble the application from the files in the ``commands/`` of each room."""
+    from typer.core import TyperGroup
+
+    class Grouped(TyperGroup):
+        """The commands, listed by group."""
+
+        def format_commands(self, ctx, formatter) -> None:
+            """Write a section a group, with the first sentence of each command's help."""
+            listed = {name for names in GROUPS.values() for name in names}
+            others = tuple(name for name in self.list_commands(ctx) if name not in listed)
+            limit = formatter.width - 6 - max(map(len, self.commands))
+            for title, names in {**GROUPS, "Others": others}.items():
+                here = [(name, self.commands[name]) for name in names if name in self.commands]
+                if here:
+                    with formatter.section(title):
+                        formatter.write_dl([(n, c.get_short_help_str(limit)) for n, c in here])
+
     app = typer.Typer(
         name="chainrule",
+        cls=Grouped,
         help="A course in machine learning that is also software.",
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
