@@ -33,13 +33,14 @@ _TAG = re.compile(r"</?(?:details|summary|a|br|sub|sup|b|i|p|img|div|picture|sou
 _PROTECTED = re.compile(r"(`[^`]*`|\$[^$]*\$)")
 _CITATION = re.compile(r" ?\[\d+(?:, ?\d+)*\]")
 _EMPHASIS = re.compile(r"\*\*|(?<!\w)\*(?=\S)|(?<=\S)\*(?!\w)")
+_BROKEN_LINK = re.compile(r"(\[[^\[\]\n]*)\n(?:> ?)?(?=[^\[\]\n]*\]\()")
 _INDEX = re.compile(r"^(?:\d+\.|[-*]) ")
 
 
 def prose(text: str) -> str:
     """Return what is read aloud of a document: one paragraph, heading or formula a line."""
     text = _COMMENT.sub("", _GENERATED.sub("", text))
-    text = _FENCE.sub(_formula, text)
+    text = _BROKEN_LINK.sub(r"\1 ", _FENCE.sub(_formula, text))
     kept = [part for part in _SECTION.split(text) if not _LEFT_OUT.match(part.split("\n", 1)[0])]
     lines = (_line(line) for line in "".join(kept).split("\n"))
     return "".join(f"{line}\n" for line in lines if line)
