@@ -121,6 +121,94 @@ def against_ngrams(plt):
     return fig
 
 
+# ---- one change at a time ----------------------------------------------------------------------
+
+CHANGES = {
+    "nothing": {},
+    "QK-norm": {"qk_norm": True},
+    "squared ReLU": {"feed_forward": "relu2"},
+    "value embeddings": {"value_embeddings": True},
+    "first state": {"x0_residual": True},
+    "branches from 0": {"zero_init": True},
+    "sinks": {"sink": True},
+    "windows and NoPE": {"window": (16, None), "rope_base": (10_000.0, None)},
+}
+CHANGE_RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
+CHANGE_SEEDS, T_OF_FOUR = 5, 2.776
+"""Seeds 0 to 4, and the 97.5 % point of Student's t with four degrees of freedom."""
+
+
+def changed(name, rate, seed, part):
+    """Nats a character on a part of the corpus, after 300 steps of a small model."""
+    corpus = frozen_corpus()
+    tokenizer = corpus.tokenizer()
+    ids, held_out = (tokenizer.encode(corpus.text(which)) for which in ("train", part))
+    config = gpt_config(len(tokenizer), 64, 2, 4, 48, positions="rope", **CHANGES[name])
+    model = GPT(config, np.random.default_rng(seed))
+    batches = np.random.default_rng(1000 + seed)  # the same for every change
+    optimizer = AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99))
+    for step in range(300):
+        optimizer.param_groups[0]["lr"] = warmup_linear(step, rate, 15, 300)
+        at = batches.integers(0, len(ids) - 65, size=(8, 1))
+        some = ids[at + np.arange(65)]
+        optimizer.zero_grad()
+        model.loss(some[:, :-1], some[:, 1:]).backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return float(token_losses(model, held_out[:40_000]).mean())
+
+
+def tried_rates(name):
+    """The loss of seed 100 by rate: the middle three, and further ones while the best is outermost.
+
+    A rate that was not needed has None.
+    """
+    tried = dict.fromkeys(CHANGE_RATES)
+    wanted = [1, 2, 3]
+    while wanted:
+        for i in wanted:
+            tried[CHANGE_RATES[i]] = changed(name, CHANGE_RATES[i], 100, "validation")
+        known = [i for i, rate in enumerate(CHANGE_RATES) if tried[rate] is not None]
+        best = min(known, key=lambda i: tried[CHANGE_RATES[i]])
+        wanted = [i for i in (best - 1, best + 1)
+                  if 0 <= i < len(CHANGE_RATES) and i not in known]  # fmt: skip
+    return list(tried.values()), CHANGE_RATES[best]
+
+
+@measurement("changes", absolute={"tried": 0.1, "loss": 0.03, "difference": 0.03, "half": 0.04},
+             relative={"rate": 1.0}, seconds=300)  # fmt: skip
+def measure_changes():
+    """Each change at its own best rate, over five seeds, against none at its best rate."""
+    found = {"rates": CHANGE_RATES, "tried": {}, "rate": {}, "loss": {}, "difference": {},
+             "half": {}}  # fmt: skip
+    losses = {}
+    for name in CHANGES:
+        found["tried"][name], rate = tried_rates(name)
+        found["rate"][name] = rate
+        losses[name] = np.array([changed(name, rate, s, "test") for s in range(CHANGE_SEEDS)])
+        difference = losses[name] - losses["nothing"]
+        found["loss"][name], found["difference"][name] = losses[name].mean(), difference.mean()
+        found["half"][name] = T_OF_FOUR * difference.std(ddof=1) / CHANGE_SEEDS**0.5
+    return found
+
+
+@figure("changes")
+def changes(plt):
+    found = measured("changes")
+    names = [name for name in CHANGES if name != "nothing"]
+    fig, ax = plt.subplots(figsize=(7.2, 3.6))
+    for y, name in enumerate(names):
+        middle, half = found["difference"][name], found["half"][name]
+        color = "grey" if abs(middle) <= half else "blue" if middle < 0 else "vermillion"
+        mark = {"grey": "D", "blue": "o", "vermillion": "s"}[color]
+        ax.errorbar(middle, y, xerr=half, fmt=mark, color=COLORS[color], capsize=3, lw=1.6)
+    ax.axvline(0, color=COLORS["grey"], lw=1, ls="--")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set_xlabel("change of the loss on the test (nats a character)")
+    return fig
+
+
 # ---- loss by position --------------------------------------------------------------------------
 
 

@@ -188,6 +188,9 @@ def test_older_entries_say_the_same(tmp_path):
         (replace(LLAMA_3, experts=3, shared_experts=1), "Mixtral, has shared_experts 0, not 1"),
         (replace(LLAMA_3, window=(3, None)), "window, not (3, None)"),
         (replace(LLAMA_3, parallel=True), "parallel False, not True"),
+        (replace(LLAMA_3, sink=True), "Llama, has sink False, not True"),
+        (replace(GPT2, value_embeddings=True), "GPT-2, has value_embeddings False, not True"),
+        (replace(GPT2, x0_residual=True), "GPT-2, has x0_residual False, not True"),
     ],
 )
 def test_what_no_family_computes_is_said_by_its_field(cfg, message, tmp_path):

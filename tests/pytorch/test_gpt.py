@@ -196,6 +196,9 @@ def test_what_a_gpt_cannot_be_is_refused_as_in_the_course():
             Twin(config)
         with pytest.raises(ValueError, match=re.escape(str(theirs.value))):
             GPT(config, np.random.default_rng(0))
+    for switch in ("sink", "value_embeddings", "x0_residual"):
+        with pytest.raises(ValueError, match="the twin has no sink, value_embeddings or x0_resid"):
+            Twin(replace(TINY, **{switch: True}))
     with pytest.raises(ValueError, match="the context is 13 tokens, got 14"):
         Twin(TINY)(torch.zeros(1, 14, dtype=torch.long))
 

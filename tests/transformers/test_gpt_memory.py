@@ -48,6 +48,18 @@ SETTINGS = [
     {"d_head": 7},
     {"dropout": 0.3},
     {"experts": 3, "experts_per_token": 2, "hidden": 11},
+    {"sink": True},
+    {
+        "sink": True,
+        "kv_heads": 2,
+        "window": (3, None),
+        "positions": "rope",
+        "rope_base": (100.0, None),
+    },
+    {"value_embeddings": True, "kv_heads": 2},
+    {"value_embeddings": True, "x0_residual": True, "parallel": True},
+    {"x0_residual": True, "norm_place": "sandwich", "scaled": True, "positions": "sinusoidal"},
+    {"zero_init": True, "feed_forward": "relu2"},
 ]
 
 

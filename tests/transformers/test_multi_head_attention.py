@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import DeepseekV3Config, FalconConfig, LlamaConfig, Qwen3Config
+from transformers import DeepseekV3Config, FalconConfig, GptOssConfig, LlamaConfig, Qwen3Config
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssAttention
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaRotaryEmbedding,
@@ -33,7 +34,11 @@ from chainrule.transformers.multi_head_attention import (
     split_heads,
 )
 from chainrule.transformers.multi_head_attention.layer import rms_normalize
-from chainrule.transformers.self_attention import causal_mask, padding_mask
+from chainrule.transformers.self_attention import (
+    causal_mask,
+    padding_mask,
+    sliding_window_mask,
+)
 
 B, T, S, H, D = 2, 7, 11, 3, 15
 
@@ -217,6 +222,58 @@ def test_scaled_rotations_against_llama(rng):
     z, _ = theirs(torch.tensor(x.data), (angles.cos(), angles.sin()), None)
     close(ours(x).data, z, rtol=1e-6, atol=1e-6)  # theirs holds its frequencies in float32
     np.testing.assert_array_equal(mha_to_gqa(ours, heads)(x).data, ours(x).data)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_trained_sinks_against_gpt_oss(window, rng):
+    """One sink a head, whole layers: by the stream of blocks, and by the table of weights."""
+    d, heads, kv_heads, d_head = 15, 4, 2, 6
+    config = GptOssConfig(
+        hidden_size=d, num_attention_heads=heads, num_key_value_heads=kv_heads, head_dim=d_head,
+        num_hidden_layers=1, attn_implementation="eager",
+    )  # fmt: skip
+    theirs = GptOssAttention(config, layer_idx=0).double()
+    torch.nn.init.normal_(theirs.sinks)
+    ours = MultiHeadAttention(d, heads, kv_heads, rope=10_000.0, causal=True, d_head=d_head,
+                              sink=True, rng=rng, dtype=float)  # fmt: skip
+    np.testing.assert_array_equal(ours.sink.data, np.zeros(heads))
+    state = theirs.state_dict()
+    loaded = {"out.weight": state["o_proj.weight"], "out.bias": state["o_proj.bias"],
+              "sink": state["sinks"]}  # fmt: skip
+    for kind in ("weight", "bias"):
+        loaded[f"qkv.{kind}"] = torch.cat([state[f"{n}_proj.{kind}"] for n in "qkv"])
+    ours.load_state_dict({name: array.numpy() for name, array in loaded.items()})
+    x, near = numbers(rng, B, T, d), sliding_window_mask(T, T if window is None else window)
+    tx = torch.tensor(x.data, requires_grad=True)
+    cos, sin = (table[..., : d_head // 2] for table in rotation(T, d_head))
+    added = torch.tensor(np.where(near, 0.0, -np.inf))[None, None]
+    z, p = theirs(tx, (cos, sin), added)
+    y = ours(x, mask=None if window is None else near)
+    close(y.data, z)
+    weights = rng.standard_normal(y.shape)
+    y.backward(weights)
+    z.backward(torch.tensor(weights))
+    close(x.grad, tx.grad)
+    close(ours.sink.grad, theirs.sinks.grad, rtol=1e-9)
+    ours.kept_weights = []
+    close(ours(x, mask=None if window is None else near).data, z)
+    close(ours.kept_weights[0], p)
+    assert (p.sum(-1) < 1).all()
+    np.testing.assert_array_equal(
+        mha_to_gqa(ours, kv_heads)(x, mask=near).data, ours(x, mask=near).data
+    )
+
+
+def test_values_of_the_tokens_themselves(rng):
+    """What is added to the values is as if the projection had returned it."""
+    layer = MultiHeadAttention(D, H, causal=True, rng=rng, dtype=float)
+    x, own = numbers(rng, B, T, D), numbers(rng, B, T, D)
+    q, k, v = layer.project(x)
+    expected = F.scaled_dot_product_attention(
+        *(torch.tensor(a.data) for a in (q, k, v + split_heads(own, H))), is_causal=True
+    )
+    expected = layer.out(merge_heads(Tensor(expected.numpy())))
+    close(layer(x, values=own).data, expected.data)
 
 
 def test_normalized_queries_and_keys_against_qwen(rng):

@@ -192,6 +192,8 @@ def test_layers_without_rotation(rng):
         ({"heads": 0}, "heads is at least 1, not 0"),
         ({"experts": 2, "experts_per_token": 3}, "1 to 2 experts, not 3"),
         ({"parallel": True, "norm_place": "post"}, "parallel"),
+        ({"x0_residual": True, "encoder_layers": 1}, "x0_residual are for a decoder alone"),
+        ({"value_embeddings": True}, "need a vocabulary, got vocab_size=0"),
     ],
 )
 def test_configurations_that_are_refused(changes, message):

@@ -282,7 +282,9 @@ def test_families_that_are_left_out():
     assert shapes["self_attn.q_norm.weight"] == (olmo.config.hidden_size,)
     latent = deepseek.config.kv_lora_rank + deepseek.config.qk_rope_head_dim
     assert shapes["self_attn.kv_a_proj_with_mqa.weight"] == (latent, deepseek.config.hidden_size)
-    assert shapes["self_attn.sinks"] == (oss.config.num_attention_heads,)
+    inner = oss.config.intermediate_size
+    assert shapes["mlp.experts.gate_up_proj_bias"] == (oss.config.num_local_experts, 2 * inner)
+    assert oss.config.swiglu_limit == 7
 
 
 def test_shares():
@@ -316,6 +318,9 @@ def test_shares():
         {"bias": False, "experts": 3, "shared_experts": 1, "feed_forward": "swiglu"},
         {"final_norm": False},
         {"positions": "rope", "window": (3, None), "rope_base": (100.0, None)},
+        {"sink": True, "encoder_layers": 2},
+        {"value_embeddings": True, "kv_heads": 1, "d_head": 5},
+        {"x0_residual": True, "zero_init": True},
     ],
 )
 def test_counts_equal_the_built_model(changes, rng):

@@ -322,7 +322,8 @@ class GPT(nn.Module):
     The first weights are PyTorch's own; `twin` copies those of a GPT of the course.
 
     Raises:
-        ValueError: the configuration has an encoder, or no vocabulary.
+        ValueError: the configuration has an encoder, no vocabulary, or what the twin lacks: sinks,
+            tables of values, shares of the first state.
     """
 
     positions_table: Tensor
@@ -332,6 +333,11 @@ class GPT(nn.Module):
             raise ValueError(
                 f"a GPT has a vocabulary and no encoder, got vocab_size={config.vocab_size}, "
                 f"encoder_layers={config.encoder_layers}"
+            )
+        if config.sink or config.value_embeddings or config.x0_residual:
+            raise ValueError(
+                "the twin has no sink, value_embeddings or x0_residual, got "
+                f"{config.sink}, {config.value_embeddings} and {config.x0_residual}"
             )
         super().__init__()
         self.config, dtype = config, _dtype(config)

@@ -40,7 +40,8 @@ _BENDS = {"gelu_tanh": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "gelu": (
 
 _COMMON = {
     "encoder_layers": 0, "parallel": False, "norm_place": "pre", "qk_norm": False,
-    "scaled": False, "logit_cap": None, "experts": 0, "shared_experts": 0,
+    "scaled": False, "logit_cap": None, "experts": 0, "shared_experts": 0, "sink": False,
+    "value_embeddings": False, "x0_residual": False,
 }  # fmt: skip
 _LLAMA = {**_COMMON, "norm": "rms", "positions": "rope", "feed_forward": "swiglu"}
 _SILU = {"hidden_act": "silu"}

@@ -69,9 +69,9 @@ class ClassifierHead(Module):
         self, ids: Int[Array, "batch time"], lengths: Int[Array, " batch"] | None = None
     ) -> Float[Tensor, "batch d_model"]:
         """Return the pooled states of the last layer, normalized as for the prediction."""
-        states = self.body.embed(ids)
+        states = start = self.body.embed(ids)
         for block in self.body.blocks:
-            states = block(states)
+            states = block(states, start=start, ids=ids)
         return pool(self.body.norm(states), lengths, self.pool)
 
     def forward(

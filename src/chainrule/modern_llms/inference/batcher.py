@@ -37,6 +37,12 @@ class ContinuousBatcher:
     def __init__(self, model: GPT, max_batch: int, temperature: float = 1.0) -> None:
         if max_batch < 1:
             raise ValueError(f"a batch has at least one place, got {max_batch}")
+        config = model.config
+        if config.sink or config.value_embeddings or config.x0_residual:
+            raise ValueError(
+                "ContinuousBatcher serves models without sink, value_embeddings and x0_residual; "
+                f"got {config.sink}, {config.value_embeddings} and {config.x0_residual}"
+            )
         self.temperature = temperature
         self._memory = KeyValueMemory(model, max_batch)
         self._places: list[_Place | None] = [None] * max_batch

@@ -170,13 +170,19 @@ class TensorParallelGPT(Module):
 
     Raises:
         ValueError: heads or hidden units do not divide among the workers, or the blocks are
-            mixtures or the table is not tied.
+            mixtures or the table is not tied, or the model has sinks, tables of values or shares
+            of its first state.
     """
 
     def __init__(self, worker: Communicator, whole: GPT) -> None:
         config = whole.config
         if config.experts or not config.tied or config.logit_cap is not None:
             raise ValueError("TensorParallelGPT cuts dense models with a tied table and no cap")
+        if config.sink or config.value_embeddings or config.x0_residual:
+            raise ValueError(
+                "TensorParallelGPT cuts models without sink, value_embeddings and x0_residual; "
+                f"got {config.sink}, {config.value_embeddings} and {config.x0_residual}"
+            )
         for what, n in (("heads", config.heads), ("key-value heads", config.groups)):
             if n % worker.size:
                 raise ValueError(f"{n} {what} do not divide among {worker.size} workers")

@@ -45,6 +45,7 @@ class KeyValueMemory:
         shape = (len(model.blocks), 2, batch, config.groups, config.context, config.head_size)
         self._kept = np.zeros(shape, config.dtype)
         self._angles: dict[tuple, Turns] = {}
+        self._new: tuple[Array, Array] | None = None  # the tokens being read, and their first state
 
     def read(self, ids: Int[Array, "batch time"]) -> Float[Array, "batch vocab"]:
         """Read more tokens and return the scores of the one that follows the last.
@@ -80,6 +81,7 @@ class KeyValueMemory:
             x = x + model.positions.weight.data[start:end]
         elif config.positions == "sinusoidal":
             x = x + sinusoidal_encoding(end, config.width, dtype=x.dtype)[start:]
+        self._new = ids, x
         return x
 
     def _score(self, x: Array) -> Array:
@@ -94,9 +96,10 @@ class KeyValueMemory:
         """One block; what it reads of earlier tokens comes from ``kept``."""
 
         turns = self._turns(block.attention, start, start + x.shape[1], x.dtype)
+        x, values = self._before(block, x)
 
         def attend(h: Array) -> Array:
-            return _attend(block.attention, h, kept, start, block.window, turns)
+            return _attend(block.attention, h, kept, start, block.window, turns, values)
 
         def think(h: Array) -> Array:
             return _think(block.feed_forward, h)
@@ -106,6 +109,14 @@ class KeyValueMemory:
             return _add(x, lambda h: attend(h) + think(h), norm, after, place)
         x = _add(x, attend, norm, after, place)
         return _add(x, think, block.feed_forward_norm, block.feed_forward_after, place)
+
+    def _before(self, block: DecoderBlock, x: Array) -> tuple[Array, Array | None]:
+        """The share of the first state and the tokens' own values, in a block that has them."""
+        if self._new is None or (block.start_share is None and block.value_table is None):
+            return x, None
+        ids, start = self._new
+        stream, values = block.before(Tensor(x), Tensor(start), ids)
+        return stream.data, None if values is None else values.data
 
     def _turns(
         self, attention: MultiHeadAttention, start: int, end: int, dtype: Any
@@ -184,10 +195,11 @@ def _attend(
     start: int,
     window: int | None,
     turns: Turns | None,
+    own: Array | None,
 ) -> Array:
     time = h.shape[1]
     end = start + time
-    q = _split_into(attention, h, kept[..., start:end, :], turns)
+    q = _split_into(attention, h, kept[..., start:end, :], turns, own)
     keys, values = kept[0, :, :, :end], kept[1, :, :, :end]
     batch, groups, _, size = keys.shape
     q = q.reshape(batch, groups, -1, size) * size**-0.5  # heads that share keys stand together
@@ -195,9 +207,16 @@ def _attend(
     if time > 1 or (window is not None and window < end):
         allowed = causal_mask(end) if window is None else sliding_window_mask(end, window)
         scores = np.where(allowed[start:], scores, -np.inf)
-    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    top = np.maximum.reduce(scores, axis=-1, keepdims=True)
+    if attention.sink is not None:
+        sink = attention.sink.data.reshape(groups, -1, 1, 1)
+        top = np.maximum(top, sink)
+    scores -= top
     weights = np.exp(scores, out=scores)
-    weights /= np.add.reduce(weights, axis=-1, keepdims=True)
+    total = np.add.reduce(weights, axis=-1, keepdims=True)
+    if attention.sink is not None:
+        total += np.exp(sink - top)
+    weights /= total
     mixed = weights.reshape(batch, groups, -1, end) @ values
     mixed = mixed.reshape(batch, attention.n_heads, time, size).swapaxes(1, 2)
     return _linear(attention.out, mixed.reshape(batch, time, -1))
@@ -231,11 +250,18 @@ def _times(x: Array, weight: Array) -> Array:
     return np.ascontiguousarray(y).reshape(*x.shape[:-1], len(weight))
 
 
-def _split_into(attention: MultiHeadAttention, x: Array, kept: Array, turns: Turns | None) -> Array:
-    """Store keys and values of each head in ``kept``, and return the queries."""
+def _split_into(
+    attention: MultiHeadAttention, x: Array, kept: Array, turns: Turns | None, own: Array | None
+) -> Array:
+    """Store keys and values of each head in ``kept``, and return the queries.
+
+    ``own`` are values of the tokens themselves, which are added.
+    """
     heads, groups = attention.n_heads, attention.n_kv_heads
     y = _linear(attention.qkv, x).reshape(*x.shape[:2], -1, attention.d_head).swapaxes(1, 2)
     q, k, kept[1] = y[:, :heads], y[:, heads : heads + groups], y[:, heads + groups :]
+    if own is not None:
+        kept[1] += own.reshape(*x.shape[:2], groups, -1).swapaxes(1, 2)
     if attention.query_gain is not None and attention.key_gain is not None:
         q = _divided_by_rms(q, 1e-6) * attention.query_gain.data
         k = _divided_by_rms(k, 1e-6) * attention.key_gain.data

@@ -19,6 +19,7 @@ from chainrule.transformers.transformer_architecture import (
     Unset,
     initialize_,
     normalization,
+    zero_branches_,
 )
 
 __all__ = ["GPT", "GPTConfig", "gpt_config", "load_gpt2_state"]
@@ -50,7 +51,8 @@ GPTConfig = gpt_config  # the name that other packages have for it
 class GPT(TokenModel):
     """Token vectors plus position vectors, through causal blocks, to logits.
 
-    Weights start as `initial_weights` says. ``rng`` draws them and, in training, the dropout.
+    Weights start as `initial_weights` says, with ``zero_init`` those that write to the stream at 0.
+    ``rng`` draws them and, in training, the dropout.
 
     Raises:
         ValueError: the configuration has an encoder, or no vocabulary.
@@ -68,14 +70,16 @@ class GPT(TokenModel):
         )
         self.norm = normalization(config)
         initialize_(self, rng)
+        if config.zero_init:
+            zero_branches_(self)
 
     def forward(
         self, ids: Int[Array, "batch time"] | Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time vocab"]:
         """Return, for each position, a score for every symbol that could come next."""
-        x = self.embed(ids)
+        x = start = self.embed(ids)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, start=start, ids=ids)
         return self.predict(x)
 
     def embed(
@@ -119,7 +123,7 @@ class GPT(TokenModel):
         """
         states = [self.embed(ids)]
         for block in self.blocks:
-            states.append(block(states[-1]))
+            states.append(block(states[-1], start=states[0], ids=ids))
         return states
 
 

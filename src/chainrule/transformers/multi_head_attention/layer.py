@@ -67,7 +67,8 @@ class MultiHeadAttention(Module):
     ``n_kv_heads`` below ``n_heads`` shares keys and values between groups of heads.
     ``qk_norm`` divides each query and key by its root mean square (times a trained gain).
     ``rope`` is the base of a rotary encoding, or None. ``causal`` hides later positions.
-    One projection makes queries, keys and values, in this order, as rows of its weight.
+    ``sink`` gives every head a trained score of looking nowhere, at first 0. One projection makes
+    queries, keys and values, in this order, as rows of its weight.
     Equation: transformers/multi-head-attention.md#eq-multi-head. Sources: Vaswani et al. 2017,
     arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245.
 
@@ -87,6 +88,7 @@ class MultiHeadAttention(Module):
         *,
         d_head: int | None = None,
         rope_scaling: dict[str, Any] | None = None,
+        sink: bool = False,
         rng: np.random.Generator,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -107,6 +109,7 @@ class MultiHeadAttention(Module):
         self.out = Linear(n_heads * self.d_head, d, bias, rng=rng, dtype=dtype)
         self.query_gain = Parameter(np.ones(self.d_head, dtype)) if qk_norm else None
         self.key_gain = Parameter(np.ones(self.d_head, dtype)) if qk_norm else None
+        self.sink = Parameter(np.zeros(n_heads, dtype)) if sink else None
         self.head_mask: Array | None = None
         self.kept_weights: list[Array] | None = None
 
@@ -116,23 +119,27 @@ class MultiHeadAttention(Module):
         context: Float[Tensor, "batch source d_context"] | None = None,
         mask: Bool[Array, "*mask"] | Float[Array, "*mask"] | None = None,
         positions: Int[Array, "*positions"] | None = None,
+        values: Float[Tensor, "batch source kv_width"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
         """Attend from ``x`` to ``context`` (to ``x`` itself without one).
 
         ``mask`` broadcasts to (batch, heads, time, source): true where a query may look, or
         numbers added to the scores. ``positions`` are those of `rope`, 0, 1, … by default.
+        ``values`` are added to the projected values, all heads side by side.
 
         Raises:
             ValueError: with `rope`, ``context`` is not as long as ``x``.
         """
-        if self._is_plain and context is None and mask is None:
+        if self._is_plain and context is None and mask is None and values is None:
             return self.out(packed_attention(self.qkv(x), self.n_heads, self.causal))
         q, k, v = self.project(x, context, positions)
+        if values is not None:
+            v = v + split_heads(values, self.n_kv_heads)
         return self.out(merge_heads(self.attend(q, k, v, mask)))
 
     @property
     def _is_plain(self) -> bool:
-        special = (self.rope, self.query_gain, self.head_mask, self.kept_weights)
+        special = (self.rope, self.query_gain, self.sink, self.head_mask, self.kept_weights)
         return self.n_heads == self.n_kv_heads and all(x is None for x in special)
 
     def project(
@@ -181,12 +188,13 @@ class MultiHeadAttention(Module):
         Equation: transformers/multi-head-attention.md#eq-heads
         """
         k, v = (repeat_heads(x, self.n_heads // self.n_kv_heads) for x in (k, v))
+        sink = None if self.sink is None else self.sink.reshape(-1, 1, 1)
         if mask is None and self.kept_weights is None:
-            y, _ = flash_attention(q, k, v, causal=self.causal)
+            y, _ = flash_attention(q, k, v, causal=self.causal, sink=sink)
         else:
             if self.causal:
                 mask = _add_causal(mask, q.shape[-2], k.shape[-2])
-            y, weights = scaled_dot_product_attention(q, k, v, mask)
+            y, weights = scaled_dot_product_attention(q, k, v, mask, sink=sink)
             if self.kept_weights is not None:
                 self.kept_weights.append(weights.data)
         return y if self.head_mask is None else y * self.head_mask[:, None, None]
@@ -226,7 +234,8 @@ def mha_to_gqa(attention: MultiHeadAttention, groups: int) -> MultiHeadAttention
     converted = MultiHeadAttention(
         attention.d, attention.n_heads, groups, attention.query_gain is not None, attention.rope,
         attention.qkv.bias is not None, attention.causal, d_head=attention.d_head,
-        rope_scaling=attention.rope_scaling, rng=rng, dtype=attention.qkv.weight.dtype,
+        rope_scaling=attention.rope_scaling, sink=attention.sink is not None, rng=rng,
+        dtype=attention.qkv.weight.dtype,
     )  # fmt: skip
 
     def pool(rows: Array) -> Array:

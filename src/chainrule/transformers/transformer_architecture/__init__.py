@@ -51,6 +51,7 @@ from chainrule.transformers.transformer_architecture.starting import (
     initial_weights,
     initialize_,
     noam_lr,
+    zero_branches_,
 )
 
 __all__ = [
@@ -59,4 +60,5 @@ __all__ = [
     "Encoder", "EncoderBlock", "FeedForward", "MoE", "TokenModel", "Transformer",
     "TransformerConfig", "Unset", "balance_loss", "count_flops", "count_params",
     "initial_weights", "initialize_", "noam_lr", "normalization", "parameter_table", "residual",
+    "zero_branches_",
 ]  # fmt: skip

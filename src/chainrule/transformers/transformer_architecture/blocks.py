@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from chainrule.neural_networks.backpropagation import Module, Tensor
+from chainrule.neural_networks.backpropagation import Embedding, Module, Parameter, Tensor
 from chainrule.neural_networks.regularization import Dropout, LayerNorm, RMSNorm
-from chainrule.shapes import Array, Bool, Float
+from chainrule.shapes import Array, Bool, Float, Int
 from chainrule.transformers.multi_head_attention import MultiHeadAttention
 from chainrule.transformers.self_attention import sliding_window_mask
 from chainrule.transformers.transformer_architecture.config import TransformerConfig
@@ -61,7 +61,7 @@ class _Block(Module):
         self.attention = MultiHeadAttention(
             cfg.width, cfg.heads, cfg.kv_heads, cfg.qk_norm, base, cfg.bias, causal,
             d_head=cfg.d_head, rope_scaling=None if scaling is None else dict(scaling),
-            rng=rng, dtype=cfg.dtype,
+            sink=cfg.sink, rng=rng, dtype=cfg.dtype,
         )  # fmt: skip
         self.feed_forward_norm, self.feed_forward_after = _norms(cfg)
         if cfg.parallel:
@@ -77,20 +77,28 @@ class _Block(Module):
 
         return residual(x, added, norm, self.norm_place)
 
-    def _attend(self, x: Tensor, mask: Array | None) -> Tensor:
-        return self.attention(x, mask=_windowed(mask, self.window, x.shape[1], self.attention))
+    def _attend(self, x: Tensor, mask: Array | None, values: Tensor | None = None) -> Tensor:
+        mask = _windowed(mask, self.window, x.shape[1], self.attention)
+        if values is None:
+            return self.attention(x, mask=mask)
+        return self.attention(x, mask=mask, values=values)
 
-    def _self_attention(self, x: Tensor, mask: Array | None) -> Tensor:
+    def _self_attention(
+        self, x: Tensor, mask: Array | None, values: Tensor | None = None
+    ) -> Tensor:
         norm, after = self.attention_norm, self.attention_after
-        return self._add(x, norm, after, lambda h: self._attend(h, mask))
+        return self._add(x, norm, after, lambda h: self._attend(h, mask, values))
 
     def _think(self, x: Tensor) -> Tensor:
         return self._add(x, self.feed_forward_norm, self.feed_forward_after, self.feed_forward)
 
-    def _both(self, x: Tensor, mask: Array | None) -> Tensor:
+    def _both(self, x: Tensor, mask: Array | None, values: Tensor | None = None) -> Tensor:
         """Attention and feed-forward layer side by side, from the same normalized row."""
-        norm = self.attention_norm
-        return self._add(x, norm, None, lambda h: self._attend(h, mask) + self.feed_forward(h))
+
+        def both(h: Tensor) -> Tensor:
+            return self._attend(h, mask, values) + self.feed_forward(h)
+
+        return self._add(x, self.attention_norm, None, both)
 
 
 class EncoderBlock(_Block):
@@ -118,6 +126,10 @@ class DecoderBlock(_Block):
 
     ``layer`` is its number in the stack, from 0, for what differs from layer to layer.
     Equation: transformers/transformer-architecture.md#eq-cross
+    Equation: transformers/transformer-architecture.md#eq-value-embeddings
+    Equation: transformers/transformer-architecture.md#eq-first-state
+    Source of the table of values: Zhou et al. 2024, arXiv:2410.17897, with the values of the first
+    block instead.
     """
 
     def __init__(
@@ -130,6 +142,14 @@ class DecoderBlock(_Block):
         super().__init__(cfg, rng, layer, causal=True)
         self.cross: MultiHeadAttention | None = None
         self.cross_norm = self.cross_after = None
+        self.value_table: Embedding | None = None
+        self.start_share: Parameter | None = None
+        if cfg.value_embeddings:
+            width = self.attention.n_kv_heads * self.attention.d_head
+            self.value_table = Embedding(cfg.vocab_size, width, rng=rng, dtype=cfg.dtype)
+            self.value_table.weight.data *= cfg.width**-0.5
+        if cfg.x0_residual:
+            self.start_share = Parameter(np.zeros(1, cfg.dtype))
         if cross:
             self.cross_norm, self.cross_after = _norms(cfg)
             self.cross = MultiHeadAttention(
@@ -143,15 +163,22 @@ class DecoderBlock(_Block):
         memory: Float[Tensor, "batch source d_model"] | None = None,
         mask: Bool[Array, "*mask"] | Float[Array, "*mask"] | None = None,
         memory_mask: Bool[Array, "*memory_mask"] | None = None,
+        start: Float[Tensor, "batch time d_model"] | None = None,
+        ids: Int[Array, "batch time"] | Int[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
         """Return the stream after this block; ``memory`` is the encoder's output.
 
+        ``start`` is the first state of the stream and ``ids`` the tokens, for a block that uses
+        them.
+
         Raises:
-            ValueError: the block looks at a memory, and none is given.
+            ValueError: the block looks at a memory, the first state or the tokens, and none are
+                given.
         """
+        x, values = self.before(x, start, ids)
         if self.parallel:
-            return self._both(x, mask)
-        x = self._self_attention(x, mask)
+            return self._both(x, mask, values)
+        x = self._self_attention(x, mask, values)
         if self.cross is not None:
             cross = self.cross
             if memory is None:
@@ -162,6 +189,23 @@ class DecoderBlock(_Block):
 
             x = self._add(x, self.cross_norm, self.cross_after, look)
         return self._think(x)
+
+    def before(
+        self,
+        x: Float[Tensor, "batch time d_model"],
+        start: Float[Tensor, "batch time d_model"] | None,
+        ids: Int[Array, "batch time"] | Int[Tensor, "batch time"] | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the stream with its share of the first state, and the tokens' own values."""
+        if self.start_share is not None:
+            if start is None:
+                raise ValueError("this block adds the first state of the stream; give it as start")
+            x = x + self.start_share * start
+        if self.value_table is None:
+            return x, None
+        if ids is None:
+            raise ValueError("this block has a table of values; give it the tokens as ids")
+        return x, self.value_table(ids)
 
 
 def _norms(cfg: TransformerConfig) -> tuple[Module | None, Module | None]:

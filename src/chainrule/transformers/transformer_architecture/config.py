@@ -36,7 +36,10 @@ class TransformerConfig:
     sandwich (normalize what a branch reads and what it adds) or none; ``positions`` learned,
     sinusoidal, rope or none. ``parallel`` lets attention and feed-forward layer read the same
     normalized row. ``scaled`` multiplies token vectors by √width. ``tied`` scores with the
-    embedding's own table. ``logit_cap`` c replaces each score z by c · tanh(z / c).
+    embedding's own table. ``logit_cap`` c replaces each score z by c · tanh(z / c). ``sink``
+    gives every head a trained score of looking nowhere. ``value_embeddings`` gives every block a
+    table of values, ``x0_residual`` a share of the first state; both are for a decoder alone.
+    ``zero_init`` lets every branch of a GPT begin with 0.
 
     By layer: ``window``, ``rope_base`` and ``rope_scaling`` hold one setting, or a tuple that is
     repeated over the layers of a stack. A window of w lets a query see itself and w − 1 keys
@@ -70,6 +73,10 @@ class TransformerConfig:
     scaled: bool = False
     tied: bool = True
     logit_cap: float | None = None
+    sink: bool = False
+    value_embeddings: bool = False
+    x0_residual: bool = False
+    zero_init: bool = False
     dropout: float = 0.0
     experts: int = 0
     experts_per_token: int = 2
@@ -94,6 +101,10 @@ class TransformerConfig:
             )
         if self.parallel and (self.norm_place != "pre" or self.encoder_layers):
             raise ValueError("parallel branches need norm_place='pre' and no encoder")
+        if self.encoder_layers and (self.value_embeddings or self.x0_residual):
+            raise ValueError("value_embeddings and x0_residual are for a decoder alone")
+        if self.value_embeddings and not self.vocab_size:
+            raise ValueError("value_embeddings need a vocabulary, got vocab_size=0")
 
     @property
     def inner(self) -> int:

@@ -20,6 +20,7 @@ def parameter_table(cfg: TransformerConfig, active: bool = False) -> dict[str, i
     queries, keys = cfg.heads * cfg.head_size, cfg.groups * cfg.head_size
     attention = d * (queries + 2 * keys) + queries * d + biases * (queries + 2 * keys + d)
     attention += 2 * cfg.head_size * int(cfg.qk_norm)
+    own_attention = attention + cfg.heads * int(cfg.sink)  # that across has no sink
 
     matrices = 3 if is_gated(cfg.feed_forward) else 2
     one = matrices * d * cfg.inner
@@ -35,14 +36,19 @@ def parameter_table(cfg: TransformerConfig, active: bool = False) -> dict[str, i
     if cfg.final_norm and cfg.norm_place != "none":
         norms += 1 + int(cfg.encoder_layers > 0)
     learned = cfg.positions == "learned" and cfg.vocab_size > 0
-    return {
+    table = {
         "token embedding": cfg.vocab_size * d,
         "position embedding": cfg.context * d if learned else 0,
-        "attention": (layers + crossing) * attention,
+        "attention": layers * own_attention + crossing * attention,
         "feed-forward": layers * feed_forward,
         "norm": norms * norm,
         "output": 0 if cfg.tied else cfg.vocab_size * d,
     }
+    if cfg.value_embeddings:
+        table["value embedding"] = layers * cfg.vocab_size * keys
+    if cfg.x0_residual:
+        table["first state"] = layers
+    return table
 
 
 def count_params(cfg: TransformerConfig, active: bool = False) -> int:

@@ -66,10 +66,15 @@ class Decoder(Module):
         memory: Float[Tensor, "batch source d_model"] | None = None,
         mask: Bool[Array, "*mask"] | Float[Array, "*mask"] | None = None,
         memory_mask: Bool[Array, "*memory_mask"] | None = None,
+        ids: Int[Array, "batch time"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
-        """Return what the decoder makes of the sequence so far and of the memory."""
+        """Return what the decoder makes of the sequence so far and of the memory.
+
+        ``ids`` are the tokens, for blocks with a table of values.
+        """
+        start = x
         for block in self.blocks:
-            x = block(x, memory, mask, memory_mask)
+            x = block(x, memory, mask, memory_mask, start, ids)
         return x if self.norm is None else self.norm(x)
 
 
@@ -162,5 +167,6 @@ class Transformer(TokenModel):
             memory = self.encoder(self.embed(src), src_mask)
         elif src is not None:
             raise ValueError("this transformer has no encoder; give None as the source")
-        x = self.decoder(self.embed(tgt), memory, tgt_mask, memory_mask)
+        ids = None if isinstance(tgt, Tensor) else tgt
+        x = self.decoder(self.embed(tgt), memory, tgt_mask, memory_mask, ids)
         return self.predict(x)

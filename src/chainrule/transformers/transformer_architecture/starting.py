@@ -13,9 +13,10 @@ from chainrule.neural_networks.backpropagation import Module
 from chainrule.shapes import Array
 from chainrule.transformers.transformer_architecture.blocks import DecoderBlock, EncoderBlock
 
-__all__ = ["Unset", "initial_weights", "initialize_", "noam_lr"]
+__all__ = ["Unset", "initial_weights", "initialize_", "noam_lr", "zero_branches_"]
 
 _TO_STREAM = ("attention.out.weight", "cross.out.weight", "down.weight")
+_AT_ZERO = ("attention.sink", "start_share")
 
 
 class Unset(np.random.Generator):
@@ -70,8 +71,8 @@ def initialize_(model: Module, rng: np.random.Generator, deviation: float = 0.02
     """Give every parameter of a model of blocks its first weight, in place.
 
     A block has two branches that write to the stream, one more if it looks at an encoder; in a
-    model of two stacks, the branches of both are counted together.
-    With `Unset` weights stay as they are.
+    model of two stacks, the branches of both are counted together. Sinks and shares of the first
+    state start at 0. With `Unset` weights stay as they are.
     Equation: transformers/transformer-architecture.md#eq-residual-init
     """
     if isinstance(rng, Unset):
@@ -80,10 +81,20 @@ def initialize_(model: Module, rng: np.random.Generator, deviation: float = 0.02
     for module in model.modules():
         if isinstance(module, EncoderBlock | DecoderBlock):
             branches += 2 + (getattr(module, "cross", None) is not None)
-    named = dict(model.named_parameters())
+    named = {n: p for n, p in model.named_parameters() if not n.endswith(_AT_ZERO)}
     shapes = {name: parameter.shape for name, parameter in named.items()}
     for name, array in initial_weights(shapes, branches, rng, deviation).items():
         named[name].data[...] = array
+
+
+def zero_branches_(model: Module) -> None:
+    """Set every matrix that writes to the stream to 0, so that no branch adds anything at first.
+
+    Source: Bachlechner et al. 2020, arXiv:2003.04887, with one factor of 0 a branch instead.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith(_TO_STREAM):
+            parameter.data[...] = 0
 
 
 def noam_lr(step: int, d: int, warmup: int) -> float:
