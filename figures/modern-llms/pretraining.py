@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -343,12 +344,18 @@ def weight(rng, rows, columns, deviation):
     return Parameter((deviation * rng.normal(size=(rows, columns))).astype(np.float32))
 
 
-def transfer_run(width, lr, mup, seed, steps=200, batch=64):
-    """Mean loss of the last 50 steps; every width and rate reads the same rows."""
+@cache
+def course_ids():
+    """The course's training text as ids, and the size of its alphabet."""
     corpus = frozen_corpus()
     tokenizer = corpus.tokenizer()
-    ids = tokenizer.encode(corpus.text("train"))
-    model = SixCharacters(len(tokenizer), width, mup, np.random.default_rng(seed))
+    return tokenizer.encode(corpus.text("train")), len(tokenizer)
+
+
+def transfer_run(width, lr, mup, seed, steps=200, batch=64):
+    """Mean loss of the last 50 steps; every width and rate reads the same rows."""
+    ids, size = course_ids()
+    model = SixCharacters(size, width, mup, np.random.default_rng(seed))
     draw = np.random.default_rng(1000 + seed)
     batches = (windows(ids, draw, batch, SEEN) for _ in range(steps))
     losses = fit(model, model.adam(lr), batches, lambda step: min(1.0, (step + 1) / 10))
@@ -399,10 +406,8 @@ def widened(width, lr, mup, rng, vocabulary, context=32):
 
 def moved(width, mup, seed, lr=2**-7, steps=3, batch=16, context=32):
     """How far a few first steps of Adam move the logits, root mean square."""
-    corpus = frozen_corpus()
-    tokenizer = corpus.tokenizer()
-    ids = tokenizer.encode(corpus.text("train"))
-    model, optimizer = widened(width, lr, mup, np.random.default_rng(seed), len(tokenizer))
+    ids, size = course_ids()
+    model, optimizer = widened(width, lr, mup, np.random.default_rng(seed), size)
     draw = np.random.default_rng(1000 + seed)  # every width reads the same rows
     seen = windows(ids, draw, batch, context)[:, :-1]
     with no_grad():
@@ -456,7 +461,7 @@ def mixture(plt):
     ax.set_xticks(places)
     ax.set_xlabel("share of plays in what was read (%)")
     ax.set_ylabel("held-out loss (nats a character)")
-    ax.legend()
+    ax.legend(loc="upper center")
     return fig
 
 

@@ -33,6 +33,7 @@ _TAG = re.compile(r"</?(?:details|summary|a|br|sub|sup|b|i|p|img|div|picture|sou
 _PROTECTED = re.compile(r"(`[^`]*`|\$[^$]*\$)")
 _CITATION = re.compile(r" ?\[\d+(?:, ?\d+)*\]")
 _EMPHASIS = re.compile(r"\*\*|(?<!\w)\*(?=\S)|(?<=\S)\*(?!\w)")
+_BROKEN_LINK = re.compile(r"(\[[^\[\]\n]*)\n(?:> ?)?(?=[^\[\]\n]*\]\()")
 _INDEX = re.compile(r"^(?:\d+\.|[-*]) ")
 
 
@@ -43,7 +44,7 @@ def unmarked(text: str) -> str:
 
 def prose(text: str) -> str:
     """Return what is read aloud of a document: one paragraph, heading or formula a line."""
-    text = _FENCE.sub(_formula, unmarked(text))
+    text = _BROKEN_LINK.sub(r"\1 ", _FENCE.sub(_formula, unmarked(text)))
     kept = [part for part in _SECTION.split(text) if not _LEFT_OUT.match(part.split("\n", 1)[0])]
     lines = (_line(line) for line in "".join(kept).split("\n"))
     return "".join(f"{line}\n" for line in lines if line)
