@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import posixpath
 import re
@@ -19,6 +20,7 @@ from chainrule.course.manifest import Course, load_course
 from chainrule.course.paths import duration, normal
 from chainrule.course.site import neighbours
 from chainrule.course.site.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.trainer.parts import PARTS, Part, drawn
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")
@@ -228,6 +230,8 @@ def home(app) -> dict:
         "written": written,
         "opening": app.builder.render_partial(opening)["fragment"] if opening else "",
         "picture": "".join(app.builder.render_partial(node)["fragment"] for node in shown or ()),
+        "parts": len(PARTS),
+        "gpt": drawn(lambda part: _box(app, part, part.document in written)),
         "tracks": [(track, course.path_to(track.goals)) for track in course.tracks],
         "notebooks": [entry for entry in course.notebooks if course.exists(entry)],
         "minutes": lambda documents: duration(sum(each.minutes for each in documents)),
@@ -243,6 +247,16 @@ def home(app) -> dict:
         "has_source": False,
         "furo_hide_toc": True,
     }
+
+
+def _box(app, part: Part, written: bool) -> str:
+    """A part of the GPT: a box to fill, and the way to the page with its exercise."""
+    tag, way = "span", ""
+    if written:
+        uri = app.builder.get_relative_uri("index", part.document)
+        tag, way = "a", f' href="{html.escape(uri)}#exercises"'
+    names = f'data-of="{part.document}" data-name="{part.name}"'
+    return f'<{tag} class="part" {names}{way}><i>□</i> {html.escape(part.what)}</{tag}>'
 
 
 def setup(app):

@@ -4,6 +4,24 @@ const card = sheet.querySelector(".card");
 const subjects = [...sheet.querySelectorAll(".subject")];
 const lines = [...sheet.querySelectorAll(".lines path")];
 
+// The parts of the GPT whose exercise was passed here are filled in and counted; a part that stands
+// in several places is one.
+function fillParts(passed) {
+  const names = new Set();
+  const mine = new Set();
+  for (const part of document.querySelectorAll(".gpt .part")) {
+    const { of, name } = part.dataset;
+    names.add(name);
+    if (!passed?.[of]?.[name]) continue;
+    mine.add(name);
+    part.classList.add("mine");
+    part.querySelector("i").textContent = "■";
+    part.title = "yours";
+  }
+  const count = document.querySelector(".gpt .count");
+  if (count) count.textContent = `${mine.size} of ${names.size}`;
+}
+
 // What is done, as this browser keeps it: all exercises of a subject passed, or some of them.
 function markProgress() {
   let kept = {};
@@ -12,6 +30,7 @@ function markProgress() {
   } catch {
     return;
   }
+  fillParts(kept.passed);
   for (const entry of document.querySelectorAll("[data-subject]")) {
     const id = entry.dataset.subject;
     const names = entry.dataset.exercises.split(" ").filter(Boolean);

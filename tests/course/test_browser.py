@@ -11,6 +11,7 @@ from site_sample import REPOSITORY, small_course
 
 from chainrule.course.manifest import load_course
 from chainrule.course.site import build
+from chainrule.trainer.parts import PARTS
 
 pytestmark = pytest.mark.browser
 WIDTHS = (1280, 820, 390)
@@ -162,6 +163,27 @@ def test_the_keyboard_reaches_the_graph_and_follows_it(browser, sample):
     browser.press("Enter")
     browser.wait_for("Page.loadEventFired")
     assert browser.run("location.pathname") == "/math-foundations/calculus.html"
+
+
+def test_the_gpt_of_the_home_page_fills_with_what_was_passed(browser, sample):
+    """A part that stands in several places is one, and a name counts in its own subject alone."""
+    browser.look(1280)
+    browser.open(f"{sample}/index.html")
+    browser.run("localStorage.clear()")
+    count = "document.querySelector('.gpt .count').textContent"
+    boxes = "[...document.querySelectorAll('.gpt .part.mine')].map((box) => box.textContent)"
+    for passed, said, filled in (
+        ({}, "0 of", []),
+        ({"training/optimizers": {"attend": 1}}, "0 of", []),
+        ({"transformers/attention": {"attend": 1}}, "1 of", ["■ attention"]),
+        ({"neural-networks/backpropagation": {"linear_layer": 1}}, "1 of", ["■ linear layers"] * 3),
+    ):
+        kept = json.dumps(json.dumps({"passed": passed}))
+        browser.run(f"localStorage.setItem('chainrule', {kept})")
+        browser.open(f"{sample}/index.html")
+        assert browser.run(count) == f"{said} {len(PARTS)}"
+        assert browser.run(boxes) == filled
+    browser.run("localStorage.clear()")
 
 
 def test_on_a_telephone_the_list_stands_for_the_graph(browser, sample):

@@ -25,6 +25,7 @@ from chainrule.course.manifest import load_course
 from chainrule.course.node import find_node, packages_are_fresh
 from chainrule.course.site import SiteError, build, navigation, neighbours
 from chainrule.course.site.drawing import COLUMN, NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.trainer.parts import PARTS
 
 SITE = REPOSITORY / "site"
 
@@ -218,6 +219,9 @@ def test_home_links_what_is_written_and_names_what_is_planned(pages, course):
     assert reasons == course.by_id["math-foundations/calculus"].needs[0].because
     assert len(page.select(".track")) == len(course.tracks)
     assert page.progress["value"] == "2"
+    gpt = {(box["data-of"], box["data-name"]) for box in page.select(".gpt pre .part")}
+    assert gpt == {(part.document, part.name) for part in PARTS}
+    assert page.select_one(".gpt .count").get_text() == f"0 of {len(PARTS)}"
 
 
 def test_without_a_repository_the_source_can_be_seen_and_not_edited(pages):

@@ -327,6 +327,23 @@ def test_prefix_is_a_mixture_of_two_attentions(model, rng):
     np.testing.assert_allclose(mine(Tensor(x)).data, expected, rtol=1e-10)
 
 
+def test_values_from_a_table_go_to_the_text_and_not_to_the_prefix(model, rng):
+    """Each output is linear in the values: what is added is the text's share of the weights."""
+    attention = model.blocks[0].attention
+    keys, values = rng.normal(size=(2, 3, 5, 4))
+    mine, x = PrefixAttention(attention, keys, values), Tensor(rng.normal(size=(2, 7, 12)))
+    q, k, _ = (a.data for a in attention.project(x))
+    added = rng.normal(size=(2, 7, 12))
+    out = np.zeros((2, 7, 12))
+    for b, h, t in np.ndindex(2, 3, 7):
+        K = np.concatenate([keys[h], k[b, h, : t + 1]])
+        p = np.exp(K @ q[b, h, t] / 2)
+        head = slice(4 * h, 4 * h + 4)
+        out[b, t, head] = (p / p.sum())[5:] @ added[b, : t + 1, head]
+    difference = mine(x, values=Tensor(added)).data - mine(x).data
+    np.testing.assert_allclose(difference, out @ attention.out.weight.data.T, rtol=1e-9, atol=1e-12)
+
+
 def test_prefix_trains_its_rows_alone_and_their_gradients_are_right(model):
     add_prefix(model, np.array([3, 1, 4, 1, 5]))
     names = trained_state(model)

@@ -17,12 +17,20 @@ from typing import Any
 import numpy as np
 
 from chainrule.predict.counting import STORED, code_cells, digest
-from chainrule.predict.work import Work, stored_work
+from chainrule.predict.machine import Machine
+from chainrule.predict.work import Work, gpt_work, price, stored_work
 from chainrule.program import UsageError
 from chainrule.transformers.gpt import GPT, gpt_config
 from chainrule.transformers.transformer_architecture import TransformerConfig
 
-__all__ = ["Counted", "config", "find_notebook", "measure_gpt", "measure_notebook"]
+__all__ = [
+    "Counted",
+    "config",
+    "find_notebook",
+    "measure_gpt",
+    "measure_notebook",
+    "step_seconds",
+]
 
 KERNEL = ("ipykernel.kernelapp", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
 
@@ -101,6 +109,11 @@ def measure_apart(size: dict[str, int], steps: int) -> tuple[float, float]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds, peak = json.loads(done.stdout)
     return seconds, peak
+
+
+def step_seconds(size: dict[str, int]) -> float:
+    """Predicted seconds of a training step by the clock, with the threads that this process has."""
+    return price(gpt_work(config(size), size["batch"]), Machine(clock=time.perf_counter)).total
 
 
 @dataclass(frozen=True)

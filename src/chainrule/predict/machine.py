@@ -1,8 +1,8 @@
 """What this machine does in a second, measured in a few: products, passes over memory, small steps.
 
-All times are processor time of this process, so other programs disturb little. A rate is measured
-at the size at which it is needed: small matrices multiply slower, and an array that fits into a
-cache is read faster than one that does not.
+Times are processor time of this process unless said, so other programs disturb little. A rate is
+measured at the size at which it is needed: small matrices multiply slower, and an array that fits
+into a cache is read faster than one that does not.
 """
 
 from __future__ import annotations
@@ -75,9 +75,14 @@ for axes in (1, 1, 4):
 class Machine:
     """Rates of the machine that this runs on, each measured when it is first asked for."""
 
-    def __init__(self, patience: float = 0.02) -> None:
-        """``patience``: seconds that one measurement may take, beyond three repetitions."""
-        self.patience = patience
+    def __init__(
+        self, patience: float = 0.02, clock: Callable[[], float] = time.process_time
+    ) -> None:
+        """``patience``: seconds that one measurement may take, beyond three repetitions.
+
+        ``clock`` reads the time in which work is measured here; a child's is processor time.
+        """
+        self.patience, self.clock = patience, clock
         self._products: dict[Shape, float] = {}
 
     def measure(self, shapes: Iterable[Shape]) -> None:
@@ -215,7 +220,7 @@ class Machine:
         work()
         seconds: list[float] = []
         while len(seconds) < 3 or (sum(seconds) < self.patience and len(seconds) < 50):
-            start = time.process_time()
+            start = self.clock()
             work()
-            seconds.append(time.process_time() - start)
+            seconds.append(self.clock() - start)
         return statistics.median(seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from chainrule.program import typed
@@ -55,10 +55,16 @@ PICTURE = """\
 """
 
 
+def drawn(box: Callable[[Part], str]) -> str:
+    """The picture, with what stands in each part's place."""
+    boxes = {part.name: box(part) for part in PARTS}
+    boxes["added"] = f"{boxes['inverted_dropout']} → {boxes['add_branch']}"
+    return PICTURE.format(**boxes)
+
+
 def picture(passed: Mapping[str, Collection[str]]) -> str:
     """The GPT as boxes, those whose exercise is ``passed`` (by document) filled in and counted."""
     mine = {part.name for part in PARTS if part.name in passed.get(part.document, ())}
-    boxes = {part.name: f"{'■' if part.name in mine else '□'} {part.what}" for part in PARTS}
-    boxes["added"] = f"{boxes['inverted_dropout']} → {boxes['add_branch']}"
     head = f"  {len(mine)} of {len(PARTS)} parts of the GPT are yours (■)"
-    return f"{head}; {typed('train --mine')} runs it.\n\n{PICTURE.format(**boxes)}"
+    boxes = drawn(lambda part: f"{'■' if part.name in mine else '□'} {part.what}")
+    return f"{head}; {typed('train --mine')} runs it.\n\n{boxes}"

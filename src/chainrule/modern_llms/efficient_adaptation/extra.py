@@ -20,7 +20,11 @@ from chainrule.neural_networks.backpropagation import (
 from chainrule.shapes import Array, Bool, Float, Int
 from chainrule.training.loss_functions import cross_entropy
 from chainrule.transformers.gpt import GPT
-from chainrule.transformers.multi_head_attention import MultiHeadAttention, merge_heads
+from chainrule.transformers.multi_head_attention import (
+    MultiHeadAttention,
+    merge_heads,
+    split_heads,
+)
 
 __all__ = ["Adapter", "PrefixAttention", "PromptTuning", "add_adapters", "add_prefix", "bitfit"]
 
@@ -87,8 +91,11 @@ class PrefixAttention(MultiHeadAttention):
         context: Float[Tensor, "batch source d_context"] | None = None,
         mask: Bool[Array, "*mask"] | Float[Array, "*mask"] | None = None,
         positions: Int[Array, "*positions"] | None = None,
+        values: Float[Tensor, "batch source kv_width"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
         """Attend to the trained rows and to what stands before.
+
+        ``values`` are added to those of the text, not to the trained ones.
 
         Raises:
             ValueError: a context or a mask is given.
@@ -96,6 +103,8 @@ class PrefixAttention(MultiHeadAttention):
         if context is not None or mask is not None:
             raise ValueError("a prefix stands before the text itself: give no context and no mask")
         q, k, v = self.project(x, None, positions)
+        if values is not None:
+            v = v + split_heads(values, self.n_kv_heads)
         k, v = (
             concat([added.unsqueeze(0).expand(len(x), -1, -1, -1), own], axis=-2)
             for added, own in ((self.keys, k), (self.values, v))

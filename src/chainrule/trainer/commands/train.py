@@ -187,11 +187,14 @@ def go(
     out: Path | str | None,
     resume: bool,
     chosen: dict,
-    after: Callable[[int], None] = lambda step: None,
+    after: Callable[[int], None] | None = None,
     engine: str | None = None,
     how: dict[str, Any] | None = None,
 ) -> None:
-    """Train as the options say; ``after`` is called with the number of each step that is done."""
+    """Train as the options say; ``after`` is called with the number of each step that is done.
+
+    Whoever watches the steps does more than a step, so then no seconds are predicted.
+    """
     out = None if out is None else Path(out)
     how = how or {}
     if find_spec("matplotlib") is None:
@@ -210,7 +213,7 @@ def go(
             raise UsageError(f"--{option} is PyTorch's; add --engine torch, or leave it out")
         else:
             run = _resumed(data, out, chosen) if resume else _started(data, out, chosen)
-            _train(run, after=after)
+            _train(run, after=after, predict=not after)
     except (DataError, SettingsError, CheckpointError) as error:
         raise UsageError(str(error)) from None
     except MemoryError as error:
@@ -311,9 +314,19 @@ def _resumed(data, out, chosen, open_run=None):
     return run
 
 
-def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -> None:
-    """Train to the end, or until somebody stops it; ``again`` says how to go on."""
+def _train(
+    run,
+    again=typed,
+    after: Callable[[int], None] | None = None,
+    predict: bool = False,
+) -> None:
+    """Train to the end, or until somebody stops it; ``again`` says how to go on.
+
+    With ``predict`` it says before what a step will take, and after how far off that was.
+    """
     from rich.console import Console
+
+    from chainrule.trainer.forecast import Forecast
 
     console = Console(highlight=False, soft_wrap=True, quiet=not run.leads)
     settings = run.settings
@@ -331,6 +344,9 @@ def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -
     )
     if run.checked:
         console.print(run.checked)
+    forecast = Forecast.of(run) if predict else None
+    if forecast:
+        console.print(forecast.before())
     per_step = settings.batch_size * settings.context
     with _stop_between_steps() as stopped, _progress(console, run) as progress:
         last = time.perf_counter()
@@ -338,7 +354,10 @@ def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -
         for entry in run.remaining():
             now = time.perf_counter()
             run.seconds += now - last
-            after(entry.step)
+            if forecast:
+                forecast.end(entry, now - last)
+            if after:
+                after(entry.step)
             last = now
             speed = (entry.step - first_step) * per_step / (now - first_second)
             if progress is not None:
@@ -357,6 +376,8 @@ def _train(run, again=typed, after: Callable[[int], None] = lambda step: None) -
             last = time.perf_counter()
             if run.agree(bool(stopped)):
                 break
+    if forecast and (said := forecast.after()):
+        console.print(said)
     if run.step < settings.steps:
         run.save()
         console.print(f"stopped at step {run.step}, saved. Continue with:")
