@@ -41,24 +41,29 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
     yield f"# {TITLE}"
     yield ""
     yield (
-        f"Here are {len(claims)} claims that people argue about, each small enough to be decided "
-        "on one core in minutes. What they say of large models is another question; each section "
-        "names its conditions, and what others found."
+        f"Here are {len(claims)} claims that people argue about, each small enough to be tested "
+        "on one core in minutes. Whether they hold for large models is another question. So each "
+        "section names its conditions, and what others found."
     )
     yield ""
     yield (
-        "A comparison is unfair if both sides run at the rate that suits one of them. So each "
-        "variant was trained at several learning rates, with seeds that serve for nothing else, "
-        "and its best rate on validation data was taken. It lies inside of the rates tried, never "
-        "at an end. Then each variant ran with five or more new seeds at its own best rate, and "
-        "was read on data that chose nothing."
+        "Each claim compares two ways to train, or more; here they are called variants. A "
+        "comparison is unfair if all run at the learning rate that suits one of them. So each "
+        "variant is first trained at several rates, with a few seeds. The rate with the lowest "
+        "mean loss on validation data is taken. It lies inside of the rates tried, never at an end."
     )
     yield ""
     yield (
-        "Two variants of one seed share their batches. So each seed gives one difference, and the "
-        "table shows the mean of these differences with its 95 % interval (Student's t). Where "
-        "the interval holds 0, the effect is not told apart from zero. That does not say that it "
-        "is zero: it says that so few seeds cannot tell."
+        "Then each variant runs at its own best rate, with at least five new seeds, and is tested "
+        "on other data. Two variants of one seed share their batches. So each seed gives one "
+        "difference. In the table, A − B says how much more A has than B: of a loss, less is "
+        "better, and of right answers, in percentage points, more."
+    )
+    yield ""
+    yield (
+        "The mean of these differences stands beside its 95 % interval, which is the wider, the "
+        "more the seeds disagree (Student's t). Where the interval holds 0, the effect is not told "
+        "apart from zero. That does not say that it is zero: it says that so few seeds cannot tell."
     )
     yield ""
     yield "| claim | difference | mean | 95 % interval | verdict |"
@@ -85,10 +90,11 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
     yield ""
     yield (
         "On the same kind of processor the same seeds give the same numbers. On another one the "
-        "last bits differ, and training makes them large. So a repeat counts as a new sample of "
-        "as many seeds. It holds if its mean falls into the 95 % prediction interval for such a "
-        "mean, which is √2 times as wide as the interval in the table, since both means scatter. "
-        "New seeds that nobody has seen fall outside once in twenty times by chance alone."
+        "last bits differ, and training lets such differences grow. So a repeat counts as a new "
+        "sample of as many seeds. When does it confirm the stored mean? Both means scatter, so "
+        "their difference scatters √2 times as much as one of them. The repeat holds if its mean "
+        "falls into an interval √2 times as wide as that of the table. New seeds that nobody has "
+        "seen fall outside once in twenty times by chance alone."
     )
     for name, claim in claims.items():
         yield from _section(name, claim, folder)
