@@ -15,26 +15,25 @@ def measure(names: tuple[str, ...] = ()) -> dict:
 
     root = Path(__file__).parent.parent
     known = [notebook.id for notebook in load_course(root).notebooks]
-
-    def row(name: str) -> dict:
-        notebook = here.find_notebook(name, root)
-        seconds = here.measure_notebook(notebook)
-        return {"notebook": name, "measured_s": round(seconds, 1)}
-
-    machine = Machine()
-    predicted, left_out = {}, {}
+    rows, left_out = [], {}
     for name in names or known:
         try:
-            predicted[name] = price(here.find_notebook(name, root).work, machine).total
+            notebook = here.find_notebook(name, root)
         except UsageError:
             left_out[name] = "not counted yet"
-    rows = [row(name) for name in predicted]
-    for one in rows:
-        seconds = predicted[one["notebook"]]
-        one["predicted_s"] = round(seconds, 1)
-        one["predicted_over_measured"] = round(seconds / one["measured_s"], 2)
+            continue
+        predicted = price(notebook.work, Machine()).total
+        measured = here.measure_notebook(notebook)
+        rows.append(
+            {
+                "notebook": name,
+                "measured_s": round(measured, 1),
+                "predicted_s": round(predicted, 1),
+                "predicted_over_measured": round(predicted / measured, 2),
+            }
+        )
     method = (
         "processor seconds of the kernel, one thread; predicted from what was counted of a run, "
-        "by the rates of this machine, measured before"
+        "by the rates of this machine, measured right before it"
     )
     return {"rows": rows, "left_out": left_out, "method": method}
