@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -178,20 +179,25 @@ class Machine:
     @cached_property
     def bends(self) -> dict[str, float]:
         """The same of other slow operations, by the names that `counting` gives them."""
-        rng, found = np.random.default_rng(0), {}
-        for digits, number in (("4", np.float32), ("8", np.float64)):
+        rng = np.random.default_rng(0)
+        found: dict[str, float] = {}
+        numbers: tuple[tuple[int, Any], ...] = ((4, np.float32), (8, np.float64))
+        for digits, number in numbers:
             x = rng.standard_normal(1 << 14).astype(number)
-            y = np.empty_like(x)
-            positive, smooth = abs(x), (np.tanh, np.exp, np.log)
-            found[f"smooth{digits}"] = self._time(
-                lambda x=positive, y=y, smooth=smooth: [f(x, out=y) for f in smooth]
-            ) / (len(smooth) * x.size)
-            found[f"power{digits}"] = self._time(lambda x=x, y=y: np.power(x, 3, out=y)) / x.size
-            found[f"order{digits}"] = self._time(lambda x=x: np.sort(x)) / x.size
-            found[f"chance{digits}"] = (
-                self._time(lambda x=x, number=number: rng.standard_normal(x.size, dtype=number))
-                / x.size
-            )
+            y, positive = np.empty_like(x), np.abs(x)
+
+            def smooth(positive=positive, y=y) -> None:
+                np.tanh(positive, out=y)
+                np.exp(positive, out=y)
+                np.log(positive, out=y)
+
+            found[f"smooth{digits}"] = self._time(smooth) / (3 * x.size)
+            for kind, work in (
+                ("power", partial(np.power, x, 3, out=y)),
+                ("order", partial(np.sort, x)),
+                ("chance", partial(rng.standard_normal, x.size, number)),
+            ):
+                found[f"{kind}{digits}"] = self._time(work) / x.size
         return found
 
     @cached_property

@@ -41,7 +41,9 @@ class Forecast:
         if type(run) is not Run or settings.dropout or settings.steps - run.step < SHORTEST:
             return None
         if price is None:
-            from chainrule.predict.here import step_seconds as price
+            from chainrule.predict.here import step_seconds
+
+            price = step_seconds
         sizes = {name: getattr(settings, name) for name in ("layers", "width", "heads", "context")}
         sizes |= {"batch": settings.batch_size, "vocab": len(run.tokenizer)}
         return cls(run, price(sizes))
