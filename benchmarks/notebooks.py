@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 
@@ -15,26 +16,40 @@ def measure(names: tuple[str, ...] = ()) -> dict:
 
     root = Path(__file__).parent.parent
     known = [notebook.id for notebook in load_course(root).notebooks]
-
-    def row(name: str) -> dict:
-        notebook = here.find_notebook(name, root)
-        seconds = here.measure_notebook(notebook)
-        return {"notebook": name, "measured_s": round(seconds, 1)}
-
-    machine = Machine()
-    predicted, left_out = {}, {}
+    rows, left_out = [], {}
     for name in names or known:
         try:
-            predicted[name] = price(here.find_notebook(name, root).work, machine).total
+            notebook = here.find_notebook(name, root)
         except UsageError:
             left_out[name] = "not counted yet"
-    rows = [row(name) for name in predicted]
-    for one in rows:
-        seconds = predicted[one["notebook"]]
-        one["predicted_s"] = round(seconds, 1)
-        one["predicted_over_measured"] = round(seconds / one["measured_s"], 2)
-    method = (
+            continue
+        predicted = price(notebook.work, Machine()).total
+        measured = here.measure_notebook(notebook)
+        rows.append(
+            {
+                "notebook": name,
+                "measured_s": round(measured, 1),
+                "predicted_s": round(predicted, 1),
+                "predicted_over_measured": f"{predicted / measured:.2f}",
+            }
+        )
+    return {"rows": rows, "left_out": left_out, "method": method([row["notebook"] for row in rows])}
+
+
+def method(names: list[str]) -> str:
+    """How it was measured, and of which rows the count is a coarser one."""
+    from chainrule.predict.counting import STORED
+
+    counted = json.loads(STORED.read_text(encoding="utf-8"))
+    coarse = [n[:2] for n in names if any(len(row) < 7 for row in counted[n]["products"])]
+    said = (
         "processor seconds of the kernel, one thread; predicted from what was counted of a run, "
-        "by the rates of this machine, measured before"
+        "by the rates of this machine, measured right before it; what libraries do inside, other "
+        "than NumPy, is not counted, so a prediction is rather too low"
     )
-    return {"rows": rows, "left_out": left_out, "method": method}
+    if coarse:
+        said += (
+            f"; {', '.join(coarse)} were counted before numbers of eight bytes were told from "
+            "those of four, and powers, chance and sorting from exponentials: lower still"
+        )
+    return said

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -28,6 +29,13 @@ class Rates:
         self.asked = []
 
     call, bend, step, picture = 1e-6, 1e-9, 1e-8, (0.1, 0.05)
+    bends: ClassVar = {"power8": 5e-8}
+
+    @property
+    def doubles(self):
+        twice = Rates()
+        twice.product_seconds = lambda shape, flops: 2 * flops / 1e9
+        return twice
 
     def measure(self, shapes):
         self.asked += list(shapes)
@@ -120,10 +128,29 @@ def test_a_program_is_counted_as_by_hand():
         "c += c * c\n"
         "d = np.tanh(c).T\n"
     )
-    assert dict(counted.products) == {(1, 16, 32, 8): [1, 2.0 * 16 * 32 * 8]}
-    assert counted.bends == {10: [1, 128]}
+    assert dict(counted.products) == {(1, 16, 32, 8, 4): [1, 2.0 * 16 * 32 * 8]}
+    assert counted.bends == {"smooth4": [1, 128]}
     # two arrays of ones are made, c * c reads two and writes one, += reads two and writes one
     assert sum(moved for _, moved in counted.passes.values()) == 2048 + 1024 + 2 * 3 * 512
+
+
+def test_doubles_powers_chance_and_order_are_counted_apart():
+    counted = counting.count_source(
+        "import numpy as np\n"
+        "rng = np.random.default_rng(0)\n"
+        "a = rng.standard_normal((16, 32))\n"
+        "b = a @ a.T\n"
+        "c = np.sort(b ** 3) + b ** 2 + abs(b) ** 0.5\n"
+        "d = rng.integers(9, size=11)\n"
+    )
+    assert dict(counted.products) == {(1, 16, 32, 16, 8): [1, 2.0 * 16 * 32 * 16]}
+    assert counted.bends == {"chance8": [2, 523], "power8": [1, 256], "order8": [1, 256]}
+    seen = work.stored_work(counted.as_dict())
+    assert (seen.products, seen.doubles) == ((), (((1, 16, 32, 16), 16384.0),))
+    assert dict(seen.others) == {"chance8": 523, "power8": 256, "order8": 256}
+    assert sum(calls for _, calls, _ in seen.passes) == 4 + sum(
+        calls for calls, _ in counted.passes.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,8 +192,10 @@ def test_the_price_of_work_is_the_sum_of_its_parts():
     machine = Rates()
     some = work.Work(
         products=(((1, 8, 8, 8), 1024.0), ((1, 1, 100, 50), 10_000.0)),
+        doubles=(((1, 8, 8, 4), 512.0), ((1, 100, 50, 1), 10_000.0)),
         passes=((4096.0, 3.0, 12_288.0),),
         bends=500.0,
+        others=(("power8", 30.0),),
         steps=1000.0,
         pictures=2,
         axes=6,
@@ -174,10 +203,10 @@ def test_the_price_of_work_is_the_sum_of_its_parts():
     )
     seconds = work.price(some, machine)
     assert machine.asked == [(1, 8, 8, 8)]
-    assert seconds.products == pytest.approx(1024e-9)
+    assert seconds.products == pytest.approx(2 * 1024e-9)
     # a product with a vector reads its matrix of 100 × 50 numbers once
-    assert seconds.passes == pytest.approx(3e-6 + 12_288e-10 + 1e-6 + 20_000e-10)
-    assert (seconds.bends, seconds.python) == pytest.approx((500e-9, 1e-5))
+    assert seconds.passes == pytest.approx(3e-6 + 12_288e-10 + 2e-6 + 20_000e-10 + 40_000e-10)
+    assert (seconds.bends, seconds.python) == pytest.approx((500e-9 + 1500e-9, 1e-5))
     assert (seconds.pictures, seconds.start) == pytest.approx((0.5, 1.0))
     assert seconds.total == pytest.approx(sum(seconds))
 

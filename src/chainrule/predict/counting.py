@@ -34,12 +34,22 @@ __all__ = ["Counter", "count_source", "digest", "instrument"]
 STORED = Path(__file__).with_name("notebooks.json")
 NAME = "_counted_"
 LEFT_ALONE = ("chainrule.course", "chainrule.predict", "chainrule.shapes")
-BENDS = {
+SMOOTH = {
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sin", "cos", "tan", "arctan",
-    "arctan2", "arccos", "arcsin", "sinh", "cosh", "cbrt", "logaddexp", "standard_normal", "normal",
-    "gumbel", "exponential", "permutation", "shuffle", "choice", "integers", "random", "sort",
-    "argsort", "unique", "searchsorted", "argpartition", "partition", "lexsort",
+    "arctan2", "arccos", "arcsin", "sinh", "cosh", "cbrt", "logaddexp",
 }  # fmt: skip
+CHANCE = {
+    "standard_normal", "normal", "gumbel", "exponential", "permutation", "shuffle", "choice",
+    "integers", "random", "uniform",
+}  # fmt: skip
+ORDER = {
+    "sort", "argsort", "unique", "searchsorted", "argpartition", "partition", "lexsort",
+}  # fmt: skip
+KINDS = {
+    **dict.fromkeys(SMOOTH, "smooth"), **dict.fromkeys(CHANCE, "chance"),
+    **dict.fromkeys(ORDER, "order"), "power": "power", "float_power": "power",
+}  # fmt: skip
+EASY_POWERS = (1, 2, 0.5, -1)  # a pass for NumPy
 PRODUCTS = {"matmul", "dot", "matvec"}
 ROOTS = {"svd", "eigh", "eigvalsh", "qr", "inv", "solve", "lstsq", "eig", "eigvals", "cholesky"}
 
@@ -47,23 +57,24 @@ ROOTS = {"svd", "eigh", "eigvalsh", "qr", "inv", "solve", "lstsq", "eig", "eigva
 class Counter:
     """Sums of what was done. Arrays are grouped by size, since rates depend on it.
 
-    ``products`` maps rounded shapes (batch, rows, inner, columns) to calls and operations,
-    ``passes`` the binary digits of the largest array's bytes to calls and bytes, ``bends`` the same
-    to calls and elements, ``steps`` counts nodes of the program that ran.
+    ``products`` maps rounded shapes (batch, rows, inner, columns, bytes of a number) to calls and
+    operations, ``passes`` the binary digits of the largest array's bytes to calls and bytes,
+    ``bends`` what takes many cycles for an element, as ``smooth4`` (functions like exp, of numbers
+    of four bytes), to calls and elements, ``steps`` counts nodes of the program that ran.
     """
 
     def __init__(self) -> None:
         self.products: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [0, 0.0])
         self.passes: dict[int, list[float]] = defaultdict(lambda: [0, 0.0])
-        self.bends: dict[int, list[float]] = defaultdict(lambda: [0, 0.0])
+        self.bends: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
         self.steps = self.pictures = self.axes = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "products": [[*shape, *seen] for shape, seen in sorted(self.products.items())],
+            "products": [[*key[:4], *seen, key[4]] for key, seen in sorted(self.products.items())],
             "passes": [[size, *seen] for size, seen in sorted(self.passes.items())],
-            "bends": [[size, *seen] for size, seen in sorted(self.bends.items())],
+            "bends": [[kind, *seen] for kind, seen in sorted(self.bends.items())],
             "steps": self.steps,
             "pictures": self.pictures,
             "axes": self.axes,
@@ -86,8 +97,10 @@ class Counter:
         if isinstance(result, np.ndarray):
             if operation is operator.matmul:
                 self.product(a, b)
-            elif operation is operator.pow and not (isinstance(b, int | float) and b in (1, 2)):
-                self.bend(result)
+            elif operation is operator.pow and not (
+                isinstance(b, int | float) and b in EASY_POWERS
+            ):
+                self.bend(result, "power")
             else:
                 self.moved((a, b, result))
         elif operation is operator.matmul and isinstance(a, np.ndarray):
@@ -139,15 +152,16 @@ class Counter:
             self.sum_of_products(given)
         elif name in ROOTS:
             side = min(given[0].shape[-2:])
-            self._product(given[0].size // max(1, math.prod(given[0].shape[-2:])), side, side, side)
+            batch = given[0].size // max(1, math.prod(given[0].shape[-2:]))
+            self._product(batch, side, side, side, given[0].itemsize)
         else:
             largest = max(
                 (x for x in (result, *given) if isinstance(x, np.ndarray)),
                 key=lambda x: x.size,
                 default=None,
             )
-            if name in BENDS and largest is not None:
-                self.bend(largest)
+            if name in KINDS and largest is not None:
+                self.bend(largest, KINDS[name])
             elif (
                 isinstance(result, np.ndarray)
                 and result.base is not None
@@ -167,19 +181,20 @@ class Counter:
         seen[0] += 1
         seen[1] += sum(sizes)
 
-    def bend(self, array: Any) -> None:
+    def bend(self, array: Any, kind: str) -> None:
         """An operation that takes many cycles for each element."""
-        seen = self.bends[int(array.nbytes).bit_length()]
+        seen = self.bends[f"{kind}{_width(array.itemsize)}"]
         seen[0] += 1
         seen[1] += array.size
 
     def product(self, a: Any, b: Any) -> None:
         """A matrix product."""
+        itemsize = max(getattr(a, "itemsize", 8), getattr(b, "itemsize", 8))
         a, b = np.shape(a), np.shape(b)
         rows, inner = (1, *a)[-2:] if a else (1, 1)
         columns = b[-1] if len(b) > 1 else 1
         batch = max(math.prod(a[:-2]), math.prod(b[:-2]))
-        self._product(batch, rows, inner, columns)
+        self._product(batch, rows, inner, columns, itemsize)
 
     def sum_of_products(self, given: tuple[Any, ...]) -> None:
         """What einsum does, as one pass over all products."""
@@ -194,10 +209,17 @@ class Counter:
         seen[0] += 1
         seen[1] += 8 * math.prod(sizes.values())
 
-    def _product(self, *shape: int) -> None:
-        seen = self.products[tuple(1 << round(math.log2(n)) if n else 0 for n in shape)]
+    def _product(self, *given: int) -> None:
+        *shape, itemsize = given
+        rounded = (1 << round(math.log2(n)) if n else 0 for n in shape)
+        seen = self.products[*rounded, _width(itemsize)]
         seen[0] += 1
         seen[1] += 2.0 * math.prod(shape)
+
+
+def _width(itemsize: int) -> int:
+    """Bytes of a number in registers: four or eight."""
+    return 8 if itemsize > 4 else 4
 
 
 class _Counting(ast.NodeTransformer):

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -76,13 +77,17 @@ class Machine:
     """Rates of the machine that this runs on, each measured when it is first asked for."""
 
     def __init__(
-        self, patience: float = 0.02, clock: Callable[[], float] = time.process_time
+        self,
+        patience: float = 0.02,
+        clock: Callable[[], float] = time.process_time,
+        number: type[np.floating] = np.float32,
     ) -> None:
         """``patience``: seconds that one measurement may take, beyond three repetitions.
 
         ``clock`` reads the time in which work is measured here; a child's is processor time.
+        ``number``: of what the products are.
         """
-        self.patience, self.clock = patience, clock
+        self.patience, self.clock, self.number = patience, clock, number
         self._products: dict[Shape, float] = {}
 
     def measure(self, shapes: Iterable[Shape]) -> None:
@@ -172,6 +177,35 @@ class Machine:
         return self._time(bends) / (2 * x.size)
 
     @cached_property
+    def bends(self) -> dict[str, float]:
+        """The same of other slow operations, by the names that `counting` gives them."""
+        rng = np.random.default_rng(0)
+        found: dict[str, float] = {}
+        numbers: tuple[tuple[int, Any], ...] = ((4, np.float32), (8, np.float64))
+        for digits, number in numbers:
+            x = rng.standard_normal(1 << 14).astype(number)
+            y, positive = np.empty_like(x), np.abs(x)
+
+            def smooth(positive=positive, y=y) -> None:
+                np.tanh(positive, out=y)
+                np.exp(positive, out=y)
+                np.log(positive, out=y)
+
+            found[f"smooth{digits}"] = self._time(smooth) / (3 * x.size)
+            for kind, work in (
+                ("power", partial(np.power, x, 3, out=y)),
+                ("order", partial(np.sort, x)),
+                ("chance", partial(rng.standard_normal, x.size, number)),
+            ):
+                found[f"{kind}{digits}"] = self._time(work) / x.size
+        return found
+
+    @cached_property
+    def doubles(self) -> Machine:
+        """The same machine, with products of float64."""
+        return Machine(self.patience, self.clock, np.float64)
+
+    @cached_property
     def step(self) -> float:
         """Seconds that the interpreter takes for one node of a program, as `counting` counts."""
         from chainrule.predict.counting import count_source
@@ -205,7 +239,7 @@ class Machine:
             sizes = [(batch, *size) for size in sizes]
         numbers = batch * (rows * inner + inner * columns)
         sets = max(1, min(32, (1 << 22) // numbers))
-        pairs = [[rng.standard_normal(s, dtype=np.float32) for s in sizes] for _ in range(sets)]
+        pairs = [[rng.standard_normal(s, dtype=self.number) for s in sizes] for _ in range(sets)]
         repeats = max(1, int(2e5 / np.prod(shape, dtype=float)))
 
         def products() -> None:

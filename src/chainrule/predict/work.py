@@ -8,6 +8,7 @@ counted by `counting`, and a test counts them again.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,14 +41,18 @@ CALLS, STEPS = (310, 190), (16_650, 9_900)
 class Work:
     """What is to be done.
 
-    ``products``: (batch, rows, inner, columns), operations. ``passes``: bytes of the arrays, calls,
-    bytes moved. ``bends``: elements of exponential functions and their like. ``steps``: nodes of
-    the program. ``pictures`` and ``axes`` are drawn; ``modules`` are imported first.
+    ``products``: (batch, rows, inner, columns), operations, in float32; ``doubles``: the same in
+    float64. ``passes``: bytes of the arrays, calls, bytes moved. ``bends``: elements of exponential
+    functions and their like in float32; ``others``: kinds of other slow operations, as `counting`
+    names them, and elements. ``steps``: nodes of the program. ``pictures`` and ``axes`` are drawn;
+    ``modules`` are imported first.
     """
 
     products: tuple[tuple[Shape, float], ...] = ()
+    doubles: tuple[tuple[Shape, float], ...] = ()
     passes: tuple[tuple[float, float, float], ...] = ()
     bends: float = 0.0
+    others: tuple[tuple[str, float], ...] = ()
     steps: float = 0.0
     pictures: int = 0
     axes: int = 0
@@ -56,7 +61,7 @@ class Work:
     @property
     def flops(self) -> float:
         """Operations of all products."""
-        return sum(flops for _, flops in self.products)
+        return sum(flops for _, flops in self.products + self.doubles)
 
     @property
     def moved(self) -> float:
@@ -87,21 +92,28 @@ def price(work: Work, machine: Machine, shapes: int = 24) -> Seconds:
     matrix once, so it is a pass: the roofline's other side.
     Equation: modern-llms/inference.md#eq-roofline
     """
-    real = [(shape, flops) for shape, flops in work.products if min(shape[1], shape[3]) > 1]
-    largest = sorted(real, key=lambda p: -p[1])[:shapes]
-    machine.measure(shape for shape, _ in largest)
-    products = sum(machine.product_seconds(shape, flops) for shape, flops in real)
-    passes = sum(machine.pass_seconds(*one) for one in work.passes)
-    for shape, flops in work.products:
-        if min(shape[1], shape[3]) == 1:
-            size = 4 * max(shape[1] * shape[2], shape[2] * shape[3])
-            times = flops / (2 * math.prod(shape))
-            passes += machine.pass_seconds(size, times, times * shape[0] * size)
+    products = passes = 0.0
+    for done, rates, itemsize in ((work.products, machine, 4), (work.doubles, None, 8)):
+        if not done:
+            continue
+        rates = rates or machine.doubles
+        real = [(shape, flops) for shape, flops in done if min(shape[1], shape[3]) > 1]
+        largest = sorted(real, key=lambda p: -p[1])[:shapes]
+        rates.measure(shape for shape, _ in largest)
+        products += sum(rates.product_seconds(shape, flops) for shape, flops in real)
+        for shape, flops in done:
+            if min(shape[1], shape[3]) == 1:
+                size = itemsize * max(shape[1] * shape[2], shape[2] * shape[3])
+                times = flops / (2 * math.prod(shape))
+                passes += machine.pass_seconds(size, times, times * shape[0] * size)
+    passes += sum(machine.pass_seconds(*one) for one in work.passes)
+    bends = work.bends * machine.bend if work.bends else 0.0
+    bends += sum(elements * machine.bends[kind] for kind, elements in work.others)
     alone, each = machine.picture if work.pictures else (0.0, 0.0)
     return Seconds(
         products,
         passes,
-        work.bends * machine.bend if work.bends else 0.0,
+        bends,
         work.steps * machine.step if work.steps else 0.0,
         work.pictures * alone + work.axes * each,
         machine.start(work.modules) if work.modules else 0.0,
@@ -139,7 +151,8 @@ def gpt_work(cfg: TransformerConfig, batch: int) -> Work:
         (4 * n * vocab, 0, MOVED_SYMBOL * n * vocab),
     )
     bends = n * cfg.inner * layers + layers * batch * heads * seen + n * vocab
-    return Work(tuple(products), passes, bends, STEPS[0] * layers + STEPS[1])
+    steps = STEPS[0] * layers + STEPS[1]
+    return Work(tuple(products), passes=passes, bends=bends, steps=steps)
 
 
 def scores(time: int) -> int:
@@ -173,11 +186,24 @@ def gpt_memory(cfg: TransformerConfig, batch: int, program: float) -> float:
 
 
 def stored_work(counted: dict[str, Any], modules: Iterable[str] = ()) -> Work:
-    """What `counting` stored, as work."""
+    """What `counting` stored, as work; a call of a slow operation is a call, too.
+
+    What was counted before numbers had a kind counts as float32.
+    """
+    of: dict[int, list[tuple[Shape, float]]] = {4: [], 8: []}
+    for row in counted["products"]:
+        if min(row[:4]) > 0:
+            of[(*row, 4)[6]].append((tuple(row[:4]), row[5]))
+    bends: dict[str, float] = defaultdict(float)
+    for kind, _, elements in counted["bends"]:
+        bends[kind if isinstance(kind, str) else "smooth4"] += elements
+    calls = sum(row[1] for row in counted["bends"])
     return Work(
-        tuple((tuple(row[:4]), row[5]) for row in counted["products"] if min(row[:4]) > 0),
-        tuple((float(1 << row[0]), row[1], row[2]) for row in counted["passes"]),
-        sum(row[2] for row in counted["bends"]),
+        tuple(of[4]),
+        tuple(of[8]),
+        (*((float(1 << row[0]), row[1], row[2]) for row in counted["passes"]), (1.0, calls, 0.0)),
+        bends.pop("smooth4", 0.0),
+        tuple(sorted(bends.items())),
         counted["steps"],
         counted["pictures"],
         counted["axes"],
