@@ -100,7 +100,10 @@ def test_the_job_starts_a_run_and_the_next_one_continues_it(tmp_path):
 def test_what_the_box_says_of_torchrun(options, tmp_path):
     script = tmp_path / "say.py"
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
-    script.write_text(f"import os\nprint(*(os.environ.get(n) for n in {names}), flush=True)\n")
+    script.write_text(  # one write, which no other process can divide
+        f"import os\nsaid = ' '.join(str(os.environ.get(n)) for n in {names})\n"
+        "os.write(1, f'{said}\\n'.encode())\n"
+    )
     environment = {k: v for k, v in os.environ.items() if k not in names}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options, str(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

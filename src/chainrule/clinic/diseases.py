@@ -127,8 +127,8 @@ def _(package, qkv, heads, causal=False, block=32):
 
 
 @breaks("no-root", "transformers.gpt.memory:_split_into")
-def _(package, attention, x, kept, turns):
-    return package(attention, x, kept, turns) * attention.d_head**0.5
+def _(package, attention, x, kept, turns, own):
+    return package(attention, x, kept, turns, own) * attention.d_head**0.5
 
 
 disease(
