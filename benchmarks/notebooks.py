@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+METHOD = (
+    "processor seconds of the kernel, one thread; predicted from what was counted of a run, by the "
+    "rates of this machine, measured right before it; what libraries do inside, other than NumPy, "
+    "is not counted, so a prediction is rather too low"
+)
+"""How it was measured."""
 
 
 def measure(names: tuple[str, ...] = ()) -> dict:
@@ -33,23 +39,4 @@ def measure(names: tuple[str, ...] = ()) -> dict:
                 "predicted_over_measured": f"{predicted / measured:.2f}",
             }
         )
-    return {"rows": rows, "left_out": left_out, "method": method([row["notebook"] for row in rows])}
-
-
-def method(names: list[str]) -> str:
-    """How it was measured, and of which rows the count is a coarser one."""
-    from chainrule.predict.counting import STORED
-
-    counted = json.loads(STORED.read_text(encoding="utf-8"))
-    coarse = [n[:2] for n in names if any(len(row) < 7 for row in counted[n]["products"])]
-    said = (
-        "processor seconds of the kernel, one thread; predicted from what was counted of a run, "
-        "by the rates of this machine, measured right before it; what libraries do inside, other "
-        "than NumPy, is not counted, so a prediction is rather too low"
-    )
-    if coarse:
-        said += (
-            f"; {', '.join(coarse)} were counted before numbers of eight bytes were told from "
-            "those of four, and powers, chance and sorting from exponentials: lower still"
-        )
-    return said
+    return {"rows": rows, "left_out": left_out, "method": METHOD}

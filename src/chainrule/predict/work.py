@@ -186,17 +186,14 @@ def gpt_memory(cfg: TransformerConfig, batch: int, program: float) -> float:
 
 
 def stored_work(counted: dict[str, Any], modules: Iterable[str] = ()) -> Work:
-    """What `counting` stored, as work; a call of a slow operation is a call, too.
-
-    What was counted before numbers had a kind counts as float32.
-    """
+    """What `counting` stored, as work; a call of a slow operation is a call, too."""
     of: dict[int, list[tuple[Shape, float]]] = {4: [], 8: []}
     for row in counted["products"]:
         if min(row[:4]) > 0:
-            of[(*row, 4)[6]].append((tuple(row[:4]), row[5]))
+            of[row[6]].append((tuple(row[:4]), row[5]))
     bends: dict[str, float] = defaultdict(float)
     for kind, _, elements in counted["bends"]:
-        bends[kind if isinstance(kind, str) else "smooth4"] += elements
+        bends[kind] += elements
     calls = sum(row[1] for row in counted["bends"])
     return Work(
         tuple(of[4]),
