@@ -97,20 +97,27 @@ def replaced(
         mine = primitive(mine)
     elif beside:
         mine = beside(item, mine, package)
+    with placed(owner, name, package, mine):
+        yield
+
+
+@contextmanager
+def placed(owner: Any, name: str, old: Any, new: Any) -> Iterator[None]:
+    """Put ``new`` where ``owner`` keeps ``old`` by its name, and where modules have imported it."""
     places = [(owner, name)] + [
         (module, key)
         for module in list(sys.modules.values())
         if getattr(module, "__name__", "").startswith("chainrule.") and module is not owner
         for key, value in vars(module).items()
-        if value is package
+        if value is old
     ]
     for place, key in places:
-        setattr(place, key, mine)
+        setattr(place, key, new)
     try:
         yield
     finally:
         for place, key in places:
-            setattr(place, key, package)
+            setattr(place, key, old)
 
 
 def _serving(serve: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
