@@ -759,105 +759,6 @@ def split_at_spaces(test, training, n):
 
 
 @exercise(
-    "Springs from gradients",
-    difficulty=4,
-    minutes=25,
-    section="a-spring-on-each-weight",
-    counterpart="chainrule.modern_llms.fine_tuning:ewc_penalty",
-    idea="Square first, average afterwards. The penalty is a parabola for each weight around its "
-    "old value; its derivative is the stiffness times the distance.",
-)
-def springs(gradients, w, anchor, strength):
-    """Return EWC's penalty at the weights w, and its gradient by w.
-
-    gradients has shape (n, d): row i is the gradient of log p of the i-th drawn token by the d
-    weights, at the old weights anchor. From them follows the Fisher information of each weight.
-    By hand first: gradients [[1], [−1]], w = [3], anchor = [1], strength 2.
-    """
-    fisher = (gradients**2).mean(axis=0)
-    away = w - anchor
-    return strength / 2 * (fisher * away**2).sum(), strength * fisher * away
-
-
-@springs.by_package
-def _(package, gradients, w, anchor, strength):
-    from chainrule.neural_networks.backpropagation import Module, Parameter
-
-    class Weights(Module):
-        def __init__(self):
-            self.w = Parameter(np.array(w, dtype=float))
-
-    model = Weights()
-    value = package(model, {"w": anchor}, {"w": (gradients**2).mean(axis=0)}, strength)
-    value.backward()
-    return value.item(), model.w.grad
-
-
-@springs.check
-def one_spring(answer, rng):
-    value, slope = answer(np.array([[1.0], [-1.0]]), np.array([3.0]), np.array([1.0]), 2.0)
-    expect_close(value, 4.0, what="the penalty of one spring")
-    expect_close(slope, np.array([4.0]), what="its gradient")
-
-
-@springs.check
-def several(answer, rng):
-    for n, d in ((11, 3), (4, 7)):
-        gradients, (w, anchor) = rng.normal(size=(n, d)), rng.normal(size=(2, d))
-        value, slope = answer(gradients, w, anchor, 1.7)
-        stiff = sum(row**2 for row in gradients) / n
-        expect_close(value, 0.85 * stiff @ (w - anchor) ** 2, what=f"the penalty of {d} weights")
-        expect_close(slope, 1.7 * stiff * (w - anchor), what=f"its gradient by {d} weights")
-
-
-def _springs(fisher, away, strength, half=0.5, back=1.0):
-    return half * strength * (fisher * away**2).sum(), back * strength * fisher * away
-
-
-@springs.mistake(
-    "You square the mean gradient. For a trained model it is nearly 0, and so are they."
-)
-def square_of_mean(gradients, w, anchor, strength):
-    return _springs(gradients.mean(axis=0) ** 2, w - anchor, strength)
-
-
-@springs.mistake("Your springs pull to 0. That is weight decay; where should they pull?")
-def to_zero(gradients, w, anchor, strength):
-    return _springs((gradients**2).mean(axis=0), w, strength)
-
-
-@springs.mistake("Your stiffness grows with the number of gradients: a sum where a mean belongs.")
-def sum_of_squares(gradients, w, anchor, strength):
-    return _springs((gradients**2).sum(axis=0), w - anchor, strength)
-
-
-@springs.mistake("The value and the gradient do not belong together: a factor of 2 is lost.")
-def factor_lost(gradients, w, anchor, strength):
-    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 1.0, 1.0)
-
-
-@springs.mistake("Where is the half? Your penalty and its gradient are twice as large.")
-def no_half(gradients, w, anchor, strength):
-    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 1.0, 2.0)
-
-
-@springs.mistake("Your penalty is right, and its gradient has the wrong sign.")
-def sign_of_gradient(gradients, w, anchor, strength):
-    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 0.5, -1.0)
-
-
-@springs.mistake("Your gradient has half its size. What is the derivative of a square?")
-def half_gradient(gradients, w, anchor, strength):
-    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 0.5, 0.5)
-
-
-@springs.mistake("All your springs are equally stiff. What do the gradients say of each weight?")
-def equally_stiff(gradients, w, anchor, strength):
-    even = np.full(len(w), (gradients**2).mean())
-    return _springs(even, w - anchor, strength)
-
-
-@exercise(
     "How far to go",
     difficulty=3,
     minutes=20,
@@ -1022,3 +923,102 @@ def in_place(start, end, new_loss, old_loss, budget, steps=20):
         if old <= limit and (best is None or new < best[1]):
             best = i / steps, new, old
     return best
+
+
+@exercise(
+    "Springs from gradients",
+    difficulty=4,
+    minutes=25,
+    section="a-spring-on-each-weight",
+    counterpart="chainrule.modern_llms.fine_tuning:ewc_penalty",
+    idea="Square first, average afterwards. The penalty is a parabola for each weight around its "
+    "old value; its derivative is the stiffness times the distance.",
+)
+def springs(gradients, w, anchor, strength):
+    """Return EWC's penalty at the weights w, and its gradient by w.
+
+    gradients has shape (n, d): row i is the gradient of log p of the i-th drawn token by the d
+    weights, at the old weights anchor. From them follows the Fisher information of each weight.
+    By hand first: gradients [[1], [−1]], w = [3], anchor = [1], strength 2.
+    """
+    fisher = (gradients**2).mean(axis=0)
+    away = w - anchor
+    return strength / 2 * (fisher * away**2).sum(), strength * fisher * away
+
+
+@springs.by_package
+def _(package, gradients, w, anchor, strength):
+    from chainrule.neural_networks.backpropagation import Module, Parameter
+
+    class Weights(Module):
+        def __init__(self):
+            self.w = Parameter(np.array(w, dtype=float))
+
+    model = Weights()
+    value = package(model, {"w": anchor}, {"w": (gradients**2).mean(axis=0)}, strength)
+    value.backward()
+    return value.item(), model.w.grad
+
+
+@springs.check
+def one_spring(answer, rng):
+    value, slope = answer(np.array([[1.0], [-1.0]]), np.array([3.0]), np.array([1.0]), 2.0)
+    expect_close(value, 4.0, what="the penalty of one spring")
+    expect_close(slope, np.array([4.0]), what="its gradient")
+
+
+@springs.check
+def several(answer, rng):
+    for n, d in ((11, 3), (4, 7)):
+        gradients, (w, anchor) = rng.normal(size=(n, d)), rng.normal(size=(2, d))
+        value, slope = answer(gradients, w, anchor, 1.7)
+        stiff = sum(row**2 for row in gradients) / n
+        expect_close(value, 0.85 * stiff @ (w - anchor) ** 2, what=f"the penalty of {d} weights")
+        expect_close(slope, 1.7 * stiff * (w - anchor), what=f"its gradient by {d} weights")
+
+
+def _springs(fisher, away, strength, half=0.5, back=1.0):
+    return half * strength * (fisher * away**2).sum(), back * strength * fisher * away
+
+
+@springs.mistake(
+    "You square the mean gradient. For a trained model it is nearly 0, and so are they."
+)
+def square_of_mean(gradients, w, anchor, strength):
+    return _springs(gradients.mean(axis=0) ** 2, w - anchor, strength)
+
+
+@springs.mistake("Your springs pull to 0. That is weight decay; where should they pull?")
+def to_zero(gradients, w, anchor, strength):
+    return _springs((gradients**2).mean(axis=0), w, strength)
+
+
+@springs.mistake("Your stiffness grows with the number of gradients: a sum where a mean belongs.")
+def sum_of_squares(gradients, w, anchor, strength):
+    return _springs((gradients**2).sum(axis=0), w - anchor, strength)
+
+
+@springs.mistake("The value and the gradient do not belong together: a factor of 2 is lost.")
+def factor_lost(gradients, w, anchor, strength):
+    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 1.0, 1.0)
+
+
+@springs.mistake("Where is the half? Your penalty and its gradient are twice as large.")
+def no_half(gradients, w, anchor, strength):
+    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 1.0, 2.0)
+
+
+@springs.mistake("Your penalty is right, and its gradient has the wrong sign.")
+def sign_of_gradient(gradients, w, anchor, strength):
+    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 0.5, -1.0)
+
+
+@springs.mistake("Your gradient has half its size. What is the derivative of a square?")
+def half_gradient(gradients, w, anchor, strength):
+    return _springs((gradients**2).mean(axis=0), w - anchor, strength, 0.5, 0.5)
+
+
+@springs.mistake("All your springs are equally stiff. What do the gradients say of each weight?")
+def equally_stiff(gradients, w, anchor, strength):
+    even = np.full(len(w), (gradients**2).mean())
+    return _springs(even, w - anchor, strength)
