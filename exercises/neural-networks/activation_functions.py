@@ -373,107 +373,6 @@ def compares_with_the_gate(constant, steepness):
 
 
 @exercise(
-    "The deadly step",
-    difficulty=4,
-    minutes=30,
-    section="units-that-die",
-    because="the package counts dead units (dead_fraction) and never kills them",
-    idea=(
-        "The step lowers every positive score in proportion to the rate. Find how fast each "
-        "falls; the one that needs the longest decides."
-    ),
-)
-def deadly_rate(X, W, b):
-    """Return the smallest learning rate with which one gradient step kills every unit.
-
-    H = relu(X @ W.T + b), and the loss is the sum of all entries of H. The inputs X, of shape
-    (examples, features), are not negative; W has shape (units, features), b shape (units,).
-    Every unit is on for at least one example. After the step no entry of H may be positive.
-    """
-    Z = X @ W.T + b
-    on = (Z > 0).astype(float)
-    W_grad, b_grad = on.T @ X, on.sum(axis=0)
-    fall = X @ W_grad.T + b_grad
-    return float((Z / fall)[Z > 0].max())
-
-
-@deadly_rate.check
-def one_unit_by_hand(answer, rng):
-    X, W, b = np.array([[1.0], [2.0]]), np.array([[1.0]]), np.array([0.0])
-    expect_close(answer(X, W, b), 0.25, what="the rate for inputs 1 and 2, w = 1, b = 0")
-
-
-@deadly_rate.check
-def two_units_by_hand(answer, rng):
-    X, W, b = np.array([[1.0], [3.0]]), np.array([[1.0], [2.0]]), np.array([0.0, -4.0])
-    expect_close(answer(X, W, b), 3 / 14, what="the rate for two units of which one is off at 1")
-
-
-@deadly_rate.check
-def kills_all_and_not_sooner(answer, rng):
-    X, W = rng.uniform(0, 1, size=(20, 5)), rng.normal(size=(7, 5))
-    b = rng.uniform(0.2, 1, size=7) + 1
-    rate = answer(X, W, b)
-    on = (X @ W.T + b > 0).astype(float)
-    for factor, expected in ((1 + 1e-9, 0), (0.99, 1)):
-        lr = factor * rate
-        left = X @ (W - lr * on.T @ X).T + b - lr * on.sum(axis=0)
-        alive = int((left > 1e-12).any(axis=0).sum())
-        text = f"after a step with {factor:.2f} times your rate, {alive} of 7 units are alive"
-        expect(alive == 0 if expected == 0 else alive > 0, text)
-
-
-@deadly_rate.mistake(
-    "The weights are not all that moves. By how much does the score fall if an input is all zeros?"
-)
-def forgets_the_bias(X, W, b):
-    Z = X @ W.T + b
-    on = (Z > 0).astype(float)
-    return float((Z / (X @ (on.T @ X).T))[Z > 0].max())
-
-
-@deadly_rate.mistake(
-    "With your rate the first score reaches 0. Which score is the last to get there?"
-)
-def stops_at_the_first(X, W, b):
-    Z = X @ W.T + b
-    on = (Z > 0).astype(float)
-    return float((Z / (X @ (on.T @ X).T + on.sum(axis=0)))[Z > 0].min())
-
-
-@deadly_rate.mistake(
-    "You let examples push for which the unit is off. What does ReLU pass back from them?"
-)
-def everybody_pushes(X, W, b):
-    Z = X @ W.T + b
-    on = np.ones_like(Z)
-    return float((Z / (X @ (on.T @ X).T + on.sum(axis=0)))[Z > 0].max())
-
-
-@deadly_rate.mistake("At your rate one unit is dead. The others have to follow.")
-def stops_at_the_first_unit(X, W, b):
-    Z = X @ W.T + b
-    on = (Z > 0).astype(float)
-    needed = Z / (X @ (on.T @ X).T + on.sum(axis=0))
-    return float(np.where(Z > 0, needed, 0).max(axis=0).min())
-
-
-@deadly_rate.mistake(
-    "At your rate every unit is off for one of its examples. For how many must it be off?"
-)
-def stops_at_the_first_example(X, W, b):
-    Z = X @ W.T + b
-    on = (Z > 0).astype(float)
-    needed = Z / (X @ (on.T @ X).T + on.sum(axis=0))
-    return float(np.where(Z > 0, needed, np.inf).min(axis=0).max())
-
-
-@deadly_rate.mistake("Your rate fits a loss that is a mean over the examples. Which one is asked?")
-def gradient_of_the_mean(X, W, b):
-    return len(X) * deadly_rate(X, W, b)
-
-
-@exercise(
     "GELU by tanh, both ways",
     difficulty=3,
     minutes=25,
@@ -702,3 +601,104 @@ def multiplies_by_the_diagonal(n, rng):
 def makes_the_diagonal_positive(n, rng):
     Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
     return Q * np.sign(np.diag(Q))
+
+
+@exercise(
+    "The deadly step",
+    difficulty=4,
+    minutes=30,
+    section="units-that-die",
+    because="the package counts dead units (dead_fraction) and never kills them",
+    idea=(
+        "The step lowers every positive score in proportion to the rate. Find how fast each "
+        "falls; the one that needs the longest decides."
+    ),
+)
+def deadly_rate(X, W, b):
+    """Return the smallest learning rate with which one gradient step kills every unit.
+
+    H = relu(X @ W.T + b), and the loss is the sum of all entries of H. The inputs X, of shape
+    (examples, features), are not negative; W has shape (units, features), b shape (units,).
+    Every unit is on for at least one example. After the step no entry of H may be positive.
+    """
+    Z = X @ W.T + b
+    on = (Z > 0).astype(float)
+    W_grad, b_grad = on.T @ X, on.sum(axis=0)
+    fall = X @ W_grad.T + b_grad
+    return float((Z / fall)[Z > 0].max())
+
+
+@deadly_rate.check
+def one_unit_by_hand(answer, rng):
+    X, W, b = np.array([[1.0], [2.0]]), np.array([[1.0]]), np.array([0.0])
+    expect_close(answer(X, W, b), 0.25, what="the rate for inputs 1 and 2, w = 1, b = 0")
+
+
+@deadly_rate.check
+def two_units_by_hand(answer, rng):
+    X, W, b = np.array([[1.0], [3.0]]), np.array([[1.0], [2.0]]), np.array([0.0, -4.0])
+    expect_close(answer(X, W, b), 3 / 14, what="the rate for two units of which one is off at 1")
+
+
+@deadly_rate.check
+def kills_all_and_not_sooner(answer, rng):
+    X, W = rng.uniform(0, 1, size=(20, 5)), rng.normal(size=(7, 5))
+    b = rng.uniform(0.2, 1, size=7) + 1
+    rate = answer(X, W, b)
+    on = (X @ W.T + b > 0).astype(float)
+    for factor, expected in ((1 + 1e-9, 0), (0.99, 1)):
+        lr = factor * rate
+        left = X @ (W - lr * on.T @ X).T + b - lr * on.sum(axis=0)
+        alive = int((left > 1e-12).any(axis=0).sum())
+        text = f"after a step with {factor:.2f} times your rate, {alive} of 7 units are alive"
+        expect(alive == 0 if expected == 0 else alive > 0, text)
+
+
+@deadly_rate.mistake(
+    "The weights are not all that moves. By how much does the score fall if an input is all zeros?"
+)
+def forgets_the_bias(X, W, b):
+    Z = X @ W.T + b
+    on = (Z > 0).astype(float)
+    return float((Z / (X @ (on.T @ X).T))[Z > 0].max())
+
+
+@deadly_rate.mistake(
+    "With your rate the first score reaches 0. Which score is the last to get there?"
+)
+def stops_at_the_first(X, W, b):
+    Z = X @ W.T + b
+    on = (Z > 0).astype(float)
+    return float((Z / (X @ (on.T @ X).T + on.sum(axis=0)))[Z > 0].min())
+
+
+@deadly_rate.mistake(
+    "You let examples push for which the unit is off. What does ReLU pass back from them?"
+)
+def everybody_pushes(X, W, b):
+    Z = X @ W.T + b
+    on = np.ones_like(Z)
+    return float((Z / (X @ (on.T @ X).T + on.sum(axis=0)))[Z > 0].max())
+
+
+@deadly_rate.mistake("At your rate one unit is dead. The others have to follow.")
+def stops_at_the_first_unit(X, W, b):
+    Z = X @ W.T + b
+    on = (Z > 0).astype(float)
+    needed = Z / (X @ (on.T @ X).T + on.sum(axis=0))
+    return float(np.where(Z > 0, needed, 0).max(axis=0).min())
+
+
+@deadly_rate.mistake(
+    "At your rate every unit is off for one of its examples. For how many must it be off?"
+)
+def stops_at_the_first_example(X, W, b):
+    Z = X @ W.T + b
+    on = (Z > 0).astype(float)
+    needed = Z / (X @ (on.T @ X).T + on.sum(axis=0))
+    return float(np.where(Z > 0, needed, np.inf).min(axis=0).max())
+
+
+@deadly_rate.mistake("Your rate fits a loss that is a mean over the examples. Which one is asked?")
+def gradient_of_the_mean(X, W, b):
+    return len(X) * deadly_rate(X, W, b)

@@ -95,129 +95,6 @@ def rms_without_the_mean(x, eps):
 
 
 @exercise(
-    "Three terms",
-    difficulty=3,
-    minutes=25,
-    section="layer-normalization-for-transformers",
-    counterpart="chainrule.neural_networks.regularization:_layer_norm",
-    idea=(
-        "Multiply the gradient by the weight first. Then take away its mean over the row, and "
-        "its part along the normalized row: these are the ways through the mean and the "
-        "deviation."
-    ),
-)
-def layer_norm_backward(x, weight, g, eps):
-    """Return (x_grad, weight_grad, bias_grad) of layer normalization with a scale and a shift.
-
-    Each row is a vector of its own, eps stands inside of the root. x and g have shape (n, d), g is
-    the gradient of the output; weight has shape (d,).
-    """
-    centred = x - x.mean(axis=-1, keepdims=True)
-    s = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
-    y, h = centred / s, weight * g
-    through = h - h.mean(axis=-1, keepdims=True) - y * (h * y).mean(axis=-1, keepdims=True)
-    return through / s, (g * y).sum(axis=0), g.sum(axis=0)
-
-
-@layer_norm_backward.by_package
-def _(package, x, weight, g, eps):
-    _, vjp = package(weight, np.zeros_like(weight), x, d=x.shape[-1], eps=eps)
-    by_weight, by_bias, by_x = vjp(g)
-    return by_x, by_weight, by_bias
-
-
-@layer_norm_backward.in_package
-def _(mine, weight, bias, x, d, eps):
-    rows = x.reshape(-1, d)
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    y = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + eps)
-
-    def vjp(g):
-        by_x, by_weight, by_bias = mine(rows, weight, g.reshape(-1, d), eps)
-        return by_weight, by_bias, by_x.reshape(x.shape)
-
-    return (y * weight + bias).reshape(x.shape), vjp
-
-
-@layer_norm_backward.check
-def as_the_engine_finds(answer, rng):
-    arrays = rng.normal(size=(5, 7)), rng.normal(size=7), rng.normal(size=7)
-    x, weight, bias = (Tensor(a, requires_grad=True) for a in arrays)
-    g = rng.normal(size=(5, 7))
-    layer_norm(x, 7, weight, bias, 1e-3).backward(g.copy())
-    received = answer(x.data, weight.data, g, 1e-3)
-    expect_close(received[1], weight.grad, rtol=1e-8, what="the gradient of the weight")
-    expect_close(received[2], bias.grad, rtol=1e-8, what="the gradient of the bias")
-    expect_close(received[0], x.grad, rtol=1e-8, what="the gradient of x")
-
-
-@layer_norm_backward.check
-def by_differences(answer, rng):
-    x, weight, g = rng.normal(size=(1, 4)), rng.normal(size=4), rng.normal(size=(1, 4))
-
-    def loss(x):
-        return float((layer_norm(Tensor(x), 4, Tensor(weight)).data * g).sum())
-
-    h = 1e-6
-    expected = [(loss(x + h * e) - loss(x - h * e)) / (2 * h) for e in np.eye(4)]
-    received = np.asarray(answer(x, weight, g, 1e-5)[0])
-    expect_close(received, np.array([expected]), rtol=1e-5, atol=1e-7, what="the gradient of x")
-
-
-@layer_norm_backward.mistake(
-    "You treat the deviation as a constant. It depends on x too: a third term is missing."
-)
-def deviation_held_constant(x, weight, g, eps):
-    s = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
-    h = weight * g
-    _, weight_grad, bias_grad = layer_norm_backward(x, weight, g, eps)
-    return (h - h.mean(axis=-1, keepdims=True)) / s, weight_grad, bias_grad
-
-
-@layer_norm_backward.mistake(
-    "The weight belongs inside of the means: it differs from feature to feature, so g·weight must "
-    "be formed before anything is averaged."
-)
-def weight_outside_of_the_means(x, weight, g, eps):
-    through, _, bias_grad = layer_norm_backward(x, np.ones_like(weight), g, eps)
-    return weight * through, layer_norm_backward(x, weight, g, eps)[1], bias_grad
-
-
-@layer_norm_backward.mistake(
-    "You averaged the gradients of the weight and the bias over the rows. Every row used them; "
-    "what happens to gradients of something that is used several times?"
-)
-def averages_over_rows(x, weight, g, eps):
-    through, weight_grad, bias_grad = layer_norm_backward(x, weight, g, eps)
-    return through, weight_grad / len(x), bias_grad / len(x)
-
-
-@layer_norm_backward.mistake(
-    "You divide by the deviation and stop. The mean and the deviation depend on x too: two terms "
-    "are missing."
-)
-def both_held_constant(x, weight, g, eps):
-    _, weight_grad, bias_grad = layer_norm_backward(x, weight, g, eps)
-    return weight * g / np.sqrt(x.var(axis=-1, keepdims=True) + eps), weight_grad, bias_grad
-
-
-@layer_norm_backward.mistake(
-    "Your gradient of x does not know the weight. What does the way back meet first?"
-)
-def forgets_the_weight(x, weight, g, eps):
-    x_grad = layer_norm_backward(x, np.ones_like(weight), g, eps)[0]
-    return x_grad, *layer_norm_backward(x, weight, g, eps)[1:]
-
-
-@layer_norm_backward.mistake(
-    "Your gradient of the weight is made with x. What was the weight multiplied with?"
-)
-def weight_with_the_raw_input(x, weight, g, eps):
-    x_grad, _, bias_grad = layer_norm_backward(x, weight, g, eps)
-    return x_grad, (g * x).sum(axis=0), bias_grad
-
-
-@exercise(
     "What ridge leaves",
     difficulty=2,
     minutes=15,
@@ -412,6 +289,129 @@ def keeps_the_dropped(x, p, kept_draws, training):
 )
 def rescales_in_evaluation(x, p, kept_draws, training):
     return np.where(kept_draws >= p, x, 0.0) if training else x * (1 - p)
+
+
+@exercise(
+    "Three terms",
+    difficulty=3,
+    minutes=25,
+    section="layer-normalization-for-transformers",
+    counterpart="chainrule.neural_networks.regularization:_layer_norm",
+    idea=(
+        "Multiply the gradient by the weight first. Then take away its mean over the row, and "
+        "its part along the normalized row: these are the ways through the mean and the "
+        "deviation."
+    ),
+)
+def layer_norm_backward(x, weight, g, eps):
+    """Return (x_grad, weight_grad, bias_grad) of layer normalization with a scale and a shift.
+
+    Each row is a vector of its own, eps stands inside of the root. x and g have shape (n, d), g is
+    the gradient of the output; weight has shape (d,).
+    """
+    centred = x - x.mean(axis=-1, keepdims=True)
+    s = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
+    y, h = centred / s, weight * g
+    through = h - h.mean(axis=-1, keepdims=True) - y * (h * y).mean(axis=-1, keepdims=True)
+    return through / s, (g * y).sum(axis=0), g.sum(axis=0)
+
+
+@layer_norm_backward.by_package
+def _(package, x, weight, g, eps):
+    _, vjp = package(weight, np.zeros_like(weight), x, d=x.shape[-1], eps=eps)
+    by_weight, by_bias, by_x = vjp(g)
+    return by_x, by_weight, by_bias
+
+
+@layer_norm_backward.in_package
+def _(mine, weight, bias, x, d, eps):
+    rows = x.reshape(-1, d)
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    y = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + eps)
+
+    def vjp(g):
+        by_x, by_weight, by_bias = mine(rows, weight, g.reshape(-1, d), eps)
+        return by_weight, by_bias, by_x.reshape(x.shape)
+
+    return (y * weight + bias).reshape(x.shape), vjp
+
+
+@layer_norm_backward.check
+def as_the_engine_finds(answer, rng):
+    arrays = rng.normal(size=(5, 7)), rng.normal(size=7), rng.normal(size=7)
+    x, weight, bias = (Tensor(a, requires_grad=True) for a in arrays)
+    g = rng.normal(size=(5, 7))
+    layer_norm(x, 7, weight, bias, 1e-3).backward(g.copy())
+    received = answer(x.data, weight.data, g, 1e-3)
+    expect_close(received[1], weight.grad, rtol=1e-8, what="the gradient of the weight")
+    expect_close(received[2], bias.grad, rtol=1e-8, what="the gradient of the bias")
+    expect_close(received[0], x.grad, rtol=1e-8, what="the gradient of x")
+
+
+@layer_norm_backward.check
+def by_differences(answer, rng):
+    x, weight, g = rng.normal(size=(1, 4)), rng.normal(size=4), rng.normal(size=(1, 4))
+
+    def loss(x):
+        return float((layer_norm(Tensor(x), 4, Tensor(weight)).data * g).sum())
+
+    h = 1e-6
+    expected = [(loss(x + h * e) - loss(x - h * e)) / (2 * h) for e in np.eye(4)]
+    received = np.asarray(answer(x, weight, g, 1e-5)[0])
+    expect_close(received, np.array([expected]), rtol=1e-5, atol=1e-7, what="the gradient of x")
+
+
+@layer_norm_backward.mistake(
+    "You treat the deviation as a constant. It depends on x too: a third term is missing."
+)
+def deviation_held_constant(x, weight, g, eps):
+    s = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    h = weight * g
+    _, weight_grad, bias_grad = layer_norm_backward(x, weight, g, eps)
+    return (h - h.mean(axis=-1, keepdims=True)) / s, weight_grad, bias_grad
+
+
+@layer_norm_backward.mistake(
+    "The weight belongs inside of the means: it differs from feature to feature, so g·weight must "
+    "be formed before anything is averaged."
+)
+def weight_outside_of_the_means(x, weight, g, eps):
+    through, _, bias_grad = layer_norm_backward(x, np.ones_like(weight), g, eps)
+    return weight * through, layer_norm_backward(x, weight, g, eps)[1], bias_grad
+
+
+@layer_norm_backward.mistake(
+    "You averaged the gradients of the weight and the bias over the rows. Every row used them; "
+    "what happens to gradients of something that is used several times?"
+)
+def averages_over_rows(x, weight, g, eps):
+    through, weight_grad, bias_grad = layer_norm_backward(x, weight, g, eps)
+    return through, weight_grad / len(x), bias_grad / len(x)
+
+
+@layer_norm_backward.mistake(
+    "You divide by the deviation and stop. The mean and the deviation depend on x too: two terms "
+    "are missing."
+)
+def both_held_constant(x, weight, g, eps):
+    _, weight_grad, bias_grad = layer_norm_backward(x, weight, g, eps)
+    return weight * g / np.sqrt(x.var(axis=-1, keepdims=True) + eps), weight_grad, bias_grad
+
+
+@layer_norm_backward.mistake(
+    "Your gradient of x does not know the weight. What does the way back meet first?"
+)
+def forgets_the_weight(x, weight, g, eps):
+    x_grad = layer_norm_backward(x, np.ones_like(weight), g, eps)[0]
+    return x_grad, *layer_norm_backward(x, weight, g, eps)[1:]
+
+
+@layer_norm_backward.mistake(
+    "Your gradient of the weight is made with x. What was the weight multiplied with?"
+)
+def weight_with_the_raw_input(x, weight, g, eps):
+    x_grad, _, bias_grad = layer_norm_backward(x, weight, g, eps)
+    return x_grad, (g * x).sum(axis=0), bias_grad
 
 
 @exercise(

@@ -49,6 +49,20 @@ def test_solution_passes_stub_fails_every_mistake_is_recognized(path):
     assert prove(path) == []
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_easiest_comes_first(path):
+    found = [
+        word.value.value
+        for statement in ast.parse(path.read_text()).body
+        if isinstance(statement, ast.FunctionDef)
+        for call in statement.decorator_list
+        if isinstance(call, ast.Call)
+        for word in call.keywords
+        if word.arg == "difficulty"
+    ]
+    assert found and found == sorted(found)
+
+
 def test_there_are_exercises_to_prove():
     assert FILES
 
