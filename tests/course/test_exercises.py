@@ -60,7 +60,8 @@ def test_the_easiest_comes_first(path):
         for word in call.keywords
         if word.arg == "difficulty"
     ]
-    assert found and found == sorted(found)
+    assert found
+    assert found == sorted(found)
 
 
 def test_there_are_exercises_to_prove():
