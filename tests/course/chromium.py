@@ -104,6 +104,16 @@ class Chromium:
         self.call("Page.navigate", url=address)
         self.wait_for("Page.loadEventFired")
 
+    def reload(self) -> None:
+        """Load the page again and wait until it is loaded.
+
+        The browser's own command: after a script's ``location.reload()`` the old page still
+        answers for a while, and a question asked in that while is lost.
+        """
+        self.events.clear()
+        self.call("Page.reload")
+        self.wait_for("Page.loadEventFired")
+
     def wait_for(self, event: str) -> None:
         """Wait until an event came since the last `open`."""
         while not any(each["method"] == event for each in self.events):

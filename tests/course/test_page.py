@@ -450,8 +450,7 @@ def test_an_exercise_from_stub_to_solution(browser, plain, tmp_path):
     practice.button("Solution")
     assert item["solution"].splitlines()[-1].strip() in practice.text(".solution")
 
-    browser.run("location.reload()")
-    browser.until("document.readyState === 'complete'")
+    browser.reload()
     practice.open()
     assert "passed" in browser.run(f"{practice.box}.className")
     assert item["solution"].splitlines()[-1].strip() in practice.text(".cm-content")
