@@ -474,30 +474,76 @@ def work() -> None:
         os._exit(status)
 
 
+class _Stops(Exception):
+    """The learner's file, and what stopped in it."""
+
+
+Items = dict[str, tuple[Path, Any]]
+"""Of each function that takes part: the file that it stands in, and its exercise."""
+
+
 def _work(task: dict[str, Any], beats: Any) -> int:
     import typer
 
-    from chainrule.course.exercises import load
-    from chainrule.trainer.commands import sample, train
-
-    functions: list[tuple[Any, Callable[..., Any]]] = []
-    files: dict[str, tuple[Path, Any]] = {}
-    for exercises, answers, names in task["take"]:
-        items = {item.name: item for item in load(Path(exercises))}
-        files |= {name: (Path(answers), items[name]) for name in names}
+    items = _declared(task["take"])
     grader.limit_memory(files=grader.MEMORY)
-    for answers in dict.fromkeys(path for path, _ in files.values()):
+    probe = Probe(lambda name, arguments: _keep(items[name][0], name, arguments))
+    try:
+        functions = _executed(items)
+        with in_place(functions, probe):
+            _command(task, probe, beats)
+        names = {part.name: part.what for part in PARTS}
+        if unused := [names[item.name] for item, _ in functions if not probe.calls[item.name]]:
+            print(f"never called in this run: {', '.join(unused)}")
+    except (Differs, _Stops) as stops:
+        print(stops)
+        return 1
+    except UsageError as error:
+        print(f"chainrule: {error}")
+        return 2
+    except typer.Exit as stopped:
+        return stopped.exit_code
+    except Exception as error:
+        for path in {path for path, _ in items.values()}:
+            told = grading.stopped(error, path)["message"]
+            if "\n" in told:  # with lines of the learner's file
+                print(f"{path}: {told}")
+                return 1
+        raise
+    return 0
+
+
+def _declared(take: list[tuple[str, str, list[str]]]) -> Items:
+    """The functions that a task takes from each file of answers."""
+    from chainrule.course.exercises import load
+
+    found: Items = {}
+    for exercises, answers, names in take:
+        items = {item.name: item for item in load(Path(exercises))}
+        found |= {name: (Path(answers), items[name]) for name in names}
+    return found
+
+
+def _executed(items: Items) -> list[tuple[Any, Callable[..., Any]]]:
+    """Run each file of answers once; every exercise with the function that answers it."""
+    functions: list[tuple[Any, Callable[..., Any]]] = []
+    for answers in dict.fromkeys(path for path, _ in items.values()):
         space, trouble = grading.execute(answers)
         if trouble:
-            print(f"{answers}: {trouble['message']}")
-            return 1
-        functions += [(item, space[n]) for n, (path, item) in files.items() if path == answers]
+            raise _Stops(f"{answers}: {trouble['message']}")
+        functions += [(item, space[n]) for n, (path, item) in items.items() if path == answers]
+    return functions
 
-    def keep(name: str, arguments: Any) -> str:
-        replay.save(files[name][0], name, _plain(arguments))
-        return str(files[name][0].with_name(f"replay_{name}.py"))
 
-    probe = Probe(keep)
+def _keep(answers: Path, name: str, arguments: Any) -> str:
+    """Save what a function was called with, beside the answers."""
+    replay.save(answers, name, _plain(arguments))
+    return str(answers.with_name(f"replay_{name}.py"))
+
+
+def _command(task: dict[str, Any], probe: Probe, beats: Any) -> None:
+    """Run the command; each step or character is a beat, so that its parent knows it lives."""
+    from chainrule.trainer.commands import sample, train
 
     def beat(what: str) -> None:
         beats.write(what + "\n")
@@ -510,31 +556,10 @@ def _work(task: dict[str, Any], beats: Any) -> int:
             print(f"agrees with the package in all {count:,} calls of the first {step} steps")
         probe.step += 1
 
-    try:
-        with in_place(functions, probe):
-            if task["command"] == "train":
-                train.go(**task["options"], after=after)
-            else:
-                sample.go(**task["options"], after=lambda: beat("a character"))
-        names = {part.name: part.what for part in PARTS}
-        if unused := [names[item.name] for item, _ in functions if not probe.calls[item.name]]:
-            print(f"never called in this run: {', '.join(unused)}")
-    except Differs as apart:
-        print(apart)
-        return 1
-    except UsageError as error:
-        print(f"chainrule: {error}")
-        return 2
-    except typer.Exit as stopped:
-        return stopped.exit_code
-    except Exception as error:
-        for path in {path for path, _ in files.values()}:
-            told = grading.stopped(error, path)["message"]
-            if "\n" in told:  # with lines of the learner's file
-                print(f"{path}: {told}")
-                return 1
-        raise
-    return 0
+    if task["command"] == "train":
+        train.go(**task["options"], after=after)
+    else:
+        sample.go(**task["options"], after=lambda: beat("a character"))
 
 
 def _plain(value: Any) -> Any:

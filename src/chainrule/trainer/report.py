@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,16 +34,46 @@ def write_report(run: Run, sample: str, begins: Callable[[str], None] = lambda w
     if not run.leads:
         return path
     ngram = ngram_losses(run, begins)
-    settings = run.settings
-    tokens = settings.steps * settings.batch_size * settings.context
+    context = run.settings.context
     draw_losses(run, ngram, run.folder / "loss.svg")
     rows = {
-        f"GPT, windows of {settings.context} characters from cold": cold.mean,
-        f"GPT, at least {settings.context // 2} characters of context": warm.mean,
+        f"GPT, windows of {context} characters from cold": cold.mean,
+        f"GPT, at least {context // 2} characters of context": warm.mean,
         **{f"Witten–Bell {n}-gram, same training text": loss for n, loss in ngram.items()},
         "Every character equally likely": math.log(len(run.tokenizer)),
     }
-    lines = [
+    (run.folder / "report.json").write_text(
+        json.dumps(_numbers(run, rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    lines = _lines(run, rows, (cold.tokens, warm.tokens), sample)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def _characters(run: Run) -> int:
+    """How many characters all steps read."""
+    settings = run.settings
+    return settings.steps * settings.batch_size * settings.context
+
+
+def _numbers(run: Run, rows: dict[str, float]) -> dict[str, Any]:
+    """What other programs read."""
+    return {
+        "corpus": run.corpus.name,
+        "parameters": run.parameters,
+        "steps": run.settings.steps,
+        "characters_seen": _characters(run),
+        "seconds": round(run.seconds, 1),
+        "held_out_nats": {name: round(value, 4) for name, value in rows.items()},
+        "date": date.today().isoformat(),
+    }
+
+
+def _lines(run: Run, rows: dict[str, float], measured: tuple[int, int], sample: str) -> list[str]:
+    """The page; ``measured`` are the characters that the GPT was measured on, cold and warm."""
+    settings, tokens = run.settings, _characters(run)
+    cold, warm = measured
+    return [
         f"# A GPT trained on {run.corpus.name}",
         "",
         f"{run.parameters:,} parameters, {settings.steps:,} steps of "
@@ -58,7 +89,7 @@ def write_report(run: Run, sample: str, begins: Callable[[str], None] = lambda w
         "|---|---|",
         *(f"| {name} | {value:.3f} |" for name, value in rows.items()),
         "",
-        f"The GPT is measured on {cold.tokens:,} (cold) and {warm.tokens:,} (with context) evenly "
+        f"The GPT is measured on {cold:,} (cold) and {warm:,} (with context) evenly "
         f"spaced characters of the held-out text, the n-gram on all "
         f"{len(run.validation_ids):,} with its full left context.",
         "",
@@ -71,20 +102,6 @@ def write_report(run: Run, sample: str, begins: Callable[[str], None] = lambda w
         "```",
         "",
     ]
-    numbers = {
-        "corpus": run.corpus.name,
-        "parameters": run.parameters,
-        "steps": settings.steps,
-        "characters_seen": tokens,
-        "seconds": round(run.seconds, 1),
-        "held_out_nats": {name: round(value, 4) for name, value in rows.items()},
-        "date": date.today().isoformat(),
-    }
-    (run.folder / "report.json").write_text(
-        json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 def ngram_losses(run: Run, begins: Callable[[str], None] = lambda what: None) -> dict[int, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from chainrule.program import UsageError, missing
+from chainrule.trainer.options import taught
+from chainrule.trainer.stopping import writing
 
 
 def register(app: typer.Typer) -> None:
@@ -27,15 +28,11 @@ def chat(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            help="0 always takes the likeliest token. Taught in transformers/gpt#temperature."
-        ),
+        taught("0 always takes the likeliest token.", "transformers/gpt#temperature"),
     ] = None,
     system: Annotated[
         str | None,
-        typer.Option(
-            help="What the model is told first. Taught in modern-llms/instruction-tuning."
-        ),
+        taught("What the model is told first.", "modern-llms/instruction-tuning"),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed, the same answers.")
@@ -55,12 +52,6 @@ def chat(
     if question is None:
         converse(talk)
         return
-    try:
+    with writing():
         for piece in talk.ask(question):
             print(piece, end="", flush=True)
-        print()
-    except KeyboardInterrupt:
-        print()
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        sys.stderr.close()

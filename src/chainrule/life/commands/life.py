@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from contextlib import contextmanager, nullcontext
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from chainrule.program import UsageError, missing, typed
+from chainrule.trainer.stopping import stop_between_steps
 
 STAGES = (
     "tokenizer", "pretrain", "sft", "reward", "control", "rejection", "dpo", "ppo", "grpo", "lora",
@@ -89,7 +89,7 @@ def _live(run, seeds: int, stage: str | None, trap: str | None) -> None:
     console.print(f"{len(wanted)} stages, about {_minutes(total)} on this machine as it is now:")
     for each in wanted:
         console.print(f"  {each.name:12} {each.seconds * slow:5.0f} s  {each.kind.title}")
-    with _stop_between_steps() as stopped:
+    with stop_between_steps() as stopped:
         for each in wanted:
             began = time.perf_counter()
             with _progress(console, each) as tell:
@@ -131,24 +131,6 @@ def _said(result: dict) -> str:
     if "validation" in measures:
         return f"{100 * measures['validation']:.1f} % right"
     return ""
-
-
-@contextmanager
-def _stop_between_steps():
-    """Let the first Ctrl-C finish the step; the second stops at once."""
-    stopped: list[int] = []
-
-    def on_signal(number, frame):
-        stopped.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _progress(console, each):

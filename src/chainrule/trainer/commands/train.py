@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,10 +15,22 @@ from typing import Annotated, Any
 import typer
 
 from chainrule.program import UsageError, missing, typed
+from chainrule.trainer.options import Anyway, mine_option, run_mine, taught
+from chainrule.trainer.stopping import stop_between_steps
 
 SMALLER = "take a smaller --width, --layers, --context or --batch-size"
 
 # What each option does, and the section of the course that teaches it.
+RUN = {
+    "data": (
+        "'course' (default), 'shakespeare', or a UTF-8 text file.",
+        "transformers/gpt#what-counting-can-do",
+    ),
+    "engine": (
+        "numpy, the course's own (default), or torch, which torchrun starts on many processes.",
+        "training/distributed-training#on-real-machines",
+    ),
+}
 SETTINGS = {
     "steps": (
         "Optimizer steps in all; with --resume, train on to this one.",
@@ -98,42 +109,22 @@ def register(app: typer.Typer) -> None:
     app.command("train")(train)
 
 
-def _option(name: str, switch: bool = False):
-    what, section = {**SETTINGS, **ENGINE}[name]
-    words, long = f"{what} Taught in {section}.", name.replace("_", "-")
+def _option(name: str, switch: bool = False) -> Any:
+    long = name.replace("_", "-")
     typed_as = f"--{long}/--no-{long}" if switch else f"--{long}"
-    return typer.Option(typed_as, help=words, show_default=False)
+    return taught(*{**RUN, **SETTINGS, **ENGINE}[name], typed_as, show_default=False)
 
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="'course' (default), 'shakespeare', or a UTF-8 text file. "
-            "Taught in transformers/gpt#what-counting-can-do."
-        ),
-    ] = None,
+    data: Annotated[str | None, _option("data")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run (default: runs/DATA).")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run, bit for bit.")
     ] = False,
-    mine: Annotated[
-        bool,
-        typer.Option(
-            "--mine",
-            help="Train with the functions of your workbook that pass. "
-            "Taught in transformers/gpt#the-run.",
-        ),
-    ] = False,
-    anyway: Annotated[
-        bool,
-        typer.Option(
-            "--anyway",
-            help="With --mine: also those that do not pass. Taught in transformers/gpt#the-run.",
-        ),
-    ] = False,
+    mine: Annotated[bool, mine_option("Train")] = False,
+    anyway: Anyway = False,
     steps: Annotated[int | None, _option("steps")] = None,
     batch_size: Annotated[int | None, _option("batch_size")] = None,
     context: Annotated[int | None, _option("context")] = None,
@@ -147,14 +138,7 @@ def train(
     seed: Annotated[int | None, _option("seed")] = None,
     evaluate_every: Annotated[int | None, _option("evaluate_every")] = None,
     save_every: Annotated[int | None, _option("save_every")] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="numpy, the course's own (default), or torch, which torchrun starts on many "
-            "processes. Taught in training/distributed-training#on-real-machines.",
-            show_default=False,
-        ),
-    ] = None,
+    engine: Annotated[str | None, _option("engine")] = None,
     parallel: Annotated[str | None, _option("parallel")] = None,
     micro_batch: Annotated[int | None, _option("micro_batch")] = None,
     bf16: Annotated[bool | None, _option("bf16", switch=True)] = None,
@@ -171,14 +155,9 @@ def train(
     chosen = {name: given[name] for name in SETTINGS if given[name] is not None}
     how = {name: given[name] for name in ENGINE if given[name] is not None}
     options: dict[str, Any] = {"data": data, "out": out, "resume": resume, "chosen": chosen}
-    if anyway and not mine:
-        raise UsageError("--anyway belongs to --mine; add that, or leave it out")
-    if mine:
-        if engine == "torch" or how:
-            raise UsageError("--mine trains with the engine of this course; leave PyTorch's out")
-        from chainrule.trainer.mine import with_mine
-
-        raise typer.Exit(with_mine("train", options, anyway))
+    if mine and (engine == "torch" or how):
+        raise UsageError("--mine trains with the engine of this course; leave PyTorch's out")
+    run_mine("train", options, mine, anyway)
     go(**options, engine=engine, how=how)
 
 
@@ -329,61 +308,80 @@ def _train(
     from chainrule.trainer.forecast import Forecast
 
     console = Console(highlight=False, soft_wrap=True, quiet=not run.leads)
-    settings = run.settings
-    if run.step == settings.steps and not (run.folder / "REPORT.md").is_file() and run.leads:
-        _report(run, console)
+    if run.step == run.settings.steps:
+        _say_finished(run, console)
         return
-    if run.step == settings.steps:
-        console.print(f"{run.folder} is finished at step {run.step}; sample from it with:")
-        console.print(f"  {typed(f'sample {run.folder}')}")
-        return
-    console.print(
-        f"{run.parameters:,} parameters, {len(run.train_ids):,} characters to learn "
-        f"from, {len(run.validation_ids):,} held out, alphabet of {len(run.tokenizer)}; "
-        f"step {run.step} of {settings.steps}"
-    )
-    if run.checked:
-        console.print(run.checked)
+    _introduce(run, console)
     forecast = Forecast.of(run) if predict else None
     if forecast:
         console.print(forecast.before())
-    per_step = settings.batch_size * settings.context
-    with _stop_between_steps() as stopped, _progress(console, run) as progress:
-        last = time.perf_counter()
-        first_step, first_second = run.step, last
-        for entry in run.remaining():
-            now = time.perf_counter()
-            run.seconds += now - last
+    with stop_between_steps() as stopped, _progress(console, run) as progress:
+        for entry, seconds, speed in _steps(run, stopped):
             if forecast:
-                forecast.end(entry, now - last)
+                forecast.end(entry, seconds)
             if after:
                 after(entry.step)
-            last = now
-            speed = (entry.step - first_step) * per_step / (now - first_second)
-            if progress is not None:
-                progress.update(
-                    0, completed=entry.step, loss=f"{entry.loss:.3f}", speed=f"{speed:,.0f}"
-                )
-                if entry.validation is not None:
-                    progress.update(0, validation=f"{entry.validation:.3f}")
-            if entry.validation is not None:
-                console.print(
-                    f"step {entry.step:>6}  loss {entry.loss:.3f}  "
-                    f"validation {entry.validation:.3f}  {speed:,.0f} tokens/s"
-                )
-                if entry.step < settings.steps:
-                    console.print(_indented(_text(run, 120)), markup=False)
-            last = time.perf_counter()
-            if run.agree(bool(stopped)):
-                break
+            _show(run, entry, speed, console, progress)
     if forecast and (said := forecast.after()):
         console.print(said)
-    if run.step < settings.steps:
+    if run.step < run.settings.steps:
         run.save()
         console.print(f"stopped at step {run.step}, saved. Continue with:")
         console.print(f"  {again(f'train --resume --out {run.folder}')}")
         raise typer.Exit(130)
     _report(run, console)
+
+
+def _say_finished(run, console) -> None:
+    """A run that needs no more steps: write its report if it has none."""
+    if run.leads and not (run.folder / "REPORT.md").is_file():
+        _report(run, console)
+        return
+    console.print(f"{run.folder} is finished at step {run.step}; sample from it with:")
+    console.print(f"  {typed(f'sample {run.folder}')}")
+
+
+def _introduce(run, console) -> None:
+    """What is trained, on how much text."""
+    console.print(
+        f"{run.parameters:,} parameters, {len(run.train_ids):,} characters to learn "
+        f"from, {len(run.validation_ids):,} held out, alphabet of {len(run.tokenizer)}; "
+        f"step {run.step} of {run.settings.steps}"
+    )
+    if run.checked:
+        console.print(run.checked)
+
+
+def _steps(run, stopped: list[int]) -> Iterator[tuple[Any, float, float]]:
+    """Each step until the last, or until somebody stops; its seconds, tokens a second so far.
+
+    The seconds of the run are those of its steps: what is done with a step is not counted.
+    """
+    tokens = run.settings.batch_size * run.settings.context
+    last = began = time.perf_counter()
+    first = run.step
+    for entry in run.remaining():
+        now = time.perf_counter()
+        run.seconds += now - last
+        yield entry, now - last, (entry.step - first) * tokens / (now - began)
+        last = time.perf_counter()
+        if run.agree(bool(stopped)):
+            break
+
+
+def _show(run, entry, speed: float, console, progress) -> None:
+    """A step in the progress bar, if there is one; of an evaluation also a line and a sample."""
+    if progress is not None:
+        progress.update(0, completed=entry.step, loss=f"{entry.loss:.3f}", speed=f"{speed:,.0f}")
+        if entry.validation is not None:
+            progress.update(0, validation=f"{entry.validation:.3f}")
+    if entry.validation is not None:
+        console.print(
+            f"step {entry.step:>6}  loss {entry.loss:.3f}  "
+            f"validation {entry.validation:.3f}  {speed:,.0f} tokens/s"
+        )
+        if entry.step < run.settings.steps:
+            console.print(_indented(_text(run, 120)), markup=False)
 
 
 def _report(run, console) -> None:
@@ -413,24 +411,6 @@ def _text(run, length: int) -> str:
 
 def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-@contextmanager
-def _stop_between_steps():
-    """Let the first Ctrl-C finish the step; the second stops at once."""
-    stopped: list[int] = []
-
-    def on_signal(number, frame):
-        stopped.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _progress(console, run):
