@@ -4,155 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import re
 from collections.abc import Iterator, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.life import pictures
+from chainrule.life.pages import page, table
 from chainrule.life.plan import STAGES
 from chainrule.life.probes import CHANCE
 from chainrule.life.run import Life
+from chainrule.life.summary import interval, summary
 from chainrule.life.traps import TRAPS, WHY
 
 __all__ = ["interval", "summary", "write_report"]
-
-# Student's t at 97.5 %, for 1, 2, … degrees of freedom.
-T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-     2.145, 2.131, 2.120, 2.110, 2.101, 2.093)  # fmt: skip
-
-POLICIES = ("pretrain", "sft", "control", "rejection", "dpo", "ppo", "grpo", "lora")
-IMITATED = ("rejection", "dpo")
-"""Stages that learn from answers which the stage of the reward model drew."""
-
-IMPROVED = ("control", "rejection", "dpo", "ppo", "grpo")
-TITLES = {kind.name: kind.title for kind in STAGES}
-
-SAYS = {
-    "tokenizer": "Byte-pair merges learned from the training text and from instructions as the "
-    "template writes them.",
-    "pretrain": "The next token of every text, windows of each in equal numbers.",
-    "sft": "Demonstrations of generated tasks with exact answers. They are careless: a part of "
-    "them follows a second, wrong rule. Only answers are trained, and text is replayed "
-    "beside them. Of the models looked at on the way, the one with the best validation accuracy "
-    "is kept.",
-    "reward": "The tuned model answers prompts several times, the verifier sorts the answers, and "
-    "a reward model is fitted to a few pairs. Then it chooses the best of n answers: its own "
-    "opinion of them rises with n, the truth need not.",
-    "control": "The comparison for what follows: about the seconds of the longest of them, spent "
-    "on more imitation of the same demonstrations, the best validation accuracy kept again. Its "
-    "rate was chosen among three on validation prompts.",
-    "rejection": "Imitates its own answers that the verifier accepted.",
-    "dpo": "Pairs of a right and a wrong answer of its own, with the likelihood of the right ones "
-    "added: the stage before is the same without the contrast.",
-    "ppo": "Writes, is judged by the verifier, and moves with a value head beside it.",
-    "grpo": "Writes groups of answers to each prompt, and reinforces those above the mean.",
-    "lora": "Learns a second task (`shift`: every letter one further) with low-rank updates beside "
-    "the frozen model of `grpo`. The row shows it with the updates merged.",
-    "quantize": "Weights rounded to fewer bits, groups of 32 with a scale each.",
-    "serve": "The model of 8 bits writes the same text in four ways.",
-}
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half the width of its 95 % interval; 0 for a single value."""
-    mean = float(np.mean(values))
-    n = len(values)
-    if n < 2:
-        return mean, 0.0
-    return mean, T[n - 2] * float(np.std(values, ddof=1)) / math.sqrt(n)
-
-
-def results_of(life: Life, stage: str) -> list[dict[str, Any]]:
-    """What a stage left, seed by seed."""
-    found = []
-    seed = 0
-    while life.has(f"{stage}-{seed}" if seed else stage):
-        found.append(life.result(f"{stage}-{seed}" if seed else stage))
-        seed += 1
-    return found
-
-
-def drawing_seconds(life: Life) -> float:
-    """Seconds of drawing the answers that two of the stages imitate or compare."""
-    drawn = [r["timing"]["drawing"] for r in results_of(life, "reward")]
-    return float(np.mean(drawn)) if drawn else 0.0
-
-
-def summary(life: Life) -> dict[str, Any]:
-    """The figures of a run, as a table that other programs read."""
-    rows: dict[str, Any] = {}
-    start = life.result("pretrain")["measures"]["bits a byte"] if life.has("pretrain") else {}
-    drawing = drawing_seconds(life)
-    for name in POLICIES:
-        results = results_of(life, name)
-        if not results:
-            continue
-        measures = [r["measures"] for r in results]
-        before = drawing if name in IMITATED else 0.0
-
-        def over(key: str, measures: list = measures) -> list[float]:
-            values = [m[key] for m in measures if key in m]
-            return [round(v, 5) for v in interval(values)] if values else []
-
-        rows[name] = {
-            "title": TITLES[name],
-            "seeds": len(results),
-            "accuracy": over("accuracy"),
-            "accuracy each": [round(m["accuracy"], 4) for m in measures],
-            "accuracy sampled": over("accuracy sampled"),
-            "control task": over("control task"),
-            "validation": over("validation"),
-            "KL an answer": over("KL an answer"),
-            "by task": {t: round(float(np.mean([m["by task"][t] for m in measures])), 4)
-                        for t in measures[0]["by task"]},
-            "rules": {t: round(float(np.mean([m["rules"][t] for m in measures])), 4)
-                      for t in measures[0]["rules"]},
-            "bits a byte": {t: round(float(np.mean([m["bits a byte"][t] for m in measures])), 4)
-                            for t in start},
-            "forgotten": {t: round(float(np.mean([m["bits a byte"][t] for m in measures]))
-                                   - start[t], 4) for t in start},
-            "cpu seconds": round(before + float(
-                np.mean([r["timing"]["steps"]["cpu"] for r in results])), 2),
-            "cpu seconds with measuring": round(before + float(
-                np.mean([r["timing"]["all"]["cpu"] for r in results])), 1),
-            "tokens a second": round(float(np.mean(
-                [r["timing"]["tokens a second, answers"] for r in results]))),
-            "megabytes": round(measures[0]["megabytes"], 2),
-            "probes": measures[0]["probes"],
-        }  # fmt: skip
-    compared = {}
-    control = [r["measures"]["accuracy"] for r in results_of(life, "control")]
-    for name in IMPROVED[1:]:
-        own = [r["measures"]["accuracy"] for r in results_of(life, name)]
-        n = min(len(own), len(control))
-        if n:
-            difference = [a - b for a, b in zip(own[:n], control[:n], strict=True)]
-            compared[name] = [*(round(v, 5) for v in interval(difference)), n]
-    return {
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "settings": life.settings.as_dict(),
-        "texts": list(life.texts.train),
-        "stages": rows,
-        "beyond the control": compared,
-        "cpu seconds of drawing": round(drawing, 1),
-    }
-
-
-def machine() -> dict[str, str]:
-    """What it was measured on."""
-    processor = platform.processor() or platform.machine()
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        processor = re.findall(r"model name\s*:\s*(.+)", text)[0].strip()
-    except (OSError, IndexError):
-        pass
-    return {"processor": processor, "Python": platform.python_version(), "NumPy": np.__version__}
 
 
 def write_report(life: Life) -> Path:
@@ -163,23 +30,15 @@ def write_report(life: Life) -> Path:
     folder = life.folder
     _store(folder / "report.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     _store(folder / "report.md", text)
-    page = folder / "report.html"
-    _store(page, _html(text, folder))
-    return page
+    shown = folder / "report.html"
+    _store(shown, _html(text, folder))
+    return shown
 
 
 def _store(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        yield f"| {' | '.join(row)} |"
-        if number == 0:
-            yield f"|{' --- |' * len(row)}"
-    yield ""
 
 
 def _share(pair: Sequence[float], n: int) -> str:
@@ -207,17 +66,39 @@ def _lines(life: Life, found: dict[str, Any]) -> Iterator[str]:
         yield from _overview(life, found)
     for kind in STAGES:
         if life.has(kind.name):
-            yield from _page(life, kind.name)
+            yield from page(life, kind.name)
     yield from _traps(life)
     if rows:
         yield from _probes(life, found)
 
 
 def _overview(life: Life, found: dict[str, Any]) -> Iterator[str]:
-    s, rows = life.settings, found["stages"]
+    rows = found["stages"]
     yield from ("## What each stage changed", "")
-    texts = found["texts"]
-    yield from _table(
+    yield from _changes(rows, found["texts"], life.settings.tested)
+    if "sft" in rows:
+        drawn = [
+            (row["title"], *row["accuracy"], row["accuracy sampled"][0])
+            for row in _about_the_task(rows)
+        ]
+        picture = life.folder / "pictures" / "stages.svg"
+        pictures.draw(picture, pictures.stages(drawn, rows["sft"]["accuracy"][0]))
+        yield from ("![Accuracy after each stage](pictures/stages.svg)", "")
+    if "control" in rows:
+        yield from _verdicts(found)
+    if "sft" in rows:
+        yield from _rules(rows)
+        yield from _by_task(rows)
+
+
+def _about_the_task(rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stages whose models were taught the first task, and no other."""
+    return [row for name, row in rows.items() if name not in ("pretrain", "lora")]
+
+
+def _changes(rows: dict[str, Any], texts: list[str], tested: int) -> Iterator[str]:
+    """Every stage in a row of numbers, and what they are numbers of."""
+    yield from table(
         [
             ("After", "seeds", "right, %", "drawn at T = 1, %", "addition, %",
              *(f"bits a byte, {t}" for t in texts), "forgotten, bits a byte",
@@ -236,7 +117,7 @@ def _overview(life: Life, found: dict[str, Any]) -> Iterator[str]:
         ]
     )  # fmt: skip
     yield (
-        f"“Right” is the verifier's verdict on the likeliest answers to {s.tested} prompts of a "
+        f"“Right” is the verifier's verdict on the likeliest answers to {tested} prompts of a "
         f"part of the split that chose nothing; ± is half of a 95 % interval over seeds (Student's "
         f"t). Seeds redraw everything after instruction tuning; they share one tuned model and one "
         f"set of prompts, so the interval is about the method on this model. Two-digit addition "
@@ -245,42 +126,35 @@ def _overview(life: Life, found: dict[str, Any]) -> Iterator[str]:
         f"to the tuned model, estimated from answers at temperature 1."
     )
     yield ""
-    if "sft" in rows:
-        drawn = [
-            (row["title"], *row["accuracy"], row["accuracy sampled"][0])
-            for name, row in rows.items()
-            if name not in ("pretrain", "lora")
+
+
+def _rules(rows: dict[str, Any]) -> Iterator[str]:
+    """Which of two rules the answers follow."""
+    yield from ("Where the two rules of the demonstrations differ, the answers follow:", "")
+    yield from table(
+        [
+            ("After", "the right rule, %", "the careless rule, %", "neither, %"),
+            *(
+                (row["title"], *(f"{100 * row['rules'][r]:.0f}" for r in row["rules"]))
+                for row in _about_the_task(rows)
+            ),
         ]
-        start = rows["sft"]["accuracy"][0]
-        picture = life.folder / "pictures" / "stages.svg"
-        pictures.draw(picture, pictures.stages(drawn, start))
-        yield from ("![Accuracy after each stage](pictures/stages.svg)", "")
-    if "control" in rows:
-        yield from _verdicts(found)
-    if "sft" in rows:
-        yield from ("Where the two rules of the demonstrations differ, the answers follow:", "")
-        yield from _table(
-            [
-                ("After", "the right rule, %", "the careless rule, %", "neither, %"),
-                *(
-                    (row["title"], *(f"{100 * row['rules'][r]:.0f}" for r in row["rules"]))
-                    for name, row in rows.items()
-                    if name not in ("pretrain", "lora")
-                ),
-            ]
-        )
-        tasks = list(rows["sft"]["by task"])
-        yield from ("By task, percent right:", "")
-        yield from _table(
-            [
-                ("After", *tasks),
-                *(
-                    (row["title"], *(f"{100 * row['by task'][t]:.0f}" for t in tasks))
-                    for name, row in rows.items()
-                    if name != "pretrain"
-                ),
-            ]
-        )
+    )
+
+
+def _by_task(rows: dict[str, Any]) -> Iterator[str]:
+    tasks = list(rows["sft"]["by task"])
+    yield from ("By task, percent right:", "")
+    yield from table(
+        [
+            ("After", *tasks),
+            *(
+                (row["title"], *(f"{100 * row['by task'][t]:.0f}" for t in tasks))
+                for name, row in rows.items()
+                if name != "pretrain"
+            ),
+        ]
+    )
 
 
 def _verdicts(found: dict[str, Any]) -> Iterator[str]:
@@ -307,105 +181,6 @@ def _verdicts(found: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _page(life: Life, name: str) -> Iterator[str]:
-    """The page of one stage."""
-    results = results_of(life, name)
-    first = results[0]
-    yield from (f"## {TITLES[name]}", "", SAYS[name], "")
-    folder = life.folder / "pictures"
-    picture, measures = f"{name}.svg", first["measures"]
-    seconds = first["timing"]
-    steps = f"{first['steps']} step{'s' * (first['steps'] > 1)}"
-    said = [
-        f"{steps}, {seconds['steps']['cpu']:.0f} seconds of one core, "
-        f"{seconds['all']['cpu']:.0f} with measuring."
-    ]
-    if name in IMITATED:
-        said.append(f"Drawing the answers took {drawing_seconds(life):.0f} s before.")
-    if name == "tokenizer":
-        shares = ", ".join(f"{v:.2f} in {k}" for k, v in measures["bytes a token"].items())
-        yield from (f"{measures['vocabulary']} tokens; bytes a token: {shares}.", "")
-        return
-    if name in ("sft", "control"):
-        pictures.draw(folder / picture, pictures.curve_and_looks(first, 0, 1))
-        said.append(f"Kept is the model of step {measures['kept from step']}.")
-    elif name == "reward":
-        pictures.draw(folder / picture, pictures.best_of_n(results))
-        measured = "held-out pairs preferred"
-        held = [r["measures"][measured] for r in results if measured in r["measures"]]
-        beyond = f" and in {np.mean(held):.2f} of held-out pairs" if held else ""
-        fitted = np.mean([r["measures"]["pairs of training preferred"] for r in results])
-        rows = np.array([r["measures"]["best of n"] for r in results]).mean(axis=0)
-        top = rows[rows[:, 2].argmax()]
-        said.append(
-            f"Fitted to {measures['pairs used']} of {measures['pairs']} pairs; it prefers the "
-            f"right answer in {fitted:.2f} of these{beyond}. "
-            f"The chosen answer is right in {rows[0, 2]:.2f} for n = 1, at best {top[2]:.2f} for "
-            f"n = {top[0]:.0f}, and {rows[-1, 2]:.2f} for n = {rows[-1, 0]:.0f}."
-        )
-    elif name == "quantize":
-        pictures.draw(folder / picture, pictures.bits(first))
-        yield from _table(
-            [
-                ("Bits", "megabytes", "bits a byte", "right, %"),
-                *(
-                    (f"{b:.0f}", f"{m:.2f}", f"{t:.3f}", f"{100 * a:.1f}")
-                    for b, m, t, a in first["curve"]
-                ),
-            ]
-        )
-    elif name == "serve":
-        speeds = dict(first["timing"]["tokens a second"])
-        counted = speeds.pop("counting the draft, seconds")
-        pictures.draw(folder / picture, pictures.bars(speeds, "tokens a second"), (7, 2.2))
-        same = min(v for k, v in measures.items() if k.startswith("same tokens"))
-        said.append(
-            f"With the draft, {measures['tokens a call with a draft']:.2f} tokens a call; counting "
-            f"it took {counted:.0f} s. {_draft(speeds)} Texts that are the same in all four ways: "
-            f"{100 * same:.0f} %. The cache of one text has "
-            f"{measures['bytes of the cache'] / 1000:.0f} kB."
-        )
-    else:
-        pictures.draw(folder / picture, pictures.curve(results, 0))
-    if name == "lora":
-        said.append(
-            f"{measures['trained numbers']:,} numbers are trained "
-            f"({100 * measures['share trained']:.0f} %). The second task: "
-            f"{100 * measures['second task before']:.0f} % right before, "
-            f"{100 * measures['second task after']:.0f} % after. Merging moves the scores by at "
-            f"most {measures['merged, largest difference']:.0e}; with the updates off they are "
-            f"those of before, largest difference {measures['off, largest difference']:.0e}."
-        )
-    if name in POLICIES:
-        said.append(_moved(life, name, first["measures"]))
-    yield from (" ".join(said), "", f"![{TITLES[name]}](pictures/{picture})", "")
-
-
-def _moved(life: Life, name: str, after: dict[str, Any]) -> str:
-    """Accuracy and loss before and after the first seed's run of a stage."""
-    text = float(np.mean(list(after["bits a byte"].values())))
-    if name == "pretrain":
-        return f"It leaves {text:.2f} bits a byte of held-out text."
-    start = {"sft": "pretrain", "lora": "grpo"}.get(name, "sft")
-    before = life.result(start)["measures"]
-    loss = float(np.mean(list(before["bits a byte"].values())))
-    moved = (
-        f"New prompts right: {100 * before['accuracy']:.1f} % before, "
-        f"{100 * after['accuracy']:.1f} % after; bits a byte of held-out text: {loss:.2f} before, "
-        f"{text:.2f} after"
-    )
-    paid = f"; KL paid: {after['KL an answer']:.2f} nats an answer" if name in IMPROVED else ""
-    return f"{moved}{paid}."
-
-
-def _draft(speeds: dict[str, float]) -> str:
-    """Whether the draft was worth its time."""
-    ratio = speeds["cache and draft"] / speeds["cache"]
-    if ratio < 1:
-        return f"Proposing costs more than it saves here: {ratio:.1f} times the speed of the cache."
-    return f"That is {ratio:.1f} times the speed of the cache alone."
-
-
 def _traps(life: Life) -> Iterator[str]:
     there = {n: kinds for n, kinds in TRAPS.items() if all(life.has(k.name) for k in kinds)}
     if not there:
@@ -423,7 +198,7 @@ def _traps(life: Life) -> Iterator[str]:
         rows = [("", *(t for t in titles))]
         for what, number in _ends(results).items():
             rows.append((what, *number))
-        yield from _table(rows)
+        yield from table(rows)
         for title, result in zip(titles[1:], results[1:], strict=True):
             yield from (f"{_bitten(name, title, results[0], result, life.settings.chosen)}", "")
         yield from (f"![{name}](pictures/{picture})", "")
@@ -481,7 +256,7 @@ def _probes(life: Life, found: dict[str, Any]) -> Iterator[str]:
         f"{50 / life.settings.probes**0.5:.0f} points."
     )
     yield ""
-    yield from _table(
+    yield from table(
         [
             ("Probe", "chance", *columns),
             *(

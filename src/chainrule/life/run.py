@@ -39,6 +39,19 @@ class Stopped(Exception):
     """A stage was asked to stop; its checkpoint is written, and this says at which step."""
 
 
+class _Clock:
+    """Seconds of a stage, on the wall and of the processor; ``earlier`` are those before a stop."""
+
+    def __init__(self) -> None:
+        self.earlier = {"wall": 0.0, "cpu": 0.0}
+        self._began = {"wall": time.perf_counter(), "cpu": time.process_time()}
+
+    def used(self) -> dict[str, float]:
+        """All seconds so far."""
+        now = {"wall": time.perf_counter(), "cpu": time.process_time()}
+        return {kind: self.earlier[kind] + now[kind] - self._began[kind] for kind in now}
+
+
 def folder_of(stage: type[Stage], seed: int) -> str:
     """The name of a finished stage's folder."""
     return f"{stage.name}-{seed}" if stage.repeated and seed else stage.name
@@ -293,31 +306,13 @@ class Life:
             self._needed(f"{before}-{seed}" if seed and before == "reward" else before)
         stage = kind(self, seed)
         working = self.folder / "working" / name
-        wall, cpu = time.perf_counter(), time.process_time()
-        spent = {"wall": 0.0, "cpu": 0.0}
+        clock = _Clock()
         stage.prepare()
         newest = checkpoint.latest(working)
         if newest is not None:
-            spent = self._restore(stage, newest)
-        saved = time.perf_counter()
-
-        def used() -> dict[str, float]:
-            return {
-                "wall": spent["wall"] + time.perf_counter() - wall,
-                "cpu": spent["cpu"] + time.process_time() - cpu,
-            }
-
-        while stage.done < stage.steps:
-            stage.advance()
-            if tell is not None:
-                tell(stage)
-            due = time.perf_counter() - saved > SAVE_SECONDS
-            if (due or stop()) and stage.done < stage.steps:
-                self._save(stage, working, used())
-                saved = time.perf_counter()
-            if stop() and stage.done < stage.steps:
-                raise Stopped(stage.done)
-        steps = used()
+            clock.earlier = self._restore(stage, newest)
+        self._take_steps(stage, working, clock, tell, stop)
+        steps = clock.used()
         if stage.steps > 1:
             self._save(stage, working, steps)
         measures = stage.finish()
@@ -328,12 +323,33 @@ class Life:
             "steps": stage.steps,
             "columns": list(stage.columns),
             "curve": stage.curve,
-            "timing": measures.pop("timing", {}) | {"steps": steps, "all": used()},
+            "timing": measures.pop("timing", {}) | {"steps": steps, "all": clock.used()},
             "measures": measures,
         }
         self._leave(stage, name, result)
         shutil.rmtree(working, ignore_errors=True)
         return result
+
+    def _take_steps(
+        self,
+        stage: Stage,
+        working: Path,
+        clock: _Clock,
+        tell: Callable[[Stage], None] | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        """Take the steps that are left, and write a checkpoint now and then, or when stopped."""
+        saved = time.perf_counter()
+        while stage.done < stage.steps:
+            stage.advance()
+            if tell is not None:
+                tell(stage)
+            due = time.perf_counter() - saved > SAVE_SECONDS
+            if (due or stop()) and stage.done < stage.steps:
+                self._save(stage, working, clock.used())
+                saved = time.perf_counter()
+            if stop() and stage.done < stage.steps:
+                raise Stopped(stage.done)
 
     def _save(self, stage: Stage, working: Path, used: dict[str, float]) -> None:
         arrays, rest = stage.state()

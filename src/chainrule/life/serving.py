@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,32 +92,20 @@ class Serve(Stage):
         places = np.linspace(0, len(held) - 17, s.serve_texts).astype(int)
         starts = [held[k : k + 16] for k in places]
         n = min(s.serve_tokens, s.context - 16 - PROPOSED)
-        counted = np.concatenate([ids[:COUNTED] for ids in life.training_ids()])
-        counting = time.process_time()
-        draft = NGramDraft(counted, 4, len(life.speech))
-        counting = time.process_time() - counting
-        cached = CachedGPT(model)
-        calls: list[int] = []
-
-        def greedy(p: Array) -> Array:
-            return np.eye(p.shape[-1])[p.argmax(axis=-1)]
-
-        def speculated(ids: Array) -> Array:
-            cached.forget()
-            text, counts = speculative_generate(
-                lambda text, last: greedy(cached.scores(text, last)),
-                lambda text: greedy(draft(text)),
-                ids, n, PROPOSED, np.random.default_rng(0),
-            )  # fmt: skip
-            calls.append(len(counts))
-            return text
-
-        ways: dict[str, Callable[[], list[Array]]] = {
+        drafting = _Drafting(model, life.training_ids(), len(life.speech))
+        self._measure(n * len(starts), {
             "no cache": lambda: [generate(model, ids[None], n, 0)[0] for ids in starts],
             "cache": lambda: [generate_cached(model, ids, n, 0) for ids in starts],
-            "cache and draft": lambda: [speculated(ids) for ids in starts],
+            "cache and draft": lambda: [drafting.write(ids, n) for ids in starts],
             "many at once": lambda: _together(model, starts, n),
-        }
+        })  # fmt: skip
+        self.found["tokens a call with a draft"] = n * len(starts) / drafting.calls
+        self.found["bytes of the cache"] = drafting.cached.nbytes
+        self.speeds["counting the draft, seconds"] = drafting.counting
+        return []
+
+    def _measure(self, tokens: int, ways: dict[str, Callable[[], list[Array]]]) -> None:
+        """Tokens a second of each way, and whether its texts are those of the first."""
         self.found: dict[str, Any] = {}
         self.speeds: dict[str, float] = {}
         first: list[Array] = []
@@ -125,18 +113,42 @@ class Serve(Stage):
             began = time.process_time()
             with no_grad():
                 texts = run()
-            self.speeds[way] = n * len(starts) / max(time.process_time() - began, 1e-9)
+            self.speeds[way] = tokens / max(time.process_time() - began, 1e-9)
             first = first or texts
             same = [bool(np.array_equal(a, b)) for a, b in zip(first, texts, strict=True)]
             self.found[f"same tokens, {way}"] = float(np.mean(same))
-        self.found["tokens a call with a draft"] = n * len(starts) / sum(calls)
-        self.found["bytes of the cache"] = cached.nbytes
-        self.speeds["counting the draft, seconds"] = counting
-        return []
 
     def finish(self) -> dict[str, Any]:
         """Measure what came out."""
         return self.found | {"timing": {"tokens a second": self.speeds}}
+
+
+class _Drafting:
+    """A model whose tokens a cheap draft proposes, always the likeliest."""
+
+    def __init__(self, model: GPT, texts: Sequence[Array], symbols: int) -> None:
+        counted = np.concatenate([ids[:COUNTED] for ids in texts])
+        began = time.process_time()
+        self.draft = NGramDraft(counted, 4, symbols)
+        self.counting = time.process_time() - began
+        self.cached = CachedGPT(model)
+        self.calls = 0
+
+    def write(self, ids: Array, n: int) -> Array:
+        """A text with ``n`` tokens more; ``calls`` counts those of the model."""
+        self.cached.forget()
+        text, counts = speculative_generate(
+            lambda text, last: _likeliest(self.cached.scores(text, last)),
+            lambda text: _likeliest(self.draft(text)),
+            ids, n, PROPOSED, np.random.default_rng(0),
+        )  # fmt: skip
+        self.calls += len(counts)
+        return text
+
+
+def _likeliest(p: Array) -> Array:
+    """All probability on the likeliest token."""
+    return np.eye(p.shape[-1])[p.argmax(axis=-1)]
 
 
 def _together(model: GPT, starts: list[Array], n: int) -> list[Array]:

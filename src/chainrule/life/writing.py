@@ -64,12 +64,9 @@ def _write(
     rng: np.random.Generator | None,
     copies: int,
 ) -> list[list[int]]:
-    lengths = np.array([len(prompt) for prompt in prompts])
-    longest = int(lengths.max())
+    asked, lengths = _side_by_side(prompts, end)
+    longest = asked.shape[1]
     room = min(model.config.context, longest + limit)
-    asked = np.full((len(prompts), longest), end, np.int64)
-    for row, prompt in zip(asked, prompts, strict=True):
-        row[: len(prompt)] = prompt
     memory = _Memory(model, len(prompts), room)
     scores = memory.read(asked[:, : int(lengths.min())])
     if copies > 1:
@@ -96,6 +93,15 @@ def _write(
                 return written
             memory.choose(np.flatnonzero(~done))
         scores = memory.read(drawn[:, None])
+
+
+def _side_by_side(prompts: Sequence[Array], fill: int) -> tuple[Array, Array]:
+    """Prompts as a rectangle of ids, and their lengths."""
+    lengths = np.array([len(prompt) for prompt in prompts])
+    ids = np.full((len(prompts), int(lengths.max())), fill, np.int64)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    return ids, lengths
 
 
 class Rows:
