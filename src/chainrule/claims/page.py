@@ -40,8 +40,17 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
     claims = parse(stored)
     yield f"# {TITLE}"
     yield ""
+    yield from _method(len(claims))
+    yield from _verdicts(claims)
+    yield from _repeating(next(iter(claims), "NAME"))
+    for name, claim in claims.items():
+        yield from _section(name, claim, folder)
+
+
+def _method(count: int) -> Iterator[str]:
+    """How claims are measured, and how the table is read."""
     yield (
-        f"Here are {len(claims)} claims that people argue about, each small enough to be tested "
+        f"Here are {count} claims that people argue about, each small enough to be tested "
         "on one core in minutes. Whether they hold for large models is another question. So each "
         "section names its conditions, and what others found."
     )
@@ -66,6 +75,10 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
         "apart from zero. That does not say that it is zero: it says that so few seeds cannot tell."
     )
     yield ""
+
+
+def _verdicts(claims: Mapping[str, Claim]) -> Iterator[str]:
+    """The table: every difference with its interval."""
     yield "| claim | difference | mean | 95 % interval | verdict |"
     yield "| --- | --- | --- | --- | --- |"
     for _, claim, effect in each_effect(claims):
@@ -74,9 +87,12 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
         cells = (link, effect.name, f"{mean} {claim.unit}", ends, claim.verdict(effect))
         yield f"| {' | '.join(cells)} |"
     yield ""
+
+
+def _repeating(first: str) -> Iterator[str]:
+    """How a claim is measured again, and when that confirms it."""
     yield "Any of them can be repeated:"
     yield ""
-    first = next(iter(claims), "NAME")
     commands = {
         "": "lists them, with their times",
         first: "the same seeds again, at the stored rates",
@@ -96,8 +112,6 @@ def lines(stored: Mapping[str, Any], folder: str = "reference") -> Iterator[str]
         "falls into an interval √2 times as wide as that of the table. New seeds that nobody has "
         "seen fall outside once in twenty times by chance alone."
     )
-    for name, claim in claims.items():
-        yield from _section(name, claim, folder)
 
 
 def rows(stored: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

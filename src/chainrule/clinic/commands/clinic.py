@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from chainrule.clinic import practice
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +36,6 @@ def clinic(
 
     Without options on a terminal it asks what to do next.
     """
-    import sys
-
     from chainrule.clinic import practice
     from chainrule.course.manifest import open_course
 
@@ -49,13 +51,18 @@ def clinic(
         practice.answer_all(course) if patient is None else case.answer()
         return
     if not (test or diagnose):
-        case.show()
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            case.talk()
-        else:
-            case.advise()
+        _meet(case)
         return
     for name in test or ():
         case.order(name)
     if diagnose and not case.diagnose(diagnose):
         raise typer.Exit(1)
+
+
+def _meet(case: practice.Case) -> None:
+    """Show the patient; then ask what to do, or, away from a terminal, say what can be typed."""
+    case.show()
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        case.talk()
+    else:
+        case.advise()

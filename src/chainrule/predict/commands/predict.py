@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from chainrule.course.children import THREADS
 from chainrule.program import UsageError, typed
 
-HERE = ("layers", "width", "heads", "batch", "vocab", "steps")
-THERE = ("params", "model", "gpus", "gpu", "gpu_memory", "tokens", "sequences")
+if TYPE_CHECKING:
+    from chainrule.predict.cluster import Run
+    from chainrule.training.distributed_training import Device, Plan, Sizes
+    from chainrule.transformers.transformer_architecture import TransformerConfig
+
+# What each size says: of a GPT on this machine, and of a cluster's GPUs.
+HERE = {
+    "layers": "Blocks of a GPT on this machine.",
+    "width": "Its width (default 128).",
+    "heads": "Its heads (default 4).",
+    "batch": "Its sequences of a step (default 12).",
+    "vocab": "Its symbols (default 65).",
+    "steps": "Its steps (default 2000).",
+}
+THERE = {
+    "params": "Parameters of a model for a cluster, as in 70e9.",
+    "model": "A model by name, as in llama-3-8b.",
+    "gpus": "How many GPUs (default 8).",
+    "gpu": "h100 (default), a100 or h800.",
+    "gpu_memory": "GB of one GPU, if not its own.",
+    "tokens": "Length of the text (default: 20 a parameter).",
+    "sequences": "Sequences of a step (default: about 4 million tokens).",
+}
+BOTH = {"context": "Tokens of a sequence (default: 8192 there, 64 here)."}
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("predict")(predict)
+
+
+def _size(name: str) -> Any:
+    return typer.Option(help={**HERE, **THERE, **BOTH}[name])
 
 
 def predict(
@@ -26,28 +52,20 @@ def predict(
             metavar="[notebook NAME]", help="A notebook: notebook 09.", show_default=False
         ),
     ] = None,
-    params: Annotated[
-        float | None, typer.Option(help="Parameters of a model for a cluster, as in 70e9.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="A model by name, as in llama-3-8b.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="How many GPUs (default 8).")] = None,
-    gpu: Annotated[str | None, typer.Option(help="h100 (default), a100 or h800.")] = None,
-    gpu_memory: Annotated[float | None, typer.Option(help="GB of one GPU, if not its own.")] = None,
-    tokens: Annotated[
-        float | None, typer.Option(help="Length of the text (default: 20 a parameter).")
-    ] = None,
-    sequences: Annotated[
-        int | None, typer.Option(help="Sequences of a step (default: about 4 million tokens).")
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(help="Tokens of a sequence (default: 8192 there, 64 here).")
-    ] = None,
-    layers: Annotated[int | None, typer.Option(help="Blocks of a GPT on this machine.")] = None,
-    width: Annotated[int | None, typer.Option(help="Its width (default 128).")] = None,
-    heads: Annotated[int | None, typer.Option(help="Its heads (default 4).")] = None,
-    batch: Annotated[int | None, typer.Option(help="Its sequences of a step (default 12).")] = None,
-    vocab: Annotated[int | None, typer.Option(help="Its symbols (default 65).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Its steps (default 2000).")] = None,
+    params: Annotated[float | None, _size("params")] = None,
+    model: Annotated[str | None, _size("model")] = None,
+    gpus: Annotated[int | None, _size("gpus")] = None,
+    gpu: Annotated[str | None, _size("gpu")] = None,
+    gpu_memory: Annotated[float | None, _size("gpu_memory")] = None,
+    tokens: Annotated[float | None, _size("tokens")] = None,
+    sequences: Annotated[int | None, _size("sequences")] = None,
+    context: Annotated[int | None, _size("context")] = None,
+    layers: Annotated[int | None, _size("layers")] = None,
+    width: Annotated[int | None, _size("width")] = None,
+    heads: Annotated[int | None, _size("heads")] = None,
+    batch: Annotated[int | None, _size("batch")] = None,
+    vocab: Annotated[int | None, _size("vocab")] = None,
+    steps: Annotated[int | None, _size("steps")] = None,
     run: Annotated[
         bool, typer.Option("--run", help="Then run it (a few steps of a GPT) and compare.")
     ] = False,
@@ -60,32 +78,40 @@ def predict(
     given = {k: v for k, v in locals().items() if v is not None and k not in ("what", "run")}
     # Before NumPy is there: processor time of waiting threads is no rate.
     os.environ |= dict.fromkeys(THREADS, "1")
+    if what:
+        _notebook(_named(what, given), run)
+    elif _of_gpus(given, run):
+        _cluster(given)
+    else:
+        _gpt(given, run)
+
+
+def _of_gpus(given: dict[str, Any], run: bool) -> bool:
+    """Whether the sizes are a cluster's; they may not be of both kinds, or none at all."""
     here = [name for name in HERE if name in given]
     there = [name for name in THERE if name in given]
-    if what:
-        if len(what) != 2 or what[0] != "notebook":
-            raise UsageError(f"after predict comes nothing or: notebook NAME, received {what}")
-        if given:
-            raise UsageError(
-                f"a notebook has its own sizes; leave out {_option(next(iter(given)))}"
-            )
-        _notebook(what[1], run)
-    elif here and there:
+    if here and there:
         raise UsageError(
             f"{_option(here[0])} is of a GPT on this machine, {_option(there[0])} of GPUs; "
             "leave one out"
         )
-    elif there:
-        if run:
-            raise UsageError("--run runs on this machine only; leave it out or leave out the GPUs")
-        _cluster(given)
-    elif given:
-        _gpt(given, run)
-    else:
+    if there and run:
+        raise UsageError("--run runs on this machine only; leave it out or leave out the GPUs")
+    if not given:
         raise UsageError(
             "say what to predict: chainrule predict --params 70e9 --gpus 64, or "
             "chainrule predict notebook 09, or chainrule predict --layers 4 --width 128"
         )
+    return bool(there)
+
+
+def _named(what: list[str], given: dict[str, Any]) -> str:
+    """The notebook that the words name; sizes it has itself."""
+    if len(what) != 2 or what[0] != "notebook":
+        raise UsageError(f"after predict comes nothing or: notebook NAME, received {what}")
+    if given:
+        raise UsageError(f"a notebook has its own sizes; leave out {_option(next(iter(given)))}")
+    return what[1]
 
 
 def _option(name: str) -> str:
@@ -116,48 +142,66 @@ def _time(seconds: float) -> str:
 
 
 def _cluster(given: dict[str, Any]) -> None:
-    from dataclasses import replace
-
-    from chainrule.predict.cluster import DEVICES, MODELS, Run, limit, shape_for
-    from chainrule.training.distributed_training import Sizes, sizes_of
-
     if ("params" in given) == ("model" in given):
         both = "not both" if "params" in given else "received neither"
         raise UsageError(f"a cluster needs --params or --model, {both}")
-    name = given.get("gpu", "h100").lower()
-    if name not in DEVICES:
-        raise UsageError(f"--gpu is one of {', '.join(DEVICES)}, received {given['gpu']!r}")
-    device = DEVICES[name]
-    if "gpu_memory" in given:
-        if not given["gpu_memory"] > 0:
-            raise UsageError(f"--gpu-memory must be above 0 GB, received {given['gpu_memory']:g}")
-        device = replace(device, memory=1e9 * given["gpu_memory"])
+    device = _device(given)
     try:
-        if "model" in given:
-            if given["model"].lower() not in MODELS:
-                raise UsageError(
-                    f"--model is one of {', '.join(MODELS)}, received {given['model']!r}"
-                )
-            cfg = MODELS[given["model"].lower()]
-        else:
-            cfg = shape_for(given["params"])
-        sizes = cfg if isinstance(cfg, Sizes) else sizes_of(cfg)
-        gpus, context = given.get("gpus", 8), given.get("context", 8192)
-        wanted = max(1, round(2**22 / max(1, context) / max(1, gpus))) * gpus
-        tokens = given.get("tokens", 20 * sizes.parameters)
-        job = Run(sizes, device, gpus, given.get("sequences", wanted), context, tokens)
+        job = _job(given, device)
         plans = job.plans()
     except ValueError as error:
         raise UsageError(str(error)) from None
     if not plans:
         raise UsageError(_does_not_fit(job))
+    _print_plans(job, plans)
+
+
+def _device(given: dict[str, Any]) -> Device:
+    """The kind of GPU, with the memory that was asked for."""
+    from dataclasses import replace
+
+    from chainrule.predict.cluster import DEVICES
+
+    name = given.get("gpu", "h100").lower()
+    if name not in DEVICES:
+        raise UsageError(f"--gpu is one of {', '.join(DEVICES)}, received {given['gpu']!r}")
+    if "gpu_memory" not in given:
+        return DEVICES[name]
+    if not given["gpu_memory"] > 0:
+        raise UsageError(f"--gpu-memory must be above 0 GB, received {given['gpu_memory']:g}")
+    return replace(DEVICES[name], memory=1e9 * given["gpu_memory"])
+
+
+def _job(given: dict[str, Any], device: Device) -> Run:
+    """The training run; what was not given is what is usual."""
+    from chainrule.predict.cluster import MODELS, Run, shape_for
+    from chainrule.training.distributed_training import Sizes, sizes_of
+
+    if "model" not in given:
+        cfg: TransformerConfig | Sizes = shape_for(given["params"])
+    elif given["model"].lower() in MODELS:
+        cfg = MODELS[given["model"].lower()]
+    else:
+        raise UsageError(f"--model is one of {', '.join(MODELS)}, received {given['model']!r}")
+    sizes = cfg if isinstance(cfg, Sizes) else sizes_of(cfg)
+    gpus, context = given.get("gpus", 8), given.get("context", 8192)
+    wanted = max(1, round(2**22 / max(1, context) / max(1, gpus))) * gpus
+    tokens = given.get("tokens", 20 * sizes.parameters)
+    return Run(sizes, device, gpus, given.get("sequences", wanted), context, tokens)
+
+
+def _print_plans(job: Run, plans: list[Plan]) -> None:
+    """The run, its fastest splits, what limits the first, and where the formulas stand."""
+    from chainrule.predict.cluster import limit
+
+    sizes, device = job.sizes, job.device
     print(
         f"{sizes.parameters / 1e9:.3g} billion parameters: {sizes.layers} blocks of width "
-        f"{sizes.width}; {gpus} × {device.name} with {_bytes(device.memory)}"
+        f"{sizes.width}; {job.gpus} × {device.name} with {_bytes(device.memory)}"
     )
     print(
-        f"a step: {job.sequences} sequences of {context} tokens; the text: {tokens:.3g} tokens, "
-        f"{job.steps:,} steps, {3 * tokens * sizes.flops(context):.2e} FLOPs"
+        f"a step: {job.sequences} sequences of {job.context} tokens; the text: {job.tokens:.3g} "
+        f"tokens, {job.steps:,} steps, {3 * job.tokens * sizes.flops(job.context):.2e} FLOPs"
     )
     print("\n data tensor pipeline ZeRO rows  memory      step        utilization  the text")
     for one in plans[:5]:
@@ -174,7 +218,7 @@ def _cluster(given: dict[str, Any]) -> None:
     )
 
 
-def _does_not_fit(job: Any) -> str:
+def _does_not_fit(job: Run) -> str:
     need, held = job.least(), 0.9 * job.device.memory
     if need > held:
         count = -(-job.gpus * need // held)
@@ -195,14 +239,7 @@ def _gpt(given: dict[str, Any], run: bool) -> None:
     from chainrule.predict.machine import Machine
     from chainrule.predict.work import gpt_flops, gpt_memory, gpt_work, price
 
-    defaults = {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12, "vocab": 65}
-    size = {name: given.get(name, default) for name, default in defaults.items()}
-    steps = given.get("steps", 2000)
-    for name, value in {**size, "steps": steps}.items():
-        if value < 1:
-            raise UsageError(f"{_option(name)} must be at least 1, received {value}")
-    if size["width"] % size["heads"]:
-        raise UsageError(f"--width {size['width']} does not divide into --heads {size['heads']}")
+    steps, size = _gpt_sizes(given)
     cfg = here.config(size)
     work = gpt_work(cfg, size["batch"])
     machine = Machine()
@@ -235,6 +272,19 @@ def _gpt(given: dict[str, Any], run: bool) -> None:
         print(
             f"predicted / measured: time {seconds.total / measured:.2f}, memory {memory / peak:.2f}"
         )
+
+
+def _gpt_sizes(given: dict[str, Any]) -> tuple[int, dict[str, int]]:
+    """How many steps, and the sizes of a GPT; what was not given is what is usual."""
+    usual = {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12, "vocab": 65}
+    size = {name: given.get(name, default) for name, default in usual.items()}
+    steps = given.get("steps", 2000)
+    for name, value in {**size, "steps": steps}.items():
+        if value < 1:
+            raise UsageError(f"{_option(name)} must be at least 1, received {value}")
+    if size["width"] % size["heads"]:
+        raise UsageError(f"--width {size['width']} does not divide into --heads {size['heads']}")
+    return steps, size
 
 
 def _notebook(name: str, run: bool) -> None:
