@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,7 @@ def _config(file: GGUFFile) -> TransformerConfig:
     if architecture != "llama":
         raise GGUFError(f"{file.path}: its architecture is {architecture!r}, expected 'llama'")
 
-    def value(name: str, kind: type, default: Any = None) -> Any:
-        found: Any = file.metadata.get(f"llama.{name}", default)
-        if type(found) is not kind or not found > 0:  # type: ignore[operator]
-            raise GGUFError(
-                f"{file.path}: llama.{name} is {found!r:.40}, expected a positive {kind.__name__}"
-            )
-        return found
-
+    value = partial(_positive, file)
     layers, width = value("block_count", int), value("embedding_length", int)
     heads = value("attention.head_count", int)
     if 9 * layers > len(file.tensors):
@@ -140,6 +134,16 @@ def _config(file: GGUFFile) -> TransformerConfig:
             "an even number"
         )
     return config
+
+
+def _positive(file: GGUFFile, name: str, kind: type, default: Any = None) -> Any:
+    """A number that the file states."""
+    found: Any = file.metadata.get(f"llama.{name}", default)
+    if type(found) is not kind or not found > 0:  # type: ignore[operator]
+        raise GGUFError(
+            f"{file.path}: llama.{name} is {found!r:.40}, expected a positive {kind.__name__}"
+        )
+    return found
 
 
 def _shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:

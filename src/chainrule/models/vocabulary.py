@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,23 @@ def load_tokenizer(file: GGUFFile) -> FileTokenizer:
     cut = file.metadata.get("tokenizer.ggml.pre", "default")
     if cut not in SPLITS:
         raise fault(f"its text is cut as {cut!r}; those that are known: {', '.join(SPLITS)}")
+    tokens, merges, controls = _lists(file, fault)
+    ids = _ids(tokens, controls, fault)
+    pairs = _pairs(merges, controls, fault)
+    try:
+        bpe = ByteBPE(pairs, split=SPLITS[cut])
+    except TokenizerError as error:
+        raise fault(str(error)) from None
+    if missing := [token for token in bpe.tokens[256:] if token not in ids]:
+        raise fault(f"a merge makes {missing[0]!r}, which is not in the vocabulary")
+    return FileTokenizer(bpe, ids, controls, len(tokens))
+
+
+Fault = Callable[[str], GGUFError]
+
+
+def _lists(file: GGUFFile, fault: Fault) -> tuple[list[str], list[str], dict[str, int]]:
+    """Tokens and merges as the file lists them, and which tokens no text spells."""
     tokens: Any = file.metadata.get("tokenizer.ggml.tokens")
     merges: Any = file.metadata.get("tokenizer.ggml.merges")
     kinds = file.metadata.get("tokenizer.ggml.token_type")
@@ -96,8 +113,12 @@ def load_tokenizer(file: GGUFFile) -> FileTokenizer:
     controls = {t: i for i, t in enumerate(tokens) if kinds[i] in _CONTROL}
     if "" in controls:
         raise fault("its vocabulary has a control token without a name")
-    spelled = byte_spelling()
-    of = {name: byte for byte, name in spelled.items()}
+    return tokens, merges, controls
+
+
+def _ids(tokens: list[str], controls: dict[str, int], fault: Fault) -> dict[bytes, int]:
+    """Ids of the tokens that texts are made of, by their bytes."""
+    of = {name: byte for byte, name in byte_spelling().items()}
     ids: dict[bytes, int] = {}
     for i, token in enumerate(tokens):
         if token not in controls:
@@ -105,6 +126,12 @@ def load_tokenizer(file: GGUFFile) -> FileTokenizer:
                 ids[bytes([of[letter] for letter in token])] = i
             except KeyError:
                 raise fault(f"token {i} is not spelled as GPT-2 spells bytes") from None
+    return ids
+
+
+def _pairs(merges: list[str], controls: dict[str, int], fault: Fault) -> list[tuple[int, int]]:
+    """The merges as pairs of ids that count bytes first and then merges."""
+    spelled = byte_spelling()
     made = {spelled[byte]: i for i, byte in enumerate(BYTE_ORDER)}
     pairs = []
     for number, merge in enumerate(merges):
@@ -114,10 +141,4 @@ def load_tokenizer(file: GGUFFile) -> FileTokenizer:
             raise fault(f"merge {number} joins tokens that no earlier merge makes")
         pairs.append((made[left], made[right]))
         made.setdefault(joined, len(made))
-    try:
-        bpe = ByteBPE(pairs, split=SPLITS[cut])
-    except TokenizerError as error:
-        raise fault(str(error)) from None
-    if missing := [token for token in bpe.tokens[256:] if token not in ids]:
-        raise fault(f"a merge makes {missing[0]!r}, which is not in the vocabulary")
-    return FileTokenizer(bpe, ids, controls, len(tokens))
+    return pairs

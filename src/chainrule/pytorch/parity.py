@@ -131,16 +131,7 @@ def _operations(cfg: TransformerConfig, device: torch.device, fused: bool) -> It
         "linear, transposed", lambda x, w: engine.linear(x, w.T), lambda x, w: F.linear(x, w.T),
         (x, numbers(d, cfg.inner)),
     )  # fmt: skip
-    if cfg.norm == "rms":
-        yield Operation(
-            "rms_norm", lambda x, w: regularization.rms_norm(x, d, w, cfg.eps),
-            lambda x, w: F.rms_norm(x, (d,), w, cfg.eps), (x, numbers(d)),
-        )  # fmt: skip
-    else:
-        yield Operation(
-            "layer_norm", lambda x, w, b: regularization.layer_norm(x, d, w, b, cfg.eps),
-            lambda x, w, b: F.layer_norm(x, (d,), w, b, cfg.eps), (x, numbers(d), numbers(d)),
-        )  # fmt: skip
+    yield _norm(cfg, x, numbers)
     kind = cfg.feed_forward
     name, bend = _BENDS[kind]
     yield Operation(name, bend, twin.GATED.get(kind) or twin.PLAIN[kind], (x,))
@@ -157,6 +148,20 @@ def _operations(cfg: TransformerConfig, device: torch.device, fused: bool) -> It
         (3 * numbers(BATCH * TIME, VOCAB),),
     )  # fmt: skip
     yield _feed_forward(cfg, device, x, rng)
+
+
+def _norm(cfg: TransformerConfig, x: Array, numbers: Callable[..., Array]) -> Operation:
+    """The norm of the configuration, with gains of random numbers."""
+    d = cfg.width
+    if cfg.norm == "rms":
+        return Operation(
+            "rms_norm", lambda x, w: regularization.rms_norm(x, d, w, cfg.eps),
+            lambda x, w: F.rms_norm(x, (d,), w, cfg.eps), (x, numbers(d)),
+        )  # fmt: skip
+    return Operation(
+        "layer_norm", lambda x, w, b: regularization.layer_norm(x, d, w, b, cfg.eps),
+        lambda x, w, b: F.layer_norm(x, (d,), w, b, cfg.eps), (x, numbers(d), numbers(d)),
+    )  # fmt: skip
 
 
 def _attention(

@@ -363,45 +363,63 @@ class _Reader:
             return TransformerConfig(
                 **fixed, **sizes, feed_forward=self._bend(), dropout=self._dropout()
             )
-        if width % heads and self.get("head_dim") is None:
-            raise self.fault(f"width {width} does not divide into {heads} heads")
-        sizes["kv_heads"] = self.whole("num_key_value_heads", heads if family.kind == "llama" else
-                                       None)  # fmt: skip
-        sizes["d_head"] = self.whole("head_dim", self.family.absent["head_dim"] or width // heads)
-        sizes["hidden"] = self.whole("intermediate_size")
-        head_size = sizes["d_head"]
-        if head_size % 2:
-            raise self.fault(f"head_dim is {head_size}, and rotary pairs need an even one")
+        sizes |= self._attention(width, heads)
         for name, usual in (("kv_heads", heads), ("hidden", 4 * width), ("d_head", width / heads)):
             sizes[name] = None if sizes[name] == usual else sizes[name]
-        layers = sizes["decoder_layers"]
-        sizes |= self._rotations(layers)
+        sizes |= self._rotations(sizes["decoder_layers"])
         if family.kind == "llama":
-            biases = [self.switch(n, False) for n in ("attention_bias", "mlp_bias")]
-            if biases[0] != biases[1]:
-                raise self.fault(f"attention_bias {biases[0]} beside mlp_bias {biases[1]}: "
-                                 f"only both or neither are read")  # fmt: skip
-            if self.switch("rope_interleaved", False):
-                raise self.fault("rope_interleaved is true; only false is read")
-            sizes["bias"] = biases[0]
+            sizes["bias"] = self._biased()
         if family.kind == "mixtral":
-            sizes["experts"] = self.whole("num_local_experts")
-            sizes["experts_per_token"] = self.whole("num_experts_per_tok")
-            if sizes["experts_per_token"] == 1:
-                raise self.fault("num_experts_per_tok is 1: with one expert a token the course "
-                                 "weights its output, and Mixtral does not")  # fmt: skip
+            sizes |= self._experts()
         if family.fixed["qk_norm"] and sizes["eps"] != QK_EPS:
             raise self.fault(f"rms_norm_eps is {sizes['eps']:g}; with QK-norm only "
                              f"{QK_EPS:g} is read")  # fmt: skip
         if family.kind == "gemma3_text":
-            scalar = self.entries.get("query_pre_attn_scalar", 256)
-            if scalar != head_size:
-                raise self.fault(f"query_pre_attn_scalar is {shown(scalar)}; only head_dim, "
-                                 f"{head_size}, is read")  # fmt: skip
-            if self.entries.get("final_logit_softcapping") is not None:
-                sizes["logit_cap"] = self.positive("final_logit_softcapping")
+            sizes |= self._scores(sizes["d_head"] or width // heads)
         fixed.pop("experts" if family.kind == "mixtral" else "", None)
         return TransformerConfig(**fixed, **sizes)
+
+    def _attention(self, width: int, heads: int) -> dict[str, int]:
+        """Heads of keys, the size of a head, and the inner width, as the file says them."""
+        if width % heads and self.get("head_dim") is None:
+            raise self.fault(f"width {width} does not divide into {heads} heads")
+        groups = heads if self.family.kind == "llama" else None
+        found = {
+            "kv_heads": self.whole("num_key_value_heads", groups),
+            "d_head": self.whole("head_dim", self.family.absent["head_dim"] or width // heads),
+            "hidden": self.whole("intermediate_size"),
+        }
+        if found["d_head"] % 2:
+            raise self.fault(f"head_dim is {found['d_head']}, and rotary pairs need an even one")
+        return found
+
+    def _biased(self) -> bool:
+        """Whether Llama's linear layers have biases: all or none."""
+        attention, mlp = (self.switch(n, False) for n in ("attention_bias", "mlp_bias"))
+        if attention != mlp:
+            raise self.fault(f"attention_bias {attention} beside mlp_bias {mlp}: "
+                             f"only both or neither are read")  # fmt: skip
+        if self.switch("rope_interleaved", False):
+            raise self.fault("rope_interleaved is true; only false is read")
+        return attention
+
+    def _experts(self) -> dict[str, int]:
+        """How many experts Mixtral has, and how many a token goes to."""
+        experts, chosen = self.whole("num_local_experts"), self.whole("num_experts_per_tok")
+        if chosen == 1:
+            raise self.fault("num_experts_per_tok is 1: with one expert a token the course "
+                             "weights its output, and Mixtral does not")  # fmt: skip
+        return {"experts": experts, "experts_per_token": chosen}
+
+    def _scores(self, head_size: int) -> dict[str, float]:
+        """What Gemma's scores are divided by, which is not free, and the cap of its logits."""
+        scalar = self.entries.get("query_pre_attn_scalar", 256)
+        if scalar != head_size:
+            raise self.fault(f"query_pre_attn_scalar is {shown(scalar)}; only head_dim, "
+                             f"{head_size}, is read")  # fmt: skip
+        if self.entries.get("final_logit_softcapping") is None:
+            return {}
+        return {"logit_cap": self.positive("final_logit_softcapping")}
 
     def _bend(self) -> str:
         name = self.get("activation_function")

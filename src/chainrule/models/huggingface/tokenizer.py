@@ -81,11 +81,7 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
         "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
     }  # fmt: skip
     if isinstance(tokenizer, CharTokenizer):
-        # The name for unknown characters is longer than one, so that no text is encoded to it;
-        # and it is not in the vocabulary, so that a character without an id is an error.
-        vocabulary = {character: i for i, character in enumerate(tokenizer.alphabet)}
-        model: Entries = {"type": "WordLevel", "vocab": vocabulary, "unk_token": _UNKNOWN}
-        return found | {"pre_tokenizer": _EACH, "decoder": {"type": "Fuse"}, "model": model}
+        return found | _written_characters(tokenizer)
     if isinstance(tokenizer, SpacedTokenizer):
         return tokenizer.entries
     bpe = tokenizer if isinstance(tokenizer, ByteBPE) else tokenizer.bpe
@@ -116,6 +112,17 @@ def written_tokenizer(tokenizer: Tokenizer) -> Entries:
         "merges": [[names[left], names[right]] for left, right in bpe.merges],
     }  # fmt: skip
     return found | {"pre_tokenizer": cut, "decoder": BYTES, "model": model}
+
+
+def _written_characters(tokenizer: CharTokenizer) -> Entries:
+    """A vocabulary of characters.
+
+    The name for unknown ones is longer than one, so that no text is encoded to it; and it is not
+    in the vocabulary, so that a character without an id is an error.
+    """
+    vocabulary = {character: i for i, character in enumerate(tokenizer.alphabet)}
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": _UNKNOWN}
+    return {"pre_tokenizer": _EACH, "decoder": {"type": "Fuse"}, "model": model}
 
 
 def _spoken(tokenizer: FileTokenizer) -> Iterator[tuple[bytes, int]]:
@@ -246,6 +253,31 @@ def _bpe(
     normal = entries.get("normalizer")
     if normal is not None and normal not in ({"type": "NFC"}, {"type": "NFKC"}):
         raise fault(f"its normalizer is {shown(normal)}; those that are read: NFC, NFKC")
+    ids = _ids_of_bytes(model, vocabulary, controls, fault)
+    pairs = _merges(model.get("merges"), controls, fault)
+    try:
+        bpe = ByteBPE(pairs, split=split)
+    except TokenizerError as error:
+        raise fault(str(error)) from None
+    _check_merged(model, bpe, ids, fault)
+    plain = ids == {token: i for i, token in enumerate(bpe.tokens)}
+    together = sorted(controls.values()) == list(
+        range(len(bpe.tokens), len(bpe.tokens) + len(controls))
+    )
+    if plain and together and not begin and normal is None and not spelled:
+        return ByteBPE(pairs, controls, split)
+    length = 1 + max((*vocabulary.values(), *controls.values()))
+    form = normal["type"] if normal else None
+    return FolderTokenizer(bpe, ids, controls, length, begin, form, spelled)
+
+
+def _ids_of_bytes(
+    model: Entries,
+    vocabulary: dict[str, int],
+    controls: dict[str, int],
+    fault: Callable[[str], FolderError],
+) -> dict[bytes, int]:
+    """Ids of the tokens that texts are made of, by their bytes."""
     of = {letter: byte for byte, letter in byte_spelling().items()}
     ids: dict[bytes, int] = {}
     for name, i in vocabulary.items():
@@ -256,11 +288,13 @@ def _bpe(
         ids[bytes(of[letter] for letter in name)] = i
     if model.get("unk_token") and len(ids.keys() & {bytes([byte]) for byte in range(256)}) < 256:
         raise fault("bytes are missing, and unknown ones have a token, which is not read")
-    pairs = _merges(model.get("merges"), controls, fault)
-    try:
-        bpe = ByteBPE(pairs, split=split)
-    except TokenizerError as error:
-        raise fault(str(error)) from None
+    return ids
+
+
+def _check_merged(
+    model: Entries, bpe: ByteBPE, ids: dict[bytes, int], fault: Callable[[str], FolderError]
+) -> None:
+    """Refuse merges that make something else than the vocabulary has."""
     for token in bpe.tokens[256:]:
         if token not in ids:
             raise fault(f"a merge makes {shown(token)}, which is not in the vocabulary")
@@ -269,15 +303,6 @@ def _bpe(
         for token in ids:  # such a piece is one token there, and must be here
             if bpe.merge_bytes(token) != [whole.get(token)]:
                 raise fault(f"ignore_merges is true, and merges do not make {shown(token)}")
-    plain = ids == {token: i for i, token in enumerate(bpe.tokens)}
-    together = sorted(controls.values()) == list(
-        range(len(bpe.tokens), len(bpe.tokens) + len(controls))
-    )
-    if plain and together and not begin and normal is None and not spelled:
-        return ByteBPE(pairs, controls, split)
-    length = 1 + max((*vocabulary.values(), *controls.values()))
-    form = normal["type"] if normal else None
-    return FolderTokenizer(bpe, ids, controls, length, begin, form, spelled)
 
 
 def _merges(

@@ -7,7 +7,7 @@ course computes in one product). Gemma stores of each gain what is added to 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,23 +165,11 @@ def course_state(
     def fault(message: str) -> FolderError:
         return FolderError(f"{where}: {message}")
 
-    prefix = _PREFIX.get(family.kind, "model.")
-    arrays = {name: array for name, array in state.items() if not name.endswith(_COMPUTED)}
-    if not any(name.startswith(prefix) for name in arrays):
-        arrays = {n if n == "lm_head.weight" else prefix + n: array for n, array in arrays.items()}
-    if cfg.decoder_layers * (1 + cfg.experts) > len(arrays):
-        layers = f"{cfg.decoder_layers} layers"
-        layers += f" of {cfg.experts} experts" if cfg.experts else ""
-        raise fault(f"{len(arrays)} arrays are not those of {layers}")
-    table = _ENDS.get(family.kind, _ENDS[""])["tokens.weight"]
-    if cfg.tied and "lm_head.weight" in arrays:
-        copy = arrays.pop("lm_head.weight")
-        if not _same(copy, arrays.get(prefix + table)):
-            raise fault("lm_head.weight is not the table of tokens, though both are said to be one")
-    kinds = {array.dtype for array in arrays.values()}
+    arrays = _named(family, cfg, state, fault)
     for name, array in arrays.items():
         if array.dtype.kind != "f":
             raise fault(f"{shown(name)} has numbers of type {array.dtype}; only floats are read")
+    kinds = {array.dtype for array in arrays.values()}
     dtype = np.dtype(np.float64 if np.dtype(np.float64) in kinds else np.float32)
     found: State = {}
     for place in _places(family, cfg):
@@ -200,6 +188,29 @@ def course_state(
     if arrays:
         raise fault(f"the array {shown(min(arrays))} is not understood")
     return found
+
+
+def _named(
+    family: Family,
+    cfg: TransformerConfig,
+    state: Mapping[str, Array],
+    fault: Callable[[str], FolderError],
+) -> State:
+    """The arrays of a folder by their whole names; none that is computed or there twice."""
+    prefix = _PREFIX.get(family.kind, "model.")
+    arrays = {name: array for name, array in state.items() if not name.endswith(_COMPUTED)}
+    if not any(name.startswith(prefix) for name in arrays):
+        arrays = {n if n == "lm_head.weight" else prefix + n: array for n, array in arrays.items()}
+    if cfg.decoder_layers * (1 + cfg.experts) > len(arrays):
+        layers = f"{cfg.decoder_layers} layers"
+        layers += f" of {cfg.experts} experts" if cfg.experts else ""
+        raise fault(f"{len(arrays)} arrays are not those of {layers}")
+    table = _ENDS.get(family.kind, _ENDS[""])["tokens.weight"]
+    if cfg.tied and "lm_head.weight" in arrays:
+        copy = arrays.pop("lm_head.weight")
+        if not _same(copy, arrays.get(prefix + table)):
+            raise fault("lm_head.weight is not the table of tokens, though both are said to be one")
+    return arrays
 
 
 def _same(one: Array, other: Any) -> bool:
