@@ -478,22 +478,7 @@ def lanczos_density(
 
     nodes, weights = [], []
     for _ in range(probes):
-        v = rng.standard_normal(n)
-        basis = [v / np.linalg.norm(v)]
-        diagonal: list[float] = []
-        beside: list[float] = []
-        while True:
-            w = product(basis[-1])
-            diagonal.append(float(basis[-1] @ w))
-            for _ in range(2):
-                for q in basis:
-                    w = w - (q @ w) * q
-            length = _length(w)
-            scale = max(abs(a) for a in diagonal)
-            if len(diagonal) == min(steps, n) or length <= 1e-10 * scale:
-                break
-            beside.append(length)
-            basis.append(w / length)
+        diagonal, beside = _tridiagonal(product, rng.standard_normal(n), min(steps, n))
         values, vectors = np.linalg.eigh(
             np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
         )
@@ -501,6 +486,30 @@ def lanczos_density(
         weights.append(vectors[0] ** 2 / probes)
     order = np.argsort(np.concatenate(nodes))
     return np.concatenate(nodes)[order], np.concatenate(weights)[order]
+
+
+def _tridiagonal(
+    product: Callable[[Array], Array], v: Array, steps: int
+) -> tuple[list[float], list[float]]:
+    """The small matrix of at most ``steps`` rows: its diagonal, and the numbers beside that.
+
+    It ends early where nothing new is left of a product.
+    """
+    basis = [v / np.linalg.norm(v)]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    while True:
+        w = product(basis[-1])
+        diagonal.append(float(basis[-1] @ w))
+        for _ in range(2):
+            for q in basis:
+                w = w - (q @ w) * q
+        length = _length(w)
+        scale = max(abs(a) for a in diagonal)
+        if len(diagonal) == steps or length <= 1e-10 * scale:
+            return diagonal, beside
+        beside.append(length)
+        basis.append(w / length)
 
 
 def _length(v: Array) -> float:

@@ -221,18 +221,13 @@ def _cross_entropy(
     """
     rows = logits.reshape(-1, logits.shape[-1])
     each = np.arange(len(rows))
-    top = rows.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        p = rows - top
-    if not counted.all():
-        ignored = counted == 0
-        p[ignored], top[ignored] = 0, 0  # whatever their logits are, NaN or infinite
+    p, top = _below_top(rows, counted)
     target = p[each, ids]
     mean_logit = _weighted_sum(p, weights) if smoothing else 0
     np.exp(p, out=p)
     total = p @ np.ones(p.shape[1], dtype=p.dtype)
     log_total = np.log(total)
-    log_z = log_total + top[:, 0]
+    log_z = log_total + top
     b, c = (1 - smoothing) * share, counted * (smoothing / rows.shape[1])
     loss = b * (log_total - target) if share.all() else _times(b, log_total - target)
     if smoothing:
@@ -254,6 +249,17 @@ def _cross_entropy(
         return (gradient.reshape(logits.shape),)
 
     return loss.reshape(logits.shape[:-1]), vjp
+
+
+def _below_top(rows: Array, counted: Array) -> tuple[Array, Array]:
+    """Each row minus its largest number, and that; zeros where a row does not count."""
+    top = rows.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        below = rows - top
+    if not counted.all():
+        ignored = counted == 0
+        below[ignored], top[ignored] = 0, 0  # whatever their logits are, NaN or infinite
+    return below, top[:, 0]
 
 
 def chunked_cross_entropy(

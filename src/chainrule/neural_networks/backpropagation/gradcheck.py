@@ -33,15 +33,7 @@ def gradcheck(
     (absolute below 1). Equation: neural-networks/backpropagation.md#eq-gradient-check
     """
     rng = rng or np.random.default_rng(0)
-    checked = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-    if not checked:
-        raise ValueError("gradcheck needs at least one input that requires a gradient")
-    if any(x.dtype != np.float64 for x in checked):
-        raise TypeError("gradcheck needs float64 inputs: float32 differences are mostly rounding")
-    for i, x in enumerate(checked):
-        for other in checked[:i]:
-            if np.shares_memory(x.data, other.data):
-                raise ValueError("two inputs of gradcheck share memory: moving one moves the other")
+    checked = _movable(inputs)
     output = function(*inputs)
     weights = rng.standard_normal(output.shape)
     computed = grad(output, checked, weights) if output.requires_grad else [None] * len(checked)
@@ -69,3 +61,17 @@ def gradcheck(
                     f"the slope {slope:.9g} (relative error {error:.1e})"
                 )
     return True
+
+
+def _movable(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The inputs that are checked, if each can be moved alone, and by little."""
+    checked = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+    if not checked:
+        raise ValueError("gradcheck needs at least one input that requires a gradient")
+    if any(x.dtype != np.float64 for x in checked):
+        raise TypeError("gradcheck needs float64 inputs: float32 differences are mostly rounding")
+    for i, x in enumerate(checked):
+        for other in checked[:i]:
+            if np.shares_memory(x.data, other.data):
+                raise ValueError("two inputs of gradcheck share memory: moving one moves the other")
+    return checked

@@ -78,45 +78,74 @@ def run_pipeline(
     """
     if any(action.chunk for action in actions):
         raise ValueError("run_pipeline: a worker has one stage, so its actions are of chunk 0")
-    first, last = worker.rank == 0, worker.rank == worker.size - 1
     split = any(action.kind == "W" for action in actions)
-    params = list(stage.parameters())
-    held: dict[int, tuple[Any, Tensor, Array | None]] = {}
+    passes = _Passes(worker, stage, loss, split, seconds)
     total = 0.0
     for kind, i, _ in actions:
         if kind == "F":
-            x: Any = inputs[i]
-            if not first:
-                x = Tensor(worker.receive(worker.rank - 1, ("F", i)), requires_grad=True)
-            _spend(worker, kind, i, seconds)
-            y = stage(x)
-            if last:
-                y = loss(y, i)
-                total += y.item()
-            else:
-                worker.send(worker.rank + 1, y.data, ("F", i))
-            held[i] = x, y, None
+            total += passes.forward(inputs[i], i)
         elif kind == "B":
-            x, y, _ = held.pop(i)
-            g = None if last else worker.receive(worker.rank + 1, ("B", i))
-            _spend(worker, kind, i, seconds)
-            if not split:
-                y.backward(g)
-            else:
-                held[i] = x, y, g
-            if not first:
-                dx = grad(y, [x], g, retain_graph=True)[0] if split else x.grad
-                assert dx is not None  # what a stage makes depends on what it was given
-                worker.send(worker.rank - 1, dx, ("B", i))
+            passes.backward(i)
         else:
-            _, y, g = held.pop(i)
-            _spend(worker, kind, i, seconds)
-            for p, share in zip(params, grad(y, params, g), strict=True):
-                if share is not None:
-                    p.grad = share if p.grad is None else p.grad + share
+            passes.weights(i)
     return total
 
 
-def _spend(worker: Communicator, kind: str, i: int, seconds: Mapping[str, float] | None) -> None:
-    if seconds is not None and isinstance(worker, Worker):
-        worker.compute(seconds[kind], f"{kind}{i}")
+class _Passes:
+    """A worker's passes, and what it keeps of each micro-batch from one to the next.
+
+    ``split`` says that the weights' gradients are computed later than what is sent back.
+    """
+
+    def __init__(
+        self,
+        worker: Communicator,
+        stage: Module,
+        loss: Callable[[Tensor, int], Tensor],
+        split: bool,
+        seconds: Mapping[str, float] | None,
+    ) -> None:
+        self.worker, self.stage, self.loss = worker, stage, loss
+        self.split, self.seconds = split, seconds
+        self.first, self.last = worker.rank == 0, worker.rank == worker.size - 1
+        self.params = list(stage.parameters())
+        self.held: dict[int, tuple[Any, Tensor, Array | None]] = {}
+
+    def forward(self, x: Any, i: int) -> float:
+        """F: what the stage makes goes on to the next worker; the last returns its loss."""
+        if not self.first:
+            x = Tensor(self.worker.receive(self.worker.rank - 1, ("F", i)), requires_grad=True)
+        self._spend("F", i)
+        y = self.stage(x)
+        if self.last:
+            y = self.loss(y, i)
+        else:
+            self.worker.send(self.worker.rank + 1, y.data, ("F", i))
+        self.held[i] = x, y, None
+        return y.item() if self.last else 0.0
+
+    def backward(self, i: int) -> None:
+        """B: the gradient of what the stage was given goes back to the worker before."""
+        x, y, _ = self.held.pop(i)
+        g = None if self.last else self.worker.receive(self.worker.rank + 1, ("B", i))
+        self._spend("B", i)
+        if self.split:
+            self.held[i] = x, y, g
+        else:
+            y.backward(g)
+        if not self.first:
+            dx = grad(y, [x], g, retain_graph=True)[0] if self.split else x.grad
+            assert dx is not None  # what a stage makes depends on what it was given
+            self.worker.send(self.worker.rank - 1, dx, ("B", i))
+
+    def weights(self, i: int) -> None:
+        """W: the gradients of the stage's own parameters."""
+        _, y, g = self.held.pop(i)
+        self._spend("W", i)
+        for p, share in zip(self.params, grad(y, self.params, g), strict=True):
+            if share is not None:
+                p.grad = share if p.grad is None else p.grad + share
+
+    def _spend(self, kind: str, i: int) -> None:
+        if self.seconds is not None and isinstance(self.worker, Worker):
+            self.worker.compute(self.seconds[kind], f"{kind}{i}")

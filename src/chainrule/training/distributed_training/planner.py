@@ -158,18 +158,11 @@ def step_time_model(
             f"{sequences} sequences do not divide among {mesh.data} workers in micro-batches "
             f"of {mesh.rows}"
         )
-    sizes, share = _sizes(cfg), mesh.tensor * mesh.pipeline
+    sizes = _sizes(cfg)
     batches = sequences // (mesh.data * mesh.rows)
     tokens = batches * mesh.rows * length  # of one data worker
-    free = 1 - (device.carriers if mesh.experts > 1 else 0)
 
-    used = sizes.layers * (3 * (sizes.shared + sizes.routed) + sizes.again)
-    rate = device.products8 if mesh.bits == 8 else device.products
-    products = 2 * tokens * (used / rate + 3 * sizes.head / device.products) / share / free
-    half = 4 * (length / 2) * sizes.queries * sizes.layers
-    scores = 3.5 * tokens * half / device.scores / share / free
-    through = 3 * 2 * sizes.moved + (sizes.cast if mesh.bits == 8 else 0)
-    moved = tokens * sizes.layers * through / device.memory_bandwidth / share / free
+    products, scores, moved = _computed(sizes, mesh, device, tokens, length)
     compute = products + scores + moved
 
     link = device.inside if mesh.tensor <= device.node else device.outside
@@ -177,7 +170,8 @@ def step_time_model(
     once = ring_seconds("all_reduce", rows, mesh.tensor, link.latency, link.bandwidth)
     tensor = batches * 4 * sizes.layers / mesh.pipeline * once
 
-    travel = _expert_bytes(sizes, mesh, device) * tokens * sizes.layers / share
+    travel = _expert_bytes(sizes, mesh, device) * tokens * sizes.layers
+    travel /= mesh.tensor * mesh.pipeline
     link = device.inside if mesh.experts <= device.node else device.outside
     experts = max(0.0, travel / link.bandwidth - compute)
 
@@ -187,21 +181,43 @@ def step_time_model(
     idle = busy * fraction / (1 - fraction)
 
     link = device.inside if mesh.devices <= device.node else device.outside
-    shared = (sizes.tables + sizes.layers * sizes.shared) / share
-    spread = sizes.layers * sizes.stored / share / mesh.experts
-    size = (2 + mesh.gradient) / 2  # of a weight, mean of what is gathered and what is scattered
-    traffic = zero_traffic(size * shared, mesh.data, mesh.stage, batches)
-    traffic += zero_traffic(size * spread, mesh.data // mesh.experts, mesh.stage, batches)
+    traffic, kept = _exchanged(sizes, mesh, batches)
     data = max(0.0, traffic / link.bandwidth - busy / (1 if mesh.stage > 1 else batches))
-
-    kept = shared / (mesh.data if mesh.stage else 1)
-    kept += spread / (mesh.data // mesh.experts if mesh.stage else 1)
     update = 28 * kept / device.memory_bandwidth
 
     total = busy + idle + data + update
     work = 3 * sequences * length * sizes.flops(length)
     utilization = work / (mesh.devices * device.flops * total)
     return StepTime(products, scores, moved, tensor, experts, idle, data, update, utilization)
+
+
+def _computed(
+    sizes: Sizes, mesh: Mesh, device: Device, tokens: int, length: int
+) -> tuple[float, float, float]:
+    """Seconds of products, of scores and of what is moved, for ``tokens`` of one data worker."""
+    share = mesh.tensor * mesh.pipeline
+    free = 1 - (device.carriers if mesh.experts > 1 else 0)
+    used = sizes.layers * (3 * (sizes.shared + sizes.routed) + sizes.again)
+    rate = device.products8 if mesh.bits == 8 else device.products
+    products = 2 * tokens * (used / rate + 3 * sizes.head / device.products) / share / free
+    half = 4 * (length / 2) * sizes.queries * sizes.layers
+    scores = 3.5 * tokens * half / device.scores / share / free
+    through = 3 * 2 * sizes.moved + (sizes.cast if mesh.bits == 8 else 0)
+    moved = tokens * sizes.layers * through / device.memory_bandwidth / share / free
+    return products, scores, moved
+
+
+def _exchanged(sizes: Sizes, mesh: Mesh, batches: int) -> tuple[float, float]:
+    """Bytes of gradients and weights that a device exchanges, and how many weights it updates."""
+    share = mesh.tensor * mesh.pipeline
+    shared = (sizes.tables + sizes.layers * sizes.shared) / share
+    spread = sizes.layers * sizes.stored / share / mesh.experts
+    size = (2 + mesh.gradient) / 2  # of a weight, mean of what is gathered and what is scattered
+    traffic = zero_traffic(size * shared, mesh.data, mesh.stage, batches)
+    traffic += zero_traffic(size * spread, mesh.data // mesh.experts, mesh.stage, batches)
+    kept = shared / (mesh.data if mesh.stage else 1)
+    kept += spread / (mesh.data // mesh.experts if mesh.stage else 1)
+    return traffic, kept
 
 
 def plan(

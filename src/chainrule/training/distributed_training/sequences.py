@@ -70,17 +70,12 @@ def _ring_attention(q: Array, k: Array, v: Array, *, worker: Communicator, posit
             s = np.where(positions[owner] <= positions[r][:, None], s, -np.inf)
         return s
 
-    def travel(arrays: list[Array], step: int) -> list[Array]:
-        for i, array in enumerate(arrays):
-            worker.send((r + 1) % p, array, ("ring", step, i))
-        return [worker.receive((r - 1) % p, ("ring", step, i)) for i in range(len(arrays))]
-
     state, moving = None, [k, v]
     for step in range(p):
         block = _block_state(scores(moving[0], (r - step) % p), moving[1])
         state = block if state is None else merge_states(state, block)
         if step < p - 1:
-            moving = travel(moving, step)
+            moving = _pass_on(worker, moving, step)
     assert state is not None
     out = state.accumulator / state.total
     lse = state.maximum + np.log(state.total)
@@ -98,12 +93,20 @@ def _ring_attention(q: Array, k: Array, v: Array, *, worker: Communicator, posit
                 keys, values, dk + ds.swapaxes(-1, -2) @ q, dv + weights.swapaxes(-1, -2) @ g
             ]  # fmt: skip
             if step < p - 1:
-                moving = travel(moving, step)
+                moving = _pass_on(worker, moving, step)
         if p > 1:  # after p − 1 steps a gradient is one step away from its keys
-            moving[2:] = travel(moving[2:], p - 1)
+            moving[2:] = _pass_on(worker, moving[2:], p - 1)
         return dq, moving[2], moving[3]
 
     return out, vjp
+
+
+def _pass_on(worker: Communicator, arrays: list[Array], step: int) -> list[Array]:
+    """Send arrays to the next worker of the ring, and return those of the one before."""
+    after, before = (worker.rank + 1) % worker.size, (worker.rank - 1) % worker.size
+    for i, array in enumerate(arrays):
+        worker.send(after, array, ("ring", step, i))
+    return [worker.receive(before, ("ring", step, i)) for i in range(len(arrays))]
 
 
 def _block_state(scores: Array, values: Array) -> Any:

@@ -223,6 +223,17 @@ class World:
         threads = [threading.Thread(target=body, args=(r,), daemon=True) for r in range(self.size)]
         for thread in threads:
             thread.start()
+        self._take_turns(done, errors)
+        for thread in threads:
+            thread.join()
+        wrong = errors or self._unread()
+        self._mail.clear()
+        if wrong:
+            raise wrong[0]
+        return results
+
+    def _take_turns(self, done: Sequence[bool], errors: list[BaseException]) -> None:
+        """Let one worker at a time go on, until all are done; none goes on after an error."""
         while not all(done):
             ready = [r for r in range(self.size) if not done[r] and self._can_go_on(r)]
             if errors or not ready:
@@ -233,18 +244,6 @@ class World:
             for rank in ready:
                 self._turns[rank].release()
                 self._control.acquire()
-        for thread in threads:
-            thread.join()
-        unread = {pair: len(letters) for pair, letters in self._mail.items() if letters}
-        self._mail.clear()
-        if errors:
-            raise errors[0]
-        if unread:
-            (source, to), count = next(iter(unread.items()))
-            raise CommunicationError(
-                f"worker {source} sent {count} messages to worker {to} that it never read"
-            )
-        return results
 
     def post(self, worker: Worker, to: int, array: Array, tag: Any) -> None:
         """Put a copy of a message under way; `Worker.send` calls this."""
@@ -274,6 +273,16 @@ class World:
     def _can_go_on(self, rank: int) -> bool:
         source = self._waits_for[rank]
         return source is None or bool(self._mail[source, rank])
+
+    def _unread(self) -> list[BaseException]:
+        """An error for each pair of whom one sent what the other never read."""
+        return [
+            CommunicationError(
+                f"worker {source} sent {len(letters)} messages to worker {to} that it never read"
+            )
+            for (source, to), letters in self._mail.items()
+            if letters
+        ]
 
     def _deadlock(self, done: Sequence[bool]) -> CommunicationError:
         waiting = [f"{r} for {s}" for r, s in enumerate(self._waits_for) if not done[r]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,12 @@ def _packed_attention(qkv: Array, *, heads: int, causal: bool, block: int) -> An
     out = np.empty((batch, time, heads, d), qkv.dtype).transpose(0, 2, 1, 3)
     later = np.triu(np.full((block, block), -np.inf, qkv.dtype), 1)
     kept = []
-    for start in range(0, time, block):
-        rows = slice(start, min(start + block, time))
-        seen = slice(0, rows.stop if causal else time)
+    for rows, seen in _blocks(time, block, causal):
         p = q[..., rows, :] @ k_t[..., seen]
         if causal:
-            n = rows.stop - start
+            n = rows.stop - rows.start
             p[..., rows] += later[:n, :n]
-        p -= p.max(axis=-1, keepdims=True)
-        np.exp(p, out=p)
-        p /= (p @ np.ones(p.shape[-1], p.dtype))[..., None]
+        _softmax_in_place(p)
         np.matmul(p, v[..., seen, :], out=out[..., rows, :])
         if is_grad_enabled():
             kept.append((rows, seen, p))
@@ -60,6 +57,20 @@ def _packed_attention(qkv: Array, *, heads: int, causal: bool, block: int) -> An
         return (gradient.reshape(batch, time, width),)
 
     return out.transpose(0, 2, 1, 3).reshape(batch, time, heads * d), vjp
+
+
+def _blocks(time: int, block: int, causal: bool) -> Iterator[tuple[slice, slice]]:
+    """Blocks of queries, each with the keys that any of them sees."""
+    for start in range(0, time, block):
+        stop = min(start + block, time)
+        yield slice(start, stop), slice(0, stop if causal else time)
+
+
+def _softmax_in_place(scores: Array) -> None:
+    """Scores become weights, without another array of their size."""
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= (scores @ np.ones(scores.shape[-1], scores.dtype))[..., None]
 
 
 def _add_product(total: Array, a: Array, b: Array, fresh: bool) -> None:
