@@ -15,9 +15,13 @@ KERNEL = (
     "a kernel along time and its gradient: the loop back reads what the loop forwards kept, and "
     "the document derives them step by step in this order"
 )
+PROTOCOL = "what grader and child say to each other, from the first message to the last"
 LONGER = {
     "architectures/lstms/layers.py _lstm": KERNEL,
     "architectures/lstms/layers.py _gru": KERNEL,
+    "course/exercises/grader.py work": PROTOCOL,
+    "course/exercises/grader.py _listen": PROTOCOL,
+    "course/commands/check.py grade_document": "one branch for each verdict that a file can get",
 }
 """The functions that are longer, each with its reason."""
 
@@ -64,4 +68,5 @@ def test_functions_stay_short():
     long = {name: lines for name, lines in lengths.items() if lines > LONGEST}
     new = {name: lines for name, lines in long.items() if name not in LONGER}
     assert not new, f"more than {LONGEST} lines: {new}"
-    assert not LONGER.keys() - long.keys(), "short enough now: take it from the list"
+    over = LONGER.keys() - long.keys()
+    assert not over, f"short enough now, so no longer an exception: {over}"
