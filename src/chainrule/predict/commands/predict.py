@@ -36,13 +36,13 @@ THERE = {
 BOTH = {"context": "Tokens of a sequence (default: 8192 there, 64 here)."}
 
 
+def _size(name: str) -> Any:
+    return typer.Option(help={**HERE, **THERE, **BOTH}[name])
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("predict")(predict)
-
-
-def _size(name: str) -> Any:
-    return typer.Option(help={**HERE, **THERE, **BOTH}[name])
 
 
 def predict(

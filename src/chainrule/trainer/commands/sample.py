@@ -35,14 +35,14 @@ OPTIONS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sample")(sample)
-
-
 def _option(name: str, *names: str, **settings: Any) -> Any:
     what, section = OPTIONS[name]
     return taught(what, f"transformers/gpt#{section}", *names, **settings)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sample")(sample)
 
 
 def sample(

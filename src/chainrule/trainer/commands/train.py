@@ -109,7 +109,7 @@ def register(app: typer.Typer) -> None:
     app.command("train")(train)
 
 
-def _option(name: str, switch: bool = False) -> Any:
+def _option(name: str, switch: bool = False):
     long = name.replace("_", "-")
     typed_as = f"--{long}/--no-{long}" if switch else f"--{long}"
     return taught(*{**RUN, **SETTINGS, **ENGINE}[name], typed_as, show_default=False)
