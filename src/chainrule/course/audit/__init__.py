@@ -20,8 +20,9 @@ and, where it needs them,
     starts work that goes on beside the other checks and keeps it in ``audit.begun[NAME]``.
 
 Documents without a file are plans: a check goes over ``audit.written`` and finds nothing in
-the rest. What executes goes over ``audit.picked(…)``, the documents that were asked for, and asks
-``audit.verdicts`` before it does. Paths in findings are relative to the root, with forward slashes.
+the rest. What executes, or looks at one document at a time, goes over ``audit.picked(…)``, the
+documents that were asked for; what executes asks ``audit.verdicts`` first. Paths in findings are
+relative to the root, with forward slashes.
 """
 
 from __future__ import annotations
@@ -106,10 +107,14 @@ class Audit:
 
     @cached_property
     def pages(self) -> dict[str, Page]:
-        """Documents that exist, reference pages, and the Markdown beside the manifest, by path."""
+        """Documents that exist, reference pages, and the Markdown beside the manifest, by path.
+
+        Where documents are asked for, these alone, as of notebooks and prose.
+        """
         beside = sorted(path for path in self.files if path.endswith(".md") and "/" not in path)
         beside += [page.path for page in self.course.pages if page.path in self.files]
-        return {path: self.page(path) for path in [*beside, *(doc.path for doc in self.written)]}
+        paths = [*([] if self.chosen else beside), *(doc.path for doc in self.picked(self.written))]
+        return {path: self.page(path) for path in paths}
 
     @cached_property
     def prose(self) -> list[tuple[str, int, Page]]:
@@ -124,7 +129,9 @@ class Audit:
     @cached_property
     def notebooks(self) -> list[str]:
         """Paths of the notebooks that exist, in order."""
-        return sorted(path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
+        asked = {each.path for name in self.chosen for each in self.course.notebooks_of(name)}
+        there = (path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
+        return sorted(path for path in there if not self.chosen or path in asked)
 
     def picked(self, documents: Iterable[Document]) -> list[Document]:
         """Those of the documents that are asked for; what executes goes over these."""

@@ -30,7 +30,7 @@ NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "pyt
 def check(audit: Audit) -> Iterator[Finding]:
     """Report blocks and numbers that could not be run, or that nothing would run."""
     skipped = []
-    for path in _budgets(audit, audit.written):
+    for path in _budgets(audit, audit.picked(audit.written)):
         page = audit.page(path)
         for block in page.blocks:
             for line, message, fix in _faults(page, block):

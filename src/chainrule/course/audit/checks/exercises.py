@@ -21,7 +21,7 @@ HINT_LENGTH = (20, 300)
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Read each exercise file: its entries, their section, hints and stubs."""
-    for document in _with_exercises(audit):
+    for document in audit.picked(_with_exercises(audit)):
         for line, message, fix in _faults(audit, document):
             yield Finding(document.exercises, line, NAME, message, fix)
 

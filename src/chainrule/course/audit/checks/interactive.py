@@ -26,7 +26,7 @@ _ELSEWHERE = re.compile(r"\bimport\b\s*[({*'\"\w]|\bfetch\s*\(|\bXMLHttpRequest\
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare modules, pictures and models; execute nothing."""
     known: set[str] = set()
-    for document in audit.course.documents:
+    for document in audit.picked(audit.course.documents):
         folder, script = f"{document.figure_folder}/", document.figure_script
         models = names(audit, script, "interactive") if script in audit.files else {}
         modules = _modules(audit, document)
@@ -74,7 +74,8 @@ def run(audit: Audit) -> Iterator[Finding]:
 def _verdict(audit: Audit, document: Document) -> Verdict:
     """What is remembered of a document; a figure that leads to pages depends on their anchors."""
     leads = "links" in audit.text(document.figure_script)
-    anchors = {path: sorted(audit.page(path).anchors) for path in audit.pages} if leads else None
+    pages = [path for path in audit.files if path.endswith(".md")]
+    anchors = {path: sorted(audit.page(path).anchors) for path in pages} if leads else None
     return audit.verdicts.of(NAME, [document], anchors)
 
 
