@@ -255,14 +255,14 @@ def perform(
     found: set[Finding] = set()
     # What began in the background is asked for last.
     for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
-        start, before = time.perf_counter(), audit.verdicts.remembered
+        start, before = time.perf_counter(), len(audit.verdicts.recalled)
         told = list(check.check(audit))
         if run and hasattr(check, "run"):
             told += check.run(audit)
         about = {finding for finding in told if audit.concerns(finding)}
         found |= about
         report.seconds[check.NAME] = time.perf_counter() - start
-        report.remembered[check.NAME] = audit.verdicts.remembered - before
+        report.remembered[check.NAME] = len(audit.verdicts.recalled) - before
         ended(check.NAME, len(about), report)
     audit.verdicts.tidy()
     report.findings = sorted(found)
