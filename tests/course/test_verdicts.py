@@ -55,6 +55,19 @@ def test_what_passed_is_known_and_what_did_not_is_not(small):
         assert not asked(small, *other).passed
 
 
+def test_what_is_asked_afresh_takes_the_place_of_what_was_known(small):
+    def fresh(passed):
+        audit = Audit(load_course(small.root), run=True, remember=True, fresh=True)
+        verdict = audit.verdicts.of("exercises", [audit.course.by_id[SLOPES]])
+        assert not verdict.passed
+        verdict.keep(passed=passed)
+
+    fresh(True)
+    assert asked(small).passed
+    fresh(False)
+    assert not asked(small).passed
+
+
 IMPORT = "from chainrule.neural_networks import neurons\n"
 FAR = {  # how slopes comes to lengths, which imports what is far away
     "by its name": "import chainrule.neural_networks.neurons\n",

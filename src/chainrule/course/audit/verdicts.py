@@ -53,7 +53,7 @@ class Verdict:
     def __init__(self, verdicts: Verdicts, *question: Any):
         self.verdicts, self.question = verdicts, question
         self.key = verdicts.key(*question) if verdicts.on else ""
-        self.rows = verdicts.read(self.key) if verdicts.on else None
+        self.rows = verdicts.read(self.key) if verdicts.on and not verdicts.fresh else None
         self.verdicts.recalled += [self.key] * self.passed
 
     @property
@@ -63,16 +63,22 @@ class Verdict:
 
     def keep(self, passed: bool, rows: Sequence[Any] = ()) -> None:
         """Remember that it passed, if it did and nothing was changed in the meantime."""
-        new = self.verdicts.on and passed and not self.passed
-        if new and self.verdicts.key(*self.question) == self.key:
+        if not self.verdicts.on or self.passed:
+            return
+        if not passed:
+            self.verdicts.drop(self.key)
+        elif self.verdicts.key(*self.question) == self.key:
             self.verdicts.write(self.key, rows)
 
 
 class Verdicts:
-    """All verdicts of an audit: whether any is remembered, and those that were ``recalled``."""
+    """All verdicts of an audit: whether any is remembered, and those that were ``recalled``.
 
-    def __init__(self, audit: Audit, on: bool):
-        self.audit, self.on = audit, on and not os.environ.get("CI")
+    A ``fresh`` audit recalls none; what it finds takes the place of what was remembered.
+    """
+
+    def __init__(self, audit: Audit, on: bool, fresh: bool = False):
+        self.audit, self.on, self.fresh = audit, on and not os.environ.get("CI"), fresh
         self.recalled: list[str] = []
         self.folder = cache_folder() / "verdicts"
         self._digests: dict[Path, tuple[tuple[int, int, int], str]] = {}
@@ -105,6 +111,11 @@ class Verdicts:
         text = json.dumps([key, rows])
         with contextlib.suppress(OSError):
             write_atomically(self.folder / key, f"{digest(text)}\n{text}".encode())
+
+    def drop(self, key: str) -> None:
+        """Remember it no longer."""
+        with contextlib.suppress(OSError):
+            (self.folder / key).unlink()
 
     @cached_property
     def surroundings(self) -> list[Any]:
