@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.errors import ExtensionError
@@ -57,9 +58,18 @@ def find(app, doctree: nodes.document) -> None:
 
 
 def prepare(app) -> None:
-    """What is remembered from build to build."""
+    """What is remembered from build to build: blocks, and exercises as long as their files stay."""
     if not hasattr(app.env, "course_steps"):
         app.env.course_steps = {}
+    makers = [Path(str(module.__file__)).read_bytes() for module in (bundle, stubs)]
+    old, new = getattr(app.env, "course_exercises", {}), {}
+    for document in app.course.written():
+        file = app.course.root / document.exercises
+        state = bundle.digest(b"".join([*makers, file.read_bytes()])) if file.is_file() else ""
+        known = old.get(document.id, (None, None))
+        kept = known[0] == state
+        new[document.id] = known if kept else (state, bundle.exercises(app.course, document))
+    app.env.course_exercises = new
 
 
 def forget(app, env, docname: str) -> None:
@@ -100,7 +110,7 @@ def trained(app) -> bool:
 def add_script(app, pagename, templatename, context, doctree) -> None:
     """The script with the buttons, only on a page that has a block, an exercise or the model."""
     document = app.course.by_id.get(pagename)
-    entries: list[stubs.Entry] = []
+    entries: list[dict[str, Any]] = []
     if pagename == "index":
         context["talk"] = PLACE if trained(app) else ""
         if not context["talk"]:
@@ -108,11 +118,11 @@ def add_script(app, pagename, templatename, context, doctree) -> None:
     elif document is None or doctree is None:
         return
     else:
-        path = app.course.root / document.exercises
-        entries = stubs.survey(path) if path.is_file() else []
+        _, told = app.env.course_exercises[document.id]
+        entries = told["items"] if told else []
         if not entries and not any(doctree.findall(runnable)):
             return
-    exercises = [[each.name, each.title] for each in entries]
+    exercises = [[each["name"], each["title"]] for each in entries]
     about = {"document": document.id if document else "", "exercises": exercises}
     told = json.dumps(about).replace("</", "<\\/")
     app.add_js_file(None, body=told, type="application/json", id="course-page")
@@ -124,7 +134,8 @@ def write(app, error) -> None:
     """Write what the page loads."""
     if error is None:
         try:
-            bundle.write(app.course, SITE, Path(app.outdir), app.env.course_steps)
+            asked = {name: told for name, (_, told) in app.env.course_exercises.items() if told}
+            bundle.write(app.course, SITE, Path(app.outdir), app.env.course_steps, asked)
         except bundle.BundleError as fault:
             raise ExtensionError(str(fault)) from None
 

@@ -15,21 +15,25 @@ from chainrule.course.audit.glossary import GLOSSARY, glossary
 from chainrule.course.audit.measured import MEASURED
 from chainrule.course.documents.markdown import Page
 from chainrule.course.exercises import stubs
-from chainrule.course.manifest import Document, OutlineItem, Phase
+from chainrule.course.manifest import Document, OutlineItem, Phase, ReferencePage
 from chainrule.course.paths import duration
 
 README = "README.md"
 ROADMAP = "ROADMAP.md"
 
 
-def regions(audit: Audit) -> dict[str, dict[str, str]]:
-    """For each file with generated regions, the text that each region must hold."""
-    readme = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
-    for name, (source, make) in MEASURED.items():
-        if source in audit.files:
-            readme[name] = _padded(make(audit))
-    wanted = {README: readme}
-    for document in audit.written:
+def regions(audit: Audit, asked: bool = False) -> dict[str, dict[str, str]]:
+    """For each file with generated regions, the text that each region must hold.
+
+    With ``asked`` only for the documents that are asked for.
+    """
+    wanted = {}
+    if not (asked and audit.chosen):
+        wanted[README] = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
+        for name, (source, make) in MEASURED.items():
+            if source in audit.files:
+                wanted[README][name] = _padded(make(audit))
+    for document in audit.picked(audit.written) if asked else audit.written:
         wanted[document.path] = {
             name: _padded(make(audit, document)) for name, make in DOCUMENT_REGIONS.items()
         }
@@ -165,8 +169,7 @@ def met(audit: Audit, document: Document) -> Iterator[str]:
     for page in audit.course.pages if document.path in audit.files else ():
         if page.data not in audit.files:
             continue
-        module = import_module(page.render.partition(":")[0])
-        rows = module.rows(page.read(audit.text(page.data))) if hasattr(module, "rows") else ()
+        rows = _rows(audit, page)
         target = posixpath.relpath(page.path, document.folder)
         links = [
             f"[{title}]({target}#{anchor})"
@@ -175,6 +178,17 @@ def met(audit: Audit, document: Document) -> Iterator[str]:
         ]
         if links:
             yield from ("", f"{page.title}: {', '.join(links)}.")
+
+
+def _rows(audit: Audit, page: ReferencePage) -> list[tuple[str, str, str]]:
+    """What a reference page says of sections: title, anchor and section of each entry."""
+    known, text = audit.begun.setdefault("generated", {}), audit.text(page.data)
+    if (page.path, text) not in known:
+        module = import_module(page.render.partition(":")[0])
+        known[page.path, text] = list(
+            module.rows(page.read(text)) if hasattr(module, "rows") else ()
+        )
+    return known[page.path, text]
 
 
 def leads(audit: Audit, document: Document) -> Iterator[str]:

@@ -27,7 +27,7 @@ REDRAW = "redraw it: make figures"
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare scripts, SVGs and the pictures that documents show."""
     known = set()
-    for document in audit.course.documents:
+    for document in audit.picked(audit.course.documents):
         script = document.figure_script
         drawn = {}
         if script in audit.files:
@@ -74,17 +74,29 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 
 def _redraw_all(audit: Audit) -> Iterator[dict]:
     """What redrawing changes: file, line, message, and the new text of an SVG."""
-    scripts = [
-        doc.id for doc in audit.picked(audit.course.documents) if doc.figure_script in audit.files
-    ]
+    documents = audit.picked(audit.course.documents)
+    scripts = {
+        document: verdict
+        for document in documents
+        if document.figure_script in audit.files
+        and not (verdict := audit.verdicts.of(NAME, [document])).passed
+    }
     count = min(os.cpu_count() or 1, len(scripts))
-    shares = [scripts[start::count] for start in range(count)]
-    for rows in children.at_once(lambda ids: _redraw(audit, ids), shares):
-        yield from rows
+    shares = [list(scripts)[start::count] for start in range(count)]
+    rows = [
+        row
+        for found in children.at_once(lambda part: _redraw(audit, part), shares)
+        for row in found
+    ]
+    for document, verdict in scripts.items():
+        own = f"{document.figure_folder}/", document.figure_script, "figures"
+        verdict.keep(passed=not any(row["file"].startswith(own) for row in rows))
+    yield from rows
 
 
-def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
-    redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(ids)
+def _redraw(audit: Audit, documents: list[Document]) -> list[dict]:
+    redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(documents)
+    ids = [document.id for document in documents]
     answer = children.call(redraw, str(audit.root), ids, root=audit.root, seconds=seconds)
     failed = {"file": "figures", "line": 1, "message": f"redrawing failed: {answer.fault}"}
     return [*answer.rows(), *[failed] * bool(answer.fault)]

@@ -38,12 +38,14 @@ class View:
 def check(audit: Audit) -> Iterator[Finding]:
     """Read the imports of every view of every document."""
     owned = set()
-    for document in audit.course.documents:
+    for document in audit.picked(audit.course.documents):
         owned.update(audit.module_files(document))
         for view in _views(audit, document):
             yield from _check(audit.course, view)
     for path in audit.notebooks:
         yield from _notebook(audit, path)
+    if audit.chosen:
+        return
     yield from _tool(audit)
     yield from _alone(audit)
     yield from _applications(audit)

@@ -10,7 +10,7 @@ from typing import Any
 
 from chainrule.course.audit import Audit, Cell
 from chainrule.course.audit.checks.documents import MOST_LINES, WIDEST
-from chainrule.course.documents.notebooks import text_of, verify_all
+from chainrule.course.documents.notebooks import Execution, text_of, verify_all
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Course, Notebook
 
@@ -51,7 +51,7 @@ def run(audit: Audit) -> Iterator[Finding]:
     if NAME in audit.begun:  # by what was written, just before
         yield from audit.begun.pop(NAME)
         return
-    for _, findings in verify_all(audit.course, _entries(audit)):
+    for *_, findings in _executed(audit):
         yield from findings
 
 
@@ -60,15 +60,26 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
     if not audit.run:
         return
     remaining: list[Finding] = audit.begun.setdefault(NAME, [])
-    entries = _entries(audit)
-    for entry, (execution, findings) in zip(
-        entries, verify_all(audit.course, entries), strict=True
-    ):
+    for entry, execution, findings in _executed(audit):
         if execution.error or not findings:
             remaining += findings
         else:
             remaining += [finding for finding in findings if "budget" in finding.message]
             yield entry.path, text_of(execution.notebook)
+
+
+def _executed(audit: Audit) -> Iterator[tuple[Notebook, Execution, list[Finding]]]:
+    """Each notebook that is asked for and not known to pass, its execution, what is wrong."""
+    asked = {}
+    for entry in _entries(audit):
+        served = [audit.course.by_id[name] for name in entry.serves if name in audit.course.by_id]
+        verdict = audit.verdicts.of(NAME, served, entry.path, audit.text(entry.path))
+        if not verdict.passed:
+            asked[entry] = verdict
+    executed = verify_all(audit.course, list(asked))
+    for (entry, verdict), (execution, findings) in zip(asked.items(), executed, strict=True):
+        verdict.keep(passed=not findings)
+        yield entry, execution, findings
 
 
 def _entries(audit: Audit) -> list[Notebook]:
