@@ -43,6 +43,11 @@ class Module:
 
     A subclass assigns them in ``__init__`` and computes in ``forward``. Names are paths of
     attributes, such as ``blocks.0.attention.query.weight``.
+
+    Modules and parameters are found as attributes only. In a plain list or dictionary they would
+    never be trained or saved, and nobody would notice: `parameters` and `state_dict` raise
+    ``TypeError``. Use `ModuleList`, or ``setattr``, which makes an attribute of any name. What
+    shall stay outside of the model, such as a teacher that is not trained, stands in a tuple.
     """
 
     training: bool = True
@@ -78,6 +83,8 @@ class Module:
     def _named_tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
         for path, module in self.named_modules():
             for name, value in vars(module).items():
+                if type(value) in (list, dict):
+                    _refuse_hidden(f"{path}.{name}" if path else name, value)
                 if isinstance(value, kind):
                     yield (f"{path}.{name}" if path else name), value
 
@@ -172,6 +179,16 @@ class Module:
     def extra_repr(self) -> str:
         """What ``repr`` shows between the parentheses."""
         return ""
+
+
+def _refuse_hidden(name: str, values: Any) -> None:
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Module | Parameter):
+            raise TypeError(
+                f"{name} is a plain {type(values).__name__} that holds a {type(value).__name__}, "
+                "which would not be trained or saved: use a ModuleList, or an attribute for each "
+                "(or a tuple, to leave it outside of the model)"
+            )
 
 
 def _differences(own: dict[str, Array], given: dict[str, Array], strict: bool) -> Iterator[str]:
