@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
 
+from chainrule.neural_networks import activation_functions as act
 from chainrule.neural_networks import backpropagation as bp
+from chainrule.neural_networks import regularization as reg
 from chainrule.neural_networks.backpropagation import (
     Linear,
     Module,
@@ -17,6 +19,8 @@ from chainrule.neural_networks.backpropagation import (
     Tensor,
     checkpoint,
 )
+from chainrule.training import loss_functions as loss
+from chainrule.transformers.attention import retrieval
 
 NAN, INF = np.nan, np.inf
 CALLS = {
@@ -275,3 +279,33 @@ def test_modules_in_plain_lists_and_dictionaries_are_noticed(rng):
     for value in ((linear,), [1.0, "a"], {"a": 3}, [Tensor([1.0])]):
         assert list(hiding(value).parameters()) == []
     assert len(list(hiding(ModuleList([linear])).parameters())) == 2
+
+
+# ---- whole numbers where floats are meant ------------------------------------------------------
+
+OF_FLOATS = {
+    "leaky_relu": lambda x: act._piecewise(x, negative_slope=0.5),
+    "elu": act.elu, "softplus": act.softplus, "logsigmoid": act.logsigmoid,
+    "gelu": lambda x: act._gated(x, kind="none"), "silu": lambda x: act._gated(x, kind="silu"),
+    "gelu tanh": lambda x: act._gated(x, kind="tanh"), "cdf": act._gaussian_cdf,
+    "layer_norm": lambda x: reg._layer_norm(None, None, x, d=3, eps=1e-5),
+    "rms_norm": lambda x: reg._rms_norm(None, x, d=3, eps=1e-5),
+    "batch_norm": lambda x: reg._batch_norm(None, None, x, eps=1e-5),
+    "dropout": lambda x: reg._drop(x, kept=np.array([True, False, True]), scale=2.5),
+    "log_softmax": loss.log_softmax, "huber": lambda x: loss._huber(x, delta=0.7),
+    "softmax": lambda x: retrieval._softmax(x),
+    "masked softmax": lambda x: retrieval._softmax(x, allowed=np.array([True, False, True])),
+    "bce": lambda x: loss._bce_with_logits(x, np.full((2, 3), 0.5, "f4"), np.array(2.0, "f4")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.bool_])
+@pytest.mark.parametrize("name", OF_FLOATS)
+def test_whole_numbers_are_computed_as_float32(name, dtype):
+    """NumPy makes float16 of 8-bit numbers and float64 of wide ones, and 3 − 5 = 254 in uint8."""
+    x = np.array([[3, 0, 5], [1, 120, 2]]).astype(dtype)
+    if dtype in (np.int8, np.int64):
+        x = -x
+    found, expected = OF_FLOATS[name](Tensor(x)), OF_FLOATS[name](Tensor(x.astype(np.float32)))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found.data, expected.data)

@@ -133,7 +133,11 @@ class Module:
         return self
 
     def to(self: M, dtype: DTypeLike) -> M:
-        """Convert parameters and floating point buffers to another floating type, in place."""
+        """Convert parameters and floating point buffers to another floating type, in place.
+
+        Raises:
+            TypeError: ``dtype`` is no floating type.
+        """
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"a model's numbers are floats and cannot become {np.dtype(dtype)}")
         for _, value in self._named_tensors(Tensor):
@@ -272,7 +276,11 @@ class Linear(Module):
             self.bias = Parameter(rng.uniform(-bound, bound, out_features).astype(dtype))
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """Apply the map to the last axis."""
+        """Apply the map to the last axis.
+
+        Raises:
+            ValueError: the last axis has not ``in_features`` entries.
+        """
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"Linear expects {self.in_features} features, got shape {x.shape}")
         return ops.linear(x, self.weight, self.bias)

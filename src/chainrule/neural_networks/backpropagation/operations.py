@@ -378,6 +378,10 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
 
     A letter twice in one term takes the diagonal, "..." stands for any leading axes, and
     without an arrow the output has the letters that occur once, sorted.
+
+    Raises:
+        ValueError: ``subscripts`` are for another number of operands or axes, or the output repeats
+            or invents a letter.
     """
     operands = tuple(x if isinstance(x, Tensor) else Tensor(x) for x in operands)
     terms, right = _terms(subscripts, [x.ndim for x in operands])
@@ -487,16 +491,17 @@ def _spread(reduced: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdim
 
 
 def _sum(x: Array, axes: tuple[int, ...], keepdims: bool, divisor: int = 1) -> Any:
-    """Σ x / divisor; if a partial sum overflows, once more, with terms divided by a power of 2."""
+    """Σ x / divisor; where a partial sum overflows, the terms are divided by a power of 2 first."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         y = x.sum(axis=axes, keepdims=keepdims, dtype=x.dtype)
-        if np.isfinite(y).all():
-            return y if divisor == 1 else y / divisor
-        n = 1 << _count(x.shape, axes).bit_length()
-        y = (x / n).sum(axis=axes, keepdims=keepdims) * (n / divisor)
-        if divisor == 1:
+        fits, y = np.isfinite(y), y if divisor == 1 else y / divisor
+        if fits.all():
             return y
-        return y.clip(x.min(axes, keepdims=keepdims), x.max(axes, keepdims=keepdims))
+        n = 1 << _count(x.shape, axes).bit_length()
+        again = (x / n).sum(axis=axes, keepdims=keepdims) * (n / divisor)
+        if divisor != 1:
+            again = again.clip(x.min(axes, keepdims=keepdims), x.max(axes, keepdims=keepdims))
+        return np.where(fits, y, again)
 
 
 @primitive
@@ -550,11 +555,15 @@ def var(x: Array, axis: Axis = None, keepdims: bool = False, correction: float =
     degrees = x.dtype.type(builtins.max(0, count - correction))
     deviation = x - _sum(x, axes, True, count)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        rounding = _sum(deviation, axes, True, count)  # of the mean
+        deviation -= np.where(np.isfinite(rounding), rounding, 0)
         y = np.square(deviation).sum(axis=axes, keepdims=keepdims) / degrees
         if not np.isfinite(y).all() and x.size and degrees:  # a square may overflow where y fits
             size = np.abs(deviation).max(axis=axes, keepdims=True)
-            y = np.square(deviation / size).sum(axis=axes, keepdims=True) / degrees * size * size
-            y = y if keepdims else y.squeeze(axes)
+            again = (
+                np.square(deviation / size).sum(axis=axes, keepdims=True) / degrees * size * size
+            )
+            y = np.where(np.isfinite(y), y, again if keepdims else again.squeeze(axes))
         factor = 2 / degrees
     return y, lambda g: (_spread(g * factor, deviation.shape, axes, keepdims) * deviation,)
 
@@ -608,9 +617,12 @@ def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
 def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
     """log Σ exp(x) over ``axis``, shifted by the maximum; its gradient is the softmax."""
     x, axes = floating(x), axes_from_0(axis, x.ndim)
-    top = x.max(axis=axes, keepdims=True, initial=-np.inf)
-    top = np.where(np.isfinite(top), top, 0)
-    p = np.exp(x - top)
+    peak = x.max(axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(peak), peak, 0)
+    with np.errstate(over="ignore"):
+        p = np.exp(x - top)
+    if np.isposinf(peak).any():  # beside infinity every number counts for nothing
+        p = np.where(np.isposinf(peak) & (x < np.inf), 0, p)
     total = p.sum(axis=axes, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.log(total) + top
@@ -625,8 +637,15 @@ def cumsum(x: Array, axis: int) -> Forward:
     if not x.ndim:
         _axis(axis, 0)
         return x.copy(), lambda g: (g,)
-    y = np.cumsum(x, axis=axis, dtype=x.dtype if x.dtype.kind == "f" else np.int64)
-    return y, lambda g: (np.flip(np.cumsum(np.flip(g, axis), axis=axis, dtype=g.dtype), axis),)
+    y = _running_sum(x, axis)
+    return y, lambda g: (np.flip(_running_sum(np.flip(g, axis), axis), axis),)
+
+
+def _running_sum(x: Array, axis: int) -> Array:
+    """In float64: a sum on the way may be too large for float32 where a later one is not."""
+    if x.dtype.kind != "f":
+        return np.cumsum(x, axis=axis, dtype=np.int64)
+    return np.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 
 
 # ---- order -----------------------------------------------------------------------------------
@@ -658,7 +677,11 @@ def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
 
 
 def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> Sorted:
-    """The ``k`` largest (or smallest) elements along ``axis``, the first first."""
+    """The ``k`` largest (or smallest) elements along ``axis``, the first first.
+
+    Raises:
+        ValueError: the axis has fewer than ``k`` elements, or ``k`` is negative.
+    """
     full, size = sort(x, axis, descending=largest), x.shape[axis] if x.ndim else 1
     if not 0 <= k <= size:
         raise ValueError(f"topk: axis {axis} has {size} elements, got k = {k}")
@@ -732,12 +755,20 @@ def flip(x: Array, axes: Axis) -> Forward:
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
-    """Zeros above the main diagonal, or above the one ``diagonal`` places to its right."""
+    """Zeros above the main diagonal, or above the one ``diagonal`` places to its right.
+
+    Raises:
+        ValueError: there are fewer than two axes.
+    """
     return _triangle(x, np.tril, diagonal)
 
 
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
-    """Zeros below the main diagonal, or below the one ``diagonal`` places to its right."""
+    """Zeros below the main diagonal, or below the one ``diagonal`` places to its right.
+
+    Raises:
+        ValueError: there are fewer than two axes.
+    """
     return _triangle(x, np.triu, diagonal)
 
 
@@ -774,6 +805,9 @@ def pad(x: Tensor, widths: Sequence[int], value: float = 0) -> Tensor:
 
     ``widths`` are pairs (before, after) for the last axis, the one before it, and so on back, as
     in ``torch.nn.functional.pad``.
+
+    Raises:
+        ValueError: widths are no pairs, more than there are axes, or cut away more than is there.
     """
     pairs = list(zip(widths[::2], widths[1::2], strict=False))[::-1]
     if len(widths) % 2 or len(pairs) > x.ndim:
@@ -900,6 +934,10 @@ def gather(x: Tensor, indices: Any, axis: int) -> Tensor:
     """For each position of ``indices``, the element of ``x`` it points to along ``axis``.
 
     ``indices`` has as many axes as ``x``, and may be shorter along the others.
+
+    Raises:
+        TypeError: ``indices`` are no whole numbers.
+        ValueError: ``indices`` do not fit the shape of ``x``.
     """
     whole = _whole(indices, "gather: indices")
     if not whole.size:
@@ -939,7 +977,11 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 
 
 def split(x: Tensor, sizes: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cut into pieces of ``sizes`` elements along ``axis`` (one number: pieces of that size)."""
+    """Cut into pieces of ``sizes`` elements along ``axis`` (one number: pieces of that size).
+
+    Raises:
+        ValueError: the sizes do not add up to the size of the axis, or are below 1.
+    """
     length = x.shape[axis]
     if isinstance(sizes, int | np.integer):
         if sizes < 1 and length:
@@ -957,7 +999,11 @@ def split(x: Tensor, sizes: int | Sequence[int], axis: int = 0) -> list[Tensor]:
 
 
 def chunk(x: Tensor, count: int, axis: int = 0) -> list[Tensor]:
-    """Cut into at most ``count`` pieces along ``axis``, all but the last of equal size."""
+    """Cut into at most ``count`` pieces along ``axis``, all but the last of equal size.
+
+    Raises:
+        ValueError: ``count`` is below 1.
+    """
     if count < 1:
         raise ValueError(f"chunk: there is at least one piece, got {count}")
     return split(x, -(-x.shape[axis] // count), axis)

@@ -33,14 +33,14 @@ class Tensor:
     float32. ``requires_grad=True`` makes it a leaf: ``backward`` leaves a gradient on it.
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_requires_grad", "grad", "grad_place")
+    __slots__ = ("__weakref__", "_data", "_grad", "_node", "_requires_grad", "grad_place")
     __array_ufunc__ = None  # so that `array * tensor` asks the tensor
 
     def __init__(
         self, data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
         self._data: Array = _as_array(data, dtype)
-        self.grad: Array | None = None
+        self._grad: Array | None = None
         self.grad_place: Callable[[], Array | None] | None = None
         self._node: Node | None = None
         self._requires_grad = False
@@ -57,6 +57,23 @@ class Tensor:
         if array is self._data:  # what an augmented assignment assigns
             note_edit(array)
         self._data = _as_array(array)
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient that backward passes have added up, in the tensor's shape, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and not (
+            type(value) is np.ndarray and value.shape == self.shape and value.dtype.kind == "f"
+        ):
+            value = np.array(constant(value, "a gradient"), self.dtype)
+            if value.shape != self.shape:
+                raise ValueError(
+                    f"a gradient of shape {value.shape} does not fit a tensor of {self.shape}"
+                )
+        self._grad = value
 
     @property
     def version(self) -> int:
@@ -103,7 +120,12 @@ class Tensor:
         return self._node is None
 
     def requires_grad_(self, flag: bool = True) -> Tensor:
-        """Say whether ``backward`` shall leave a gradient on this leaf."""
+        """Say whether ``backward`` shall leave a gradient on this leaf.
+
+        Raises:
+            RuntimeError: the tensor was computed from others.
+            TypeError: it holds no floats.
+        """
         if self._node is not None:
             raise RuntimeError("only a leaf can change requires_grad; use detach() to make one")
         if flag and self.data.dtype.kind != "f":
@@ -119,7 +141,11 @@ class Tensor:
         return Tensor(self.data)
 
     def numpy(self) -> Array:
-        """Return the array, shared; a tensor with history must be detached first."""
+        """Return the array, shared; a tensor with history must be detached first.
+
+        Raises:
+            RuntimeError: the tensor requires a gradient.
+        """
         if self.requires_grad:
             raise RuntimeError("numpy() would lose the gradient; call .detach().numpy()")
         return self.data
@@ -147,6 +173,11 @@ class Tensor:
         ``gradient`` weighs the elements of this tensor and has its shape; a tensor of one
         element needs none. What was saved for the pass is freed on the way, unless
         ``retain_graph``. Equation: neural-networks/backpropagation.md#eq-vjp
+
+        Raises:
+            RuntimeError: nothing here requires a gradient, ``gradient`` is missing for several
+                elements, or the pass cannot be made (see `propagate`).
+            ValueError: ``gradient`` has another shape.
         """
         gradient = _root_gradient(self, gradient)
         if self._node is not None:
@@ -197,7 +228,7 @@ class Tensor:
         """What a copy or a pickle takes along: neither a graph nor an optimizer's place."""
         if self._node is not None:
             raise RuntimeError("only a leaf can be copied or pickled; use detach() to make one")
-        kept = ("_data", "_node", "_requires_grad", "grad")
+        kept = ("_data", "_grad", "_node", "_requires_grad")
         return None, {**{name: getattr(self, name) for name in kept}, "grad_place": None}
 
     def _in_place(self, result: Tensor) -> Tensor:
@@ -434,7 +465,11 @@ class Tensor:
         return ops.reshape(self, _flat(shape))
 
     def view(self, *shape: Any) -> Tensor:
-        """``reshape`` in shared memory; where that would take a copy, it is refused."""
+        """``reshape`` in shared memory; where that would take a copy, it is refused.
+
+        Raises:
+            RuntimeError: the elements do not lie in memory as the new shape needs them.
+        """
         seen = self.reshape(*shape)
         if self.size and not np.may_share_memory(seen._data, self._data):
             raise RuntimeError(
@@ -608,6 +643,9 @@ def grad(
     """Return the derivative of ``output`` with respect to leaves, leaving every ``grad`` alone.
 
     An input that ``output`` does not depend on gets None.
+
+    Raises:
+        ValueError: an input is no leaf.
     """
     wanted: dict[int, Array | None] = {id(leaf): None for leaf in inputs}
 
