@@ -169,6 +169,23 @@ def test_whole_numbers_by_zero(operate):
                                       operate(torch.tensor([3.0, -5.0, 0.0]), 0))  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["clone", "prod", "sort", "topk", "flip", "remainder", "view",
+                                  "remainder by x"])  # fmt: skip
+def test_only_what_is_read_again_may_not_change(name):
+    refused = []
+    for module, leaf in ((bp, Tensor), (torch, torch.tensor)):
+        x = leaf(np.array([1.5, -2.0, 3.0]), requires_grad=True)
+        y = CALLS[name][module is torch](x).sum()
+        with module.no_grad():
+            x += 1.0
+        try:
+            y.backward()
+            refused.append(False)
+        except RuntimeError:
+            refused.append(True)
+    assert refused[0] == refused[1]
+
+
 def test_in_place_forms_keep_the_leaf():
     for change in ("__ifloordiv__", "__imod__", "__ipow__"):
         x, t = Tensor(np.array([3.0, 5.0])), torch.tensor([3.0, 5.0], dtype=torch.float64)

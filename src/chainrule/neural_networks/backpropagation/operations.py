@@ -108,7 +108,7 @@ def remainder(a: Any, b: Any) -> Forward:
     a, b = _divisible(a, b)
     shape_a, shape_b = np.shape(a), np.shape(b)
     return np.asarray(a % b), lambda g: (
-        sum_to(g, shape_a),
+        lambda out: sum_to(g, shape_a),
         lambda out: sum_to(-g * (a // b), shape_b),
     )
 
