@@ -24,7 +24,7 @@ from chainrule.neural_networks.backpropagation.tensor import Tensor, constant, p
 from chainrule.shapes import Array
 
 __all__ = [
-    "Sorted", "absolute", "add", "argmax", "argsort", "cast", "cat", "chunk", "clamp", "clone",
+    "absolute", "add", "argmax", "argsort", "cast", "cat", "chunk", "clamp", "clone",
     "concat", "cos", "cumsum", "divide", "einsum", "exp", "expand", "flatten", "flip",
     "floor_divide", "gather", "getitem", "linear", "log", "logsumexp", "masked_fill", "matmul",
     "max", "maximum", "mean", "min", "minimum", "multiply", "negative", "norm", "outer", "pad",
