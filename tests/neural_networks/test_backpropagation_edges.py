@@ -971,3 +971,77 @@ def test_values_are_kept_for_one_thread_only():
         thread.join()
         assert (leaf(1.0) * 2.0)._node.value is not None
     assert seen == [None]
+
+
+# ---- one row's fate is not another's -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_that_overflows_changes_no_other_row(dtype):
+    """Where a partial sum or a square overflows it is computed in another way, there alone."""
+    largest, least = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    rows = np.array([[largest, -1.0, largest], [3.0, 3.0, 3.0], [least, least, least],
+                     [np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0], [5.0, 7.0, 11.0]], dtype)  # fmt: skip
+    for f in (lambda x: x.sum(axis=1), lambda x: x.mean(axis=1), lambda x: x.var(axis=1),
+              lambda x: x.var(axis=1, correction=0)):  # fmt: skip
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            together = f(Tensor(rows)).data
+            for row, found in zip(rows, together, strict=True):
+                np.testing.assert_array_equal(found, f(Tensor(row[None])).data[0])
+    with np.errstate(all="ignore"):
+        assert Tensor(rows).sum(axis=1).data[2] == 3 * least
+        assert Tensor(rows).var(axis=1).data[1] == 0
+
+
+def test_sums_that_come_back_from_beyond_the_largest_number():
+    x = np.array([3e38, 3e38, -3e38, -2e38], np.float32)
+    y, z = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(y.cumsum(0).data, z.cumsum(0).detach())
+        y.cumsum(0).backward(x)
+        z.cumsum(0).backward(torch.tensor(x))
+    np.testing.assert_allclose(y.grad, z.grad, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [88.8, 12345.1, 123450.1, 1.2345e6])
+@pytest.mark.parametrize("d", [7, 128, 384])
+def test_constant_rows_are_zeros_after_normalization(value, d):
+    """The mean is rounded; what it is off by must not pass for a deviation."""
+    x = np.full((3, d), value, np.float32)
+    x[1] = np.random.default_rng(d).standard_normal(d)
+    theirs = torch.nn.functional.layer_norm(torch.tensor(x), (d,)).numpy()
+    np.testing.assert_allclose(reg.layer_norm(Tensor(x), d).data, theirs, atol=1e-2)
+    columns = np.repeat(x[:1, :5], d, axis=0)
+    np.testing.assert_allclose(reg.batch_norm(Tensor(columns)).data, 0, atol=1e-2)
+    assert Tensor(x).var(axis=1).data[0] < 1e-12
+
+
+def test_far_from_zero_layer_norm_is_as_exact_as_its_input(rng):
+    x = (1e5 + rng.standard_normal((5, 128))).astype(np.float32)
+    exact = x.astype(float) - x.astype(float).mean(axis=1, keepdims=True)
+    exact /= np.sqrt((exact**2).mean(axis=1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(reg.layer_norm(Tensor(x), 128).data, exact, atol=2e-6)
+
+
+def test_an_infinite_number_makes_the_others_of_its_row_nothing():
+    x = np.array([[np.inf, 1.0, -2.0], [3.0, 4.0, 0.0]], np.float32)
+    with np.errstate(invalid="ignore"):
+        found = reg.rms_norm(Tensor(x), 3).data
+        for f, g in (
+            (lambda x: x.var(axis=1), lambda t: t.var(1)),
+            (lambda x: bp.logsumexp(x * 1e30, axis=1), lambda t: (t * 1e30).logsumexp(1)),
+        ):
+            mine, theirs = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+            f(mine).backward(np.ones(2, np.float32))
+            g(theirs).backward(torch.ones(2))
+            np.testing.assert_allclose(mine.grad, theirs.grad, rtol=1e-6)
+    np.testing.assert_allclose(found, torch.nn.functional.rms_norm(torch.tensor(x), (3,)),
+                               rtol=1e-6)  # fmt: skip
+
+
+def test_epsilon_of_sixteen_bits_is_that_of_thirty_two(rng):
+    x = (rng.standard_normal((3, 5)) * 1e-2).astype(np.float16)
+    theirs = torch.nn.functional.rms_norm(torch.tensor(x), (5,)).numpy()
+    for ours in (reg.rms_norm, reg.rms_norm_composed):
+        np.testing.assert_allclose(ours(Tensor(x), 5).data, theirs, rtol=4e-3)

@@ -237,6 +237,30 @@ def cumsum(x, dim, dtype=None):
     return x.cumsum(dim)
 
 
+def prod(x, dim=None, keepdim=False, dtype=None):
+    return reduced(bp.Tensor.prod)(x, dim, keepdim, dtype)
+
+
+def ordered(f):
+    """What puts in order; which of equal elements comes first, PyTorch says only if stable."""
+
+    def call(x, *args, stable=False, sorted=True, **options):
+        args = args[:3]  # topk's fourth is sorted
+        if not stable and np.unique(x.data).size < x.size:
+            raise NotApplicable("the order of equal elements")
+        if "dim" in options:
+            options["axis"] = options.pop("dim")
+        return f(x, *args, **options)
+
+    return call
+
+
+def pad(x, pad, mode="constant", value=None):
+    if mode != "constant":
+        raise NotApplicable(f"padding that is {mode}")
+    return bp.pad(x, pad, value or 0)
+
+
 def embedding(weight, ids, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False,
               sparse=False):  # fmt: skip
     only({"padding_idx": padding_idx, "max_norm": max_norm, "scale": scale_grad_by_freq or None})
@@ -270,7 +294,7 @@ ADAPTERS = {
     "amax": reduced(bp.Tensor.max), "amin": reduced(bp.Tensor.min),
     "max": extreme("max"), "min": extreme("min"), "argmax": reduced(bp.argmax),
     "logsumexp": reduced(bp.logsumexp), "cumsum": cumsum,
-    "reshape": lambda x, shape: x.reshape(shape), "view": lambda x, *s: x.reshape(*s),
+    "reshape": lambda x, shape: x.reshape(shape), "view": lambda x, *s: x.view(*s),
     "flatten": lambda x, start_dim=0, end_dim=-1: x.flatten(start_dim, end_dim),
     "ravel": lambda x: x.reshape(-1), "permute": lambda x, dims: x.permute(dims),
     "transpose": lambda x, a, b: x.transpose(a, b), "T": lambda x: x.T, "t": lambda x: x.T,
@@ -279,6 +303,15 @@ ADAPTERS = {
     "index_select": index_select, "gather": lambda x, dim, index, **o: bp.gather(x, index, dim),
     "cat": lambda tensors, dim=0: bp.concat(tensors, dim),
     "stack": lambda tensors, dim=0: bp.stack(tensors, dim),
+    "prod": prod, "sort": ordered(bp.sort), "topk": ordered(bp.topk),
+    "argsort": ordered(bp.argsort),
+    "flip": lambda x, dims: x.flip(*dims), "tril": bp.tril, "triu": bp.triu,
+    "nn.functional.pad": pad, "clone": lambda x, memory_format=None: x.clone(),
+    "floor_divide": lambda x, other: x // other, "remainder": lambda x, other: x % other,
+    "__rmod__": lambda x, other: other % x, "bitwise_and": lambda x, other: x & other,
+    "bitwise_or": lambda x, other: x | other, "bitwise_xor": lambda x, other: x ^ other,
+    "bitwise_not": lambda x: ~x, "__rand__": lambda x, other: other & x,
+    "__ror__": lambda x, other: other | x, "__rxor__": lambda x, other: other ^ x,
     "split": split, "split_with_sizes": split,
     "chunk": lambda x, chunks, dim=0: bp.chunk(x, chunks, dim), "unbind": lambda x, dim=0: list(
         x if dim == 0 else x.transpose(0, dim)),

@@ -256,6 +256,61 @@ def var(rng, x):
     )
 
 
+def flip(rng, x):
+    axes = some_axes(rng, x)
+    axes = tuple(range(x.ndim)) if axes is None else np.atleast_1d(axes).tolist()
+    return (lambda t: t.flip(*axes)), (lambda t: t.flip(axes))
+
+
+def triangle(rng, x):
+    if x.ndim < 2:
+        raise Unfit
+    name, diagonal = pick(rng, ["tril", "triu"]), int(rng.integers(-2, 3))
+    return (lambda t: getattr(t, name)(diagonal)), (lambda t: getattr(t, name)(diagonal))
+
+
+def pad(rng, x):
+    if not x.size:
+        raise Unfit
+    pairs = int(rng.integers(x.ndim + 1))
+    widths = [int(w) for n in x.shape[::-1][:pairs] for w in rng.integers(-(n // 2), 3, 2)]
+    return (
+        lambda t: bp.pad(t, widths, 0.3),
+        lambda t: torch.nn.functional.pad(t, widths, value=0.3),
+    )
+
+
+def topk(rng, x):
+    axis, largest = axis_of(rng, x), bool(rng.integers(2))
+    k = int(rng.integers(x.shape[axis] + 1))
+    return (  # from the largest (or smallest) on: which of equal ones, PyTorch does not say
+        lambda t: (t + rank(t)).topk(k, axis, largest).values,
+        lambda t: (t + torch.tensor(rank(t))).topk(k, axis, largest).values,
+    )
+
+
+def rank(t):
+    """Small different numbers, so that no two of a tensor's are equal."""
+    return np.arange(int(np.prod(t.shape))).reshape(tuple(t.shape)) * 1e-3
+
+
+def ordered(rng, x):
+    axis, descending = axis_of(rng, x), bool(rng.integers(2))
+    return (
+        lambda t: t.sort(axis, descending).values,
+        lambda t: t.sort(dim=axis, descending=descending, stable=True).values,
+    )
+
+
+def prod(rng, x):
+    axis, keep = axis_of(rng, x), bool(rng.integers(2))
+    return (lambda t: t.prod(axis, keep)), (lambda t: t.prod(axis, keep))
+
+
+def remainder(a, b):
+    return a % (b * b + 0.5)
+
+
 OPERATIONS = {
     "add": binary(bp.add, torch.add), "subtract": binary(bp.subtract, torch.sub),
     "multiply": binary(bp.multiply, torch.mul), "maximum": binary(bp.maximum, torch.maximum),
@@ -281,6 +336,9 @@ OPERATIONS = {
     "transpose": (1, transpose), "unsqueeze": (1, unsqueeze), "squeeze": (1, squeeze),
     "expand": (1, expand), "slices": (1, slices), "fancy": (1, fancy), "mask": (1, mask),
     "take": (1, take), "gather": (1, gather), "masked_fill": (1, masked_fill), "split": (1, cut),
+    "flip": (1, flip), "triangle": (1, triangle), "pad": (1, pad), "topk": (1, topk),
+    "sort": (1, ordered), "prod": (1, prod), "remainder": binary(remainder, remainder),
+    "clone": (1, lambda rng, x: (lambda t: t.clone(), lambda t: t.clone())),
 }  # fmt: skip
 
 

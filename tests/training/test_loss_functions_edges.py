@@ -20,6 +20,7 @@ from chainrule.training.loss_functions import (
     log_softmax,
     mae,
     mse,
+    quantile_loss,
     triplet,
 )
 
@@ -262,3 +263,36 @@ def test_sixteen_bits(rng):
         assert np.isfinite(x.grad).all()
     wide = cross_entropy(Tensor(x.data.astype(float)), targets)
     assert cross_entropy(x, targets).item() == pytest.approx(wide.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_differences_beyond_sixteen_bits(reduction):
+    """What is between two numbers of 16 bits may not fit in 16 bits, though the loss does."""
+    a, b = np.array([-6e4, 3.0, 5.0], np.float16), np.array([5e4, 1.0, 5.0], np.float16)
+    x, t = Tensor(a, requires_grad=True), torch.tensor(a, requires_grad=True)
+    ours = huber(x, b, delta=0.01, reduction=reduction)
+    theirs = F.huber_loss(t, torch.tensor(b), delta=0.01, reduction=reduction)
+    assert ours.dtype == np.float16
+    np.testing.assert_allclose(ours.data, theirs.detach(), rtol=2e-3)
+    ours.sum().backward()
+    theirs.sum().backward()
+    np.testing.assert_allclose(x.grad, t.grad, rtol=2e-3)
+    wide = [v.astype(np.float32) for v in (a, b)]
+    for loss in (lambda p, t: mae(p, t), lambda p, t: quantile_loss(p, t, 0.1)):
+        found = loss(Tensor(a), b)
+        assert found.dtype == np.float16
+        np.testing.assert_allclose(found.data, loss(Tensor(wide[0]), wide[1]).data, rtol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [None, 0.5, 1.0, 3.0])
+def test_targets_of_certain_logits_have_pytorchs_gradient(weight):
+    x = np.array([-INF, -200.0, -3.0, -1e-9, 0.0, 1e-9, 0.7, 200.0, INF])
+    y, t = Tensor(np.full(9, 0.3), True), torch.full((9,), 0.3, dtype=float, requires_grad=True)
+    w = None if weight is None else np.array([weight])
+    with np.errstate(invalid="ignore"):
+        bce_with_logits(Tensor(x), y, w, "sum").backward()
+    if weight is None:  # with a weight PyTorch has no derivative by the target
+        F.binary_cross_entropy_with_logits(torch.tensor(x), t, reduction="sum").backward()
+        np.testing.assert_allclose(y.grad, t.grad)
+    expected = (weight or 1.0) * np.logaddexp(0, -x) - np.logaddexp(0, x)
+    np.testing.assert_allclose(y.grad, expected, atol=1e-15)

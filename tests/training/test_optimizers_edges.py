@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from chainrule.neural_networks.backpropagation import Linear, Parameter, Tensor
+from chainrule.training import optimizers
 from chainrule.training.optimizers import (
     SGD,
     Adafactor,
@@ -239,3 +240,57 @@ def test_a_model_and_its_optimizer_are_freed_without_the_collector():
         assert gone[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "Lion"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_averages_that_forget_at_once_forget_at_once(name, dtype, rng):
+    """With a share of 0, nothing of a gradient of 10⁸ may be left in the average of the next."""
+    options = {"lr": 0.1} | ({"alpha": 0.0} if name == "RMSprop" else {"betas": (0.0, 0.0)})
+    start = rng.standard_normal(7).astype(dtype)
+    x, t = Tensor(start.copy(), requires_grad=True), torch.tensor(start, requires_grad=True)
+    ours = getattr(optimizers, name)([x], **options)
+    theirs = None if name == "Lion" else getattr(torch.optim, name)([t], **options)
+    for size in (1e8, 0.1, 1e-3):
+        g = (size * rng.standard_normal(7)).astype(dtype)
+        before = x.data.copy()
+        x.grad, t.grad = g.copy(), torch.tensor(g)
+        ours.step()
+        if theirs is None:
+            np.testing.assert_allclose(before - x.data, 0.1 * np.sign(g), rtol=1e-5)
+        else:
+            theirs.step()
+            np.testing.assert_allclose(x.data, t.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "RMSprop"])
+def test_a_square_that_overflows_stops_a_number_and_does_not_spoil_it(name, rng):
+    start = rng.standard_normal(5).astype(np.float32)
+    x, t = Tensor(start.copy(), requires_grad=True), torch.tensor(start, requires_grad=True)
+    ours, theirs = getattr(optimizers, name)([x], lr=0.1), getattr(torch.optim, name)([t], lr=0.1)
+    for _ in range(3):
+        g = np.array([1e30, -1e25, 1.0, 0.0, -1e-3], np.float32)
+        x.grad, t.grad = g.copy(), torch.tensor(g)
+        with np.errstate(over="ignore"):
+            ours.step()
+        theirs.step()
+        np.testing.assert_allclose(x.data, t.detach(), rtol=1e-5)
+
+
+def test_gradients_set_by_hand_have_the_parameters_shape():
+    for value in (np.float32(2), 2, [2.0], Tensor([2.0]), np.array([2])):
+        x = Tensor(np.float32(1) if np.ndim(value) == 0 else np.ones(1, np.float32), True)
+        x.grad = value
+        assert isinstance(x.grad, np.ndarray)
+        assert (x.grad.shape, x.grad.dtype) == (x.shape, np.float32)
+        x.grad = x.grad / 2  # of a number NumPy makes no array
+        assert clip_grad_norm_(x, 0.5) == 1
+        assert x.grad == pytest.approx(0.5, rel=1e-5)
+    x, t = Tensor(np.ones(3), True), torch.ones(3, requires_grad=True)
+    for wrong in (np.ones(1), np.ones((3, 1)), 1.0, [1.0, 2.0]):
+        with pytest.raises(RuntimeError, match="to assign a gradient of size"):
+            t.grad = torch.tensor(wrong, dtype=torch.float)
+        with pytest.raises(
+            ValueError, match=r"gradient of shape .* does not fit a tensor of \(3,\)"
+        ):
+            x.grad = wrong

@@ -7,6 +7,7 @@ import pytest
 
 from chainrule.transformers.gpt import (
     GPT,
+    draw,
     generate,
     gpt_config,
     min_p_filter,
@@ -74,6 +75,18 @@ def test_any_temperature_is_a_temperature(temperature):
     found = generate(model, prompt, 5, temperature, rng=np.random.default_rng(0))
     if temperature < 1:
         np.testing.assert_array_equal(found, generate(model, prompt, 5, 0.0))
+
+
+def test_settings_that_are_no_numbers_are_refused(rng):
+    logits = rng.standard_normal((2, V)).astype(np.float32)
+    for temperature in (np.nan, -1.0):
+        with pytest.raises(ValueError, match="temperature must be at least 0"):
+            draw(logits, temperature, rng=rng)
+        with pytest.raises(ValueError, match="temperature must be above 0"):
+            sample_filters(logits, temperature)
+    for penalty in (0.0, -2.0, np.nan):
+        with pytest.raises(ValueError, match="penalty must be above 0"):
+            repetition_penalty(logits, np.array([[0, 1], [2, 2]]), penalty)
 
 
 @pytest.mark.parametrize("prompt", [[1, 2], np.array([1, 2]), np.array([[1.0, 2.0]]), 3])

@@ -128,6 +128,9 @@ def miller_madow(counts: Num[Array, "symbols"]) -> float:
 
     Equation: math-foundations/information-theory.md#eq-miller-madow
     Source: Miller, Note on the bias of information estimates, 1955.
+
+    Raises:
+        ValueError: a count is negative, or all are 0.
     """
     counts = np.asarray(counts)
     n = counts.sum()

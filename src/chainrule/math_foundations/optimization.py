@@ -67,6 +67,9 @@ def quadratic(kappa: float, d: int = 2) -> Problem:
     """½ Σ λᵢxᵢ² with curvatures from 1 to ``kappa``, spaced geometrically; its minimum is at 0.
 
     Equation: math-foundations/optimization.md#eq-quadratic
+
+    Raises:
+        ValueError: ``kappa`` is below 1 or infinite, or ``d`` below 1.
     """
     if not 1 <= kappa < inf or d < 1:
         raise ValueError(f"quadratic: expected kappa >= 1 and d >= 1, got {kappa} and {d}")
@@ -353,6 +356,9 @@ def optimal_rates(mu: float, L: float) -> Rates:
     of its factor (√κ − 1)/(√κ + 1). Nesterov: 1/L and (√κ − 1)/(√κ + 1), factor 1 − 1/√κ.
 
     Equation: math-foundations/optimization.md#eq-optimal-rates
+
+    Raises:
+        ValueError: not 0 < mu ≤ L, or L is infinite.
     """
     if not 0 < mu <= L < inf:
         raise ValueError(f"optimal_rates: expected 0 < mu <= L, got mu={mu}, L={L}")
@@ -398,6 +404,9 @@ def prob_positive_definite(n: int, trials: int, rng: np.random.Generator) -> flo
     for n = 3 (π − 2√2)/(4π). The standard error of the share p is √(p(1 − p)/trials).
 
     Equation: math-foundations/optimization.md#eq-random-hessian
+
+    Raises:
+        ValueError: ``n`` or ``trials`` is below 1.
     """
     if n < 1 or trials < 1:
         raise ValueError(
@@ -424,6 +433,9 @@ def top_hessian_eigenvalue(
     the plane of the last two, and of λ and −λ it is the positive one, the sharpness.
 
     Equation: math-foundations/optimization.md#eq-sharpness
+
+    Raises:
+        ValueError: ``iters`` is below 1.
     """
     if iters < 1:
         raise ValueError(f"top_hessian_eigenvalue: iters must be at least 1, got {iters}")
@@ -460,6 +472,10 @@ def lanczos_density(
     Equation: math-foundations/optimization.md#eq-lanczos
     Source: Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature,
     2017.
+
+    Raises:
+        ValueError: ``n``, ``steps`` or ``probes`` is below 1, or a product with the matrix is
+            not finite or not of shape (n,).
     """
     if n < 1 or steps < 1 or probes < 1:
         raise ValueError(

@@ -190,6 +190,9 @@ class Gaussian:
         """Log density: −½‖z‖² − log det L − ½ d log 2π, where x = μ + L z.
 
         Equation: math-foundations/probability.md#eq-gaussian-density
+
+        Raises:
+            ValueError: the last axis has another size than the mean.
         """
         x = _floats(x)
         if x.ndim == 0 or x.shape[-1] != len(self.mu):

@@ -31,6 +31,7 @@ from chainrule.neural_networks.backpropagation import (
 )
 from chainrule.neural_networks.backpropagation.edits import note_edit
 from chainrule.neural_networks.backpropagation.operations import logistic
+from chainrule.neural_networks.backpropagation.promotion import floating
 from chainrule.shapes import Array, Bool, Float
 
 __all__ = [
@@ -73,6 +74,7 @@ _BLOCK = 65_536  # elements: the few float32 blocks of one activation fit a core
 
 @primitive
 def _piecewise(x: Array, negative_slope: float) -> Any:
+    x = floating(x)
     slope = np.where(x > 0, x.dtype.type(1), x.dtype.type(negative_slope))
     return x * slope, lambda g: (g * slope,)
 
@@ -108,6 +110,7 @@ def elu(x: Array, alpha: float = 1.0) -> Any:
 
     Equation: neural-networks/activation-functions.md#eq-elu
     """
+    x = floating(x)
     below = np.minimum(x, 0)
     y = np.where(x > 0, x, alpha * np.expm1(below))
     slope = np.where(x > 0, 1, alpha * np.exp(below))  # and not α(eˣ − 1) + α, which loses eˣ
@@ -131,6 +134,7 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Any:
 
     Equation: neural-networks/activation-functions.md#eq-softplus
     """
+    x = floating(x)
     scaled = beta * x
     linear = scaled > threshold
     y = np.where(linear, x, np.logaddexp(0, scaled) / beta)
@@ -144,6 +148,7 @@ def logsigmoid(x: Array) -> Any:
 
     The derivative is σ(−x). Equation: neural-networks/activation-functions.md#eq-softplus
     """
+    x = floating(x)
     y = np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
     return y, lambda g: (g * logistic(-x),)
 
@@ -173,6 +178,7 @@ def gelu_composed(x: Float[Tensor, "*shape"], approximate: str = "none") -> Floa
 
 @primitive
 def _gaussian_cdf(x: Array) -> Any:
+    x = floating(x)
     return normal_cdf(x), lambda g: (g * np.exp(-0.5 * x * x) * root(0.5 / np.pi),)
 
 
@@ -206,7 +212,7 @@ def _gated(x: Array, kind: str) -> Any:
 
     Both need the same expensive gate. Only the slope is kept: the backward pass is one product.
     """
-    compute = _GATED[kind]
+    x, compute = floating(x), _GATED[kind]
     y = np.empty(x.shape, x.dtype)
     slope = np.empty(x.shape, x.dtype) if is_grad_enabled() else None
     for part, y_part, slope_part in _blocks(x, y, slope):
@@ -353,7 +359,11 @@ class ELU(Module):
 
 
 class GELU(Module):
-    """`gelu` as a module."""
+    """`gelu` as a module.
+
+    Raises:
+        ValueError: ``approximate`` is not 'none', 'tanh' or 'sigmoid'.
+    """
 
     def __init__(self, approximate: str = "none"):
         if approximate not in ("none", "tanh", "sigmoid"):
@@ -441,6 +451,9 @@ def kaiming_(
 
     Equation: neural-networks/activation-functions.md#eq-kaiming
     Source: He et al. 2015, arXiv:1502.01852.
+
+    Raises:
+        ValueError: ``mode`` is not 'fan_in' or 'fan_out'.
     """
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"kaiming_: mode must be 'fan_in' or 'fan_out', got {mode!r}")

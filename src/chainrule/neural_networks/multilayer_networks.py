@@ -157,6 +157,9 @@ def tent_network(k: int) -> MLP:
 
     Equation: neural-networks/multilayer-networks.md#eq-tent-map
     Source: Telgarsky, Benefits of depth in neural networks, 2016, arXiv:1602.04485.
+
+    Raises:
+        ValueError: ``k`` is below 1.
     """
     if k < 1:
         raise ValueError(f"tent_network: k must be at least 1, got {k}")

@@ -165,6 +165,9 @@ class AdalineGD:
     """A neuron trained by gradient descent on ½·mean((w·x + b − y)²), before any threshold.
 
     Source: Widrow and Hoff, Adaptive switching circuits, 1960.
+
+    Raises:
+        ValueError: the learning rate is not positive.
     """
 
     def __init__(self, lr: float = 0.01):

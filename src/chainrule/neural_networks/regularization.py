@@ -26,7 +26,7 @@ from chainrule.neural_networks.backpropagation import (
     sqrt,
 )
 from chainrule.neural_networks.backpropagation.edits import note_edit
-from chainrule.neural_networks.backpropagation.promotion import wide
+from chainrule.neural_networks.backpropagation.promotion import floating, wide
 from chainrule.shapes import Array, Float
 
 __all__ = [
@@ -100,10 +100,14 @@ def _layer_norm(weight: Array | None, bias: Array | None, x: Array, d: int, eps:
     with a vector, which BLAS computes faster than NumPy sums.
     Equation: neural-networks/regularization.md#eq-layer-norm-vjp
     """
-    shape, rows = x.shape, x.reshape(x.size // max(d, 1), d)
-    average = np.full(d, 1 / max(d, 1), dtype=x.dtype)
-    y = rows - (rows @ average)[:, None]
+    shape, rows = x.shape, floating(x).reshape(x.size // max(d, 1), d)
+    average = np.full(d, 1 / max(d, 1), dtype=rows.dtype)
+    mean = (rows @ average)[:, None]
+    y = rows - mean
     inverse = _inverse_root(y, -1, eps)
+    if _rounded(mean, inverse):
+        y -= (y @ average)[:, None]
+        inverse = _inverse_root(y, -1, eps)
     y *= inverse
     out = _affine(y, weight, bias)
     shapes = [None if p is None else p.shape for p in (weight, bias)]
@@ -169,7 +173,7 @@ def rms_norm_composed(
     Equation: neural-networks/regularization.md#eq-rms-norm
     """
     axes = tuple(range(-len(_sizes(x, normalized_shape)), 0))
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    eps = float(np.finfo(wide(x.dtype)).eps) if eps is None else eps
     return _scale_and_shift(x / sqrt((x * x).mean(axes, keepdims=True) + eps), weight, None)
 
 
@@ -179,7 +183,9 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """RMS normalization over the last axes, fused; ``eps=None`` is the dtype's rounding unit.
+    """RMS normalization over the last axes, fused.
+
+    ``eps=None`` is the rounding unit of the type; in 16 bits that of float32, as in PyTorch.
 
     Equation: neural-networks/regularization.md#eq-rms-norm
     Source: Zhang and Sennrich, Root mean square layer normalization, 2019, arXiv:1910.07467.
@@ -188,7 +194,7 @@ def rms_norm(
         ValueError: the last axes of ``x`` are not ``normalized_shape``.
     """
     d = int(np.prod(_sizes(x, normalized_shape)))
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    eps = float(np.finfo(wide(x.dtype)).eps) if eps is None else eps
     return _rms_norm(weight, x, d=d, eps=eps)
 
 
@@ -198,7 +204,7 @@ def _rms_norm(weight: Array | None, x: Array, d: int, eps: float) -> Any:
 
     Equation: neural-networks/regularization.md#eq-rms-norm-vjp
     """
-    shape, rows = x.shape, x.reshape(x.size // max(d, 1), d)
+    shape, rows = x.shape, floating(x).reshape(x.size // max(d, 1), d)
     inverse = _inverse_root(rows, -1, eps)
     y = rows * inverse
     out = _affine(y, weight, None)
@@ -288,11 +294,15 @@ def _batch_norm(weight: Array | None, bias: Array | None, x: Array, eps: float) 
 
     Equation: neural-networks/regularization.md#eq-batch-norm-vjp
     """
-    axes = (0, *range(2, x.ndim))
+    x, axes = floating(x), (0, *range(2, x.ndim))
     shape = (1, -1, *[1] * (x.ndim - 2))
     count = x.size // max(x.shape[1], 1)
-    y = x - np.sum(x / max(count, 1), axes, keepdims=True)
+    mean = np.sum(x / max(count, 1), axes, keepdims=True)
+    y = x - mean
     inverse = _inverse_root(y, axes, eps)
+    if _rounded(mean, inverse):
+        y -= np.sum(y / max(count, 1), axes, keepdims=True)
+        inverse = _inverse_root(y, axes, eps)
     y *= inverse
     scale = 1 if weight is None else weight.reshape(shape)
     out = y * scale if bias is None else y * scale + bias.reshape(shape)
@@ -391,7 +401,7 @@ def fold_batchnorm(
 @primitive
 def _drop(x: Array, kept: Array, scale: float) -> Any:
     """Selects instead of multiplying by 0: what is dropped may be infinite."""
-    return np.where(kept, x * scale, 0), lambda g: (np.where(kept, g * scale, 0),)
+    return np.where(kept, floating(x) * scale, 0), lambda g: (np.where(kept, g * scale, 0),)
 
 
 def dropout(
@@ -413,7 +423,11 @@ def dropout(
 
 
 class Dropout(Module):
-    """Dropout in training, nothing in evaluation."""
+    """Dropout in training, nothing in evaluation.
+
+    Raises:
+        ValueError: ``p`` is no probability, or ``rng`` is missing.
+    """
 
     def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None):
         if not 0 <= p <= 1:
@@ -465,7 +479,11 @@ def soft_threshold(x: Float[Array, "*shape"], threshold: float) -> Float[Array, 
 
 
 class EarlyStopping:
-    """Says when a validation loss has not improved for ``patience`` evaluations in a row."""
+    """Says when a validation loss has not improved for ``patience`` evaluations in a row.
+
+    Raises:
+        ValueError: ``patience`` is below 1.
+    """
 
     def __init__(self, patience: int, min_delta: float = 0.0):
         if patience < 1:
@@ -490,6 +508,9 @@ class EMA:
     """An exponential moving average of parameters: average ← decay·average + (1 − decay)·w.
 
     Equation: neural-networks/regularization.md#eq-ema
+
+    Raises:
+        ValueError: ``decay`` is negative, or not below 1.
     """
 
     def __init__(self, params: Iterable[Parameter], decay: float = 0.999):
@@ -559,6 +580,9 @@ def mixup(
 
     Equation: neural-networks/regularization.md#eq-mixup
     Source: Zhang et al., mixup, 2017, arXiv:1710.09412.
+
+    Raises:
+        ValueError: ``alpha`` is not positive.
     """
     if alpha <= 0:
         raise ValueError(f"mixup: alpha must be positive, got {alpha}")
@@ -606,6 +630,12 @@ def _affine(y: Array, weight: Array | None, bias: Array | None) -> Array:
 _LEAST = 1e-30  # the square of a float32 that is smaller may have been rounded to 0
 
 
+def _rounded(mean: Array, inverse: Array) -> bool:
+    """Whether a mean lies so far out that what it was rounded by shows beside the deviation."""
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(mean) * inverse > 100).any())
+
+
 def _inverse_root(y: Array, axes: int | tuple[int, ...], eps: float) -> Array:
     """1/√(mean of squares + eps), over the last axis (−1), as BLAS adds fastest, or over several.
 
@@ -621,7 +651,7 @@ def _inverse_root(y: Array, axes: int | tuple[int, ...], eps: float) -> Array:
         if (eps > _LEAST and inverse.all()) or not y.size:
             return inverse
         size = np.abs(y).max(axis=axes, keepdims=True)
-        size[size == 0] = 1
+        size[(size == 0) | ~np.isfinite(size)] = 1
         scaled = np.mean(np.square(y / size), axis=axes, keepdims=True)
         lost = (mean_square + eps < _LEAST) | (inverse == 0)
         return np.where(lost, 1 / (size * np.sqrt(scaled + eps / size / size)), inverse)

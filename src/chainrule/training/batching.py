@@ -44,6 +44,9 @@ class BatchSampler:
     Iterating runs to the end of the present epoch: after a restart from `state_dict` that is the
     rest of it, to the last bit what an uninterrupted run would have drawn. Give it a generator
     of its own, or save that generator only once.
+
+    Raises:
+        ValueError: ``n`` or ``batch_size`` is below 1, or ``drop_last`` leaves no batch.
     """
 
     def __init__(self, n: int, batch_size: int, rng: np.random.Generator, drop_last: bool = False):
@@ -143,6 +146,9 @@ def bucket_batches(
 
     With ``rng`` the order inside buckets and the order of batches are random; without, short
     batches come first, and a model would see all short sequences before any long one.
+
+    Raises:
+        ValueError: ``width`` or ``batch_size`` is below 1.
     """
     if width < 1 or batch_size < 1:
         raise ValueError(
@@ -259,6 +265,9 @@ def pack_batch(
     """Rows of tokens, and which document each token belongs to: 0, 1, … in a row, −1 for padding.
 
     Attention must stay inside a document, and positions restart with it: see `packed_positions`.
+
+    Raises:
+        ValueError: a row holds more than ``n`` tokens.
     """
     ids = np.full((len(rows), n), pad, dtype=np.int64)
     doc_ids = np.full((len(rows), n), -1, dtype=np.int64)
@@ -383,6 +392,9 @@ def steps_needed(batch_size: float, least_steps: float, least_examples: float) -
 
     Equation: training/batching.md#eq-critical-batch
     Source: McCandlish et al. 2018.
+
+    Raises:
+        ValueError: one of the three is not positive.
     """
     if not all(x > 0 for x in (batch_size, least_steps, least_examples)):
         raise ValueError(

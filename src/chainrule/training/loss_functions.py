@@ -27,7 +27,7 @@ from chainrule.neural_networks.backpropagation import (
     where,
 )
 from chainrule.neural_networks.backpropagation.operations import axes_from_0, logistic
-from chainrule.neural_networks.backpropagation.promotion import alike
+from chainrule.neural_networks.backpropagation.promotion import alike, floating, result_type, wide
 from chainrule.neural_networks.backpropagation.tensor import constant
 from chainrule.shapes import Array, Float, Int, Shaped
 
@@ -67,15 +67,19 @@ def mse(prediction: Tensor, target: Tensor | Array, reduction: str = "mean") -> 
         ValueError: the shapes differ, or the reduction is unknown.
     """
     error = _residual(prediction, target)
-    return _reduce(error * error, reduction)
+    return _reduced_as(prediction, target, error * error, reduction)
 
 
 def mae(prediction: Tensor, target: Tensor | Array, reduction: str = "mean") -> Tensor:
     """|prediction − target|: Laplace noise; the best constant prediction is the median.
 
     Equation: training/loss-functions.md#eq-mae
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
     """
-    return _reduce(absolute(_residual(prediction, target)), reduction)
+    loss = absolute(_residual(prediction, target))
+    return _reduced_as(prediction, target, loss, reduction)
 
 
 def huber(
@@ -84,15 +88,20 @@ def huber(
     """Quadratic up to an error of ``delta``, linear beyond: outliers pull with bounded force.
 
     Equation: training/loss-functions.md#eq-huber
+
+    Raises:
+        ValueError: ``delta`` is not positive, the shapes differ, or the reduction is unknown.
     """
     if delta <= 0:
         raise ValueError(f"huber: delta must be positive, got {delta}")
-    return _reduce(_huber(_residual(prediction, target), delta=delta), reduction)
+    loss = _huber(_residual(prediction, target), delta=delta)
+    return _reduced_as(prediction, target, loss, reduction)
 
 
 @primitive
 def _huber(error: Array, delta: float) -> Any:
     """What is within ``delta`` counts by its square, what is beyond by its length."""
+    error = floating(error)
     near = np.clip(error, -delta, delta)
     y = 0.5 * near * near + delta * (np.abs(error) - np.abs(near))
     return y, lambda g: (g * near,)
@@ -104,11 +113,15 @@ def quantile_loss(
     """q·error below the target and (1 − q)·error above it: the best constant is the q-quantile.
 
     Equation: training/loss-functions.md#eq-quantile
+
+    Raises:
+        ValueError: ``q`` is not between 0 and 1, the shapes differ, or the reduction is unknown.
     """
     if not 0 < q < 1:
         raise ValueError(f"quantile_loss: q must be between 0 and 1, got {q}")
     error = _residual(prediction, target)  # positive where the prediction is too high
-    return _reduce(relu(error) * (1 - q) + relu(-error) * q, reduction)
+    loss = relu(error) * (1 - q) + relu(-error) * q
+    return _reduced_as(prediction, target, loss, reduction)
 
 
 # ---- cross-entropy ---------------------------------------------------------------------------
@@ -128,7 +141,7 @@ def log_softmax(x: Array, axis: int = -1) -> Any:
 
     Equation: training/loss-functions.md#eq-log-softmax
     """
-    axes = axes_from_0(axis, x.ndim)
+    x, axes = floating(x), axes_from_0(axis, x.ndim)
     y = x - x.max(axis=axes, keepdims=True, initial=-np.inf)
     with np.errstate(divide="ignore"):  # an axis may have no entries
         y = y - np.log(np.exp(y).sum(axis=axes, keepdims=True))
@@ -276,6 +289,9 @@ def chunked_cross_entropy(
 
     Equation: training/loss-functions.md#eq-chunked-cross-entropy
     Source: the idea is that of Wijmans et al., Cut your losses, 2024, arXiv:2411.09009.
+
+    Raises:
+        ValueError: ``chunk`` is below 1, a target is no class, or none is left to average.
     """
     if chunk < 1:
         raise ValueError(f"chunked_cross_entropy: chunk must be at least 1, got {chunk}")
@@ -318,13 +334,14 @@ def _bce_with_logits(x: Array, target: Array, positive_weight: Array) -> Any:
 
     The gradient is (1 − t)·σ(x) − w·t·σ(−x) for x, and the difference of the two losses for t.
     """
-    w, t, shape = positive_weight, target, np.shape(positive_weight)
+    x, w, t, shape = floating(x), positive_weight, target, np.shape(positive_weight)
     rest = np.log1p(np.exp(-np.abs(x)))
     if_yes, if_no = rest + np.maximum(-x, 0), rest + np.maximum(x, 0)
     y = _times(w * t, if_yes) + _times(1 - t, if_no)
     return y, lambda g: (
         lambda out: g * ((1 - t) * logistic(x) - w * t * logistic(-x)),
-        lambda out: g * (_times(w - 1, if_yes) - x),
+        # the difference of both; near 0, where they are almost equal, without their digits lost
+        lambda out: g * np.where(x < -1, _times(w, if_yes) - if_no, _times(w - 1, if_yes) - x),
         lambda out: sum_to(g * _times(t, if_yes), shape),
     )
 
@@ -341,13 +358,17 @@ def bce_with_logits(
     that require a gradient get one.
 
     Equation: training/loss-functions.md#eq-bce
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
     """
     _same_shape("bce_with_logits", logits, target)
+    dtype = logits.dtype if logits.dtype.kind == "f" else np.dtype(np.float32)
     labels, weight = (
-        x if isinstance(x, Tensor) else Tensor(np.asarray(x, logits.dtype))
+        x if isinstance(x, Tensor) else Tensor(np.asarray(x, dtype))
         for x in (target, 1 if pos_weight is None else pos_weight)
     )
-    loss = _bce_with_logits(logits, labels.to(logits.dtype), weight.to(logits.dtype))
+    loss = _bce_with_logits(logits, labels.to(dtype), weight.to(dtype))
     return _reduce(loss, reduction)
 
 
@@ -361,6 +382,9 @@ def focal(
 
     Equation: training/loss-functions.md#eq-focal
     Source: Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002.
+
+    Raises:
+        ValueError: shapes do not fit, or a target is no class.
     """
     ids, _, _ = _check_targets(logits, targets, -100, None, reduction)
     log_p = gather(log_softmax(logits), ids[..., None], axis=-1).squeeze(-1)
@@ -459,6 +483,9 @@ def triplet(
     root away from 0.
 
     Equation: training/loss-functions.md#eq-triplet
+
+    Raises:
+        ValueError: the reduction is unknown.
     """
     distances = [norm(anchor - other + eps, axis=-1) for other in (positive, negative)]
     return _reduce(relu(distances[0] - distances[1] + margin), reduction)
@@ -474,6 +501,9 @@ def expected_calibration_error(
 
     Equation: training/loss-functions.md#eq-ece
     Source: Guo et al., On calibration of modern neural networks, 2017, arXiv:1706.04599.
+
+    Raises:
+        ValueError: there is no prediction, there are more or fewer targets, or ``bins`` is below 1.
     """
     if bins < 1 or len(probs) != len(targets) or len(probs) == 0:
         raise ValueError(
@@ -548,8 +578,14 @@ def _same_shape(name: str, prediction: Tensor, target: Tensor | Array) -> None:
 
 
 def _residual(prediction: Tensor, target: Tensor | Array) -> Tensor:
+    """The difference; of 16-bit numbers in float32, since it may not fit in 16."""
     _same_shape("loss", prediction, target)
-    return prediction - target
+    return prediction.to(wide(prediction.dtype)) - target
+
+
+def _reduced_as(prediction: Tensor, target: Tensor | Array, loss: Tensor, reduction: str) -> Tensor:
+    """The reduced loss in the type that the difference has."""
+    return _reduce(loss, reduction).to(result_type(prediction.data, _plain(target)))
 
 
 def _positive(value: float, name: str) -> None:

@@ -24,14 +24,18 @@ def checkpoint(
     function: Callable[..., Tensor],
     *inputs: Any,
     generators: Sequence[np.random.Generator] = (),
+    **options: Any,
 ) -> Tensor:
-    """Return ``function(*inputs)``, saving nothing for the backward pass but the inputs.
+    """Return ``function(*inputs, **options)``, saving nothing for the backward pass but those.
 
     The backward pass runs the function once more, recorded, and walks that graph. Parameters
     that the function uses without being given them get their gradients too. ``generators``
     are the sources of randomness inside, rewound for the second run so that it draws the
     same numbers. Source: Chen et al. 2016, arXiv:1604.06174.
     """
+    if options:
+        function = _by_position(function, len(inputs), options)
+        inputs = (*inputs, *options.values())
     order = next(clock)
     states = [generator.bit_generator.state for generator in generators]
     met_before, _mode.met_gradient = _mode.met_gradient, False
@@ -56,6 +60,18 @@ def checkpoint(
     parents = recorded_parents(inputs) or ()
     output._node = Node("checkpoint", output.data, parents, vjp)
     return output
+
+
+def _by_position(
+    function: Callable[..., Tensor], count: int, options: dict[str, Any]
+) -> Callable[..., Tensor]:
+    """The function with its options behind ``count`` inputs: they may need gradients, too."""
+    names = tuple(options)
+
+    def call(*inputs: Any) -> Tensor:
+        return function(*inputs[:count], **dict(zip(names, inputs[count:], strict=True)))
+
+    return call
 
 
 def _refuse_changed_parameters(recomputed: Tensor, order: int) -> None:

@@ -105,6 +105,9 @@ def propagate(
     that used its output has already added its share of the gradient. Unless
     ``retain_graph``, a visited node forgets its VJP, and with it the arrays saved for it.
     ``to_leaf`` gets the shares of leaves; without one they are added to ``grad``.
+
+    Raises:
+        RuntimeError: what the pass needs was freed or overwritten, or a VJP leaves a gradient out.
     """
     nodes = ancestors(root)
     if any(node.vjp is None for node in nodes):

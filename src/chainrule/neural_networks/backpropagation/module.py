@@ -43,6 +43,11 @@ class Module:
 
     A subclass assigns them in ``__init__`` and computes in ``forward``. Names are paths of
     attributes, such as ``blocks.0.attention.query.weight``.
+
+    Modules and parameters are found as attributes only. In a plain list or dictionary they would
+    never be trained or saved, and nobody would notice: `parameters` and `state_dict` raise
+    ``TypeError``. Use `ModuleList`, or ``setattr``, which makes an attribute of any name. What
+    shall stay outside of the model, such as a teacher that is not trained, stands in a tuple.
     """
 
     training: bool = True
@@ -78,6 +83,8 @@ class Module:
     def _named_tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
         for path, module in self.named_modules():
             for name, value in vars(module).items():
+                if type(value) in (list, dict):
+                    _refuse_hidden(f"{path}.{name}" if path else name, value)
                 if isinstance(value, kind):
                     yield (f"{path}.{name}" if path else name), value
 
@@ -126,7 +133,11 @@ class Module:
         return self
 
     def to(self: M, dtype: DTypeLike) -> M:
-        """Convert parameters and floating point buffers to another floating type, in place."""
+        """Convert parameters and floating point buffers to another floating type, in place.
+
+        Raises:
+            TypeError: ``dtype`` is no floating type.
+        """
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"a model's numbers are floats and cannot become {np.dtype(dtype)}")
         for _, value in self._named_tensors(Tensor):
@@ -172,6 +183,16 @@ class Module:
     def extra_repr(self) -> str:
         """What ``repr`` shows between the parentheses."""
         return ""
+
+
+def _refuse_hidden(name: str, values: Any) -> None:
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Module | Parameter):
+            raise TypeError(
+                f"{name} is a plain {type(values).__name__} that holds a {type(value).__name__}, "
+                "which would not be trained or saved: use a ModuleList, or an attribute for each "
+                "(or a tuple, to leave it outside of the model)"
+            )
 
 
 def _differences(own: dict[str, Array], given: dict[str, Array], strict: bool) -> Iterator[str]:
@@ -255,7 +276,11 @@ class Linear(Module):
             self.bias = Parameter(rng.uniform(-bound, bound, out_features).astype(dtype))
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """Apply the map to the last axis."""
+        """Apply the map to the last axis.
+
+        Raises:
+            ValueError: the last axis has not ``in_features`` entries.
+        """
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"Linear expects {self.in_features} features, got shape {x.shape}")
         return ops.linear(x, self.weight, self.bias)

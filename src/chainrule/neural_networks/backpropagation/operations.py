@@ -12,7 +12,7 @@ import builtins
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
@@ -24,12 +24,13 @@ from chainrule.neural_networks.backpropagation.tensor import Tensor, constant, p
 from chainrule.shapes import Array
 
 __all__ = [
-    "absolute", "add", "argmax", "cast", "cat", "chunk", "clamp", "concat", "cos", "cumsum",
-    "divide", "einsum", "exp", "expand", "flatten", "gather", "getitem", "linear", "log",
-    "logsumexp", "masked_fill", "matmul", "max", "maximum", "mean", "min", "minimum", "multiply",
-    "negative", "norm", "outer", "permute", "power", "relu", "reshape", "sigmoid", "sin", "split",
-    "sqrt", "squeeze", "stack", "subtract", "sum", "take", "tanh", "transpose", "unsqueeze",
-    "var", "where",
+    "absolute", "add", "argmax", "argsort", "cast", "cat", "chunk", "clamp", "clone",
+    "concat", "cos", "cumsum", "divide", "einsum", "exp", "expand", "flatten", "flip",
+    "floor_divide", "gather", "getitem", "linear", "log", "logsumexp", "masked_fill", "matmul",
+    "max", "maximum", "mean", "min", "minimum", "multiply", "negative", "norm", "outer", "pad",
+    "permute", "power", "prod", "relu", "remainder", "reshape", "sigmoid", "sin", "sort", "split",
+    "sqrt", "squeeze", "stack", "subtract", "sum", "take", "tanh", "topk", "transpose", "tril",
+    "triu", "unsqueeze", "var", "where",
 ]  # fmt: skip
 
 Axis = int | Sequence[int] | None
@@ -84,6 +85,31 @@ def divide(a: Any, b: Any) -> Forward:
     return z, lambda g: (
         lambda out: sum_to(g / b, shape_a),
         lambda out: sum_to(slope_in_b(g), shape_b),
+    )
+
+
+def _divisible(a: Any, b: Any) -> tuple[Any, Any]:
+    a, b = alike(a, b)
+    if all(np.asarray(x).dtype.kind != "f" for x in (a, b)) and not np.all(b):
+        raise ZeroDivisionError("whole numbers cannot be divided by 0")
+    return a, b
+
+
+@primitive
+def floor_divide(a: Any, b: Any) -> Forward:
+    """a / b rounded down; in PyTorch, too, a backward pass that comes here is refused."""
+    a, b = _divisible(a, b)
+    return np.asarray(a // b), lambda g: ()
+
+
+@primitive
+def remainder(a: Any, b: Any) -> Forward:
+    """a − b · ⌊a/b⌋, which has the sign of b."""
+    a, b = _divisible(a, b)
+    shape_a, shape_b = np.shape(a), np.shape(b)
+    return np.asarray(a % b), lambda g: (
+        lambda out: sum_to(g, shape_a),
+        lambda out: sum_to(-g * (a // b), shape_b),
     )
 
 
@@ -251,6 +277,12 @@ def clamp(x: Tensor, low: Any = None, high: Any = None) -> Tensor:
 
 
 @_moves
+def clone(x: Array) -> Forward:
+    """The same elements in memory of their own."""
+    return x.copy(), lambda g: (g,)
+
+
+@_moves
 def cast(x: Array, dtype: DTypeLike) -> Forward:
     """Convert to another element type; the gradient is converted back."""
     return x.astype(dtype), lambda g: (g,)
@@ -346,6 +378,10 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
 
     A letter twice in one term takes the diagonal, "..." stands for any leading axes, and
     without an arrow the output has the letters that occur once, sorted.
+
+    Raises:
+        ValueError: ``subscripts`` are for another number of operands or axes, or the output repeats
+            or invents a letter.
     """
     operands = tuple(x if isinstance(x, Tensor) else Tensor(x) for x in operands)
     terms, right = _terms(subscripts, [x.ndim for x in operands])
@@ -455,16 +491,17 @@ def _spread(reduced: Any, shape: tuple[int, ...], axes: tuple[int, ...], keepdim
 
 
 def _sum(x: Array, axes: tuple[int, ...], keepdims: bool, divisor: int = 1) -> Any:
-    """Σ x / divisor; if a partial sum overflows, once more, with terms divided by a power of 2."""
+    """Σ x / divisor; where a partial sum overflows, the terms are divided by a power of 2 first."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         y = x.sum(axis=axes, keepdims=keepdims, dtype=x.dtype)
-        if np.isfinite(y).all():
-            return y if divisor == 1 else y / divisor
-        n = 1 << _count(x.shape, axes).bit_length()
-        y = (x / n).sum(axis=axes, keepdims=keepdims) * (n / divisor)
-        if divisor == 1:
+        fits, y = np.isfinite(y), y if divisor == 1 else y / divisor
+        if fits.all():
             return y
-        return y.clip(x.min(axes, keepdims=keepdims), x.max(axes, keepdims=keepdims))
+        n = 1 << _count(x.shape, axes).bit_length()
+        again = (x / n).sum(axis=axes, keepdims=keepdims) * (n / divisor)
+        if divisor != 1:
+            again = again.clip(x.min(axes, keepdims=keepdims), x.max(axes, keepdims=keepdims))
+        return np.where(fits, y, again)
 
 
 @primitive
@@ -487,6 +524,30 @@ def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
 
 
 @primitive
+def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
+    """Product over ``axis``; the derivative by one factor is the product of the others.
+
+    Not y/x, which knows nothing of a factor 0. Computed in float64: products in between may be
+    larger or smaller than the result.
+    """
+    axes = axes_from_0(axis, x.ndim)
+    if x.dtype.kind != "f":
+        return x.prod(axis=axes, keepdims=keepdims, dtype=np.int64), None
+    y = x.prod(axis=axes, keepdims=keepdims, dtype=np.float64).astype(x.dtype)
+
+    def vjp(g: Array) -> Any:
+        front = np.moveaxis(x, axes, range(len(axes)))
+        factors = front.reshape(_count(x.shape, axes), math.prod(front.shape[len(axes) :]))
+        before, after = np.ones((2, *factors.shape))
+        np.cumprod(factors[:-1], axis=0, dtype=np.float64, out=before[1:])
+        np.cumprod(factors[:0:-1], axis=0, dtype=np.float64, out=after[-2::-1])
+        others = np.moveaxis((before * after).reshape(front.shape), range(len(axes)), axes)
+        return ((_spread(g, x.shape, axes, keepdims) * others).astype(g.dtype),)
+
+    return y, vjp
+
+
+@primitive
 def var(x: Array, axis: Axis = None, keepdims: bool = False, correction: float = 1) -> Forward:
     """Sum of squared deviations from the mean over ``axis``, divided by (count − correction)."""
     x, axes = floating(x), axes_from_0(axis, x.ndim)
@@ -494,11 +555,15 @@ def var(x: Array, axis: Axis = None, keepdims: bool = False, correction: float =
     degrees = x.dtype.type(builtins.max(0, count - correction))
     deviation = x - _sum(x, axes, True, count)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        rounding = _sum(deviation, axes, True, count)  # of the mean
+        deviation -= np.where(np.isfinite(rounding), rounding, 0)
         y = np.square(deviation).sum(axis=axes, keepdims=keepdims) / degrees
         if not np.isfinite(y).all() and x.size and degrees:  # a square may overflow where y fits
             size = np.abs(deviation).max(axis=axes, keepdims=True)
-            y = np.square(deviation / size).sum(axis=axes, keepdims=True) / degrees * size * size
-            y = y if keepdims else y.squeeze(axes)
+            again = (
+                np.square(deviation / size).sum(axis=axes, keepdims=True) / degrees * size * size
+            )
+            y = np.where(np.isfinite(y), y, again if keepdims else again.squeeze(axes))
         factor = 2 / degrees
     return y, lambda g: (_spread(g * factor, deviation.shape, axes, keepdims) * deviation,)
 
@@ -552,9 +617,12 @@ def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
 def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Forward:
     """log Σ exp(x) over ``axis``, shifted by the maximum; its gradient is the softmax."""
     x, axes = floating(x), axes_from_0(axis, x.ndim)
-    top = x.max(axis=axes, keepdims=True, initial=-np.inf)
-    top = np.where(np.isfinite(top), top, 0)
-    p = np.exp(x - top)
+    peak = x.max(axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(peak), peak, 0)
+    with np.errstate(over="ignore"):
+        p = np.exp(x - top)
+    if np.isposinf(peak).any():  # beside infinity every number counts for nothing
+        p = np.where(np.isposinf(peak) & (x < np.inf), 0, p)
     total = p.sum(axis=axes, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.log(total) + top
@@ -569,8 +637,56 @@ def cumsum(x: Array, axis: int) -> Forward:
     if not x.ndim:
         _axis(axis, 0)
         return x.copy(), lambda g: (g,)
-    y = np.cumsum(x, axis=axis, dtype=x.dtype if x.dtype.kind == "f" else np.int64)
-    return y, lambda g: (np.flip(np.cumsum(np.flip(g, axis), axis=axis, dtype=g.dtype), axis),)
+    y = _running_sum(x, axis)
+    return y, lambda g: (np.flip(_running_sum(np.flip(g, axis), axis), axis),)
+
+
+def _running_sum(x: Array, axis: int) -> Array:
+    """In float64: a sum on the way may be too large for float32 where a later one is not."""
+    if x.dtype.kind != "f":
+        return np.cumsum(x, axis=axis, dtype=np.int64)
+    return np.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
+
+
+# ---- order -----------------------------------------------------------------------------------
+
+
+class Sorted(NamedTuple):
+    """Elements in order, and the positions from which they came."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def sort(x: Tensor, axis: int = -1, descending: bool = False) -> Sorted:
+    """Sort along ``axis``; equal elements keep their order, and NaN counts as the largest."""
+    if not x.ndim:
+        only = sort(reshape(x, (1,)), axis, descending)
+        return Sorted(reshape(only.values, ()), reshape(only.indices, ()))
+    axis = _axis(axis, x.ndim)
+    order = np.argsort(np.flip(x.data, axis) if descending else x.data, axis, kind="stable")
+    if descending:  # sorted from the other end, so that equal elements keep their order
+        order = x.shape[axis] - 1 - np.flip(order, axis)
+    indices = Tensor(order.astype(np.int64, copy=False))
+    return Sorted(gather(x, indices, axis), indices)
+
+
+def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
+    """Positions of the elements in order along ``axis``; there is nothing to differentiate."""
+    return sort(x.detach(), axis, descending).indices
+
+
+def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> Sorted:
+    """The ``k`` largest (or smallest) elements along ``axis``, the first first.
+
+    Raises:
+        ValueError: the axis has fewer than ``k`` elements, or ``k`` is negative.
+    """
+    full, size = sort(x, axis, descending=largest), x.shape[axis] if x.ndim else 1
+    if not 0 <= k <= size:
+        raise ValueError(f"topk: axis {axis} has {size} elements, got k = {k}")
+    cut = (*[slice(None)] * _axis(axis, x.ndim), slice(k)) if x.ndim else ()
+    return Sorted(full.values[cut], full.indices[cut])
 
 
 # ---- shape -----------------------------------------------------------------------------------
@@ -629,6 +745,78 @@ def expand(x: Array, shape: tuple[int, ...]) -> Forward:
     before, added = x.shape, len(shape) - x.ndim
     sizes = tuple(before[i - added] if n == -1 else n for i, n in enumerate(shape))
     return np.broadcast_to(x, sizes), lambda g: (sum_to(g, before),)
+
+
+@_moves
+def flip(x: Array, axes: Axis) -> Forward:
+    """Reverse the order along each of ``axes``."""
+    axes = axes_from_0(axes, x.ndim)
+    return np.flip(x, axes).copy(), lambda g: (np.flip(g, axes),)
+
+
+def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+    """Zeros above the main diagonal, or above the one ``diagonal`` places to its right.
+
+    Raises:
+        ValueError: there are fewer than two axes.
+    """
+    return _triangle(x, np.tril, diagonal)
+
+
+def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+    """Zeros below the main diagonal, or below the one ``diagonal`` places to its right.
+
+    Raises:
+        ValueError: there are fewer than two axes.
+    """
+    return _triangle(x, np.triu, diagonal)
+
+
+def _triangle(x: Tensor, keep: Any, diagonal: int) -> Tensor:
+    if x.ndim < 2:
+        raise ValueError(f"{keep.__name__}: a matrix has two axes, got shape {x.shape}")
+    outside = ~keep(np.ones(x.shape[-2:], np.bool_), diagonal)
+    return masked_fill(x, outside, 0)
+
+
+@_moves
+def _pad(x: Array, pairs: list[tuple[int, int]], value: float) -> Forward:
+    shape = x.shape
+    kept = tuple(_inside(n, -a, -b) for n, (a, b) in zip(shape, pairs, strict=True))
+    y = np.full([n + a + b for n, (a, b) in zip(shape, pairs, strict=True)], value, x.dtype)
+    inner = tuple(_inside(n, a, b) for n, (a, b) in zip(y.shape, pairs, strict=True))
+    y[inner] = x[kept]
+
+    def vjp(g: Array) -> Any:
+        gradient = np.zeros(shape, g.dtype)
+        gradient[kept] = g[inner]
+        return (gradient,)
+
+    return y, vjp
+
+
+def _inside(n: int, before: int, after: int) -> slice:
+    """What lies between two margins; a negative margin takes nothing."""
+    return slice(builtins.max(0, before), n - builtins.max(0, after))
+
+
+def pad(x: Tensor, widths: Sequence[int], value: float = 0) -> Tensor:
+    """Surround by ``value``; a negative width cuts.
+
+    ``widths`` are pairs (before, after) for the last axis, the one before it, and so on back, as
+    in ``torch.nn.functional.pad``.
+
+    Raises:
+        ValueError: widths are no pairs, more than there are axes, or cut away more than is there.
+    """
+    pairs = list(zip(widths[::2], widths[1::2], strict=False))[::-1]
+    if len(widths) % 2 or len(pairs) > x.ndim:
+        raise ValueError(f"pad: shape {x.shape} has at most {x.ndim} pairs of widths, got {widths}")
+    pairs = [(0, 0)] * (x.ndim - len(pairs)) + pairs
+    for n, (a, b) in zip(x.shape, pairs, strict=True):
+        if n + builtins.min(0, a) + builtins.min(0, b) < 0:
+            raise ValueError(f"pad: {widths} cut away more than shape {x.shape} has")
+    return _pad(x, pairs=pairs, value=value)
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
@@ -746,6 +934,10 @@ def gather(x: Tensor, indices: Any, axis: int) -> Tensor:
     """For each position of ``indices``, the element of ``x`` it points to along ``axis``.
 
     ``indices`` has as many axes as ``x``, and may be shorter along the others.
+
+    Raises:
+        TypeError: ``indices`` are no whole numbers.
+        ValueError: ``indices`` do not fit the shape of ``x``.
     """
     whole = _whole(indices, "gather: indices")
     if not whole.size:
@@ -785,7 +977,11 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 
 
 def split(x: Tensor, sizes: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cut into pieces of ``sizes`` elements along ``axis`` (one number: pieces of that size)."""
+    """Cut into pieces of ``sizes`` elements along ``axis`` (one number: pieces of that size).
+
+    Raises:
+        ValueError: the sizes do not add up to the size of the axis, or are below 1.
+    """
     length = x.shape[axis]
     if isinstance(sizes, int | np.integer):
         if sizes < 1 and length:
@@ -803,7 +999,11 @@ def split(x: Tensor, sizes: int | Sequence[int], axis: int = 0) -> list[Tensor]:
 
 
 def chunk(x: Tensor, count: int, axis: int = 0) -> list[Tensor]:
-    """Cut into at most ``count`` pieces along ``axis``, all but the last of equal size."""
+    """Cut into at most ``count`` pieces along ``axis``, all but the last of equal size.
+
+    Raises:
+        ValueError: ``count`` is below 1.
+    """
     if count < 1:
         raise ValueError(f"chunk: there is at least one piece, got {count}")
     return split(x, -(-x.shape[axis] // count), axis)

@@ -46,6 +46,9 @@ def save_state(
     """Write arrays (or tensors) by name; the file appears whole, or the old one stays.
 
     The bytes go to a new file beside ``path``, which then takes its name in one step.
+
+    Raises:
+        StateFileError: a name, a type or the metadata cannot be written in the format.
     """
     path = Path(path)
     arrays = {name: np.asarray(x.data if isinstance(x, Tensor) else x) for name, x in state.items()}

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from chainrule.neural_networks.backpropagation.edits import last_edit, note_edit
 from chainrule.neural_networks.backpropagation.grad_mode import _mode
 from chainrule.neural_networks.backpropagation.graph import Node, propagate
-from chainrule.neural_networks.backpropagation.promotion import from_python
+from chainrule.neural_networks.backpropagation.promotion import alike, from_python
 from chainrule.shapes import Array
 
 __all__ = ["Tensor", "grad", "primitive", "tensor"]
@@ -33,14 +33,14 @@ class Tensor:
     float32. ``requires_grad=True`` makes it a leaf: ``backward`` leaves a gradient on it.
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_requires_grad", "grad", "grad_place")
+    __slots__ = ("__weakref__", "_data", "_grad", "_node", "_requires_grad", "grad_place")
     __array_ufunc__ = None  # so that `array * tensor` asks the tensor
 
     def __init__(
         self, data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
         self._data: Array = _as_array(data, dtype)
-        self.grad: Array | None = None
+        self._grad: Array | None = None
         self.grad_place: Callable[[], Array | None] | None = None
         self._node: Node | None = None
         self._requires_grad = False
@@ -57,6 +57,23 @@ class Tensor:
         if array is self._data:  # what an augmented assignment assigns
             note_edit(array)
         self._data = _as_array(array)
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient that backward passes have added up, in the tensor's shape, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and not (
+            type(value) is np.ndarray and value.shape == self.shape and value.dtype.kind == "f"
+        ):
+            value = np.array(constant(value, "a gradient"), self.dtype)
+            if value.shape != self.shape:
+                raise ValueError(
+                    f"a gradient of shape {value.shape} does not fit a tensor of {self.shape}"
+                )
+        self._grad = value
 
     @property
     def version(self) -> int:
@@ -103,7 +120,12 @@ class Tensor:
         return self._node is None
 
     def requires_grad_(self, flag: bool = True) -> Tensor:
-        """Say whether ``backward`` shall leave a gradient on this leaf."""
+        """Say whether ``backward`` shall leave a gradient on this leaf.
+
+        Raises:
+            RuntimeError: the tensor was computed from others.
+            TypeError: it holds no floats.
+        """
         if self._node is not None:
             raise RuntimeError("only a leaf can change requires_grad; use detach() to make one")
         if flag and self.data.dtype.kind != "f":
@@ -119,7 +141,11 @@ class Tensor:
         return Tensor(self.data)
 
     def numpy(self) -> Array:
-        """Return the array, shared; a tensor with history must be detached first."""
+        """Return the array, shared; a tensor with history must be detached first.
+
+        Raises:
+            RuntimeError: the tensor requires a gradient.
+        """
         if self.requires_grad:
             raise RuntimeError("numpy() would lose the gradient; call .detach().numpy()")
         return self.data
@@ -147,6 +173,11 @@ class Tensor:
         ``gradient`` weighs the elements of this tensor and has its shape; a tensor of one
         element needs none. What was saved for the pass is freed on the way, unless
         ``retain_graph``. Equation: neural-networks/backpropagation.md#eq-vjp
+
+        Raises:
+            RuntimeError: nothing here requires a gradient, ``gradient`` is missing for several
+                elements, or the pass cannot be made (see `propagate`).
+            ValueError: ``gradient`` has another shape.
         """
         gradient = _root_gradient(self, gradient)
         if self._node is not None:
@@ -162,6 +193,18 @@ class Tensor:
         kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
         how = f", grad_fn={self._node.name}" if self._node is not None else ""
         return f"tensor({text}{kind}{how or ', requires_grad=True' * self._requires_grad})"
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return function._implementation(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"np.{function.__name__} takes no tensor: use a tensor's own methods, such as "
+                "x.sum(), or give it the array, x.detach().numpy()"
+            ) from error
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(_missing(name))
 
     def __len__(self) -> int:
         return len(self.data)
@@ -185,7 +228,7 @@ class Tensor:
         """What a copy or a pickle takes along: neither a graph nor an optimizer's place."""
         if self._node is not None:
             raise RuntimeError("only a leaf can be copied or pickled; use detach() to make one")
-        kept = ("_data", "_node", "_requires_grad", "grad")
+        kept = ("_data", "_grad", "_node", "_requires_grad")
         return None, {**{name: getattr(self, name) for name in kept}, "grad_place": None}
 
     def _in_place(self, result: Tensor) -> Tensor:
@@ -242,6 +285,27 @@ class Tensor:
     def __rtruediv__(self, other: Any) -> Tensor:
         return ops.divide(other, self)
 
+    def __ifloordiv__(self, other: Any) -> Tensor:
+        return self._in_place(ops.floor_divide(self, other))
+
+    def __imod__(self, other: Any) -> Tensor:
+        return self._in_place(ops.remainder(self, other))
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._in_place(ops.power(self, other))
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return ops.floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return ops.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return ops.remainder(other, self)
+
     def __pow__(self, other: Any) -> Tensor:
         return ops.power(self, other)
 
@@ -281,6 +345,19 @@ class Tensor:
     def __ge__(self, other: Any) -> Tensor:
         return Tensor(self.data >= _plain(other))
 
+    def __and__(self, other: Any) -> Tensor:
+        return _bitwise(np.bitwise_and, self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return _bitwise(np.bitwise_or, self, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return _bitwise(np.bitwise_xor, self, other)
+
+    def __invert__(self) -> Tensor:
+        return _bitwise(np.invert, self)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
     __hash__ = object.__hash__
 
     def exp(self) -> Tensor:
@@ -335,6 +412,10 @@ class Tensor:
         """Sum of squared deviations over ``axis`` divided by (count − correction)."""
         return ops.var(self, axis=axis, keepdims=keepdims, correction=correction)
 
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Product over ``axis``, or over all elements."""
+        return ops.prod(self, axis=axis, keepdims=keepdims)
+
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """Largest element along ``axis``; ties share the gradient equally."""
         return ops.max(self, axis=axis, keepdims=keepdims)
@@ -351,9 +432,50 @@ class Tensor:
         """Running sum along ``axis``."""
         return ops.cumsum(self, axis=axis)
 
+    def sort(self, axis: int = -1, descending: bool = False) -> ops.Sorted:
+        """Elements in order along ``axis``, and their positions; NaN counts as the largest."""
+        return ops.sort(self, axis, descending)
+
+    def argsort(self, axis: int = -1, descending: bool = False) -> Tensor:
+        """Positions of the elements in order along ``axis``; has no gradient."""
+        return ops.argsort(self, axis, descending)
+
+    def topk(self, k: int, axis: int = -1, largest: bool = True) -> ops.Sorted:
+        """The ``k`` largest (or smallest) elements along ``axis``, and their positions."""
+        return ops.topk(self, k, axis, largest)
+
+    def flip(self, *axes: Any) -> Tensor:
+        """Return the tensor with the order along each of ``axes`` reversed."""
+        return ops.flip(self, axes=_flat(axes))
+
+    def tril(self, diagonal: int = 0) -> Tensor:
+        """Return the tensor with zeros above a diagonal of its last two axes."""
+        return ops.tril(self, diagonal)
+
+    def triu(self, diagonal: int = 0) -> Tensor:
+        """Return the tensor with zeros below a diagonal of its last two axes."""
+        return ops.triu(self, diagonal)
+
+    def clone(self) -> Tensor:
+        """Return the same elements in memory of their own."""
+        return ops.clone(self)
+
     def reshape(self, *shape: Any) -> Tensor:
         """Return the same elements in another shape; one size may be −1."""
         return ops.reshape(self, _flat(shape))
+
+    def view(self, *shape: Any) -> Tensor:
+        """``reshape`` in shared memory; where that would take a copy, it is refused.
+
+        Raises:
+            RuntimeError: the elements do not lie in memory as the new shape needs them.
+        """
+        seen = self.reshape(*shape)
+        if self.size and not np.may_share_memory(seen._data, self._data):
+            raise RuntimeError(
+                f"view() of shape {self.shape} as {seen.shape} would have to copy; use reshape()"
+            )
+        return seen
 
     def flatten(self, start: int = 0, end: int = -1) -> Tensor:
         """Return the tensor with axes ``start`` to ``end`` merged into one."""
@@ -466,6 +588,42 @@ def constant(value: Any, what: str) -> Any:
     return value._data
 
 
+def _bitwise(function: Any, *operands: Any) -> Tensor:
+    arrays = alike(*map(_plain, operands))
+    if any(np.asarray(x).dtype.kind == "f" for x in arrays):
+        raise TypeError("&, |, ^ and ~ combine booleans or whole numbers, and floats were given: "
+                        "compare first, as in (x > 0) & (x < 1)")  # fmt: skip
+    return Tensor(function(*arrays))
+
+
+_INSTEAD = {
+    "add": "x + y", "all": "np.all(x.data)", "amax": "x.max(axis)", "amin": "x.min(axis)",
+    "any": "np.any(x.data)", "bmm": "x @ y", "bool": "x.to(bool)", "contiguous": "x.clone()",
+    "cpu": "x, which is there already", "cuda": "x: everything is computed on the CPU",
+    "dim": "x.ndim", "div": "x / y", "dot": "x @ y", "double": "x.to(np.float64)",
+    "float": "x.to(np.float32)", "half": "x.to(np.float16)", "index_select": "x.take(ids, axis)",
+    "int": "x.to(np.int32)", "isnan": "np.isnan(x.data)", "long": "x.to(np.int64)", "mm": "x @ y",
+    "mul": "x * y", "neg": "-x", "nonzero": "np.nonzero(x.data)", "numel": "x.size",
+    "pow": "x**y", "repeat": "concat([x, x])", "round": "np.round(x.data)",
+    "softmax": "(x - logsumexp(x, axis, keepdims=True)).exp()", "square": "x**2",
+    "std": "x.var(axis).sqrt()", "sub": "x - y", "t": "x.T", "type": "x.dtype",
+    "unbind": "list(x)",
+}  # fmt: skip
+
+
+def _missing(name: str) -> str:
+    """What to write for a method that PyTorch's tensors have and these have not."""
+    if name.endswith("_") and not name.startswith("_"):
+        return (f"a tensor has no {name}(), since the backward pass may need the old numbers: "
+                "assign a new tensor to the name, or write x.data[...] = … before the pass that "
+                "reads it")  # fmt: skip
+    if name in _INSTEAD:
+        return f"a tensor has no {name}(): write {_INSTEAD[name]}"
+    if name in ops.__all__:
+        return f"a tensor has no {name}(): it is a function, {name}(x, …), of this package"
+    return f"a tensor has no {name!r}; what NumPy has, its array x.data has too"
+
+
 def _narrow(arrays: list[Any]) -> bool:
     """Whether there are 16-bit floats, and no wider ones that would decide the result's type."""
     if not any([type(x) is np.ndarray and x.dtype is _HALF for x in arrays]):  # noqa: C419 faster
@@ -485,6 +643,9 @@ def grad(
     """Return the derivative of ``output`` with respect to leaves, leaving every ``grad`` alone.
 
     An input that ``output`` does not depend on gets None.
+
+    Raises:
+        ValueError: an input is no leaf.
     """
     wanted: dict[int, Array | None] = {id(leaf): None for leaf in inputs}
 

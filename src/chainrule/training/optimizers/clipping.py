@@ -87,7 +87,11 @@ def joint_norm(arrays: list[Array], kind: float) -> float:
 
 
 def clip_grad_value_(params: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Clip every number of every gradient to ±``clip_value``: the direction changes."""
+    """Clip every number of every gradient to ±``clip_value``: the direction changes.
+
+    Raises:
+        ValueError: ``clip_value`` is negative or NaN.
+    """
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value}")
     for g in _gradients(params):

@@ -27,6 +27,9 @@ class SGD(FlatOptimizer):
     adds that multiple of w to g.
 
     Equation: training/optimizers.md#eq-sgd
+
+    Raises:
+        ValueError: ``nesterov`` without momentum, or with dampening.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class AdamW(FlatOptimizer):
         lr, decay, (beta1, beta2) = float(group["lr"]), group["weight_decay"], group["betas"]
         root = math.sqrt(1 - beta2**step)
         rate, eps = lr * root / (1 - beta1**step), group["eps"] * root
+        near = beta1 >= 0.5  # a mean is reached from the nearer end, without rounding at both
 
         def update(w: Array, g: Array, m: Array, v: Array) -> None:
             if decay and self.decoupled:
@@ -114,11 +118,11 @@ class AdamW(FlatOptimizer):
             elif decay:
                 g = g + decay * w
             change = g - m  # the only new block; everything after it happens in place
-            change *= 1 - beta1
-            m += change
+            change *= 1 - beta1 if near else -beta1
+            np.add(m if near else g, change, out=m)
             np.multiply(g, g, out=change)
-            change -= v
             change *= 1 - beta2
+            v *= beta2
             v += change
             np.sqrt(v, out=change)
             change += eps
@@ -178,10 +182,15 @@ class Lion(FlatOptimizer):
         def update(w: Array, g: Array, m: Array) -> None:
             if decay:
                 w *= 1 - lr * decay
-            w -= lr * np.sign(m + (1 - beta1) * (g - m))
-            m += (1 - beta2) * (g - m)
+            w -= lr * np.sign(_between(g, m, beta1))
+            m[...] = _between(g, m, beta2)
 
         return update
+
+
+def _between(a: Array, b: Array, share: float) -> Array:
+    """(1 − share)·a + share·b, from the nearer end: no large b is left over from a share of 0."""
+    return a + share * (b - a) if share < 0.5 else b + (1 - share) * (a - b)
 
 
 # ---- Adam's forerunners ----------------------------------------------------------------------
@@ -278,11 +287,12 @@ class RMSprop(FlatOptimizer):
         def update(w: Array, g: Array, square: Array, *others: Array) -> None:
             if group["weight_decay"]:
                 g = g + group["weight_decay"] * w
-            square += (1 - alpha) * (g * g - square)
+            square *= alpha
+            square += (1 - alpha) * g * g
             spread, buffers = square, list(others)
             if group["centered"]:
                 mean, *buffers = others
-                mean += (1 - alpha) * (g - mean)
+                mean[...] = _between(g, mean, alpha)
                 spread = np.maximum(square - mean * mean, 0)
             move = g / (np.sqrt(spread) + eps)
             for buffer in buffers:

@@ -22,6 +22,9 @@ def warmup_cosine(step: int, lr: float, warmup: int, total: int, final: float = 
     full one.
 
     Equation: training/optimizers.md#eq-warmup-cosine
+
+    Raises:
+        ValueError: not 0 ≤ warmup ≤ total, or ``step`` is negative.
     """
     _check_schedule(step, warmup, total)
     if step < warmup:
@@ -34,6 +37,9 @@ def warmup_linear(step: int, lr: float, warmup: int, total: int, final: float = 
     """Linear to ``lr`` in ``warmup`` steps, then linear down to ``final`` at ``total``.
 
     Equation: training/optimizers.md#eq-warmup-linear
+
+    Raises:
+        ValueError: not 0 ≤ warmup ≤ total, or ``step`` is negative.
     """
     _check_schedule(step, warmup, total)
     if step < warmup:
@@ -47,6 +53,9 @@ def wsd(step: int, lr: float, warmup: int, total: int, decay: int, final: float 
 
     Equation: training/optimizers.md#eq-wsd
     Source: Hu et al., MiniCPM, 2024, arXiv:2404.06395.
+
+    Raises:
+        ValueError: ``decay`` does not fit between the warmup and ``total``, or a step is negative.
     """
     _check_schedule(step, warmup, total)
     if not 0 <= decay <= total - warmup:
@@ -62,6 +71,9 @@ def inverse_sqrt(step: int, lr: float, warmup: int) -> float:
 
     Equation: training/optimizers.md#eq-inverse-sqrt
     Source: Vaswani et al., Attention is all you need, 2017, arXiv:1706.03762.
+
+    Raises:
+        ValueError: ``warmup`` is below 1, or ``step`` negative.
     """
     if warmup < 1 or step < 0:
         raise ValueError(
@@ -90,6 +102,9 @@ def lr_range_test(
     finite or four times its smallest value. Parameters, state and rates are put back at the end.
 
     Source: Smith, Cyclical learning rates, 2015, arXiv:1506.01186.
+
+    Raises:
+        ValueError: not 0 < lowest < highest, or fewer than two steps.
     """
     if not 0 < lowest < highest or steps < 2:
         raise ValueError(

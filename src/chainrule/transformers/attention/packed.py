@@ -94,6 +94,9 @@ def packed_attention(
     backward pass, which streaming computes again. Heads are views into the projection, and
     results are written where the next projection reads them.
     Equation: transformers/attention.md#eq-attention-vjp
+
+    Raises:
+        ValueError: the last axis is no multiple of three times the heads.
     """
     if qkv.shape[-1] % (3 * heads):
         raise ValueError(

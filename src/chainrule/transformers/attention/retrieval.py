@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.neural_networks.backpropagation import Tensor, primitive, sum_to
-from chainrule.neural_networks.backpropagation.promotion import wide
+from chainrule.neural_networks.backpropagation.promotion import floating, wide
 from chainrule.shapes import Array, Float
 
 Mask = Tensor | Array
@@ -17,6 +17,7 @@ Sink = Tensor | Array | float
 
 @primitive
 def _softmax(scores: Array, sink: Array | None = None, *, allowed: Array | None = None) -> Any:
+    scores = floating(scores)
     masked = scores if allowed is None else np.where(allowed, scores, -np.inf)
     top = masked.max(axis=-1, keepdims=True, initial=-np.inf)
     if sink is not None:

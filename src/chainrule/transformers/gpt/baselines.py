@@ -16,6 +16,9 @@ class WittenBell:
     k(h) counts the different symbols seen after h, and the last step is 1/vocabulary.
     Equation: transformers/gpt.md#eq-witten-bell. Source: Witten, Bell, The zero-frequency
     problem, 1991.
+
+    Raises:
+        ValueError: ``n`` is below 1, the text is shorter, or the n-grams do not fit 64 bits.
     """
 
     def __init__(self, ids: Int[Array, "time"], n: int, vocabulary: int) -> None:
@@ -85,6 +88,9 @@ class MatchModel:
     The last ``shortest`` symbols are looked up in everything read before, the text of ``ids``
     included, at their latest occurrence. What followed there is predicted with the share of the
     cases in which a repeat of this length was right so far; the rest is the n-gram's.
+
+    Raises:
+        ValueError: not 1 ≤ shortest ≤ longest.
     """
 
     def __init__(

@@ -133,6 +133,9 @@ def load_gpt2_state(state: Mapping[str, Any], heads: int | None = None) -> GPT:
     There, every projection is stored as (in, out) and names start with ``wte``, ``wpe`` and
     ``h.0`` (with or without ``transformer.``). Sizes are read off the arrays; ``heads`` is
     width / 64, as in all published sizes, unless given.
+
+    Raises:
+        ValueError: an array is missing.
     """
     arrays = {name.removeprefix("transformer."): np.asarray(a) for name, a in state.items()}
     missing = [name for name in ("wte.weight", "wpe.weight") if name not in arrays]

@@ -23,7 +23,11 @@ def _softmax(logits: Array) -> Array:
 
 
 def top_k_filter(logits: Float[Array, "*batch vocab"], k: int) -> Float[Array, "*batch vocab"]:
-    """Keep the k highest scores (and those equal to the k-th); −∞ elsewhere."""
+    """Keep the k highest scores (and those equal to the k-th); −∞ elsewhere.
+
+    Raises:
+        ValueError: ``k`` is below 1.
+    """
     if k < 1:
         raise ValueError(f"top_k keeps at least one symbol, got {k}")
     k = min(k, logits.shape[-1])
@@ -36,6 +40,9 @@ def nucleus(p: Float[Array, "*batch vocab"], top_p: float) -> Bool[Array, "*batc
 
     The likeliest symbol is always in it. Equation: transformers/gpt.md#eq-nucleus. Source:
     Holtzman et al. 2019, arXiv:1904.09751.
+
+    Raises:
+        ValueError: ``top_p`` is not above 0 and at most 1.
     """
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p lies in (0, 1], got {top_p}")
@@ -54,14 +61,22 @@ def nucleus(p: Float[Array, "*batch vocab"], top_p: float) -> Bool[Array, "*batc
 def top_p_filter(
     logits: Float[Array, "*batch vocab"], top_p: float
 ) -> Float[Array, "*batch vocab"]:
-    """Keep the nucleus; −∞ elsewhere."""
+    """Keep the nucleus; −∞ elsewhere.
+
+    Raises:
+        ValueError: ``top_p`` is not above 0 and at most 1.
+    """
     return np.where(nucleus(_softmax(logits), top_p), logits, -np.inf).astype(logits.dtype)
 
 
 def min_p_filter(
     logits: Float[Array, "*batch vocab"], min_p: float
 ) -> Float[Array, "*batch vocab"]:
-    """Keep symbols at least ``min_p`` times as likely as the likeliest; −∞ elsewhere."""
+    """Keep symbols at least ``min_p`` times as likely as the likeliest; −∞ elsewhere.
+
+    Raises:
+        ValueError: ``min_p`` is not between 0 and 1.
+    """
     if not 0 <= min_p <= 1:
         raise ValueError(f"min_p lies in [0, 1], got {min_p}")
     p = _softmax(logits)
@@ -72,7 +87,13 @@ def min_p_filter(
 def repetition_penalty(
     logits: Float[Array, "batch vocab"], ids: Int[Array, "batch time"], penalty: float
 ) -> Float[Array, "batch vocab"]:
-    """Divide positive, multiply negative scores of symbols that already occurred."""
+    """Divide positive, multiply negative scores of symbols that already occurred.
+
+    Raises:
+        ValueError: ``penalty`` is not above 0.
+    """
+    if not penalty > 0:
+        raise ValueError(f"a repetition penalty must be above 0, got {penalty}")
     ids = ids.astype(np.intp)
     scores = np.take_along_axis(logits, ids, axis=-1)
     lowered = np.where(scores < 0, scores * penalty, scores / penalty)
@@ -91,8 +112,11 @@ def sample_filters(
     """Divide by the temperature, then apply the filters that are given, in this order.
 
     Equation: transformers/gpt.md#eq-temperature
+
+    Raises:
+        ValueError: ``temperature`` is not above 0, or a filter's setting is out of its range.
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     logits = logits / logits.dtype.type(temperature)
     if top_k is not None:
@@ -121,7 +145,7 @@ def draw(
         raise ValueError(
             "the model's scores are not finite: its weights are damaged, or training diverged"
         )
-    if temperature < 0:
+    if not temperature >= 0:
         raise ValueError(f"temperature must be at least 0, got {temperature}")
     if temperature == 0:
         return logits.argmax(axis=-1)
