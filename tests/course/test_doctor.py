@@ -18,7 +18,7 @@ MARKS = ("ok     ", "missing", "-      ")
 def run(monkeypatch, folder):
     monkeypatch.chdir(folder)
     app = Typer()
-    doctor.register(app)
+    app.command()(doctor.doctor)
     return CliRunner().invoke(app)
 
 

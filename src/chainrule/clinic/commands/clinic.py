@@ -7,11 +7,6 @@ from typing import Annotated
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(clinic)
-
-
 def clinic(
     patient: Annotated[
         int | None, typer.Argument(help="Number of a patient (default: one you have not cured).")

@@ -18,11 +18,6 @@ from chainrule.course.paths import find_subject, normal
 from chainrule.program import UsageError, typed
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(check)
-
-
 def check(
     subject: Annotated[
         list[str] | None,

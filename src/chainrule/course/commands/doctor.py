@@ -32,11 +32,6 @@ class Item:
         return f"{mark}  {self.text}" + (f"; {self.remedy}" if not self.good else "")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(doctor)
-
-
 def doctor() -> None:
     """Say what is installed, what is missing, and what to type; exit 1 if something is."""
     items = [*_python(), *_extras(), *_checkout()]

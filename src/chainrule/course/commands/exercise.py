@@ -9,11 +9,6 @@ import typer
 from chainrule.program import typed
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(exercise)
-
-
 def exercise(
     subject: Annotated[list[str], typer.Argument(help="Title, id or topic, as for `path`.")],
     reset: Annotated[

@@ -9,11 +9,6 @@ import typer
 from chainrule.program import typed
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(hint)
-
-
 def hint(
     exercise: Annotated[list[str], typer.Argument(help="Name or title of an exercise.")],
 ) -> None:

@@ -10,11 +10,6 @@ from typing import Annotated
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(learn)
-
-
 def learn(
     port: Annotated[
         int | None, typer.Option(help="The port to serve on (default: the first free from 8000).")

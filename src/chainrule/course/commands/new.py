@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from chainrule.course.manifest import Course, Document
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(new)
-
-
 def new(
     subject: Annotated[list[str], typer.Argument(help="Its id or title in course.toml.")],
 ) -> None:

@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from chainrule.course.paths import Step, Subject
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(path)
-
-
 def path(
     subject: Annotated[list[str], typer.Argument(help="Title, id, topic or concept.")],
     known: Annotated[

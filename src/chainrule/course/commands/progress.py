@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from chainrule.course.manifest import Course
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(progress)
-
-
 def progress(
     known: Annotated[
         list[str] | None, typer.Option(metavar="SUBJECT", help="Mark a subject as known.")
@@ -61,7 +56,7 @@ def progress(
 
 def show(course: Course, state: Progress) -> None:
     """Print how far each begun document is, the rooms' pictures, and what is open next."""
-    from chainrule.course.cli import ROOMS
+    from chainrule.course.commands import ROOMS
     from chainrule.course.exercises.workbook import entries_of, open_documents
 
     done, written = state.done(course), course.written()

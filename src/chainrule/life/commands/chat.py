@@ -10,11 +10,6 @@ import typer
 from chainrule.program import UsageError, missing
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("chat")(chat)
-
-
 def chat(
     who: Annotated[
         str,

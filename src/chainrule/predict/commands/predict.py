@@ -14,11 +14,6 @@ HERE = ("layers", "width", "heads", "batch", "vocab", "steps")
 THERE = ("params", "model", "gpus", "gpu", "gpu_memory", "tokens", "sequences")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("predict")(predict)
-
-
 def predict(
     what: Annotated[
         list[str] | None,

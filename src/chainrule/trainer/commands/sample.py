@@ -13,11 +13,6 @@ import typer
 from chainrule.program import UsageError, missing
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sample")(sample)
-
-
 def sample(
     run: Annotated[
         Path | None,

@@ -93,11 +93,6 @@ ENGINE = {
 TWIN = "chainrule.pytorch.run"  # by name: without PyTorch everything else works
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("train")(train)
-
-
 def _option(name: str, switch: bool = False):
     what, section = {**SETTINGS, **ENGINE}[name]
     words, long = f"{what} Taught in {section}.", name.replace("_", "-")
