@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,24 +77,16 @@ def is_untouched(node: Definition) -> bool:
 
 def imports_for(tree: ast.Module, nodes: Iterable[Definition]) -> str:
     """The import lines of an exercise file that its solutions need, without the course's own."""
-    used = {name.id for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name)} | {
-        "np"
-    }
+    names = [name for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name)]
+    used = {"np", *(name.id for name in names)}
     lines = ["from __future__ import annotations", ""]
     for node in tree.body:
-        if isinstance(node, ast.Import):
-            kept = [a for a in node.names if (a.asname or a.name.split(".")[0]) in used]
-            copy: ast.stmt = ast.Import(kept)
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if module == "__future__" or module.startswith("chainrule.course"):
-                continue
-            kept = [a for a in node.names if (a.asname or a.name) in used]
-            copy = ast.ImportFrom(module, kept, node.level)
-        else:
-            continue
-        if kept:
-            lines.append(ast.unparse(copy))
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            needed = copy.copy(node)
+            needed.names = [a for a in node.names if (a.asname or a.name).split(".")[0] in used]
+            if needed.names and not module.startswith(("__future__", "chainrule.course")):
+                lines.append(ast.unparse(needed))
     return "\n".join(lines)
 
 
@@ -106,6 +99,12 @@ def given_of(tree: ast.Module, source: str) -> list[str]:
         head = ["@" + ast.unparse(item) for item in others]
         texts.append("\n".join([*head, *lines[node.lineno - 1 : node.end_lineno]]))
     return texts
+
+
+def opening(tree: ast.Module, source: str) -> str:
+    """What every learner's file begins with: the imports that solutions use, and what is given."""
+    imports = imports_for(tree, marked(tree, "exercise"))
+    return "\n\n\n".join([imports, *given_of(tree, source)])
 
 
 @dataclass(frozen=True)
