@@ -198,14 +198,13 @@ class Examiner:
         return json.dumps({**result, "name": exercise, "output": printed.getvalue()[:2000]})
 
     def prove(self, name: str, source: str) -> str:
-        """What `prove` of `chainrule.course.exercises` finds wrong with an exercise file; JSON."""
-        from chainrule.course.exercises import prove
+        """How many mistakes an exercise file knows, and what is wrong with it; JSON."""
+        from chainrule.course.exercises.proving import prove
 
-        count = {"exercises": len(items := self._items(name, source))}
-        count["mistakes"] = sum(len(item.mistakes) for item in items.values())
+        mistakes = sum(len(item.mistakes) for item in self._items(name, source).values())
         with _quiet():
-            problems = [f"line {each.line}: {each.message}" for each in prove(self._path(name))]
-        return json.dumps({**count, "problems": problems})
+            problems = prove(self._path(name))
+        return json.dumps({"mistakes": mistakes, "problems": problems})
 
     def _path(self, name: str) -> Path:
         return self.folder / f"exercises_{name.replace('/', '_')}.py"

@@ -40,7 +40,7 @@ def _with_exercises(audit: Audit) -> list[Document]:
 
 
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
-    proof = "chainrule.course.exercises.proving:problems"
+    proof = "chainrule.course.exercises.proving:prove"
     answer = call(proof, document.exercises, root=audit.root, seconds=PROOF_SECONDS)
     fault = [(1, f"the proof failed: {answer.fault}")] if answer.fault else []
     return [(line, message) for line, message in answer.rows()] + fault
