@@ -133,21 +133,16 @@ def stopped(error: BaseException, path: Path) -> dict[str, str]:
     """Explain an exception in the learner's code, with the learner's own lines only."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     places = [f"    line {frame.lineno}: {frame.line}" for frame in frames]
+    verdict, text = "error", f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, RecursionError):
         text, places = "the function calls itself without end", places[:1]
     elif isinstance(error, MemoryError):
-        text = f"asks for more memory than there is ({MEMORY / 2**30:g} GiB)"
-        return {"verdict": "memory", "message": "\n".join([text, *places[-3:]])}
+        verdict, text = "memory", f"asks for more memory than there is ({MEMORY / 2**30:g} GiB)"
     elif isinstance(error, SystemExit):
-        message = "\n".join(["calls exit(): return the result instead", *places[-3:]])
-        return {"verdict": "exit", "message": message}
+        verdict, text = "exit", "calls exit(): return the result instead"
     elif getattr(error, "errno", 0) == errno.EFBIG:
         text = f"prints more than {FILE_LIMIT >> 20} MB: take the print out"
     elif type(error).__name__ == "BdbQuit":
-        text, places = (
-            f"breakpoint(): {NO_KEYBOARD}: the end of this says how to see the call",
-            places[-1:],
-        )
-    else:
-        text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return {"verdict": "error", "message": "\n".join([text, *places[-3:]])}
+        text = f"breakpoint(): {NO_KEYBOARD}: the end of this says how to see the call"
+        places = places[-1:]
+    return {"verdict": verdict, "message": "\n".join([text, *places[-3:]])}
