@@ -9,6 +9,7 @@ import ast
 import contextlib
 import dataclasses
 import datetime
+import fcntl
 import os
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Annotated
 from pydantic import PlainSerializer, Strict, StrictInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from chainrule.course.documents.execute import first_line
 from chainrule.course.exercises import stubs
 from chainrule.course.files import write_atomically
 from chainrule.course.manifest import WORKBOOK as FOLDER
@@ -196,8 +198,7 @@ def replace(text: str, path: Path, name: str, block: str) -> str:
     if not nodes:
         lines += ["", "", *block.splitlines()]
     for node in reversed(nodes):
-        decorators = getattr(node, "decorator_list", [])
-        first = min([node.lineno, *(item.lineno for item in decorators)]) - 1
+        first = first_line(node) - 1
         while first and lines[first - 1].startswith(
             ("# Read first:", f"# {block[2:].split('.')[0]}.")
         ):
@@ -267,14 +268,7 @@ def changing(root: Path) -> Iterator[Progress]:
     path = root / FOLDER / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:  # closing it ends the lock
-        try:
-            import fcntl
-        except ModuleNotFoundError:  # Windows
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         progress = load_progress(root)
         yield progress
         save_progress(root, progress)
