@@ -211,42 +211,22 @@ class _Recorder:
             return [type(value).__name__, *map(self._snapshot, value)]
         if isinstance(value, dict):
             return {key: self._snapshot(item) for key, item in value.items()}
-        if self._is_instance(value) or callable(value) or isinstance(value, Iterator | _Opaque):
+        if callable(value) or isinstance(value, (*self.classes, Iterator, *_OPAQUE)):
             return "function" if callable(value) else "object"
         try:
             return copy.deepcopy(value)
         except Exception:
             return "object"
 
-    def _is_instance(self, value: Any) -> bool:
-        return isinstance(value, self.classes)
-
     def _wrap(self, value: Any, label: str) -> Any:
-        """Go on recording behind what was returned: functions, generators, objects."""
-        if self._is_instance(value):
+        """Go on recording behind what was returned: functions and objects."""
+        if isinstance(value, self.classes):
             return self._object(value)
         if isinstance(value, types.FunctionType | types.MethodType):
             return self._forward(value, f"{label}(…)")
-        if isinstance(value, types.GeneratorType):
-            return self._generator(value, label)
         if type(value) in (tuple, list):
             return type(value)(self._wrap(item, label) for item in value)
         return value
-
-    def _generator(self, generator: Iterator[Any], label: str) -> Iterator[Any]:
-        while True:
-            try:
-                value = next(generator)
-            except StopIteration:
-                self.attempt.trace.append(["finished"])
-                return
-            except (Exception, SystemExit) as error:
-                self.attempt.trace.append(["raised", type(error).__name__])
-                self.attempt.error = error
-                raise
-            self.attempt.trace.append(["yielded", self._snapshot(value)])
-            self.returned = value
-            yield self._wrap(value, label)
 
     def _object(self, value: Any) -> Any:
         """Build an object that hands every method on to the learner's and records the result."""
@@ -285,7 +265,7 @@ class _Proxy:
     _hidden: Any = None
 
 
-_Opaque = np.random.Generator | types.ModuleType
+_OPAQUE = (np.random.Generator, types.ModuleType)
 _NEVER_FORWARDED = {
     *("__class__", "__new__", "__init__", "__del__", "__getattribute__", "__getattr__"),
     *("__setattr__", "__delattr__", "__init_subclass__", "__subclasshook__"),

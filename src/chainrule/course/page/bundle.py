@@ -37,7 +37,7 @@ NOT_IN_THE_PAGE = ("models", "life", "clinic", "claims", "pytorch")
 TALK = ("__init__", "talk")
 OF_ROOM = {"trainer": TALK, "course": TOOL}
 MEASURED = "measured.json"
-SHOWN = ("name", "title", "difficulty", "minutes", "section", "statement", "counterpart")
+SHOWN = ("name", "title", "difficulty", "minutes", "section", "statement")
 
 
 class BundleError(Exception):

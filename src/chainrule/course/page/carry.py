@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
+from chainrule.course.documents.execute import first_line
 from chainrule.course.exercises import stubs, workbook
 from chainrule.course.files import write_atomically
 from chainrule.course.manifest import Course, Document
@@ -53,28 +54,11 @@ def answers_in(text: str, entries: list[stubs.Entry], given: set[str]) -> dict[s
     others = [node for node in tree.body if not stubs.binds(node) <= names | given]
     found = {}
     for name in (entry.name for entry in entries if entry.name in asked):
-        if stubs.is_untouched(asked[name]):
-            continue
-        nodes: list[ast.stmt] = [asked[name]]
-        while more := [
-            node
-            for node in others
-            if node not in nodes and stubs.binds(node) & set().union(*map(_used, nodes))
-        ]:
-            nodes += more
-        nodes.sort(key=lambda node: (node is asked[name], node.lineno))
-        found[name] = "\n\n".join(_source(node, lines) for node in nodes)
+        if not stubs.is_untouched(asked[name]):
+            nodes = stubs.with_needed(asked[name], others)
+            parts = [lines[first_line(node) - 1 : node.end_lineno] for node in nodes]
+            found[name] = "\n\n".join(map("\n".join, parts))
     return found
-
-
-def _used(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
-def _source(node: ast.stmt, lines: list[str]) -> str:
-    decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(each.lineno for each in decorators)])
-    return "\n".join(lines[first - 1 : node.end_lineno])
 
 
 def _given(course: Course, document: Document) -> set[str]:
