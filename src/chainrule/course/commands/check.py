@@ -98,7 +98,7 @@ def to_grade(course: Course, chosen: Document | None) -> list[Document]:
 
 
 def grade_document(
-    course: Course, document: Document, only: str = "", replay: bool = False, fresh: bool = False
+    course: Course, document: Document, only: str, replay: bool = False, fresh: bool = False
 ) -> bool:
     """Grade and print one file, or one exercise of it; note what passed. True if everything did."""
     answers = workbook.workbook_file(course, document)

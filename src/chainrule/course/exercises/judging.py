@@ -185,7 +185,7 @@ class _Recorder:
             self.attempt.arguments = args, kwargs
         if self.watch:
             self.watch(self.attempt)
-        _must_accept(function, label, args, kwargs)
+        names = _accepted(function, label, args, kwargs)
         given = [*args, *kwargs.values()]
         before = [self._snapshot(item) for item in given]
         try:
@@ -199,9 +199,9 @@ class _Recorder:
         self.returned = value
         self.attempt.trace.append(["returned", self._snapshot(value), changed, after])
         if changed and not self.mutates:
-            pairs = zip(_names(function, args, kwargs), before, after, strict=True)
-            names = [name for name, *pair in pairs if not same(*pair, rtol=0.0)]
-            message = f"{label} changes its argument {names[0]}: work on a copy"
+            pairs = zip(names, before, after, strict=True)
+            first = next(name for name, *pair in pairs if not same(*pair, rtol=0.0))
+            message = f"{label} changes its argument {first}: work on a copy"
             raise Unexpected(f"{message}, or build a new value")
         return self._wrap(value, label)
 
@@ -277,24 +277,18 @@ def _unwrap(value: Any) -> Any:
     return object.__getattribute__(value, "_hidden") if isinstance(value, _Proxy) else value
 
 
-def _must_accept(function: Any, label: str, args: tuple, kwargs: dict) -> None:
-    try:
+def _accepted(function: Any, label: str, args: tuple, kwargs: dict) -> list[str]:
+    """What the function calls each argument; a call that does not fit its signature is refused."""
+    names: list[str] = []
+    with contextlib.suppress(TypeError, ValueError):  # not everything has a signature
         signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        count = len(args) + len(kwargs)
-        plural = "argument" if count == 1 else "arguments"
-        message = f"{label}{signature} does not accept the {count} {plural} it is called with"
-        raise Unexpected(f"{message} ({error}): keep the signature as it was given") from None
-
-
-def _names(function: Any, args: tuple, kwargs: dict) -> list[str]:
-    try:
-        names = [repr(name) for name in inspect.signature(function).parameters]
-    except (TypeError, ValueError):
-        names = []
+        names = [repr(name) for name in signature.parameters]
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            count = len(args) + len(kwargs)
+            plural = "argument" if count == 1 else "arguments"
+            message = f"{label}{signature} does not accept the {count} {plural} it is called with"
+            raise Unexpected(f"{message} ({error}): keep the signature as it was given") from None
     names += [f"number {place + 1}" for place in range(len(names), len(args))]
     return [*names[: len(args)], *map(repr, kwargs)]
