@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import pytest
 
-from chainrule.course import cli
+from chainrule.course.commands import GROUPS
 from chainrule.course.exercises.workbook import PROGRESS
 from chainrule.course.manifest import load_course
 
@@ -280,7 +280,7 @@ def test_help_lists_every_command_in_the_group_of_who_types_it(chainrule):
     _, output, _ = chainrule("--help")
     named = {title: re.findall(r"^  ([\w-]+) ", part, re.M) for title, part in _parts(output)}
     assert "--version" in named.pop("Options")
-    assert {title: tuple(names) for title, names in named.items()} == cli.GROUPS
+    assert {title: tuple(names) for title, names in named.items()} == GROUPS
 
 
 def _parts(output):

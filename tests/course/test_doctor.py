@@ -18,7 +18,7 @@ MARKS = ("ok     ", "missing", "-      ")
 def run(monkeypatch, folder):
     monkeypatch.chdir(folder)
     app = Typer()
-    doctor.register(app)
+    app.command()(doctor.doctor)
     return CliRunner().invoke(app)
 
 
@@ -56,8 +56,8 @@ def test_an_extra_without_its_package_says_what_to_type(monkeypatch):
 
 def test_what_only_tests_need_is_no_fault(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    monkeypatch.setattr("chainrule.course.node.find_node", lambda: "node")
-    monkeypatch.setattr("chainrule.course.node.node_version", lambda node: (20, 1, 0))
+    monkeypatch.setattr("chainrule.course.commands.doctor.find_node", lambda: "node")
+    monkeypatch.setattr("chainrule.course.commands.doctor.node_version", lambda node: (20, 1, 0))
     result = run(monkeypatch, REPOSITORY)
     line = next(line for line in result.output.splitlines() if "Chromium" in line)
     assert line.startswith("- ")
@@ -66,7 +66,7 @@ def test_what_only_tests_need_is_no_fault(monkeypatch):
 
 
 def test_no_node(monkeypatch):
-    monkeypatch.setattr("chainrule.course.node.find_node", lambda: None)
+    monkeypatch.setattr("chainrule.course.commands.doctor.find_node", lambda: None)
     result = run(monkeypatch, REPOSITORY)
     line = next(line for line in result.output.splitlines() if "Node" in line)
     assert line.startswith("missing")

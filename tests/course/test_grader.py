@@ -50,11 +50,16 @@ def a_number(answer, rng):
 HALVE = "\n\ndef halve(x):\n    return x / 2\n"
 
 
+def limited(exercises: str, seconds: float) -> str:
+    """The exercises, each with this limit."""
+    return exercises.replace('section="s"', f'section="s", seconds={seconds}')
+
+
 def verdicts(tmp_path, answers: str | bytes, seconds: float = 3.0) -> list[Result]:
     exercises, file = tmp_path / "exercises.py", tmp_path / "answers.py"
-    exercises.write_text(EXERCISES)
+    exercises.write_text(limited(EXERCISES, seconds))
     file.write_bytes(answers if isinstance(answers, bytes) else textwrap.dedent(answers).encode())
-    return list(grade(exercises, file, seconds=seconds))
+    return list(grade(exercises, file))
 
 
 def verdict_on_double(tmp_path, body: str, top: str = "", seconds: float = 3.0) -> Result:
@@ -159,14 +164,13 @@ def zeros(answer, rng):
 
 def test_a_failure_is_told_although_the_answer_hangs_in_a_later_check(tmp_path):
     """A mistake is confirmed on all checks; one that hangs there must not hide the verdict."""
-    (tmp_path / "exercises.py").write_text(EXERCISES + MORE_CHECKS)
+    (tmp_path / "exercises.py").write_text(limited(EXERCISES + MORE_CHECKS, 2.5))
     answers = "def double(x):\n    while not x.any(): pass\n    return x * x\n" + HALVE
     (tmp_path / "answers.py").write_text(answers)
     waited = []
     first, second = grade(
         tmp_path / "exercises.py",
         tmp_path / "answers.py",
-        seconds=2.5,
         waiting=lambda *spent: waited.append(spent),
     )
     assert (first.verdict, first.check, first.hint) == (FAILED, "an array", "")
@@ -218,9 +222,9 @@ def all_of_them(answer, rng):
 @pytest.mark.parametrize("body", ["return 2", "while True: pass"])
 def test_the_arguments_of_a_failing_call_are_kept(tmp_path, body):
     exercises, file = tmp_path / "exercises.py", tmp_path / "answers.py"
-    exercises.write_text(EXERCISES + KINDS)
+    exercises.write_text(limited(EXERCISES + KINDS, 2.0))
     file.write_text(f"def kinds(arrays, numbers, rng, *, name, f):\n    {body}\n")
-    (result,) = grade(exercises, file, seconds=2.0, only="kinds", look="replay")
+    (result,) = grade(exercises, file, only="kinds", look="replay")
     assert result.check == "all of them"
     lines = "from replay_kinds import args, kwargs\nprint(repr((args, kwargs)))\n"
     lines += "print(args[2].random())"
@@ -430,14 +434,14 @@ def test_nothing_is_left_running(tmp_path):
 
 def test_the_worker_ends_with_a_killed_parent(tmp_path):
     """Closing the terminal in the middle of an endless loop leaves no process behind."""
-    (tmp_path / "exercises.py").write_text(EXERCISES)
+    (tmp_path / "exercises.py").write_text(limited(EXERCISES, 600))
     pid_file = tmp_path / "pid"
     (tmp_path / "answers.py").write_text(
         f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
         "def double(x):\n    time.sleep(600)\n"
     )
     code = "from pathlib import Path; from chainrule.course.exercises.grader import grade\n"
-    code += "list(grade(Path('exercises.py'), Path('answers.py'), seconds=600))"
+    code += "list(grade(Path('exercises.py'), Path('answers.py')))"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:
         worker = _wait_for(lambda: pid_file.exists() and pid_file.read_text())

@@ -304,7 +304,6 @@ def test_without_run_nothing_is_executed(root):
 
 def test_without_node_one_line_says_what_to_type(root, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CHAINRULE_NODE", raising=False)
     monkeypatch.setattr(node, "find_spec", lambda name: None)
     with pytest.raises(node.NodeError) as refused:
         list(modules.compare(root, load_course(root).documents))

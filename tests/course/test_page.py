@@ -459,7 +459,7 @@ def test_an_exercise_from_stub_to_solution(browser, plain, tmp_path):
     assert kept["hinted"] == {FIRST: {"projection": 2}}
     file = tmp_path / "kept.json"
     file.write_text(json.dumps({"chainrule": 1, **kept}), encoding="utf-8")
-    assert carry.read(file)["answers"][FIRST]["projection"] == item["solution"]
+    assert carry.read(file).answers[FIRST]["projection"] == item["solution"]
 
 
 def test_an_endless_answer_is_stopped(browser, site):
@@ -542,7 +542,6 @@ def test_solutions_pass_in_the_page_and_each_mistake_gets_its_hint(browser, site
     problems = {name: each["problems"] for name, each in found.items() if each["problems"]}
     assert not problems
     assert sum(each["mistakes"] for each in found.values()) > (1000 if ALL else 60)
-    print({key: sum(e[key] for e in found.values()) for key in ("exercises", "mistakes")})
 
 
 # --- The model ------------------------------------------------------------------------

@@ -226,8 +226,8 @@ def checkout(small, monkeypatch):
 LENGTHS = "math-foundations/lengths"
 
 
-def kept(**tables) -> dict:
-    return {"chainrule": 1, **tables}
+def kept(**tables) -> carry.Work:
+    return carry.WORK.validate_json(json.dumps({"chainrule": 1, **tables}))
 
 
 def test_a_page_s_work_comes_into_the_workbook_and_back(checkout):
@@ -250,10 +250,8 @@ def test_a_page_s_work_comes_into_the_workbook_and_back(checkout):
     assert state.passed == {LENGTHS: {"twice": datetime.date(2026, 11, 28)}}
     assert state.hinted == {LENGTHS: {"twice": 2}}
     back = carry.collect(checkout)
-    assert back["answers"][LENGTHS]["twice"].replace("\n\n\n", "\n\n") == answer
-    assert {key: back[key] for key in ("passed", "hinted", "known")} == {
-        key: data[key] for key in ("passed", "hinted", "known")
-    }
+    assert back.answers[LENGTHS]["twice"].replace("\n\n\n", "\n\n") == answer
+    assert (back.passed, back.hinted, back.known) == (data.passed, data.hinted, data.known)
     again = carry.take(checkout, back)
     assert (again.passed, again.answers, again.backups) == (0, 0, [])
     assert path.read_text(encoding="utf-8") == text
@@ -311,13 +309,13 @@ def test_the_command_carries_both_ways(checkout, tmp_path, capsys):
         passed={LENGTHS: {"twice": "2026-11-28"}},
         answers={LENGTHS: {"twice": "def twice(x):\n    return 2 * x"}},
     )
-    file.write_text(json.dumps(data), encoding="utf-8")
+    file.write_bytes(carry.WORK.dump_json(data))
     take_over(checkout, file)
     assert "newly passed: 1; answers taken over: 1" in capsys.readouterr().out
     out = tmp_path / "out.json"
     write_out(checkout, out)
     assert "answers: 1; passed: 1" in capsys.readouterr().out
-    assert json.loads(out.read_text(encoding="utf-8"))["answers"] == data["answers"]
+    assert json.loads(out.read_text(encoding="utf-8"))["answers"] == data.answers
 
 
 # What the browser loads

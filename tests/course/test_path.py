@@ -136,13 +136,12 @@ def test_duration():
 
 
 def test_progress_and_known_shorten_the_path(small, monkeypatch):
-    import typer
 
-    from chainrule.course.cli import build
+    from chainrule.course.commands import build
     from chainrule.course.exercises import workbook
 
     monkeypatch.chdir(small.root)
-    app, runner = build(typer), CliRunner()
+    app, runner = build(), CliRunner()
     full = runner.invoke(app, ["path", "one", "neuron"])
     assert full.stdout.splitlines()[:2] == [
         "One neuron is taught in neural-networks/neurons.md#one-neuron",

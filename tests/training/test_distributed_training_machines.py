@@ -31,8 +31,8 @@ def commands():
 def parsed(words):
     """What the course's own parser makes of the words after `chainrule train`."""
     app = typer.Typer()
-    for module in (sample, train):
-        module.register(app)
+    for command in (sample.sample, train.train):
+        app.command()(command)
     return get_command(app).commands["train"].make_context("train", words).params
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 import numpy as np
 
-from chainrule.course.manifest import Ask, Course, Document
-
-MISSES = 3
-"""After so many in a row that are not known, the rest is not asked."""
+from chainrule.course.manifest import Ask
 
 
 def number(text: str) -> float | None:
@@ -45,37 +41,3 @@ def agrees(given: str, answer: str) -> bool:
 def computed(ask: Ask) -> float:
     """What the expression of a question gives."""
     return float(eval(ask.computed, {"np": np, "math": math, "__builtins__": {}}))
-
-
-def ask_about(
-    course: Course,
-    documents: Iterable[Document],
-    reply: Callable[[str], str | None],
-    say: Callable[[str], None],
-    note: Callable[[Document], None],
-) -> None:
-    """Ask one question a document, in reading order, and note the documents that are known.
-
-    ``reply`` shows a question and returns what was typed, or ``None`` to stop. After three
-    misses in a row the rest, which builds on what is missing, is not asked.
-    """
-    missed = 0
-    for document in documents:
-        ask = course.asks.get(document.id)
-        if ask is None:
-            continue
-        given = reply(f"{document.title}: {ask.question}")
-        if given is None:
-            return
-        if agrees(given, ask.answer):
-            note(document)
-            say(f"  Right: {document.title} is marked as known.")
-            missed = 0
-            continue
-        missed += 1
-        where = document.path if course.exists(document) else document.title
-        verdict = f"It is {ask.answer}" if given.strip() else f"The answer is {ask.answer}"
-        say(f"  {verdict}: {where} stays on your path.")
-        if missed == MISSES:
-            say(f"  {MISSES} in a row: the rest builds on these and is not asked.")
-            return

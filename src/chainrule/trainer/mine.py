@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.course.children import environment
-from chainrule.course.commands.check import note_passed
+from chainrule.course.commands.check import note_passed, show_waiting
 from chainrule.course.exercises import grader, grading, replay
 from chainrule.course.exercises.counterpart import replaced
 from chainrule.course.exercises.workbook import workbook_file
@@ -81,11 +81,8 @@ def with_mine(command: str, options: dict[str, Any], anyway: bool) -> int:
     """Say which functions of the workbook take part, and run a command with them."""
     course = open_course()
 
-    def waiting(name: str, seconds: float) -> None:
-        if sys.stdout.isatty():
-            print(f"\r\033[K  … grading {name}" * bool(seconds), end="\r", flush=True)
-
-    found = graded(course, waiting)
+    found = graded(course, show_waiting)
+    show_waiting("", 0)
     failing = [f for f in found if not f.passed and f.verdict != grader.UNTOUCHED]
     taken = [f for f in found if f.passed or (anyway and f in failing)]
     for each in failing:
@@ -196,13 +193,8 @@ def _listen(process: subprocess.Popen[bytes]) -> int:
 def work() -> None:
     """Run what the command line says, in the child."""
     task = json.loads(sys.argv[1])
-    beats = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    lifeline = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = grading.NoKeyboard()
+    beats = grader.apart()
     sys.argv[0] = task["called"]
-    threading.Thread(target=grader.end_with_parent, args=(lifeline,), daemon=True).start()
     status = 1
     try:
         status = _work(task, beats)

@@ -1,4 +1,4 @@
-"""A small exercise file that tries every kind of answer: function, class, closure, generator."""
+"""A small exercise file that tries every kind of answer: function, class, closure."""
 
 from __future__ import annotations
 
@@ -147,9 +147,8 @@ def forgets_the_step(function, x):
 
 @exercise("Running means", difficulty=1, minutes=5, section="dot-products")
 def running_means(numbers):
-    """Yield the mean of all numbers so far."""
-    for count, total in enumerate(itertools.accumulate(numbers), 1):
-        yield total / count
+    """Return the mean of all numbers so far."""
+    return [total / count for count, total in enumerate(itertools.accumulate(numbers), 1)]
 
 
 @running_means.check
@@ -157,15 +156,14 @@ def of_a_few(answer, rng):
     expect_equal(list(answer(iter([2, 4, 9]))), [2.0, 3.0, 5.0], what="the means")
 
 
-@running_means.mistake("You yield sums. What turns a sum into a mean?")
-def yields_sums(numbers):
-    yield from itertools.accumulate(numbers)
+@running_means.mistake("You return sums. What turns a sum into a mean?")
+def returns_sums(numbers):
+    return list(itertools.accumulate(numbers))
 
 
 @running_means.mistake("Your counting starts at two. How many numbers are there after the first?")
 def counts_from_two(numbers):
-    for count, total in enumerate(itertools.accumulate(numbers), 2):
-        yield total / count
+    return [total / count for count, total in enumerate(itertools.accumulate(numbers), 2)]
 
 
 @exercise("Centre in place", difficulty=1, minutes=5, section="dot-products", mutates=True)

@@ -7,11 +7,6 @@ from typing import Annotated
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(claim)
-
-
 def claim(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="A claim; without one all are listed.")

@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from chainrule.clinic import practice
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(clinic)
-
-
 def clinic(
     patient: Annotated[
         int | None, typer.Argument(help="Number of a patient (default: one you have not cured).")

@@ -18,11 +18,6 @@ from chainrule.course.paths import find_subject, normal
 from chainrule.program import UsageError, typed
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(check)
-
-
 def check(
     subject: Annotated[
         list[str] | None,
@@ -96,59 +91,59 @@ def to_grade(course: Course, chosen: Document | None) -> list[Document]:
         place = workbook.workbook_file(course, chosen).relative_to(course.place)
         raise UsageError(f"there is no {place} yet; type: chainrule exercise {chosen.slug}")
     if not found:
-        ready = [d.slug for d in documents if (course.root / d.exercises).is_file()]
-        advice = f"; type: chainrule exercise {ready[0]}" if ready else ""
+        ready = workbook.ready(course)
+        advice = f"; type: chainrule exercise {ready[0].slug}" if ready else ""
         raise UsageError(f"the workbook is empty{advice}")
     return found
 
 
 def grade_document(
-    course: Course, document: Document, only: str = "", replay: bool = False, fresh: bool = False
+    course: Course, document: Document, only: str, replay: bool = False, fresh: bool = False
 ) -> bool:
     """Grade and print one file, or one exercise of it; note what passed. True if everything did."""
     answers = workbook.workbook_file(course, document)
-    entries = {entry.name: entry for entry in workbook.entries_of(course, document)}
-    entries = {only: entries[only]} if only else entries
+    entries = [e for e in workbook.entries_of(course, document) if only in ("", e.name)]
+    titles = {entry.name: entry.title for entry in entries}
     workbook.load_progress(course.place)
     if fresh and sys.stdout.isatty():
         print("\033[2J\033[H", end="")
     clock = f"{datetime.datetime.now():  %H:%M:%S}" if fresh else ""
     typer.secho(f"{document.title}  ({answers.relative_to(course.place)}){clock}", bold=True)
-    passed, failed, untouched = set(), [], []
     kept = answers.with_name(f"replay_{only}.py")
     if replay:
         kept.unlink(missing_ok=True)
-    for result in grader.grade(
-        course.root / document.exercises,
-        answers,
-        only=only,
-        look="replay" * replay,
-        waiting=show_waiting,
-    ):
+    verdicts: dict[str, str] = {}
+    path, look = course.root / document.exercises, "replay" * replay
+    for result in grader.grade(path, answers, only=only, look=look, waiting=show_waiting):
         show_waiting("", 0)
-        if result.verdict == grader.UNTOUCHED:
-            untouched.append(entries[result.name].title)
-            continue
-        show_result(result, entries.get(result.name))
+        verdicts[result.name] = result.verdict
+        if result.verdict != grader.UNTOUCHED:
+            show_result(result, titles.get(result.name, ""))
         if result.verdict == grader.PASSED:
-            passed.add(result.name)
             note_passed(course, document, result.name)
-        elif result.name:
-            failed.append(result.name)
+    still = [entry for entry in entries if verdicts.get(entry.name) != grader.PASSED]
+    untouched = [e for e in still if verdicts.get(e.name) == grader.UNTOUCHED]
     if untouched:
-        typer.secho(wrapped(f"· {'; '.join(untouched)}: not started yet", 2), fg="bright_black")
-    if failed and replay and kept.exists():
+        text = f"· {'; '.join(entry.title for entry in untouched)}: not started yet"
+        typer.secho(wrapped(text, 2), fg="bright_black")
+    if failed := [e.name for e in still if e.name in verdicts and e not in untouched]:
+        show_help(failed[0], replay and kept.exists())
+    passed = f"{len(entries) - len(still)} of {len(entries)} pass"
+    typer.echo(f"\n  {passed}. {next_step(course, document, still)}\n")
+    return not still
+
+
+def show_help(name: str, replayed: bool) -> None:
+    """Say what helps with an exercise that fails."""
+    if replayed:
         print(f"""
   Two lines for the end of your file, or for python -i in its folder:
 
-      from replay_{only} import args, kwargs
-      {only}(*args, **kwargs)""")
-    elif failed:
-        print(f"\n  Stuck? {typed(f'hint {failed[0]}')}")
-        print(f"  To debug the call that fails: {typed(f'check {failed[0]} --replay')}")
-    still = [entry for entry in entries.values() if entry.name not in passed]
-    typer.echo(f"\n  {len(passed)} of {len(entries)} pass. {next_step(course, document, still)}\n")
-    return not still
+      from replay_{name} import args, kwargs
+      {name}(*args, **kwargs)""")
+    else:
+        print(f"\n  Stuck? {typed(f'hint {name}')}")
+        print(f"  To debug the call that fails: {typed(f'check {name} --replay')}")
 
 
 def wrapped(text: str, indent: int) -> str:
@@ -163,11 +158,13 @@ def show_waiting(name: str, seconds: float) -> None:
         print(f"\r\033[K{text}", end="", flush=True)
 
 
-def show_result(result: grader.Result, entry: Entry | None) -> None:
-    """Print a verdict: the known mistake's hint, or else what went wrong."""
+def show_result(result: grader.Result, title: str) -> None:
+    """Print a verdict: the known mistake's hint, or else what went wrong.
+
+    Without a title it is the verdict on the whole file.
+    """
     mark, colour = ("✓", "green") if result.verdict == grader.PASSED else ("✗", "red")
-    label = entry.title if entry else "Your file"
-    label += f"  [{result.check}]" if result.check else ""
+    label = (title or "Your file") + (f"  [{result.check}]" if result.check else "")
     if result.verdict != "printed":
         typer.secho(f"  {mark} {label}", fg=colour)
     if result.hint:
@@ -177,7 +174,7 @@ def show_result(result: grader.Result, entry: Entry | None) -> None:
     if result.call:
         typer.secho(f"      called as {result.call}", fg="bright_black")
     if result.output:
-        typer.secho(f"      {'your file' if not entry else 'it'} printed:", fg="bright_black")
+        typer.secho(f"      {'it' if title else 'your file'} printed:", fg="bright_black")
         typer.echo(textwrap.indent(result.output, "      | ", lambda line: True))
 
 

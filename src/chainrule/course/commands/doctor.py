@@ -6,13 +6,18 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import typer
 
-from chainrule.program import to_add, typed
+from chainrule.course.children import THREADS
+from chainrule.course.exercises.workbook import FOLDER, load_progress
+from chainrule.course.manifest import open_course
+from chainrule.course.node import OLDEST, WHEEL, find_node, node_version, packages_are_fresh
+from chainrule.program import CourseError, UsageError, to_add, typed
 
 # What `make learn` needs; the rest is for those who test, measure or want more text.
 NEEDED = ("course", "figures", "site", "train", "notebooks")
@@ -32,14 +37,9 @@ class Item:
         return f"{mark}  {self.text}" + (f"; {self.remedy}" if not self.good else "")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(doctor)
-
-
 def doctor() -> None:
     """Say what is installed, what is missing, and what to type; exit 1 if something is."""
-    items = [*_python(), *_extras(), *_checkout()]
+    items = [*_python(), *_extras(), *_programs(), *_checkout()]
     for item in items:
         typer.echo(item)
     raise typer.Exit(any(item.needed and not item.good for item in items))
@@ -54,23 +54,12 @@ def _python() -> list[Item]:
             f"Python {version}, {'in ' + sys.prefix if inside else 'not in an environment'}",
             "install Python 3.11 or newer, then: make PYTHON=python3.11 learn",
         ),
-        _numpy(),
+        Item(True, f"NumPy {metadata.version('numpy')}"),
         _blas(),
     ]
 
 
-def _numpy() -> Item:
-    try:
-        import numpy
-
-        return Item(True, f"NumPy {numpy.__version__}")
-    except ImportError:
-        return Item(False, "NumPy", "type: pip install numpy")
-
-
 def _blas() -> Item:
-    from chainrule.course.children import THREADS
-
     chosen = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
     try:
         import numpy  # noqa: F401  (its library shows up only once it is loaded)
@@ -84,19 +73,11 @@ def _blas() -> Item:
     return Item(True, f"BLAS {text or 'not recognized'} on {os.cpu_count()} CPUs{said}")
 
 
-def _extras() -> list[Item]:
-    items = []
+def _extras() -> Iterator[Item]:
     for extra, names in requirements().items():
-        absent = [name for name in names if not _is_installed(name)]
-        items.append(
-            Item(
-                not absent,
-                f"extra [{extra}]" + (f" without {', '.join(absent)}" if absent else ""),
-                f"type: {to_add(extra)}",
-                needed=extra in NEEDED,
-            )
-        )
-    return items
+        absent = ", ".join(name for name in names if not _is_installed(name))
+        text = f"extra [{extra}]" + (f" without {absent}" if absent else "")
+        yield Item(not absent, text, f"type: {to_add(extra)}", needed=extra in NEEDED)
 
 
 def requirements() -> dict[str, list[str]]:
@@ -118,59 +99,38 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _checkout() -> list[Item]:
-    from chainrule.course.manifest import CourseError, open_course
-    from chainrule.course.node import OLDEST, WHEEL, find_node, node_version, packages_are_fresh
-
+def _programs() -> Iterator[Item]:
     node = find_node()
     version = ".".join(str(part) for part in (node and node_version(node)) or ())
+    remedy = f"type: {sys.executable} -m pip install {WHEEL}"
+    yield Item(node is not None, f"Node {version or f'{OLDEST} or newer'}", remedy)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    items = [
-        Item(
-            node is not None,
-            f"Node {version or f'{OLDEST} or newer'}",
-            f"type: {sys.executable} -m pip install {WHEEL}",
-        ),
-        Item(
-            chromium is not None,
-            f"Chromium {chromium or '(only the browser tests need it)'}",
-            "type: sudo apt-get install chromium",
-            needed=False,
-        ),
-        Item(shutil.which("git") is not None, "git", "install git", needed=False),
-    ]
+    text = f"Chromium {chromium or '(only the browser tests need it)'}"
+    remedy = "type: sudo apt-get install chromium"
+    yield Item(chromium is not None, text, remedy, needed=False)
+    yield Item(shutil.which("git") is not None, "git", "install git", needed=False)
+
+
+def _checkout() -> Iterator[Item]:
     try:
         course = open_course()
     except CourseError as error:
-        return [*items, Item(False, "a checkout of the course", str(error).splitlines()[0])]
-    root = course.root
+        yield Item(False, "a checkout of the course", str(error).splitlines()[0])
+        return
     written, entries = len(course.written()), len(course.documents)
-    fresh = (
-        packages_are_fresh(root / "site") if (root / "site/package-lock.json").exists() else False
-    )
-    return [
-        *items,
-        Item(True, f"course in {root}: {written} of {entries} documents"),
-        Item(
-            fresh,
-            "npm packages of the site",
-            f"type: {typed('learn')}" if course.place != root else "type: make site",
-        ),
-        _workbook(course.place),
-    ]
+    yield Item(True, f"course in {course.root}: {written} of {entries} documents")
+    remedy = "type: make site" if course.place == course.root else f"type: {typed('learn')}"
+    yield Item(packages_are_fresh(course.root / "site"), "npm packages of the site", remedy)
+    yield _workbook(course.place)
 
 
 def _workbook(root: Path) -> Item:
-    from chainrule.course.exercises.workbook import FOLDER, load_progress
-    from chainrule.course.manifest import CourseError
-    from chainrule.program import UsageError
-
     folder = root / FOLDER
     if not folder.is_dir():
         remedy = f"type: {typed('exercise linear-algebra')}"
         return Item(False, "workbook: not begun", remedy, needed=False)
     try:
         passed = sum(len(names) for names in load_progress(root).passed.values())
-    except (CourseError, UsageError, OSError, ValueError) as error:
+    except (UsageError, OSError) as error:
         return Item(False, f"workbook in {folder}", str(error))
     return Item(True, f"workbook in {folder}: {passed} exercises passed")

@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
+from chainrule.course.exercises.workbook import entries_of, write_stubs
+from chainrule.course.manifest import open_course
+from chainrule.course.paths import find_subject
 from chainrule.program import typed
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(exercise)
 
 
 def exercise(
@@ -21,10 +19,6 @@ def exercise(
     ] = "",
 ) -> None:
     """Write a subject's exercises into workbook/; what you have written there stays."""
-    from chainrule.course.exercises.workbook import entries_of, write_stubs
-    from chainrule.course.manifest import open_course
-    from chainrule.course.paths import find_subject
-
     course = open_course()
     document = find_subject(course, " ".join(subject)).document
     written = write_stubs(course, document, reset)

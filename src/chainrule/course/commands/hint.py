@@ -6,22 +6,16 @@ from typing import Annotated
 
 import typer
 
+from chainrule.course.exercises.stubs import helps
+from chainrule.course.exercises.workbook import changing, find_exercise
+from chainrule.course.manifest import open_course
 from chainrule.program import typed
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(hint)
 
 
 def hint(
     exercise: Annotated[list[str], typer.Argument(help="Name or title of an exercise.")],
 ) -> None:
     """Help with an exercise: what to reread, the idea, the first line; each call one further."""
-    from chainrule.course.exercises.stubs import helps
-    from chainrule.course.exercises.workbook import changing, find_exercise
-    from chainrule.course.manifest import open_course
-
     course = open_course()
     document, entry = find_exercise(course, " ".join(exercise))
     with changing(course.place) as state:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(learn)
 
 
 def learn(
@@ -54,27 +50,17 @@ def learn(
     serve(server, browser=browser, watch=_rebuild(root) if watch else None)
 
 
-def _rebuild(root: Path):
+def _rebuild(root: Path) -> Callable[[threading.Event], None]:
     """A loop that builds again after a source of the site has changed."""
 
     def loop(ended: threading.Event) -> None:
-        from watchfiles import PythonFilter
         from watchfiles import watch as changes
 
-        from chainrule.course.site import SOURCES, build, sources
+        from chainrule.course.site import build, sources
 
-        site = root / "site"
-        suffixes = (*SOURCES, ".md", ".ipynb", ".toml")
-
-        class Sources(PythonFilter):
-            ignore_dirs = (*PythonFilter.ignore_dirs, "_build", "workbook", "runs")
-
-            def __call__(self, change, path: str) -> bool:
-                return path.endswith(suffixes) and super(PythonFilter, self).__call__(change, path)
-
-        for changed in changes(root, watch_filter=Sources(), stop_event=ended, debounce=400):
+        for changed in changes(root, stop_event=ended, debounce=400):
             try:
-                if {Path(path) for _, path in changed} & set(sources(root, site)):
+                if {Path(path) for _, path in changed} & set(sources(root, root / "site")):
                     build(root)
                     print("Built; reload the page.", flush=True)
             except Exception as error:  # an editor saves what is half written

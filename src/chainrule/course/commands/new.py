@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from chainrule.course.documents.skeleton import files
+from chainrule.course.files import write_atomically
+from chainrule.course.manifest import Course, Document, find_root, load_course
+from chainrule.course.paths import find_subject
 from chainrule.program import UsageError, typed
-
-if TYPE_CHECKING:
-    from chainrule.course.manifest import Course, Document
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(new)
 
 
 def new(
     subject: Annotated[list[str], typer.Argument(help="Its id or title in course.toml.")],
 ) -> None:
     """Write the files with which a planned subject begins; what is there stays as it is."""
-    from chainrule.course.documents.skeleton import files
-    from chainrule.course.files import write_atomically
-    from chainrule.course.manifest import find_root, load_course
-    from chainrule.course.paths import find_subject
-
     course = load_course(find_root())
     try:
         document = find_subject(course, " ".join(subject)).document

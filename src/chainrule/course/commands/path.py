@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from chainrule.course.asking import agrees
+from chainrule.course.exercises.workbook import changing, load_progress
+from chainrule.course.manifest import Course, Document, open_course
+from chainrule.course.paths import Step, Subject, duration, find_subject, reading_path
 from chainrule.program import typed
 
-if TYPE_CHECKING:
-    from chainrule.course.manifest import Course, Document
-    from chainrule.course.paths import Step, Subject
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(path)
+MISSES = 3
+"""After so many in a row that are not known, the rest is not asked."""
 
 
 def path(
@@ -29,10 +27,6 @@ def path(
     ] = False,
 ) -> None:
     """Show the shortest reading path to a subject, without what you know already."""
-    from chainrule.course.exercises.workbook import load_progress
-    from chainrule.course.manifest import open_course
-    from chainrule.course.paths import find_subject, reading_path
-
     course = open_course()
     goal = find_subject(course, " ".join(subject))
     skip = {find_subject(course, name).document.id for name in known or ()}
@@ -45,36 +39,49 @@ def path(
 
 
 def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
-    """Ask about each document; what is known is kept at once, as `progress --known` keeps it."""
-    from chainrule.course.asking import ask_about
-    from chainrule.course.exercises.workbook import changing
+    """Ask about each document; what is known is kept at once, as `progress --known` keeps it.
 
+    After three misses in a row the rest, which builds on what is missing, is not asked.
+    """
     known: set[str] = set()
-
-    def reply(question: str) -> str | None:
-        print(f"\n{textwrap.fill(question, 88)}")
-        try:
-            given = input("  your answer, a number (Enter: I don't know, q: stop) > ")
-        except EOFError:
-            print()
-            return None
-        return None if given.strip().casefold() in ("q", "quit") else given
-
-    def note(document: Document) -> None:
-        known.add(document.id)
-        with changing(course.place) as state:
-            state.known.add(document.id)
-
+    missed = 0
     print("A question a document, in reading order; pen and paper are allowed.")
-    ask_about(course, documents, reply, print, note)
+    for document in documents:
+        if (ask := course.asks.get(document.id)) is None:
+            continue
+        if (given := _reply(f"{document.title}: {ask.question}")) is None:
+            break
+        if agrees(given, ask.answer):
+            print(f"  Right: {document.title} is marked as known.")
+            known.add(document.id)
+            with changing(course.place) as state:
+                state.known.add(document.id)
+            missed = 0
+            continue
+        missed += 1
+        where = document.path if course.exists(document) else document.title
+        verdict = f"It is {ask.answer}" if given.strip() else f"The answer is {ask.answer}"
+        print(f"  {verdict}: {where} stays on your path.")
+        if missed == MISSES:
+            print(f"  {MISSES} in a row: the rest builds on these and is not asked.")
+            break
     print()
     return known
 
 
+def _reply(question: str) -> str | None:
+    """What is typed below a question; nothing where somebody stops."""
+    print(f"\n{textwrap.fill(question, 88)}")
+    try:
+        given = input("  your answer, a number (Enter: I don't know, q: stop) > ")
+    except EOFError:
+        print()
+        return None
+    return None if given.strip().casefold() in ("q", "quit") else given
+
+
 def as_text(course: Course, goal: Subject, steps: list[Step]) -> str:
     """One document a line, with the reason why it is on the path."""
-    from chainrule.course.paths import duration
-
     where = goal.document.path + (f"#{goal.anchor}" if goal.anchor else "")
     total = duration(sum(step.document.minutes for step in steps))
     plural = "document" if len(steps) == 1 else "documents"

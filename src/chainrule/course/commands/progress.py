@@ -8,18 +8,16 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from chainrule.course.exercises.workbook import Progress
-    from chainrule.course.manifest import Course
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(progress)
+from chainrule.course.commands import ROOMS
+from chainrule.course.exercises import workbook
+from chainrule.course.files import write_atomically
+from chainrule.course.manifest import Course, open_course
+from chainrule.course.page import carry
+from chainrule.course.paths import find_subject
 
 
 def progress(
@@ -39,10 +37,6 @@ def progress(
     ] = None,
 ) -> None:
     """Show what is done and what is open to you next; carry it to and from the page."""
-    from chainrule.course.exercises.workbook import changing, load_progress
-    from chainrule.course.manifest import open_course
-    from chainrule.course.paths import find_subject
-
     course = open_course()
     if import_from:
         take_over(course, import_from)
@@ -50,20 +44,17 @@ def progress(
         write_out(course, export_to)
     if import_from or export_to:
         return
-    state = load_progress(course.place)
+    state = workbook.load_progress(course.place)
     if known or forget:
         adding = {find_subject(course, name).document.id for name in known or ()}
         taking = {find_subject(course, name).document.id for name in forget or ()}
-        with changing(course.place) as state:
+        with workbook.changing(course.place) as state:
             state.known = (state.known | adding) - taking
     show(course, state)
 
 
-def show(course: Course, state: Progress) -> None:
+def show(course: Course, state: workbook.Progress) -> None:
     """Print how far each begun document is, the rooms' pictures, and what is open next."""
-    from chainrule.course.cli import ROOMS
-    from chainrule.course.exercises.workbook import entries_of, open_documents
-
     done, written = state.done(course), course.written()
     for document in course.documents:
         names = state.passed.get(document.id, {})
@@ -71,7 +62,7 @@ def show(course: Course, state: Progress) -> None:
             continue
         what = "known" if document.id in state.known else "done"
         if names and (course.root / document.exercises).is_file():
-            entries = [entry.name for entry in entries_of(course, document)]
+            entries = [entry.name for entry in workbook.entries_of(course, document)]
             count = sum(name in names for name in entries)
             what = f"{count} of {len(entries)} exercises" + ", known" * (document.id in state.known)
         mark = "✓" if document.id in done else "…"
@@ -81,7 +72,7 @@ def show(course: Course, state: Progress) -> None:
     for room in ROOMS:
         if find_spec(f"chainrule.{room}.parts"):
             print(f"\n{import_module(f'chainrule.{room}.parts').picture(state.passed)}")
-    following = open_documents(course, done)
+    following = workbook.open_documents(course, done)
     if following:
         print("  Open to you now:")
     for document in following:
@@ -90,9 +81,7 @@ def show(course: Course, state: Progress) -> None:
 
 def take_over(course: Course, path: Path) -> None:
     """Add the file that a page saved to the workbook, and say what came."""
-    from chainrule.course.page.carry import read, take
-
-    carried = take(course, read(path))
+    carried = carry.take(course, carry.read(path))
     print(f"{path}: newly passed: {carried.passed}; answers taken over: {carried.answers}.")
     for backup in carried.backups:
         print(f"Your version is kept in {backup.relative_to(course.place)}.")
@@ -102,13 +91,7 @@ def take_over(course: Course, path: Path) -> None:
 
 def write_out(course: Course, path: Path) -> None:
     """Write the workbook to a file that a page can take."""
-    import json
-
-    from chainrule.course.files import write_atomically
-    from chainrule.course.page.carry import collect
-
-    data = collect(course)
-    write_atomically(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
-    answers = sum(map(len, data["answers"].values()))
-    passed = sum(map(len, data["passed"].values()))
+    work = carry.collect(course)
+    write_atomically(path, carry.WORK.dump_json(work, indent=1) + b"\n")
+    answers, passed = (sum(map(len, table.values())) for table in (work.answers, work.passed))
     print(f"{path}: answers: {answers}; passed: {passed}. A page takes it over.")

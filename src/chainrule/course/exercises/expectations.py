@@ -35,17 +35,11 @@ def expect_equal(received: Any, expected: Any, what: str = "the result") -> None
     expect_close(received, expected, rtol=0.0, atol=0.0, what=what)
 
 
-def expect_raises(
-    error: type[BaseException], function: Callable[..., Any], *args: Any, naming: str = ""
-) -> None:
-    """Fail unless ``function(*args)`` raises this error, with ``naming`` in its message."""
+def expect_raises(error: type[BaseException], function: Callable[..., Any], *args: Any) -> None:
+    """Fail unless ``function(*args)`` raises this error."""
     try:
         value = function(*args)
-    except error as caught:
-        expect(
-            naming.lower() in str(caught).lower(),
-            f"the message of the {error.__name__} should name {naming!r}, but says {str(caught)!r}",
-        )
+    except error:
         return
     except (Unexpected, MemoryError, RecursionError):
         raise
@@ -102,8 +96,8 @@ def _expect_same(received: Any, expected: Any, what: str) -> None:
 
 
 def _expect_items(received: Any, expected: dict, what: str) -> None:
-    if not isinstance(received, dict):
-        raise Unexpected(f"{what}: expected a dictionary, received {kind_of(received)}")
+    wanted = f"{what}: expected a dictionary, received {kind_of(received)}"
+    expect(isinstance(received, dict), wanted)
     missing, extra = expected.keys() - received.keys(), received.keys() - expected.keys()
     if missing or extra:
         parts = [f"misses {sorted(missing, key=str)}"] * bool(missing)
@@ -112,24 +106,19 @@ def _expect_items(received: Any, expected: dict, what: str) -> None:
 
 
 def _expect_sequence(received: Any, expected: tuple | list, what: str) -> None:
-    wanted = "values" if isinstance(expected, tuple) else "items"
-    if not isinstance(received, tuple | list):
-        message = f"{what}: expected {len(expected)} {wanted}, received {kind_of(received)}"
-        raise Unexpected(message)
-    if len(received) != len(expected):
-        message = f"{what}: expected {len(expected)} {wanted}, received {len(received)}"
-        raise Unexpected(message)
+    kind = "values" if isinstance(expected, tuple) else "items"
+    wanted = f"{what}: expected {len(expected)} {kind}, received"
+    expect(isinstance(received, tuple | list), f"{wanted} {kind_of(received)}")
+    expect(len(received) == len(expected), f"{wanted} {len(received)}")
 
 
 def _expect_array(received: Any, what: str) -> None:
-    if received is None:
-        raise Unexpected(f"{what}: None. Did you forget to return it?")
-    if not hasattr(received, "shape"):
-        remedy = ". Wrap it in np.array(…)" if isinstance(received, tuple | list) else ""
-        message = f"{what}: expected a NumPy array, received {kind_of(received)}{remedy}"
-        raise Unexpected(message)
-    if isinstance(received, np.matrix):
-        raise Unexpected(f"{what}: a np.matrix, which always has two axes. Use np.array(…)")
+    expect(received is not None, f"{what}: None. Did you forget to return it?")
+    remedy = ". Wrap it in np.array(…)" if isinstance(received, tuple | list) else ""
+    wanted = f"{what}: expected a NumPy array, received {kind_of(received)}{remedy}"
+    expect(hasattr(received, "shape"), wanted)
+    matrix = isinstance(received, np.matrix)
+    expect(not matrix, f"{what}: a np.matrix, which always has two axes. Use np.array(…)")
 
 
 def _expect_same_shape(received: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import queue
+import resource
 import secrets
 import signal
 import subprocess
@@ -20,8 +21,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from chainrule.course.children import PYTHON, environment, kill
 from chainrule.course.exercises import grading, stubs
@@ -56,24 +58,23 @@ def grade(
     exercises: Path,
     answers: Path,
     *,
-    seconds: float | None = None,
     only: str | Collection[str] = (),
     look: str = "",
     waiting: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> Iterator[Result]:
     """Grade a learner's file, one result an exercise, in order, each as soon as it is there.
 
-    ``only`` names one exercise, or several. ``seconds`` replaces their own time limits. A file that
-    cannot be used gives one result, with an empty name. ``look`` at what fails: ``replay`` keeps
-    the arguments of each call beside the learner's file, ``compare`` finds where answer and
-    solution part. ``waiting`` is told every second what is running, and for how long.
+    ``only`` names one exercise, or several. A file that cannot be used gives one result, with an
+    empty name. ``look`` at what fails: ``replay`` keeps the arguments of each call beside the
+    learner's file, ``compare`` finds where answer and solution part. ``waiting`` is told every
+    second what is running, and for how long.
     """
     wanted = {only} if isinstance(only, str) else set(only)
     entries = stubs.survey(exercises)
     names = [entry.name for entry in entries if not wanted - {""} or entry.name in wanted]
     remaining = list(names)
     while remaining:
-        for result in _one_worker(exercises, answers, remaining, seconds, look, waiting):
+        for result in _one_worker(exercises, answers, remaining, look, waiting):
             if result.verdict != "printed":
                 yield result
                 if not result.name:
@@ -87,7 +88,6 @@ def _one_worker(
     exercises: Path,
     answers: Path,
     names: list[str],
-    seconds: float | None,
     look: str,
     waiting: Callable[[str, float], None],
 ) -> Iterator[Result]:
@@ -95,29 +95,22 @@ def _one_worker(
         printed = Path(folder) / "printed"
         paths = str(exercises.resolve()), str(answers.resolve())
         mark = secrets.token_hex(16)
-        arguments = json.dumps([*paths, names, seconds, look, mark])
-        with printed.open("wb") as sink:
-            process = subprocess.Popen(
+        arguments = json.dumps([*paths, names, look, mark])
+        with (
+            printed.open("wb") as sink,
+            subprocess.Popen(
                 [*PYTHON, "-c", f"import {__name__} as g; g.work()", arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
                 env=environment() | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:replace"},
                 start_new_session=True,
-            )
-        try:
-            yield from _listen(process, mark.encode(), printed, waiting)
-        finally:
-            _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    kill(process)
-    for pipe in (process.stdin, process.stdout):
-        assert pipe is not None
-        with contextlib.suppress(OSError):
-            pipe.close()
-    process.wait()
+            ) as process,
+        ):
+            try:
+                yield from _listen(process, mark.encode(), printed, waiting)
+            finally:
+                kill(process)
 
 
 def _listen(
@@ -132,47 +125,45 @@ def _listen(
     """
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
-    current, limit, position, useful = "", START_SECONDS, 0, False
-    begun, found = time.monotonic(), None
-    place: dict[str, str] = {}
-    while True:
-        spent = time.monotonic() - begun
-        try:
-            line = lines.get(timeout=min(max(limit - spent, 0.0), 1.0))
-        except queue.Empty:
-            if (spent := time.monotonic() - begun) < limit:
-                waiting(current, spent)
-                continue
-            message = f"still running after {limit:g} s and stopped: an endless loop, or far too"
-            message += " much work"
-            yield found or Result(
-                current, "timeout", message, **place, output=_output(printed, position)
-            )
-            return
+    begun, limit, position, useful = time.monotonic(), START_SECONDS, 0, False
+    known: dict[str, Any] = {"name": ""}
+    while (line := _next(lines, begun, limit, partial(waiting, known["name"]))) is not None:
         if not line:
             code = process.wait()
-            if current or code != 0 or not useful:
-                yield found or _ended(current, code, _output(printed, position), place)
+            if known["name"] or code != 0 or not useful:
+                yield _stopped(known, _ended(code), printed, position)
             return
         _, marked, told = line.partition(mark)
         if not marked:
             continue
         data = json.loads(told)
         if "start" in data:
-            current, limit, begun, place = data["start"], data["limit"], time.monotonic(), {}
-        elif "check" in data:
-            place = {"check": data["check"], "call": data["call"]}
-        elif "found" in data:
-            found = Result(**data["found"], output=_output(printed, position, data["end"]))
+            known, limit, begun = {"name": data["start"]}, data["limit"], time.monotonic()
+        elif "known" in data:
+            known = data["known"] | {"end": data["end"]}
         elif "result" in data:
-            output = _output(printed, position, data["end"])
-            result = Result(**data["result"], output=output)
-            if output or result.verdict != "printed":
+            result = Result(**data["result"], output=_output(printed, position, data["end"]))
+            if result.output or result.verdict != "printed":
                 yield result
-            useful |= bool(current)
-            current, position, found = "", data["end"], None
+            useful |= bool(known["name"])
+            known, position = {"name": ""}, data["end"]
         else:
             return
+    message = f"still running after {limit:g} s and stopped: an endless loop, or far too much work"
+    yield _stopped(known, ("timeout", message), printed, position)
+
+
+def _next(
+    lines: queue.Queue[bytes], begun: float, limit: float, waiting: Callable[[float], None]
+) -> bytes | None:
+    """The next line, an empty one after the last; nothing where none comes before the limit."""
+    while True:
+        try:
+            return lines.get(timeout=min(max(begun + limit - time.monotonic(), 0.0), 1.0))
+        except queue.Empty:
+            if (spent := time.monotonic() - begun) >= limit:
+                return None
+            waiting(spent)
 
 
 def _pump(pipe: Any, lines: queue.Queue[bytes]) -> None:
@@ -191,16 +182,23 @@ def _output(printed: Path, start: int, end: int | None = None) -> str:
     return text + (f"\n… and {size - OUTPUT_LIMIT:,} bytes more" * (size > OUTPUT_LIMIT))
 
 
-def _ended(name: str, code: int, output: str, place: dict[str, str]) -> Result:
-    if not name and "Traceback" in output:
-        return Result("", "error", "the grader could not start", output=output)
+def _stopped(known: dict[str, Any], why: tuple[str, str], printed: Path, position: int) -> Result:
+    """The verdict on code that was stopped: what was known by then, or what stopped it."""
+    end = known.pop("end", None)
+    output = _output(printed, position, end if "verdict" in known else None)
+    if not known["name"] and why[0] == "exit" and "Traceback" in output:
+        why = "error", "the grader could not start"
+    return Result(**{"verdict": why[0], "message": why[1], **known}, output=output)
+
+
+def _ended(code: int) -> tuple[str, str]:
+    """Verdict and message of a process that ended with this code, and should not have."""
     kind = signal.Signals(-code).name if code < 0 else ""
-    verdict, message = {
+    return {
         "": ("exit", f"your code ended the whole Python process (exit status {code})"),
         "SIGXCPU": ("timeout", "used up its processor time and was stopped"),
         "SIGKILL": ("memory", "was killed by the system, which usually means that memory ran out"),
     }.get(kind, ("crash", f"the Python process crashed ({kind})"))
-    return Result(name, verdict, message, **place, output=output)
 
 
 # In the worker
@@ -210,14 +208,9 @@ def work() -> None:
     """Grade what the command line names; one line of JSON an exercise on the real stdout."""
     import numpy  # noqa: F401 - its memory does not count as the learner's
 
-    exercises, answers, names, seconds, look, mark = json.loads(sys.argv.pop(1))
-    owner, protocol = os.getpid(), os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    lifeline = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = grading.NoKeyboard()
+    exercises, answers, names, look, mark = json.loads(sys.argv.pop(1))
+    owner, protocol = os.getpid(), apart()
     sys.stdout = sys.stderr
-    threading.Thread(target=end_with_parent, args=(lifeline,), daemon=True).start()
 
     def send(**data: Any) -> None:
         if os.getpid() == owner:
@@ -225,66 +218,74 @@ def work() -> None:
             protocol.write(f"\n{mark}{json.dumps(data)}\n")
             protocol.flush()
 
-    from chainrule.course.exercises import load
-
-    by_name = {item.name: item for item in load(Path(exercises))}
-    limit_memory()
-    send(start="", limit=seconds or 10.0)
-    _limit_time(seconds or 10.0)
-    space, trouble = grading.execute(Path(answers))
-    send(result=trouble or {"name": "", "verdict": "printed"})
-    if trouble:
-        send(done=True)
-        os._exit(0)
-    states = grading.states(Path(answers))
-    for name in names:
-        item = by_name[name]
-        limit = seconds or item.seconds
+    def start(name: str, limit: float) -> None:
         send(start=name, limit=limit)
         _limit_time(limit)
+
+    from chainrule.course.exercises import load
+
+    by_name, path = {item.name: item for item in load(Path(exercises))}, Path(answers)
+    limit_memory()
+    start("", max(item.seconds for item in by_name.values()))
+    space, trouble = grading.execute(path)
+    send(result=trouble or {"name": "", "verdict": "printed"})
+    states = {} if trouble else grading.states(path)
+    for name in names if not trouble else ():
+        item = by_name[name]
+        start(name, item.seconds)
         before = set(threading.enumerate())
         try:
-            result = grading.grade_one(item, space, states.get(name), Path(answers), look, send)
+            result = grading.grade_one(item, space, states.get(name), path, look, send)
         except BaseException as error:
-            result = grading.stopped(error, Path(answers))
+            result = grading.stopped(error, path)
         left = [thread for thread in threading.enumerate() if thread not in before]
-        for thread in left:
-            thread.join(0.2)
-        if count := sum(thread.is_alive() for thread in left):
-            plural = "a thread" if count == 1 else f"{count} threads"
-            message = f"left {plural} running: join what you start before you return"
-            result = {"verdict": "threads", "message": message}
-        send(result={"name": name, **result})
+        send(result={"name": name, **result, **_still_running(left)})
         if left:
             break
     send(done=True)
     os._exit(0)
 
 
-def end_with_parent(lifeline: int) -> None:
-    """Wait in a thread until the other end of a pipe is closed, and end the process."""
-    os.read(lifeline, 1)
-    os._exit(1)
+def _still_running(threads: list[threading.Thread]) -> dict[str, str]:
+    """The verdict on code whose threads do not end, or nothing."""
+    for thread in threads:
+        thread.join(0.2)
+    count = sum(thread.is_alive() for thread in threads)
+    plural = "a thread" if count == 1 else f"{count} threads"
+    message = f"left {plural} running: join what you start before you return"
+    return {"verdict": "threads", "message": message} if count else {}
+
+
+def apart() -> TextIO:
+    """Give a process whose code is not ours streams of its own; what is written here is heard.
+
+    What the code prints goes to standard error, nobody types, and the process ends with the one
+    that started it.
+    """
+    protocol = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    lifeline = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdin = grading.NoKeyboard()
+
+    def end_with_parent() -> None:
+        os.read(lifeline, 1)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    return protocol
 
 
 def limit_memory(files: int = FILE_LIMIT) -> None:
     """Limit this process for good: no core file, files of so many bytes, so much memory."""
-    try:
-        import resource
-
+    with contextlib.suppress(ValueError, OSError):  # not every system takes each of them
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    except (ImportError, ValueError, OSError):
-        return
 
 
 def _limit_time(seconds: float) -> None:
     """Limit the processor time too: it holds even where nobody is left to watch the clock."""
-    try:
-        import resource
-
+    with contextlib.suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 2, hard))
-    except (ImportError, ValueError, OSError):
-        return

@@ -23,7 +23,7 @@ MEMORY = 2 * 2**30
 FILE_LIMIT = 16 * 2**20
 NO_KEYBOARD = "there is no keyboard here"
 
-UTF_16, UTF_8 = (b"\xff\xfe", b"\xfe\xff"), "this is UTF-16 text: save it as UTF-8"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 PASSED, UNTOUCHED, FAILED = "passed", "not started yet", "failed"
 
 
@@ -46,24 +46,25 @@ def execute(path: Path, given: str = "") -> tuple[dict[str, Any], dict[str, str]
     flags = __future__.annotations.compiler_flag if given else 0
     try:
         code = compile(path.read_bytes(), str(path), "exec", flags)
-    except SyntaxError as error:
-        if path.read_bytes()[:2] in UTF_16:
-            return {}, {"name": "", "verdict": "unreadable", "message": UTF_8}
-        place = f"line {error.lineno}: " if error.lineno else ""
-        shown = f"\n    {error.text.strip()}" if error.text else ""
-        message = f"{place}not valid Python: {error.msg}{shown}"
-        return {}, {"name": "", "verdict": "unreadable", "message": message}
-    except (ValueError, OSError, RecursionError, MemoryError) as error:
-        message = f"cannot be read as Python: {error or type(error).__name__}"
-        if path.read_bytes()[:2] in UTF_16:
-            message = UTF_8
-        return {}, {"name": "", "verdict": "unreadable", "message": message}
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
+        return {}, {"name": "", "verdict": "unreadable", "message": _unreadable(path, error)}
     try:
         exec(compile(given, "<given>", "exec"), vars(module))
         exec(code, vars(module))
     except BaseException as error:
         return {}, {"name": "", **stopped(error, path)}
     return vars(module), None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why a file is not Python, and where."""
+    if not isinstance(error, OSError) and path.read_bytes()[:2] in UTF_16:
+        return "this is UTF-16 text: save it as UTF-8"
+    if not isinstance(error, SyntaxError):
+        return f"cannot be read as Python: {error or type(error).__name__}"
+    place = f"line {error.lineno}: " if error.lineno else ""
+    shown = f"\n    {error.text.strip()}" if error.text else ""
+    return f"{place}not valid Python: {error.msg}{shown}"
 
 
 def states(path: Path) -> dict[str, bool]:
@@ -86,9 +87,10 @@ def grade_one(
     """The verdict on one exercise, from the names that the learner's file defines.
 
     ``untouched`` says whether its definition is still a stub, ``look`` what to find out of a
-    failure; ``send`` hears of each check and call, and of what was found, before a judge looks on.
+    failure; ``send`` hears what is known: each call, and a failure before its hint is looked for.
     """
-    from chainrule.course.exercises import Attempt, judge, replay
+    from chainrule.course.exercises import judge, replay
+    from chainrule.course.exercises.judging import Attempt
 
     if item.name not in space:
         remedy = "`chainrule exercise` puts its stub back"
@@ -101,12 +103,10 @@ def grade_one(
         return {"verdict": FAILED, "message": message}
 
     def watch(attempt: Attempt) -> None:
+        told = _told(attempt, path) if attempt.message else {}
         place = {"check": attempt.check.replace("_", " "), "call": attempt.call}
-        if attempt.message:
-            send(found={"name": item.name, **_told(attempt, path), **place})
-            return
-        send(**place)
-        if look == "replay":
+        send(known={"name": item.name, **told, **place})
+        if look == "replay" and not told:
             with contextlib.suppress(OSError):  # too large for the limit on files
                 replay.save(path, item.name, attempt.arguments)
 
@@ -133,21 +133,16 @@ def stopped(error: BaseException, path: Path) -> dict[str, str]:
     """Explain an exception in the learner's code, with the learner's own lines only."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     places = [f"    line {frame.lineno}: {frame.line}" for frame in frames]
+    verdict, text = "error", f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, RecursionError):
         text, places = "the function calls itself without end", places[:1]
     elif isinstance(error, MemoryError):
-        text = f"asks for more memory than there is ({MEMORY / 2**30:g} GiB)"
-        return {"verdict": "memory", "message": "\n".join([text, *places[-3:]])}
+        verdict, text = "memory", f"asks for more memory than there is ({MEMORY / 2**30:g} GiB)"
     elif isinstance(error, SystemExit):
-        message = "\n".join(["calls exit(): return the result instead", *places[-3:]])
-        return {"verdict": "exit", "message": message}
+        verdict, text = "exit", "calls exit(): return the result instead"
     elif getattr(error, "errno", 0) == errno.EFBIG:
         text = f"prints more than {FILE_LIMIT >> 20} MB: take the print out"
     elif type(error).__name__ == "BdbQuit":
-        text, places = (
-            f"breakpoint(): {NO_KEYBOARD}: the end of this says how to see the call",
-            places[-1:],
-        )
-    else:
-        text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return {"verdict": "error", "message": "\n".join([text, *places[-3:]])}
+        text = f"breakpoint(): {NO_KEYBOARD}: the end of this says how to see the call"
+        places = places[-1:]
+    return {"verdict": verdict, "message": "\n".join([text, *places[-3:]])}

@@ -185,7 +185,7 @@ class _Recorder:
             self.attempt.arguments = args, kwargs
         if self.watch:
             self.watch(self.attempt)
-        _must_accept(function, label, args, kwargs)
+        names = _accepted(function, label, args, kwargs)
         given = [*args, *kwargs.values()]
         before = [self._snapshot(item) for item in given]
         try:
@@ -199,9 +199,9 @@ class _Recorder:
         self.returned = value
         self.attempt.trace.append(["returned", self._snapshot(value), changed, after])
         if changed and not self.mutates:
-            pairs = zip(_names(function, args, kwargs), before, after, strict=True)
-            names = [name for name, *pair in pairs if not same(*pair, rtol=0.0)]
-            message = f"{label} changes its argument {names[0]}: work on a copy"
+            pairs = zip(names, before, after, strict=True)
+            first = next(name for name, *pair in pairs if not same(*pair, rtol=0.0))
+            message = f"{label} changes its argument {first}: work on a copy"
             raise Unexpected(f"{message}, or build a new value")
         return self._wrap(value, label)
 
@@ -211,42 +211,22 @@ class _Recorder:
             return [type(value).__name__, *map(self._snapshot, value)]
         if isinstance(value, dict):
             return {key: self._snapshot(item) for key, item in value.items()}
-        if self._is_instance(value) or callable(value) or isinstance(value, Iterator | _Opaque):
+        if callable(value) or isinstance(value, (*self.classes, Iterator, *_OPAQUE)):
             return "function" if callable(value) else "object"
         try:
             return copy.deepcopy(value)
         except Exception:
             return "object"
 
-    def _is_instance(self, value: Any) -> bool:
-        return isinstance(value, self.classes)
-
     def _wrap(self, value: Any, label: str) -> Any:
-        """Go on recording behind what was returned: functions, generators, objects."""
-        if self._is_instance(value):
+        """Go on recording behind what was returned: functions and objects."""
+        if isinstance(value, self.classes):
             return self._object(value)
         if isinstance(value, types.FunctionType | types.MethodType):
             return self._forward(value, f"{label}(…)")
-        if isinstance(value, types.GeneratorType):
-            return self._generator(value, label)
         if type(value) in (tuple, list):
             return type(value)(self._wrap(item, label) for item in value)
         return value
-
-    def _generator(self, generator: Iterator[Any], label: str) -> Iterator[Any]:
-        while True:
-            try:
-                value = next(generator)
-            except StopIteration:
-                self.attempt.trace.append(["finished"])
-                return
-            except (Exception, SystemExit) as error:
-                self.attempt.trace.append(["raised", type(error).__name__])
-                self.attempt.error = error
-                raise
-            self.attempt.trace.append(["yielded", self._snapshot(value)])
-            self.returned = value
-            yield self._wrap(value, label)
 
     def _object(self, value: Any) -> Any:
         """Build an object that hands every method on to the learner's and records the result."""
@@ -285,7 +265,7 @@ class _Proxy:
     _hidden: Any = None
 
 
-_Opaque = np.random.Generator | types.ModuleType
+_OPAQUE = (np.random.Generator, types.ModuleType)
 _NEVER_FORWARDED = {
     *("__class__", "__new__", "__init__", "__del__", "__getattribute__", "__getattr__"),
     *("__setattr__", "__delattr__", "__init_subclass__", "__subclasshook__"),
@@ -297,24 +277,18 @@ def _unwrap(value: Any) -> Any:
     return object.__getattribute__(value, "_hidden") if isinstance(value, _Proxy) else value
 
 
-def _must_accept(function: Any, label: str, args: tuple, kwargs: dict) -> None:
-    try:
+def _accepted(function: Any, label: str, args: tuple, kwargs: dict) -> list[str]:
+    """What the function calls each argument; a call that does not fit its signature is refused."""
+    names: list[str] = []
+    with contextlib.suppress(TypeError, ValueError):  # not everything has a signature
         signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        count = len(args) + len(kwargs)
-        plural = "argument" if count == 1 else "arguments"
-        message = f"{label}{signature} does not accept the {count} {plural} it is called with"
-        raise Unexpected(f"{message} ({error}): keep the signature as it was given") from None
-
-
-def _names(function: Any, args: tuple, kwargs: dict) -> list[str]:
-    try:
-        names = [repr(name) for name in inspect.signature(function).parameters]
-    except (TypeError, ValueError):
-        names = []
+        names = [repr(name) for name in signature.parameters]
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            count = len(args) + len(kwargs)
+            plural = "argument" if count == 1 else "arguments"
+            message = f"{label}{signature} does not accept the {count} {plural} it is called with"
+            raise Unexpected(f"{message} ({error}): keep the signature as it was given") from None
     names += [f"number {place + 1}" for place in range(len(names), len(args))]
     return [*names[: len(args)], *map(repr, kwargs)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,44 +21,31 @@ from chainrule.course.exercises.expectations import same, show
 from chainrule.course.exercises.judging import Verdict, alike, judge, run_check, trace_of
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A fault of an exercise file."""
-
-    line: int
-    message: str
-
-
 def stub_answer(exercise: Exercise, path: Path) -> Any:
     """The learner's untouched stub, executed."""
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
-    nodes = stubs.marked(tree, "exercise")
-    node = next(item for item in nodes if item.name == exercise.name)
-    parts = [stubs.imports_for(tree, nodes), *stubs.given_of(tree, source)]
-    text = "\n\n".join([*parts, stubs.stub_of(node, source)])
+    node = next(item for item in stubs.marked(tree, "exercise") if item.name == exercise.name)
+    text = f"{stubs.opening(tree, source)}\n\n{stubs.stub_of(node, source)}"
     space: dict[str, Any] = {}
     exec(compile(text, f"<stub of {exercise.name}>", "exec"), space)
     return space[exercise.name]
 
 
-def prove(path: Path) -> list[Problem]:
-    """Solution passes, stub fails, every mistake fails and is recognized as itself, every time."""
-    problems = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a mistake may overflow: that is often how it fails
-        for item in load(path):
-            found = _prove_one(item, path)
-            problems += [Problem(line, f"{item.name}: {text}") for line, text in found]
-    return problems
+def prove(file: str | Path) -> list[tuple[int, str]]:
+    """What is wrong with an exercise file, by line; of a sound one nothing.
 
-
-def problems(file: str) -> Iterator[tuple[int, str]]:
-    """What is wrong with an exercise file, by line, be it that it cannot be executed."""
-    try:
-        yield from ((problem.line, problem.message) for problem in prove(Path(file)))
-    except ExerciseFileError as error:
-        yield 1, str(error)
+    Each solution passes, its stub fails, every mistake fails and is recognized as itself, every
+    time.
+    """
+    path, found = Path(file), []
+    with warnings.catch_warnings(action="ignore"):  # a mistake may overflow: that is how it fails
+        try:
+            for item in load(path):
+                found += [(line, f"{item.name}: {text}") for line, text in _prove_one(item, path)]
+        except ExerciseFileError as error:
+            found.append((1, str(error)))
+    return found
 
 
 def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
@@ -140,41 +125,3 @@ def measure(path: Path) -> Iterator[tuple[str, Blind, Verdict]]:
         verdict = judge(items[entry.exercise], entry.answer)
         told = "right" if verdict.mistake == entry.known else "wrong"
         yield "passes" if verdict.passed else told if verdict.mistake else "missing", entry, verdict
-
-
-def measure_all(paths: list[Path]) -> int:
-    """Print the counts of each blind set and of all; 1 if a hint is wrong or an answer passes."""
-    total: Counter[str] = Counter()
-    for path in paths:
-        with warnings.catch_warnings(action="ignore"):
-            found = list(measure(path))
-        for kind, entry, verdict in found:
-            if kind != "right":
-                print(f"{path}:{entry.line}: {entry.exercise}: {entry.fault}")
-                print(f"    {kind}: {(verdict.hint or verdict.message or kind).splitlines()[0]}")
-        total += (counts := Counter(kind for kind, _, _ in found))
-        print(f"{path}: {dict(counts)}")
-    print(f"all: {dict(total)}")
-    return 1 if total["wrong"] + total["passes"] else 0
-
-
-def main(arguments: list[str]) -> int:
-    """Prove the files named on the command line; print what was proved or what is wrong.
-
-    ``--blind`` counts the hints that blind sets get instead.
-    """
-    if arguments[:1] == ["--blind"]:
-        return measure_all([Path(argument) for argument in arguments[1:]])
-    failed = False
-    for argument in arguments:
-        path = Path(argument)
-        found = list(problems(argument))
-        failed |= bool(found)
-        for line, message in found:
-            print(f"{path}:{line}: {message}")
-        for item in load(path) if not found else ():
-            print(f"proved {item.name}: {len(item.checks)} checks")
-            for mistake in item.mistakes:
-                verdict = judge(item, mistake.answer)
-                print(f"    recognized {mistake.name}, which fails '{verdict.check}'")
-    return 1 if failed else 0

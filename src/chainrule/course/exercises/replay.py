@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.course.exercises import Exercise, run_check
+from chainrule.course.exercises.declaring import Exercise
 from chainrule.course.exercises.expectations import same, show
+from chainrule.course.exercises.judging import run_check
 
 MOST_STEPS = 10_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,24 +77,15 @@ def is_untouched(node: Definition) -> bool:
 
 def imports_for(tree: ast.Module, nodes: Iterable[Definition]) -> str:
     """The import lines of an exercise file that its solutions need, without the course's own."""
-    used = {name.id for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name)} | {
-        "np"
-    }
+    wanted = used(nodes) | {"np"}
     lines = ["from __future__ import annotations", ""]
     for node in tree.body:
-        if isinstance(node, ast.Import):
-            kept = [a for a in node.names if (a.asname or a.name.split(".")[0]) in used]
-            copy: ast.stmt = ast.Import(kept)
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if module == "__future__" or module.startswith("chainrule.course"):
-                continue
-            kept = [a for a in node.names if (a.asname or a.name) in used]
-            copy = ast.ImportFrom(module, kept, node.level)
-        else:
-            continue
-        if kept:
-            lines.append(ast.unparse(copy))
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            needed = copy.copy(node)
+            needed.names = [a for a in node.names if (a.asname or a.name).split(".")[0] in wanted]
+            if needed.names and not module.startswith(("__future__", "chainrule.course")):
+                lines.append(ast.unparse(needed))
     return "\n".join(lines)
 
 
@@ -106,6 +98,12 @@ def given_of(tree: ast.Module, source: str) -> list[str]:
         head = ["@" + ast.unparse(item) for item in others]
         texts.append("\n".join([*head, *lines[node.lineno - 1 : node.end_lineno]]))
     return texts
+
+
+def opening(tree: ast.Module, source: str) -> str:
+    """What every learner's file begins with: the imports that solutions use, and what is given."""
+    imports = imports_for(tree, marked(tree, "exercise"))
+    return "\n\n\n".join([imports, *given_of(tree, source)])
 
 
 @dataclass(frozen=True)
@@ -202,6 +200,20 @@ def binds(node: ast.stmt) -> set[str]:
     return {item.id for each in targets for item in ast.walk(each) if isinstance(item, ast.Name)}
 
 
+def used(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names that stand in these statements."""
+    return {item.id for node in nodes for item in ast.walk(node) if isinstance(item, ast.Name)}
+
+
+def with_needed(node: ast.stmt, others: Iterable[ast.stmt]) -> list[ast.stmt]:
+    """A statement, and before it those of the others that it uses, or that they use."""
+    found = [node]
+    for statement in found:  # which grows
+        names = used([statement])
+        found += [each for each in others if each not in found and binds(each) & names]
+    return [*sorted(found[1:], key=lambda each: each.lineno), node]
+
+
 def bound_names(text: str) -> set[str]:
     """The names of a learner's file, as far as it can be read."""
     try:
@@ -218,17 +230,9 @@ def solution_source(path: Path, name: str) -> str:
 
 def solution_of(tree: ast.Module, source: str, name: str) -> str:
     """The same, of a file that is parsed already."""
-    named = {node.name: node for node in tree.body if isinstance(node, Definition)}
-    wanted, queue = {name}, [name]
-    while queue:
-        for item in ast.walk(named[queue.pop()]):
-            found = getattr(item, "id", "")
-            if found in named and found.startswith("_") and found not in wanted:
-                wanted.add(found)
-                queue.append(found)
+    nodes = [node for node in tree.body if isinstance(node, Definition)]
+    solution = next(node for node in nodes if node.name == name)
+    helpers = [node for node in nodes if node.name.startswith("_") and node.name != "_"]
     lines = source.splitlines()
-    return "\n\n\n".join(
-        "\n".join(lines[node.lineno - 1 : node.end_lineno])
-        for node in named.values()
-        if node.name in wanted
-    )
+    found = with_needed(solution, helpers)
+    return "\n\n\n".join("\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in found)

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import datetime
+import fcntl
 import os
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import PlainSerializer, Strict, StrictInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from chainrule.course.documents.execute import first_line
 from chainrule.course.exercises import stubs
 from chainrule.course.files import write_atomically
 from chainrule.course.manifest import WORKBOOK as FOLDER
@@ -33,6 +39,11 @@ def workbook_file(course: Course, document: Document) -> Path:
     return course.place / FOLDER / document.exercises.removeprefix("exercises/")
 
 
+def ready(course: Course) -> list[Document]:
+    """The documents that have exercises."""
+    return [d for d in course.documents if (course.root / d.exercises).is_file()]
+
+
 def entries_of(course: Course, document: Document) -> list[stubs.Entry]:
     """The exercises of a document, in order.
 
@@ -41,8 +52,8 @@ def entries_of(course: Course, document: Document) -> list[stubs.Entry]:
     """
     path = course.root / document.exercises
     if not path.is_file():
-        ready = [d.slug for d in course.documents if (course.root / d.exercises).is_file()]
-        advice = f"there are some for: {', '.join(ready)}" if ready else "none are written so far"
+        names = ", ".join(d.slug for d in ready(course))
+        advice = f"there are some for: {names}" if names else "none are written so far"
         raise UsageError(f"{document.title!r} has no exercises yet; {advice}")
     try:
         return stubs.survey(path)
@@ -76,15 +87,14 @@ def find_exercise(
     Raises:
         UsageError: none has it, or several.
     """
-    ready = [d for d in course.documents if (course.root / d.exercises).is_file()]
-    begun = [d for d in ready if workbook_file(course, d).is_file()]
-    documents = [chosen] if chosen else begun or ready
+    begun = [d for d in ready(course) if workbook_file(course, d).is_file()]
+    documents = [chosen] if chosen else begun or ready(course)
     pairs = [(d, entry) for d in documents for entry in entries_of(course, d)]
     picked = pick([entry for _, entry in pairs], name)
     return next(pair for pair in pairs if pair[1] is picked)
 
 
-@dataclass
+@dataclasses.dataclass
 class Written:
     """What `write_stubs` did: the names added and kept, and the backup, where one was made."""
 
@@ -116,7 +126,7 @@ def write_stubs(course: Course, document: Document, reset: str = "") -> Written:
         for number, entry in enumerate(entries, 1)
     }
     if reset == "all" or not old.strip():
-        present, text = set(), _opening(document, entries, source)
+        present, text = set(), _opening(document, source)
     else:
         present, text = stubs.bound_names(old), old
     for name in again & present:
@@ -144,9 +154,8 @@ def read_learner(path: Path) -> str:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason}): save it as UTF-8") from None
 
 
-def _opening(document: Document, entries: list[stubs.Entry], source: str) -> str:
-    tree = ast.parse(source)
-    head = f"""{QUOTES}Exercises for {document.path}: {document.title}.
+def _opening(document: Document, source: str) -> str:
+    return f"""{QUOTES}Exercises for {document.path}: {document.title}.
 
 Replace each `...`, save, and type:
 
@@ -157,9 +166,9 @@ passed, and with --anyway of what you have not:
 
     {typed("hint NAME")}
     {typed("check --solution NAME")}
-{QUOTES}"""
-    parts = [head, stubs.imports_for(tree, [entry.node for entry in entries])]
-    return "\n\n".join([*parts, *(f"\n{text}" for text in stubs.given_of(tree, source))])
+{QUOTES}
+
+{stubs.opening(ast.parse(source), source)}"""
 
 
 def heading(course: Course, document: Document, number: int, entry: stubs.Entry) -> str:
@@ -189,8 +198,7 @@ def replace(text: str, path: Path, name: str, block: str) -> str:
     if not nodes:
         lines += ["", "", *block.splitlines()]
     for node in reversed(nodes):
-        decorators = getattr(node, "decorator_list", [])
-        first = min([node.lineno, *(item.lineno for item in decorators)]) - 1
+        first = first_line(node) - 1
         while first and lines[first - 1].startswith(
             ("# Read first:", f"# {block[2:].split('.')[0]}.")
         ):
@@ -215,19 +223,20 @@ def back_up(path: Path, text: str) -> Path:
 class Progress:
     """What a learner has passed, by document and exercise, and the documents marked as known.
 
-    ``hinted`` counts the helps that were shown.
+    ``hinted`` counts the helps that were shown. Files that say anything else are refused.
     """
 
-    passed: dict[str, dict[str, datetime.date]] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)
-    hinted: dict[str, dict[str, int]] = field(default_factory=dict)
+    passed: dict[str, dict[str, Annotated[datetime.date, Strict()]]] = dataclasses.field(
+        default_factory=dict
+    )
+    known: Annotated[set[str], PlainSerializer(sorted)] = dataclasses.field(default_factory=set)
+    hinted: dict[str, dict[str, StrictInt]] = dataclasses.field(default_factory=dict)
 
     def done(self, course: Course) -> set[str]:
         """The documents that are known, or whose exercises are all passed."""
         finished = set(self.known)
-        for document in course.documents:
-            path = course.root / document.exercises
-            if document.id in self.passed and path.is_file():
+        for document in ready(course):
+            if document.id in self.passed:
                 names = {entry.name for entry in entries_of(course, document)}
                 if names <= self.passed[document.id].keys():
                     finished.add(document.id)
@@ -241,25 +250,16 @@ def load_progress(root: Path) -> Progress:
         UsageError: the file is damaged.
     """
     path = root / PROGRESS
+    if not path.is_file():
+        return Progress()
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        passed, known, hinted = (data.get(key, {}) for key in ("passed", "known", "hinted"))
-        sound = all(isinstance(item, str) for item in known) and not isinstance(known, str)
-        for table, kind in ((passed, datetime.date), (hinted, int)):
-            for names in table.values():
-                sound &= all(isinstance(value, kind) for value in names.values())
-    except FileNotFoundError:
-        return Progress()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path}: damaged ({error}): repair it, or delete it to begin anew"
-        ) from None
-    except (AttributeError, TypeError):
-        sound = False
-    if not sound:
-        message = "'known' must list ids and 'passed' must hold dates: repair it, or delete it"
-        raise UsageError(f"{path}: {message} to begin anew")
-    return Progress(passed, set(known), hinted)
+        return TypeAdapter(Progress).validate_python(data)
+    except ValidationError:
+        fault = "'known' must list ids and 'passed' must hold dates"
+    except ValueError as error:
+        fault = f"damaged ({error})"
+    raise UsageError(f"{path}: {fault}: repair it, or delete it to begin anew")
 
 
 @contextlib.contextmanager
@@ -268,14 +268,7 @@ def changing(root: Path) -> Iterator[Progress]:
     path = root / FOLDER / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:  # closing it ends the lock
-        try:
-            import fcntl
-        except ModuleNotFoundError:  # Windows
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         progress = load_progress(root)
         yield progress
         save_progress(root, progress)

@@ -37,6 +37,7 @@ NOT_IN_THE_PAGE = ("models", "life", "clinic", "claims", "pytorch")
 TALK = ("__init__", "talk")
 OF_ROOM = {"trainer": TALK, "course": TOOL}
 MEASURED = "measured.json"
+SHOWN = ("name", "title", "difficulty", "minutes", "section", "statement")
 
 
 class BundleError(Exception):
@@ -83,24 +84,17 @@ def exercises(course: Course, document: Document) -> dict[str, Any] | None:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
     entries = stubs.entries(tree)
-    given = [stubs.imports_for(tree, [entry.node for entry in entries])]
     return {
         "document": document.id,
-        "given": "\n\n\n".join([*given, *stubs.given_of(tree, source)]),
+        "given": stubs.opening(tree, source),
         "source": source,
         "items": [
             {
-                "name": entry.name,
-                "title": entry.title,
-                "difficulty": entry.difficulty,
-                "minutes": entry.minutes,
-                "section": entry.section,
-                "statement": entry.statement,
+                **{name: getattr(entry, name) for name in SHOWN},
                 "seconds": entry.seconds or 10,
                 "stub": stubs.stub_of(entry.node, source),
                 "helps": stubs.helps(entry),
                 "solution": stubs.solution_of(tree, source, entry.name),
-                "counterpart": entry.counterpart,
             }
             for entry in entries
         ],

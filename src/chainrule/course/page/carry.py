@@ -8,18 +8,29 @@ definition, after what else of the learner's file it uses.
 from __future__ import annotations
 
 import ast
-import datetime
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from chainrule.course.documents.execute import first_line
 from chainrule.course.exercises import stubs, workbook
 from chainrule.course.files import write_atomically
 from chainrule.course.manifest import Course, Document
 from chainrule.program import UsageError
 
-VERSION = 1
+
+@checked(kw_only=True)
+class Work(workbook.Progress):
+    """What is carried: the progress, and the answers that are more than stubs."""
+
+    chainrule: Literal[1]
+    answers: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+WORK = TypeAdapter(Work)
 
 
 @dataclass
@@ -43,35 +54,16 @@ def answers_in(text: str, entries: list[stubs.Entry], given: set[str]) -> dict[s
     others = [node for node in tree.body if not stubs.binds(node) <= names | given]
     found = {}
     for name in (entry.name for entry in entries if entry.name in asked):
-        if stubs.is_untouched(asked[name]):
-            continue
-        nodes: list[ast.stmt] = [asked[name]]
-        while more := [
-            node
-            for node in others
-            if node not in nodes and stubs.binds(node) & set().union(*map(_used, nodes))
-        ]:
-            nodes += more
-        nodes.sort(key=lambda node: (node is asked[name], node.lineno))
-        found[name] = "\n\n".join(_source(node, lines) for node in nodes)
+        if not stubs.is_untouched(asked[name]):
+            nodes = stubs.with_needed(asked[name], others)
+            parts = [lines[first_line(node) - 1 : node.end_lineno] for node in nodes]
+            found[name] = "\n\n".join(map("\n".join, parts))
     return found
-
-
-def _used(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
-def _source(node: ast.stmt, lines: list[str]) -> str:
-    decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(each.lineno for each in decorators)])
-    return "\n".join(lines[first - 1 : node.end_lineno])
 
 
 def _given(course: Course, document: Document) -> set[str]:
     source = (course.root / document.exercises).read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    text = stubs.imports_for(tree, stubs.marked(tree, "exercise"))
-    return stubs.bound_names("\n".join([text, *stubs.given_of(tree, source)]))
+    return stubs.bound_names(stubs.opening(ast.parse(source), source))
 
 
 def _answers(course: Course, document: Document) -> dict[str, str]:
@@ -85,89 +77,62 @@ def _answers(course: Course, document: Document) -> dict[str, str]:
         raise UsageError(f"{path}:{error.lineno}: not valid Python: repair that line") from None
 
 
-def collect(course: Course) -> dict[str, Any]:
+def collect(course: Course) -> Work:
     """The workbook as a page takes it.
 
     Raises:
         UsageError: a learner's file, or the progress, cannot be read.
     """
     state = workbook.load_progress(course.place)
-    ready = [d for d in course.documents if (course.root / d.exercises).is_file()]
-    answers = {document.id: _answers(course, document) for document in ready}
-    passed = {
-        d: {n: day.isoformat() for n, day in names.items()} for d, names in state.passed.items()
-    }
-    return {
-        "chainrule": VERSION,
-        "passed": passed,
-        "hinted": state.hinted,
-        "known": sorted(state.known),
-        "answers": {name: found for name, found in answers.items() if found},
-    }
+    answers = {document.id: _answers(course, document) for document in workbook.ready(course)}
+    answers = {name: found for name, found in answers.items() if found}
+    return Work(state.passed, state.known, state.hinted, chainrule=1, answers=answers)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Work:
     """A file that a page or `collect` has written.
 
     Raises:
         UsageError: it is none.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        sound = data["chainrule"] == VERSION
-        for table, kind in (("passed", str), ("hinted", int), ("answers", str)):
-            for names in data.get(table, {}).values():
-                sound &= all(isinstance(value, kind) for value in names.values())
-        for names in data.get("passed", {}).values():
-            for day in names.values():
-                datetime.date.fromisoformat(day)
-        sound &= all(isinstance(name, str) for name in data.get("known", []))
+        return WORK.validate_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise UsageError(f"{path}: not a file of this course: a page saves one under its exercises")
-    return data
+    except ValidationError:
+        advice = "a page saves one under its exercises"
+        raise UsageError(f"{path}: not a file of this course: {advice}") from None
 
 
-def take(course: Course, data: dict[str, Any]) -> Carried:
+def take(course: Course, work: Work) -> Carried:
     """Add what a page kept to the workbook. What an answer replaces is backed up beside it.
 
     Raises:
         UsageError: a learner's file cannot be read.
     """
-    carried = Carried()
-    known = {d.id: d for d in course.documents if (course.root / d.exercises).is_file()}
-    state = workbook.load_progress(course.place)
-    for document in data.get("known", []):
-        if document in course.by_id:
-            state.known.add(document)
-        else:
-            carried.unknown.append(document)
-    tables = {key: data.get(key, {}) for key in ("passed", "hinted", "answers")}
-    for name in sorted({name for table in tables.values() for name in table}):
-        if name not in known:
-            carried.unknown.append(name)
-            continue
-        document = known[name]
-        entries = {entry.name: entry for entry in workbook.entries_of(course, document)}
-        asked = {key: table.get(name, {}) for key, table in tables.items()}
-        strange = {exercise for table in asked.values() for exercise in table} - entries.keys()
-        carried.unknown += [f"{name}: {exercise}" for exercise in sorted(strange)]
-        for exercise, day in asked["passed"].items():
-            if exercise in entries:
-                mine = state.passed.setdefault(name, {})
-                when = datetime.date.fromisoformat(day)
+    carried = Carried(unknown=sorted(work.known - course.by_id.keys()))
+    ready = {document.id: document for document in workbook.ready(course)}
+    with workbook.changing(course.place) as state:
+        state.known |= work.known & course.by_id.keys()
+        for name in sorted({*work.passed, *work.hinted, *work.answers}):
+            if name not in ready:
+                carried.unknown.append(name)
+                continue
+            entries = workbook.entries_of(course, ready[name])
+            names = {entry.name for entry in entries}
+            passed, hinted = work.passed.get(name, {}), work.hinted.get(name, {})
+            answers = work.answers.get(name, {})
+            strange = {*passed, *hinted, *answers} - names
+            carried.unknown += [f"{name}: {exercise}" for exercise in sorted(strange)]
+            for exercise in passed.keys() & names:
+                mine, day = state.passed.setdefault(name, {}), passed[exercise]
                 carried.passed += exercise not in mine
-                mine[exercise] = min(when, mine.get(exercise, when))
-        for exercise, count in asked["hinted"].items():
-            if exercise in entries:
+                mine[exercise] = min(day, mine.get(exercise, day))
+            for exercise in hinted.keys() & names:
                 shown = state.hinted.setdefault(name, {})
-                shown[exercise] = max(shown.get(exercise, 0), min(count, 3))
-        answers = {key: text for key, text in asked["answers"].items() if key in entries}
-        _place(course, document, list(entries.values()), answers, carried)
-    workbook.save_progress(course.place, state)
+                shown[exercise] = min(3, max(shown.get(exercise, 0), hinted[exercise]))
+            answers = {key: text for key, text in answers.items() if key in names}
+            _place(course, ready[name], entries, answers, carried)
     return carried
 
 

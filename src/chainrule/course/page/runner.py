@@ -80,7 +80,8 @@ class Page:
         told = json.loads(step)
         line, code = told["line"], told["code"]
         self.blocks[line] = code
-        execute.let_inspect_read({"file": self.file, "steps": self._steps()})
+        steps = [{"line": line, "code": code} for line, code in sorted(self.blocks.items())]
+        execute.let_inspect_read({"file": self.file, "steps": steps})
         if told.get("edited"):
             code = shown_at_the_end(code)
         began = time.perf_counter()
@@ -90,9 +91,6 @@ class Page:
         finally:
             sys.stdin = stdin
         return json.dumps({"ok": done, "seconds": time.perf_counter() - began})
-
-    def _steps(self) -> list[dict[str, Any]]:
-        return [{"line": line, "code": code} for line, code in sorted(self.blocks.items())]
 
     def _report(self, **event: Any) -> None:
         if "error" in event:
@@ -188,7 +186,7 @@ class Examiner:
                 try:
                     state = grading.states(mine).get(exercise)
                     item = items[exercise]
-                    result = grading.grade_one(item, space, state, mine, "", _ignore)
+                    result = grading.grade_one(item, space, state, mine, "", lambda **_: None)
                 except BaseException as error:
                     result = grading.stopped(error, mine)
         if result["verdict"] == "missing":
@@ -198,21 +196,16 @@ class Examiner:
         return json.dumps({**result, "name": exercise, "output": printed.getvalue()[:2000]})
 
     def prove(self, name: str, source: str) -> str:
-        """What `prove` of `chainrule.course.exercises` finds wrong with an exercise file; JSON."""
-        from chainrule.course.exercises import prove
+        """How many mistakes an exercise file knows, and what is wrong with it; JSON."""
+        from chainrule.course.exercises.proving import prove
 
-        count = {"exercises": len(items := self._items(name, source))}
-        count["mistakes"] = sum(len(item.mistakes) for item in items.values())
+        mistakes = sum(len(item.mistakes) for item in self._items(name, source).values())
         with _quiet():
-            problems = [f"line {each.line}: {each.message}" for each in prove(self._path(name))]
-        return json.dumps({**count, "problems": problems})
+            problems = prove(self._path(name))
+        return json.dumps({"mistakes": mistakes, "problems": problems})
 
     def _path(self, name: str) -> Path:
         return self.folder / f"exercises_{name.replace('/', '_')}.py"
-
-
-def _ignore(**_: Any) -> None:
-    """The page waits for the result alone."""
 
 
 @contextlib.contextmanager

@@ -11,11 +11,6 @@ from chainrule.trainer.options import taught
 from chainrule.trainer.stopping import writing
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("chat")(chat)
-
-
 def chat(
     who: Annotated[
         str,

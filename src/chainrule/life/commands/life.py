@@ -20,11 +20,6 @@ STAGES = (
 TRAPS = ("no-replay", "naive-dpo", "lucky-guesses", "k1-loss", "flawed-verifiers")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("life")(life)
-
-
 def life(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/life"),
     text: Annotated[

@@ -10,11 +10,6 @@ import typer
 from chainrule.program import UsageError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(find)
-
-
 def find(
     question: Annotated[list[str], typer.Argument(help="A question, or a few words.")],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many sections.")] = 5,

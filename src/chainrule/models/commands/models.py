@@ -9,17 +9,10 @@ import typer
 
 from chainrule.program import UsageError, typed
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands ``models list``, ``get``, ``add`` and ``export``."""
-    models = typer.Typer(help="List models, get a published one, read or write a folder.")
-    models.command("list")(list_models)
-    models.command("get")(get)
-    models.command("add")(add)
-    models.command("export")(export)
-    app.add_typer(models, name="models")
+models = typer.Typer(help="List models, get a published one, read or write a folder.")
 
 
+@models.command("list")
 def list_models() -> None:
     """Show which models there are, and which are on this machine."""
     from chainrule.data.models import MODELS, added_models, is_present, model_folder
@@ -34,6 +27,7 @@ def list_models() -> None:
         print(f"{name}: added from a folder\n  in {folder}")
 
 
+@models.command("get")
 def get(
     name: Annotated[str, typer.Argument(help="The model's name, as in: chainrule models list.")],
     source: Annotated[
@@ -58,6 +52,7 @@ def get(
     print(f"{MODELS[name].title}, {MODELS[name].licence}, is in {folder}")
 
 
+@models.command("add")
 def add(
     folder: Annotated[
         Path, typer.Argument(help="A folder with config.json, tokenizer and safetensors.")
@@ -81,6 +76,7 @@ def add(
     )
 
 
+@models.command("export")
 def export(
     run: Annotated[
         Path, typer.Argument(help="Folder of a run of chainrule train, or name of an added model.")

@@ -40,11 +40,6 @@ def _size(name: str) -> Any:
     return typer.Option(help={**HERE, **THERE, **BOTH}[name])
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("predict")(predict)
-
-
 def predict(
     what: Annotated[
         list[str] | None,

@@ -40,11 +40,6 @@ def _option(name: str, *names: str, **settings: Any) -> Any:
     return taught(what, f"transformers/gpt#{section}", *names, **settings)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sample")(sample)
-
-
 def sample(
     run: Annotated[
         Path | None,

@@ -104,11 +104,6 @@ ENGINE = {
 TWIN = "chainrule.pytorch.run"  # by name: without PyTorch everything else works
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("train")(train)
-
-
 def _option(name: str, switch: bool = False):
     long = name.replace("_", "-")
     typed_as = f"--{long}/--no-{long}" if switch else f"--{long}"

@@ -43,7 +43,7 @@ def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
     verdict = audit.verdicts.of(NAME, [document])
     if verdict.passed:
         return []
-    proof = "chainrule.course.exercises.proving:problems"
+    proof = "chainrule.course.exercises.proving:prove"
     answer = call(proof, document.exercises, root=audit.root, seconds=PROOF_SECONDS)
     fault = [(1, f"the proof failed: {answer.fault}")] if answer.fault else []
     found = [(line, message) for line, message in answer.rows()] + fault
