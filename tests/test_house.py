@@ -15,13 +15,9 @@ KERNEL = (
     "a kernel along time and its gradient: the loop back reads what the loop forwards kept, and "
     "the document derives them step by step in this order"
 )
-PROTOCOL = "what grader and child say to each other, from the first message to the last"
 LONGER = {
     "architectures/lstms/layers.py _lstm": KERNEL,
     "architectures/lstms/layers.py _gru": KERNEL,
-    "course/exercises/grader.py work": PROTOCOL,
-    "course/exercises/grader.py _listen": PROTOCOL,
-    "course/commands/check.py grade_document": "one branch for each verdict that a file can get",
 }
 """The functions that are longer, each with its reason."""
 

@@ -26,11 +26,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(audit)
-
-
 def audit(
     subjects: Annotated[
         list[str] | None, typer.Argument(help="Only what concerns these; all when none is given.")
@@ -55,19 +50,17 @@ def audit(
 
     gc.disable()  # a sixth of the time went into it, and the process is short
     start = time.perf_counter()
-    known = all_checks()
+    known = {check.NAME: check for check in all_checks()}
     if list_checks:
-        width = max(len(check.NAME) for check in known)
-        for check in known:
-            print(f"{check.NAME:<{width}}  {check.STOPS}")
+        for name, check in known.items():
+            print(f"{name:<{max(map(len, known))}}  {check.STOPS}")
         return
     if root is not None and not (root / MANIFEST).is_file():
         raise UsageError(f"--root {root}: there is no {MANIFEST} in it")
     course = load_course(root.resolve() if root else find_root())
-    names = {check.NAME for check in known}
-    if unknown := sorted(set(only or ()) - names):
-        raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")
-    chosen = [check for check in known if not only or check.NAME in only]
+    if unknown := sorted(set(only or ()) - known.keys()):
+        raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+    chosen = [check for name, check in known.items() if not only or name in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
     told = _ended if run else _silent
     report = perform(course, chosen, run, write, about, told, remember=run, fresh=fresh)
