@@ -62,14 +62,13 @@ def audit(
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(known))}")
     chosen = [check for name, check in known.items() if not only or name in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
-    told = _ended if run else _silent
-    report = perform(course, chosen, run, write, about, told, remember=run, fresh=fresh)
+    ended = _ended if run else _silent
+    report = perform(course, chosen, run, write, about, ended, remember=run, fresh=fresh)
     if format is Format.JSON:
         _show_json(report)
     else:
         _show(report)
-        documents = len(about) or len(course.written())
-        print(_summary(report, documents, time.perf_counter() - start))
+        print(_summary(report, len(about or course.written()), time.perf_counter() - start))
     raise typer.Exit(1 if report.findings else 0)
 
 
