@@ -145,13 +145,8 @@ def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
 
 def _swallowed(page: Page) -> Iterator[tuple[int, str, str]]:
     """Fences that a reader sees as text, because HTML just above swallows them."""
-    inside = {
-        line
-        for block in page.blocks
-        for line in range(block.line, block.line + block.code.count("\n") + 2)
-    }
     for found in re.finditer(r"^[ \t]*(?:```|~~~)[ \t]*python", page.source, re.M):
         number = page.source.count("\n", 0, found.start()) + 1
-        if number not in inside:
+        if number not in page.code_lines:
             fix = "leave an empty line before it"
             yield number, "this fence does not open a code block", fix

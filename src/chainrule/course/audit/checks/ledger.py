@@ -73,7 +73,7 @@ def uses(page: Page, keys: Iterable[str]) -> Iterator[tuple[str, int, bool]]:
     links: dict[int, list[tuple[int, int]]] = {}
     for link in page.links:
         links.setdefault(id(link.paragraph), []).append((link.offset, link.offset + len(link.text)))
-    for paragraph, _ in page.main_line if ordered else ():
+    for paragraph in page.main_line if ordered else ():
         if paragraph.section is None:
             continue
         hidden = [found.span() for found in NOT_PROSE.finditer(paragraph.text)]

@@ -74,12 +74,12 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def read_entries(path: str, page: Page) -> Iterator[Entry]:
     """The items of a page's list of references."""
-    for paragraph, inline in zip(page.paragraphs, page.inlines, strict=True):
+    for paragraph in page.paragraphs:
         section = paragraph.section
         if paragraph.kind == "item" and section is not None and section.text == SECTION:
             numbered = re.match(r"(\d+)\. ", page.lines[paragraph.line - 1])
             number = int(numbered[1]) if numbered else 0
-            yield Entry(path, paragraph.line, number, " ".join(inline.source.split()))
+            yield Entry(path, paragraph.line, number, " ".join(paragraph.source.split()))
 
 
 def _citations(page: Page, entries: list[Entry]) -> Iterator[tuple[int, str, str]]:

@@ -71,5 +71,5 @@ def _unlinked(
 
 def _end(page: Page, line: int) -> int:
     """The last line of the paragraph that holds a line."""
-    held = (p for p, _ in page.main_line if p.line <= line <= p.line_at(len(p.text)))
+    held = (p for p in page.main_line if p.line <= line <= p.line_at(len(p.text)))
     return max((p.line_at(len(p.text)) for p in held), default=line)
