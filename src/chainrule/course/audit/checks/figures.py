@@ -61,26 +61,31 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Redraw every figure in fresh processes, and report each byte that would change."""
-    for row in _redraw_all(audit):
-        yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
+    for row in _redrawn(audit):
+        written = row["file"] in audit.files and row.get("text") == audit.text(row["file"])
+        if not written:
+            yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
     """Redraw what redrawing changes."""
-    for row in _redraw_all(audit) if audit.run else ():
+    for row in _redrawn(audit) if audit.run else ():
         if "text" in row:
             yield row["file"], row["text"]
 
 
-def _redraw_all(audit: Audit) -> Iterator[dict]:
-    """What redrawing changes: file, line, message, and the new text of an SVG."""
+def _redrawn(audit: Audit) -> list[dict]:
+    """What redrawing changes, found once: file, line, message, and the new text of an SVG."""
+    if NAME in audit.begun:
+        return audit.begun[NAME]
     scripts = [
         doc.id for doc in audit.picked(audit.course.documents) if doc.figure_script in audit.files
     ]
     count = min(os.cpu_count() or 1, len(scripts))
     shares = [scripts[start::count] for start in range(count)]
-    for rows in children.at_once(lambda ids: _redraw(audit, ids), shares):
-        yield from rows
+    found = children.at_once(lambda ids: _redraw(audit, ids), shares)
+    audit.begun[NAME] = [row for rows in found for row in rows]
+    return audit.begun[NAME]
 
 
 def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
