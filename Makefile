@@ -57,7 +57,7 @@ figures: .venv/learn ## redraw the figures that changed
 	.venv/bin/chainrule audit --only figures --run --write
 
 notebooks: .venv/learn ## execute the notebooks and store their outputs
-	$(RUN) chainrule.course.documents.notebooks --write
+	.venv/bin/chainrule audit --only notebooks --run --write
 
 fmt: .venv/test ## format the code and fix what can be fixed
 	$(RUN) ruff format

@@ -175,10 +175,10 @@ def test_a_module_that_uses_what_is_not_its_state(root, planted):
         ("size ** 2", "size ** 3", "balls at shape = \"square\", size = 2: area is 32 in compute"),
         ("Math.PI", "3.14159265", "balls at the defaults: area is 3.14159265 in compute"),
         ("place[0] + step", "place[0] - step", "sums[0] is -3 in compute, 3.0 in Python"),
-        ("[place[0] + step, ", "[", "sums is [4] in compute, [3.0, 4] in Python"),
+        ("[place[0] + step, ", "[", "sums is [0.6] in compute, [0.0, 0.6] in Python"),
         ("{ area: full", "{ more: 1, area: full", 'more is 1 in compute, "(nothing)" in Python'),
         ("area: full ? area : 0, ", "", 'area is "(nothing)" in compute'),
-        ("full ? area : 0", "full ? `${area}` : 0", "area is '3.14"),
+        ("full ? area : 0", "full ? `${area}` : 0", 'area is "3.14'),
         # Controls that cannot be
         ("value: 1, unit", "value: 3, unit", "control 'size': the default 3 is outside 0.5 to 2"),
         ("value: 1, unit", "value: 1.03, unit", "the default 1.03 is not a whole number of steps"),

@@ -10,7 +10,8 @@ from typing import Any
 
 from chainrule.course.audit import Audit, Cell
 from chainrule.course.audit.checks.documents import MOST_LINES, WIDEST
-from chainrule.course.documents.notebooks import text_of, verify_all
+from chainrule.course.children import at_once
+from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Course, Notebook
 
@@ -48,36 +49,32 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Execute every notebook from a clean kernel and compare."""
-    if NAME in audit.begun:  # by what was written, just before
-        yield from audit.begun.pop(NAME)
-        return
-    for _, findings in verify_all(audit.course, _entries(audit)):
-        yield from findings
+    for entry, execution in _executed(audit):
+        yield from faults(entry, audit.text(entry.path), execution)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
     """Store what execution gives, where it differs from what is stored."""
-    if not audit.run:
-        return
-    remaining: list[Finding] = audit.begun.setdefault(NAME, [])
-    entries = _entries(audit)
-    for entry, (execution, findings) in zip(
-        entries, verify_all(audit.course, entries), strict=True
-    ):
-        if execution.error or not findings:
-            remaining += findings
-        else:
-            remaining += [finding for finding in findings if "budget" in finding.message]
+    for entry, execution in _executed(audit) if audit.run else ():
+        if is_new(audit.text(entry.path), execution):
             yield entry.path, text_of(execution.notebook)
 
 
-def _entries(audit: Audit) -> list[Notebook]:
-    asked = audit.chosen or audit.course.by_id.keys()
-    return [
-        entry
-        for entry in audit.course.notebooks
-        if entry.path in audit.notebooks and audit.cells(entry.path) and asked & set(entry.serves)
-    ]
+def _executed(audit: Audit) -> list[tuple[Notebook, Execution]]:
+    """The notebooks that serve what is asked for, each executed once, as many as processors."""
+    if NAME not in audit.begun:
+        asked = audit.chosen or audit.course.by_id.keys()
+        entries = [
+            entry
+            for entry in audit.course.notebooks
+            if entry.path in audit.notebooks and audit.cells(entry.path) and asked & {*entry.serves}
+        ]
+        executions = at_once(
+            lambda entry: execute(audit.root / entry.path, audit.root, 3 * entry.seconds + 60),
+            entries,
+        )
+        audit.begun[NAME] = list(zip(entries, executions, strict=True))
+    return audit.begun[NAME]
 
 
 def _form(stored: dict[str, Any]) -> Iterator[tuple[int, str]]:
