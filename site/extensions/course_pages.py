@@ -26,6 +26,7 @@ FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")
 ANCHOR = re.compile(r"<a\s+id=[\"']([^\"']+)[\"']\s*/?>")
 REGION = re.compile(r"<!-- generated: ([a-z-]+) -->")
+SITE = Path(__file__).resolve().parents[1]
 NOT_TEXT = {".svg", ".png", ".pdf", ".npz", ".ipynb"}
 
 
@@ -161,7 +162,7 @@ def prepare(app) -> None:
     # A layout takes half a second, and changes with the graph alone.
     known = getattr(app.env, "course_drawing", None)
     if known is None or known[0] != app.course.source:
-        app.env.course_drawing = app.course.source, draw_graph(app.course)
+        app.env.course_drawing = app.course.source, draw_graph(app.course, SITE)
 
 
 # --- Writing --------------------------------------------------------------------------

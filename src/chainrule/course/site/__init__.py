@@ -149,7 +149,7 @@ def sources(root: Path, site: Path) -> list[Path]:
     own = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
     files = [root / "course.toml", site / "conf.py", site / "package-lock.json"]
     files += [site / "measured.json", *(site / "wheels").glob("*"), *(root / "models").glob("*")]
-    files += [Path(__file__), site / "formulas.mjs", *(root / "src").rglob("*.py")]
+    files += [Path(__file__), *site.glob("*.mjs"), *(root / "src").rglob("*.py")]
     return sorted(path for path in {*documents, *named, *own, *files} if path.is_file())
 
 
