@@ -92,7 +92,7 @@ def tidy(app, doctree: nodes.document) -> None:
     for raw in list(doctree.findall(nodes.raw)):
         if raw.astext().strip().startswith("<!--") and raw.astext().strip().endswith("-->"):
             raw.parent.remove(raw)
-    shown = app.env.course_shown.setdefault(app.env.docname, set())
+    shown = app.env.metadata[app.env.docname].setdefault("shown", set())
     for link in list(doctree.findall(addnodes.download_reference)):
         path = posixpath.normpath(
             posixpath.join(posixpath.dirname(app.env.docname), link["reftarget"])
@@ -149,16 +149,9 @@ def _relink(app, link: nodes.Element, page: str) -> None:
     link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
 
 
-def forget(app, env, docname: str) -> None:
-    """A document that is read again shows what it links to now."""
-    env.course_shown.pop(docname, None)
-
-
 def prepare(app) -> None:
     """Load the course once a build."""
     app.course = load_course(Path(app.srcdir))
-    if not hasattr(app.env, "course_shown"):
-        app.env.course_shown = {}
     # A layout takes half a second, and changes with the graph alone.
     known = getattr(app.env, "course_drawing", None)
     if known is None or known[0] != app.course.source:
@@ -202,7 +195,9 @@ def taught(course: Course) -> dict[str, list[str]]:
 def extra_pages(app):
     """The home page, and one page a source file or package that a document links to."""
     yield "index", home(app), "home.html"
-    for path in sorted(set().union(*app.env.course_shown.values())):
+    for path in sorted(
+        set().union(*(about.get("shown", ()) for about in app.env.metadata.values()))
+    ):
         place = Path(app.srcdir) / path
         files = sorted(place.glob("*.py")) if place.is_dir() else []
         parts = [f"<h1><code>{path}</code></h1>"]
@@ -268,7 +263,6 @@ def setup(app):
     app.connect("builder-inited", prepare)
     app.connect("source-read", adapt_source)
     app.connect("doctree-read", tidy, priority=100)
-    app.connect("env-purge-doc", forget)
     app.connect("html-collect-pages", extra_pages)
     app.connect("html-page-context", add_context)
     return {"parallel_read_safe": False, "parallel_write_safe": False}

@@ -39,7 +39,7 @@ def find(app, doctree: nodes.document) -> None:
         if node.get("language") == "python" and node.line
     }
     executed = bundle.code_blocks(text)
-    app.env.course_steps[document.id] = bundle.steps(executed)
+    app.env.metadata[document.id]["steps"] = bundle.steps(executed)
     for block in executed:
         node = shown.get(block.first_line)
         if node is None or node.astext().rstrip() != block.code.rstrip():
@@ -54,17 +54,6 @@ def find(app, doctree: nodes.document) -> None:
         box = runnable("", **about)
         node.replace_self(box)
         box += node
-
-
-def prepare(app) -> None:
-    """What is remembered from build to build."""
-    if not hasattr(app.env, "course_steps"):
-        app.env.course_steps = {}
-
-
-def forget(app, env, docname: str) -> None:
-    """A document that is read again has the blocks that it has now."""
-    env.course_steps.pop(docname, None)
 
 
 def visit(writer, node: runnable) -> None:
@@ -123,8 +112,10 @@ def add_script(app, pagename, templatename, context, doctree) -> None:
 def write(app, error) -> None:
     """Write what the page loads."""
     if error is None:
+        known = app.env.metadata.items()
+        steps = {name: about["steps"] for name, about in known if "steps" in about}
         try:
-            bundle.write(app.course, SITE, Path(app.outdir), app.env.course_steps)
+            bundle.write(app.course, SITE, Path(app.outdir), steps)
         except bundle.BundleError as fault:
             raise ExtensionError(str(fault)) from None
 
@@ -133,8 +124,6 @@ def setup(app):
     """Register with Sphinx."""
     app.add_config_value("course_measured", {}, "env")
     app.add_node(runnable, html=(visit, depart))
-    app.connect("builder-inited", prepare)
-    app.connect("env-purge-doc", forget)
     app.connect("doctree-read", find, priority=150)
     app.connect("doctree-read", place_talk, priority=160)
     app.connect("html-page-context", add_script)

@@ -89,7 +89,7 @@ def _missing(audit: Audit) -> Iterator[Finding]:
 
 def _built_on(course: Course) -> dict[str, tuple[str, list[str]]]:
     """For each module of an application: its id, and the modules that it may import."""
-    found = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     for application in course.applications.values():
         taught = {name for name in application.builds_on if name in course.by_id}
         taught = taught.union(*map(course.ancestors, taught))
