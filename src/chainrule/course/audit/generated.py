@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 
 from chainrule.course.audit import Audit
-from chainrule.course.audit.glossary import GLOSSARY, glossary
-from chainrule.course.audit.measured import MEASURED
+from chainrule.course.audit.checks.glossary import GLOSSARY, glossary
+from chainrule.course.audit.measured import MEASURED, table
 from chainrule.course.documents.markdown import Page
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Document, OutlineItem, Phase
@@ -65,14 +65,6 @@ def _join(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(*rows: Iterable[object]) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        cells = list(row)
-        yield f"| {' | '.join(map(str, cells))} |"
-        if number == 0:
-            yield f"|{' --- |' * len(cells)}"
-
-
 def _link(audit: Audit, document: Document, folder: str = "") -> str:
     """A title, linked from ``folder`` if the document is written."""
     if not audit.course.exists(document):
@@ -102,7 +94,7 @@ def header(audit: Audit, document: Document) -> Iterator[str]:
     """What comes before, with reasons; minutes, code, notebooks and exercises."""
     if document.needs:
         needs = [(need, audit.course.by_id.get(need.id)) for need in document.needs]
-        yield from _table(
+        yield from table(
             ("Before this", "because"),
             *(
                 (_link(audit, needed, document.folder), need.because)
@@ -140,7 +132,7 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
     if not entries:
         yield "There are no exercises yet."
         return
-    yield from _table(
+    yield from table(
         ("Exercise", "difficulty, 1 to 5", "minutes"),
         *(
             (f"[{entry.title}](#{entry.section})", entry.difficulty, entry.minutes)
@@ -221,7 +213,7 @@ def documents(audit: Audit) -> Iterator[str]:
             (_link(audit, document), document.promise, document.minutes, _status(audit, document))
             for document in _of_phase(audit, phase)
         )
-        yield from _table(("Subject", "afterwards", "minutes", "status"), *rows)
+        yield from table(("Subject", "afterwards", "minutes", "status"), *rows)
         if phase is not audit.course.phases[-1]:
             yield ""
 
@@ -257,7 +249,7 @@ def tracks(audit: Audit) -> Iterator[str]:
         minutes = sum(document.minutes for document in path)
         listed = "all of them" if "*" in track.goals else " → ".join(_link(audit, d) for d in path)
         rows.append((track.title, len(path), duration(minutes), listed))
-    yield from _table(("Track", "documents", "reading", "in this order"), *rows)
+    yield from table(("Track", "documents", "reading", "in this order"), *rows)
 
 
 def _of_phase(audit: Audit, phase: Phase) -> list[Document]:
@@ -279,7 +271,7 @@ def roadmap(audit: Audit) -> Iterator[str]:
     yield from ("# Roadmap", "", "<!-- generated: roadmap -->", "")
     yield "This page comes from `course.toml`: change that, then type `chainrule audit --write`."
     yield from ("", *status(audit), "", "## Overview", "")
-    yield from _table(
+    yield from table(
         ("Phase", "focus", "documents and notebooks", "status"),
         *(_overview(audit, phase) for phase in course.phases),
     )
@@ -287,7 +279,7 @@ def roadmap(audit: Audit) -> Iterator[str]:
     yield "What is counted here exists; `make test` and `make audit` ask whether it also holds."
     yield "The dependencies of a document are met when all that it needs is written."
     yield ""
-    yield from _table(
+    yield from table(
         (
             *("Document", "phase", "status", "dependencies met"),
             *("sections", "module", "tests", "figures", "exercises", "mistakes"),
@@ -306,7 +298,7 @@ def roadmap(audit: Audit) -> Iterator[str]:
         title = f"[{notebook.title}]({notebook.path})" if exists else notebook.title
         serves = ", ".join(_link(audit, document) for document in served)
         rows.append((notebook.id[:2], title, serves, "executed" if exists else "planned"))
-    yield from _table(("Number", "notebook", "serves", "status"), *rows)
+    yield from table(("Number", "notebook", "serves", "status"), *rows)
     if pages := list(reference(audit)):
         yield from ("", "## Reference", "", *pages)
     yield from ("", "<!-- /generated -->")

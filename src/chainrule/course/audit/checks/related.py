@@ -12,9 +12,9 @@ import posixpath
 from collections.abc import Iterator
 
 from chainrule.course.audit import CLOSING, Audit
+from chainrule.course.audit.checks.glossary import key, terms
 from chainrule.course.audit.checks.ledger import uses
 from chainrule.course.audit.checks.prerequisites import body_links
-from chainrule.course.audit.glossary import key, terms
 from chainrule.course.documents.markdown import Page
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
