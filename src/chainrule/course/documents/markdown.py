@@ -158,12 +158,12 @@ class Block:
 
     @property
     def language(self) -> str:
-        """``python`` of ``python no-run``."""
+        """``python`` of ``python needs=minilm``."""
         return (self.info.split() or [""])[0]
 
     @property
     def options(self) -> list[str]:
-        """``["no-run"]`` of ``python no-run``."""
+        """``["needs=minilm"]`` of ``python needs=minilm``."""
         return self.info.split()[1:]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chainrule.course.audit import Audit, Cell
-from chainrule.course.audit.checks.documents import MOST_LINES, WIDEST
+from chainrule.course.audit.checks.documents import oversized
 from chainrule.course.children import at_once
 from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
 from chainrule.course.finding import Finding
@@ -112,12 +112,8 @@ def _faults(
     yield from _header(course, entry, cells[0].source)
     trees = {}
     for index in code:
-        if (count := cells[index].source.count("\n") + 1) > MOST_LINES:
-            message = f"a cell of {count} lines, at most {MOST_LINES} are allowed"
-            yield index, message, "split it, and say between the parts what happens"
-        if (width := max(map(len, cells[index].source.split("\n")))) > WIDEST:
-            message = f"a line of {width} characters, at most {WIDEST} fit the page"
-            yield index, message, "name a part of it on a line above"
+        for _, message, fix in oversized("cell", cells[index].source.split("\n")):
+            yield index, message, fix
         try:
             trees[index] = ast.parse(cells[index].source)
         except SyntaxError as error:
