@@ -6,6 +6,7 @@ links only where the file is there; everything else is shown as planned.
 
 from __future__ import annotations
 
+import ast
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
@@ -15,7 +16,7 @@ from chainrule.course.audit.checks.glossary import GLOSSARY, glossary
 from chainrule.course.audit.measured import MEASURED, table
 from chainrule.course.documents.markdown import Page
 from chainrule.course.exercises import stubs
-from chainrule.course.manifest import Document, OutlineItem, Phase
+from chainrule.course.manifest import Document, OutlineItem, Phase, ReferencePage
 from chainrule.course.paths import duration
 
 README = "README.md"
@@ -39,11 +40,10 @@ def regions(audit: Audit) -> dict[str, dict[str, str]]:
 def files(audit: Audit) -> dict[str, str]:
     """The files that are generated as a whole."""
     wanted = {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
-    for page in audit.course.pages:
-        if page.data in audit.files:
-            module, _, function = page.render.partition(":")
-            render = getattr(import_module(module), function)
-            wanted[page.path] = _join(render(page.read(audit.text(page.data))))
+    for page in _pages(audit):
+        module, _, function = page.render.partition(":")
+        render = getattr(import_module(module), function)
+        wanted[page.path] = _join(render(page.read(audit.text(page.data))))
     return wanted
 
 
@@ -76,15 +76,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def exercises_of(audit: Audit, document: Document) -> tuple[list[stubs.Entry], int]:
-    """The exercises of a document, read without executing them, and how many mistakes."""
-    if document.exercises not in audit.files:
-        return [], 0
-    tree = audit.tree(document.exercises)
-    if isinstance(tree, SyntaxError):
-        return [], 0
-    entries = stubs.entries(tree)
-    return entries, sum(len(entry.mistakes) for entry in entries)
+def exercises_of(audit: Audit, document: Document) -> list[stubs.Entry]:
+    """The exercises of a document, read without executing them."""
+    tree = audit.tree(document.exercises) if document.exercises in audit.files else None
+    return stubs.entries(tree) if isinstance(tree, ast.Module) else []
+
+
+def _mistakes(entries: list[stubs.Entry]) -> int:
+    return sum(len(entry.mistakes) for entry in entries)
+
+
+def _pages(audit: Audit) -> list[ReferencePage]:
+    """The pages that are no documents and have their data."""
+    return [page for page in audit.course.pages if page.data in audit.files]
 
 
 # Regions of a document
@@ -105,7 +109,7 @@ def header(audit: Audit, document: Document) -> Iterator[str]:
     else:
         yield "Before this: school mathematics and Python, nothing else."
     yield ""
-    entries, _ = exercises_of(audit, document)
+    entries = exercises_of(audit, document)
     reading = f"{document.minutes} minutes of reading"
     if entries:
         reading += f", {sum(entry.minutes for entry in entries)} of exercises"
@@ -128,7 +132,7 @@ def header(audit: Audit, document: Document) -> Iterator[str]:
 
 def exercises(audit: Audit, document: Document) -> Iterator[str]:
     """Title, difficulty and minutes of each exercise, and what to type."""
-    entries, _ = exercises_of(audit, document)
+    entries = exercises_of(audit, document)
     if not entries:
         yield "There are no exercises yet."
         return
@@ -154,9 +158,7 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
 
 def met(audit: Audit, document: Document) -> Iterator[str]:
     """What the reference pages say of a document's sections, a line a page."""
-    for page in audit.course.pages if document.path in audit.files else ():
-        if page.data not in audit.files:
-            continue
+    for page in _pages(audit) if document.path in audit.files else ():
         module = import_module(page.render.partition(":")[0])
         rows = module.rows(page.read(audit.text(page.data))) if hasattr(module, "rows") else ()
         target = posixpath.relpath(page.path, document.folder)
@@ -188,18 +190,17 @@ def leads(audit: Audit, document: Document) -> Iterator[str]:
 def status(audit: Audit) -> Iterator[str]:
     """What is here, counted."""
     course = audit.course
-    counts = [exercises_of(audit, document) for document in audit.written]
+    entries = [entry for document in audit.written for entry in exercises_of(audit, document)]
     notebooks = sum(course.exists(notebook) for notebook in course.notebooks)
     modules = sum(bool(audit.module_files(document)) for document in course.documents)
-    exercises = sum(len(entries) for entries, _ in counts)
-    mistakes = sum(mistakes for _, mistakes in counts)
     figures = [path for document in audit.written for path in _figures(audit, document)]
     handled = sum(path.removesuffix(".svg") + ".js" in audit.files for path in figures)
     yield (
         f"Here now: {len(audit.written)} of {len(course.documents)} documents, {modules} of their"
         f" modules, {notebooks} of {len(course.notebooks)} notebooks,"
         f" {_count(len(figures), 'figure')} of which {handled} can be handled on the site, and"
-        f" {_count(exercises, 'exercise')} that know {_count(mistakes, 'mistake')} by name."
+        f" {_count(len(entries), 'exercise')} that know"
+        f" {_count(_mistakes(entries), 'mistake')} by name."
     )
     if pages := list(reference(audit)):
         yield from ("", "Beside the documents:", "", *pages)
@@ -306,9 +307,8 @@ def roadmap(audit: Audit) -> Iterator[str]:
 
 def reference(audit: Audit) -> Iterator[str]:
     """The pages that are no documents, each with what it is about."""
-    for page in audit.course.pages:
-        if page.data in audit.files:
-            yield f"- [{page.title}]({page.path}): {page.about}"
+    for page in _pages(audit):
+        yield f"- [{page.title}]({page.path}): {page.about}"
 
 
 def _place(document: Document) -> list[int]:
@@ -360,7 +360,7 @@ def _linked(audit: Audit, document: Document, items: Iterable[OutlineItem]) -> I
 def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
     anchors = _anchors(audit, document)
     done = sum(item.anchor in anchors for item in document.outline)
-    entries, mistakes = exercises_of(audit, document)
+    entries = exercises_of(audit, document)
     before = [d for need in document.needs if (d := audit.course.by_id.get(need.id))]
     return (
         _link(audit, document),
@@ -372,7 +372,7 @@ def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
         "yes" if audit.test_files(document) else "planned",
         len(_figures(audit, document)),
         len(entries),
-        mistakes,
+        _mistakes(entries),
     )
 
 

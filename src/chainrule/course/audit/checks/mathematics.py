@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from chainrule.course.audit import Audit
@@ -134,7 +135,7 @@ def _neighbours(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
 
 
 def _emphasis(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
-    """Formulas between single dollars in which Markdown sees something of its own."""
+    """The first formula between single dollars in which Markdown sees something of its own."""
     source = paragraph.source
     opens = _OPENS.search(source)
     suspects = [
@@ -143,23 +144,15 @@ def _emphasis(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
         if source[start + 1] != "`"
         and (_MARKS.search(source, start, end) or (opens and "_" in source[start:end]))
     ]
-    if not suspects or _marks(source) == _marks(_without(source, suspects)):
-        return
-    for place, span in enumerate(suspects):
-        others = suspects[:place] + suspects[place + 1 :]
-        if _marks(source) != _marks(_without(source, [span])) or not others:
-            message = f"{source[slice(*span)]}: GitHub reads Markdown inside this formula"
-            yield paragraph.source_line(span[0]), message, IN_BACKTICKS
+    for start, end in suspects:
+        blanked = f"{source[: start + 1]}{'x' * (end - start - 2)}{source[end - 1 :]}"
+        if _marks(source) != _marks(blanked):
+            message = f"{source[start:end]}: GitHub reads Markdown inside this formula"
+            yield paragraph.source_line(start), message, IN_BACKTICKS
             return
 
 
-def _without(source: str, spans: list[tuple[int, int]]) -> str:
-    """The source with formulas blanked out, lengths kept."""
-    for start, end in spans:
-        source = source[: start + 1] + "x" * (end - start - 2) + source[end - 1 :]
-    return source
-
-
+@cache
 def _marks(source: str) -> Counter[str]:
     """How many emphases, links, tags … a Markdown parser without mathematics sees."""
     tokens = parser(mathematics=False).parseInline(source)[0].children or []
