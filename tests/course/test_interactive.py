@@ -219,7 +219,7 @@ def test_a_module_that_uses_what_is_not_its_state(root, planted):
 def test_a_fault_of_a_module(root, old, new, reported):
     assert old in EVERYTHING
     put(root, MODULE, EVERYTHING.replace(old, new))
-    rows = list(modules.compare(root, load_course(root).documents))
+    rows = list(modules.differences(str(root), []))
     assert any(reported in message for _, _, message in rows), rows
     assert {file for file, _, _ in rows} <= {MODULE, SCRIPT}
 
@@ -292,7 +292,7 @@ def test_a_tolerance_is_relative(root):
 def test_a_fault_of_a_model(root, old, new, reported):
     assert old in PYTHON
     put(root, SCRIPT, PYTHON.replace(old, new))
-    rows = list(modules.compare(root, load_course(root).documents))
+    rows = list(modules.differences(str(root), []))
     assert any(reported in message and file == SCRIPT for file, _, message in rows), rows
 
 
@@ -307,7 +307,7 @@ def test_without_node_one_line_says_what_to_type(root, monkeypatch):
     monkeypatch.delenv("CHAINRULE_NODE", raising=False)
     monkeypatch.setattr(node, "find_spec", lambda name: None)
     with pytest.raises(node.NodeError) as refused:
-        list(modules.compare(root, load_course(root).documents))
+        list(modules.differences(str(root), []))
     assert str(refused.value) == "Node is missing; type: python -m chainrule.course.node"
 
 
@@ -535,9 +535,9 @@ def test_a_logarithmic_range_may_begin_at_zero(browser, serve, tmp_path):
 
 def test_a_range_that_begins_at_zero_is_asked_there(root):
     put(root, MODULE, ZERO)
-    assert list(modules.compare(root, load_course(root).documents)) == []
+    assert list(modules.differences(str(root), [])) == []
     put(root, MODULE, ZERO.replace("+ rate]", "+ 1 / rate]"))
-    rows = list(modules.compare(root, load_course(root).documents))
+    rows = list(modules.differences(str(root), []))
     assert any("compute at rate = 0: sums[1] is Infinity" in message for _, _, message in rows)
 
 

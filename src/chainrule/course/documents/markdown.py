@@ -24,6 +24,8 @@ REGION_OPENS = re.compile(r"^<!-- generated: ([\w-]+) -->\s*$")
 REGION_CLOSES = re.compile(r"^<!-- /generated -->\s*$")
 NOT_PROSE = re.compile(r"`[^`]*`|\$[^$]*\$")
 PLACED = {"backticks", "link", "image", "html_inline", "math_inline", "math_backtick"}
+ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
+DOI = r"doi:10\.\d{4,}/\S+?"
 CITATION = re.compile(r"(?<![\\\w])\[(\d+(?:, ?\d+)*)\]")
 _ALERT = re.compile(r"\[!(\w+)\]")
 _DETAILS = re.compile(r"<(/?)details\b[^>]*>(?:\s*<summary[^>]*>(.*?)</summary>)?", re.I | re.S)
@@ -114,7 +116,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Link:
-    """A link: ``kind`` is ``link`` or ``html``; ``paragraph`` and ``offset`` say where it stands.
+    """A link; ``paragraph`` and ``offset`` say where it stands.
 
     A raw HTML link outside a paragraph has none.
     """
@@ -122,7 +124,6 @@ class Link:
     line: int
     target: str
     text: str
-    kind: str
     paragraph: Paragraph | None = field(default=None, repr=False)
     offset: int = 0
 
@@ -405,7 +406,7 @@ class _Reader:
             links.append((here, str(child.attrs["href"]), len(text)))
         elif kind == "link_close":
             at, target, begun = links.pop()
-            self.page.links.append(Link(at, target, text[begun:], "link", paragraph, begun))
+            self.page.links.append(Link(at, target, text[begun:], paragraph, begun))
         elif kind == "strong_open":
             paragraph.bold.append((len(text), 0))
         elif kind == "strong_close":
@@ -466,7 +467,7 @@ class _Reader:
                 if attributes.get(key):
                     self.page.ids.setdefault(attributes[key], at)
             if name == "a" and "href" in attributes:
-                self.page.links.append(Link(at, attributes["href"], "", "html", paragraph, offset))
+                self.page.links.append(Link(at, attributes["href"], "", paragraph, offset))
             elif name == "img":
                 image = Image(at, attributes.get("src", ""), attributes.get("alt", ""))
                 self.page.images.append(image)

@@ -39,54 +39,50 @@ KINDS = ("range", "steps", "choice", "toggle", "text", "point")
 Row = tuple[str, int, str]  # file, line, what is wrong
 
 
-def module_of(document: Document, name: str) -> str:
-    """The path of a figure's module, relative to the root."""
-    return f"{document.figure_folder}/{name}.js"
+def differences(root: str, ids: list[str]) -> Iterator[Row]:
+    """What is wrong with the interactive figures of these documents, or of all.
 
-
-def compare(root: Path, documents: list[Document]) -> Iterator[Row]:
-    """Ask the modules of documents and their models in Python; yield what is wrong.
+    Their modules and their models in Python are asked for the same states.
 
     Raises:
         NodeError: Node is not here, or it failed.
     """
-    asked: list[tuple[Document, Model]] = []
-    for document in documents:
-        if not (root / document.figure_script).is_file():
-            continue
+    place = Path(root)
+    asked: list[tuple[Document, Model, str]] = []
+    for document in chosen(load_course(place), ids):
         try:
-            figures.load(root, document.figure_script)
+            figures.load(place, document.figure_script)
         except FigureError as error:
             yield error.file, error.line, error.message
             continue
-        asked += [
-            (document, model)
-            for model in figures.models.values()
-            if (root / module_of(document, model.name)).is_file()
-        ]
-    questions = [
-        {"file": str(root / module_of(document, model.name)), "states": model.states}
-        for document, model in asked
-    ]
-    for (document, model), answer in zip(asked, answers_to(root, questions), strict=True):
-        file = module_of(document, model.name)
-        source = (root / file).read_text(encoding="utf-8")
-        if "error" in answer:
-            yield file, 1, answer["error"]
-        elif answer["missing"] or not isinstance(answer["controls"], list):
-            names = ", ".join(answer["missing"]) or "controls as a list"
-            yield file, 1, f"does not export {names}"
-        else:
-            line = _line(source, "controls")
-            for message in _control_faults(answer["controls"]):
-                yield file, line, message
-            for message in _preset_faults(answer["controls"], answer["presets"]):
-                yield file, _line(source, "presets"), message
-            for change, message in answer["faults"]:
-                yield file, _line(source, "compute"), f"compute at {_said(change)}: {message}"
-            yield from _differences(root, document, model, answer)
-            for message in _link_faults(root, answer["answers"]):
-                yield document.figure_script, model.line, f"{model.name}: {message}"
+        for name, model in figures.models.items():
+            file = f"{document.figure_folder}/{name}.js"
+            asked += [(document, model, file)] if (place / file).is_file() else []
+    questions = [{"file": str(place / file), "states": model.states} for _, model, file in asked]
+    for (document, model, file), answer in zip(asked, answers_to(place, questions), strict=True):
+        yield from _faults(place, document, model, file, answer)
+
+
+def _faults(
+    root: Path, document: Document, model: Model, file: str, answer: dict[str, Any]
+) -> Iterator[Row]:
+    if "error" in answer:
+        yield file, 1, answer["error"]
+        return
+    if answer["missing"] or not isinstance(answer["controls"], list):
+        names = ", ".join(answer["missing"]) or "controls as a list"
+        yield file, 1, f"does not export {names}"
+        return
+    source = (root / file).read_text(encoding="utf-8")
+    for message in _control_faults(answer["controls"]):
+        yield file, _line(source, "controls"), message
+    for message in _preset_faults(answer["controls"], answer["presets"]):
+        yield file, _line(source, "presets"), message
+    for change, message in answer["faults"]:
+        yield file, _line(source, "compute"), f"compute at {_said(change)}: {message}"
+    yield from _differences(root, document, model, answer)
+    for message in _link_faults(root, answer["answers"]):
+        yield document.figure_script, model.line, f"{model.name}: {message}"
 
 
 def answers_to(root: Path, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -250,8 +246,3 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
     elif isinstance(value, str) and value:
         yield value
-
-
-def differences(root: str, ids: list[str]) -> Iterator[Row]:
-    """What is wrong with the interactive figures of these documents, or of all."""
-    yield from compare(Path(root), chosen(load_course(Path(root)), ids))

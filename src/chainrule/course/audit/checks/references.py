@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chainrule.course.audit import Audit
-from chainrule.course.documents.markdown import Page
+from chainrule.course.documents.markdown import ARXIV, DOI, Page
 from chainrule.course.finding import Finding
 
 NAME = "references"
@@ -16,9 +16,6 @@ STOPS = "A number leads to another work or to none, or its entry does not suffic
 SECTION = "References"
 MOST_AUTHORS = 6
 FORM = "A. Author, B. Author, *Title*, Journal 1(2), 3–4, 1999, doi:10.… or arXiv:…. Remark."
-# As the site finds them too, to make links of them.
-ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
-DOI = r"doi:10\.\d{4,}/\S+?"
 _YEAR = r"(?:1[4-9]|20)\d\d"
 _ENTRY = re.compile(
     rf"(?P<authors>[^*]+), \*(?P<title>[^*]+)\*, (?:(?:(?!doi:|arXiv:|https?:)[^*])*?, )??{_YEAR}"
