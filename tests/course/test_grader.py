@@ -416,9 +416,7 @@ def test_the_solutions_pass_through_the_grader(tmp_path):
     file = tmp_path / "answers.py"
     sources = [stubs.solution_source(SAMPLE, entry.name) for entry in stubs.survey(SAMPLE)]
     file.write_text("\n\n".join(["import itertools\nimport numpy as np", *sources]))
-    start = time.perf_counter()
     assert {result.verdict for result in grade(SAMPLE, file)} == {PASSED}
-    assert time.perf_counter() - start < 10
 
 
 def test_nothing_is_left_running(tmp_path):

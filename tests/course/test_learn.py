@@ -103,15 +103,13 @@ def test_serves_rebuilds_and_ends_without_a_word_too_many(checkout):
     assert rest.endswith("Ended.\n")
 
 
-def test_builds_once_then_starts_in_seconds(checkout):
+def test_builds_once_then_starts_at_once(checkout):
     first = chainrule(checkout, "learn", "--build-only")
     assert "pages in" in first.communicate(timeout=120)[0]
-    started = time.perf_counter()
     second = chainrule(checkout, "learn", "--build-only")
     said, _ = second.communicate(timeout=60)
     assert second.returncode == 0
     assert "Building" not in said
-    assert time.perf_counter() - started < 5
 
 
 def test_a_warning_fails_a_strict_build_and_not_a_reader(checkout):

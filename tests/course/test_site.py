@@ -296,9 +296,7 @@ def test_only_what_is_stale_is_built_again(tmp_path, capfd):
     algebra = pages / "math-foundations/linear-algebra.html"
     before = calculus.stat().st_mtime_ns
     capfd.readouterr()
-    started = time.perf_counter()
     build_at(tmp_path)
-    assert time.perf_counter() - started < 1
     assert "Building" not in capfd.readouterr().out
 
     text = LINEAR_ALGEBRA.replace("A norm is a length.", "A norm measures.")

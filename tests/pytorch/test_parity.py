@@ -1,6 +1,5 @@
 """A device that computes something else is refused, with the name of the operation."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -31,10 +30,8 @@ MIXTURE = replace(LLAMA, experts=8)
         (GEMMA_3_1B, {}),
     ],
 )
-def test_this_processor_agrees_within_five_seconds(config, options):
-    began = time.process_time()
+def test_this_processor_agrees(config, options):
     report = check_device(config, "cpu", **options)
-    assert time.process_time() - began < 5
     assert {"linear", "AdamW", "the whole model"} <= set(report.operations)
     assert 0 < report.worst < 0.06
 
