@@ -17,6 +17,10 @@ from chainrule.course.site import REFERENCE, navigation
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "extensions"))
 
+# JupyterLab, where it is installed, brings a grammar of web addresses that jsonschema would build,
+# in more time than a page takes. No notebook's form depends on it.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
 course = load_course(Path(os.environ.get("CHAINRULE_ROOT", HERE.parent)))
 
 project = course.about.name

@@ -17,6 +17,7 @@ from sphinx.transforms import SphinxTransform
 
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, load_course
+from chainrule.course.page import bundle
 from chainrule.course.paths import duration, normal
 from chainrule.course.site import neighbours
 from chainrule.course.site.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
@@ -150,8 +151,8 @@ def _relink(app, link: nodes.Element, page: str) -> None:
 
 
 def prepare(app) -> None:
-    """Load the course once a build."""
-    app.course = load_course(Path(app.srcdir))
+    """Load the course once a build, which has written no document yet."""
+    app.course, app.course_written = load_course(Path(app.srcdir)), set()
     # A layout takes half a second, and changes with the graph alone.
     known = getattr(app.env, "course_drawing", None)
     if known is None or known[0] != app.course.source:
@@ -163,6 +164,8 @@ def prepare(app) -> None:
 
 def add_context(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Home is the front page; previous and next follow the reading order."""
+    if doctree is not None:
+        app.course_written.add(pagename)
     context["master_doc"] = context["root_doc"] = "index"
     before, after = neighbours(app.course).get(pagename, (None, None))
     for key, page in (("prev", before), ("next", after)):
@@ -195,16 +198,24 @@ def taught(course: Course) -> dict[str, list[str]]:
 def extra_pages(app):
     """The home page, and one page a source file or package that a document links to."""
     yield "index", home(app), "home.html"
+    # A page of source costs more than a document. It stays as long as what it shows, unless Sphinx
+    # writes all documents anew.
+    frame = f"{app.builder.templates.newest_template_mtime()} {Path(__file__).stat().st_mtime_ns}"
+    anew = app.course_written >= app.env.found_docs
     for path in sorted(
         set().union(*(about.get("shown", ()) for about in app.env.metadata.values()))
     ):
         place = Path(app.srcdir) / path
         files = sorted(place.glob("*.py")) if place.is_dir() else []
-        parts = [f"<h1><code>{path}</code></h1>"]
-        for file in files or [place]:
+        texts = {file: file.read_text(encoding="utf-8") for file in files or [place]}
+        mark = f"<!-- shows {bundle.digest(repr((frame, texts)))} -->"
+        page = Path(app.builder.get_outfilename(_page_showing(path)))
+        if not anew and page.is_file() and mark in page.read_text(encoding="utf-8"):
+            continue
+        parts = [mark, f"<h1><code>{path}</code></h1>"]
+        for file, text in texts.items():
             parts += [f"<h2><code>{file.name}</code></h2>"] * bool(files)
             language = {".py": "python", ".toml": "toml"}.get(file.suffix, "text")
-            text = file.read_text(encoding="utf-8")
             parts.append(app.builder.highlighter.highlight_block(text, language, linenos="inline"))
         yield _page_showing(path), {"title": path, "body": "\n".join(parts)}, "page.html"
 

@@ -362,9 +362,9 @@ class SmallCourse:
         assert old in text, f"{path} does not hold {old!r}"
         self.add(path, text.replace(old, new, 1))
 
-    def audit(self, *names, run=False, write=False, subjects=()):
+    def audit(self, *names, run=False, write=False, subjects=(), remember=False):
         chosen = [check for check in all_checks() if not names or check.NAME in names]
-        return perform(load_course(self.root), chosen, run, write, subjects)
+        return perform(load_course(self.root), chosen, run, write, subjects, remember=remember)
 
     def line(self, finding):
         """The text of the line that a finding names."""

@@ -112,9 +112,9 @@ def test_an_audit_of_one_subject_reads_all_and_says_what_concerns_it(small):
 def test_an_audit_of_one_subject_executes_that_alone_and_once(small, monkeypatch):
     asked = []
 
-    def run_all(root, budgets, really=blocks.run_all):
+    def run_all(root, budgets, ask, really=blocks.run_all):
         asked.append([path for path, _ in budgets])
-        return really(root, budgets)
+        return really(root, budgets, ask)
 
     monkeypatch.setattr("chainrule.course.audit.checks.documents.run_all", run_all)
     block = "```python\nprint(1 + 1)\n#> 3\n```\n\n"

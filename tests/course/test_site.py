@@ -294,7 +294,9 @@ def test_only_what_is_stale_is_built_again(tmp_path, capfd):
     pages = build_at(tmp_path)
     calculus = pages / "math-foundations/calculus.html"
     algebra = pages / "math-foundations/linear-algebra.html"
-    before = calculus.stat().st_mtime_ns
+    shown = pages / "source/src/chainrule/math_foundations/linear_algebra.py.html"
+    before, source_before = calculus.stat().st_mtime_ns, shown.read_bytes()
+    shown.write_bytes(source_before + b"<!-- kept -->")
     capfd.readouterr()
     build_at(tmp_path)
     assert "Building" not in capfd.readouterr().out
@@ -303,6 +305,11 @@ def test_only_what_is_stale_is_built_again(tmp_path, capfd):
     write(tmp_path, {"math-foundations/linear-algebra.md": text})
     build_at(tmp_path)
     assert "A norm measures." in algebra.read_text(encoding="utf-8")
+    assert calculus.stat().st_mtime_ns == before
+    assert shown.read_bytes().endswith(b"<!-- kept -->")
+    write(tmp_path, {"src/chainrule/math_foundations/linear_algebra.py": "changed = 1\n"})
+    build_at(tmp_path)
+    assert "changed" in soup(pages, str(shown.relative_to(pages)).removesuffix(".html")).text
     assert calculus.stat().st_mtime_ns == before
 
     calculus_source = tmp_path / "math-foundations/calculus.md"

@@ -20,8 +20,9 @@ and, where it needs them,
     starts work that goes on beside the other checks and keeps it in ``audit.begun[NAME]``.
 
 Documents without a file are plans: a check goes over ``audit.written`` and finds nothing in
-the rest. What executes goes over ``audit.picked(…)``, the documents that were asked for. Paths in
-findings are relative to the root, with forward slashes.
+the rest. What executes, or looks at one document at a time, goes over ``audit.picked(…)``, the
+documents that were asked for; what executes asks ``audit.verdicts`` first. Paths in findings are
+relative to the root, with forward slashes.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
+from chainrule.course.audit.verdicts import Verdicts, python_files
 from chainrule.course.documents.markdown import Page, parse
 from chainrule.course.files import write_atomically
 from chainrule.course.finding import Finding
@@ -67,12 +69,14 @@ class Audit:
         course: Course,
         run: bool = False,
         chosen: Collection[str] = (),
+        remember: bool = False,
     ):
         self.course = course
         self.chosen = frozenset(chosen)  # ids of documents; none: all
         self.root = course.root
         self.run = run
         self.begun: dict[str, Any] = {}
+        self.verdicts = Verdicts(self, remember)
         self._texts: dict[str, str] = {}
         self._pages: dict[str, Page] = {}
         self._trees: dict[str, ast.Module | SyntaxError] = {}
@@ -103,10 +107,14 @@ class Audit:
 
     @cached_property
     def pages(self) -> dict[str, Page]:
-        """Documents that exist, reference pages, and the Markdown beside the manifest, by path."""
+        """Documents that exist, reference pages, and the Markdown beside the manifest, by path.
+
+        Where documents are asked for, these alone, as of notebooks and prose.
+        """
         beside = sorted(path for path in self.files if path.endswith(".md") and "/" not in path)
         beside += [page.path for page in self.course.pages if page.path in self.files]
-        return {path: self.page(path) for path in [*beside, *(doc.path for doc in self.written)]}
+        paths = [*([] if self.chosen else beside), *(doc.path for doc in self.picked(self.written))]
+        return {path: self.page(path) for path in paths}
 
     @cached_property
     def prose(self) -> list[tuple[str, int, Page]]:
@@ -121,7 +129,9 @@ class Audit:
     @cached_property
     def notebooks(self) -> list[str]:
         """Paths of the notebooks that exist, in order."""
-        return sorted(path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
+        asked = {each.path for name in self.chosen for each in self.course.notebooks_of(name)}
+        there = (path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
+        return sorted(path for path in there if not self.chosen or path in asked)
 
     def picked(self, documents: Iterable[Document]) -> list[Document]:
         """Those of the documents that are asked for; what executes goes over these."""
@@ -200,11 +210,15 @@ class Audit:
 
 @dataclass
 class Report:
-    """What an audit found, what it wrote (path, old text, new text), what each check took."""
+    """What an audit found, what it wrote (path, old text, new text), what each check took.
+
+    ``remembered`` is how many of a check's verdicts were not asked for again.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     changes: list[tuple[str, str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    remembered: dict[str, int] = field(default_factory=dict)
 
 
 def all_checks() -> list[ModuleType]:
@@ -223,14 +237,16 @@ def perform(
     run: bool,
     write: bool,
     subjects: Collection[str] = (),
-    ended: Callable[[str, int, float], None] = lambda name, found, seconds: None,
+    ended: Callable[[str, int, Report], None] = lambda name, found, report: None,
+    remember: bool = False,
 ) -> Report:
     """Refresh what can be refreshed if ``write``, then check.
 
     ``subjects`` are the ids of the documents that are asked for, none for all. ``ended`` is told
-    of each check that is done: its name, how much it found, its seconds.
+    of each check that is done: its name, how much it found, and the report so far. Where it is
+    to ``remember``, what passed before is not executed again: see `verdicts`.
     """
-    audit, report = Audit(course, run, subjects), Report()
+    audit, report = Audit(course, run, subjects, remember), Report()
     chosen = list(chosen)
     report.changes += _refresh(audit, chosen) if write else ()
     for check in chosen:
@@ -239,14 +255,16 @@ def perform(
     found: set[Finding] = set()
     # What began in the background is asked for last.
     for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), audit.verdicts.remembered
         told = list(check.check(audit))
         if run and hasattr(check, "run"):
             told += check.run(audit)
         about = {finding for finding in told if audit.concerns(finding)}
         found |= about
         report.seconds[check.NAME] = time.perf_counter() - start
-        ended(check.NAME, len(about), report.seconds[check.NAME])
+        report.remembered[check.NAME] = audit.verdicts.remembered - before
+        ended(check.NAME, len(about), report)
+    audit.verdicts.tidy()
     report.findings = sorted(found)
     return report
 
@@ -261,12 +279,6 @@ def _refresh(audit: Audit, chosen: list[ModuleType]) -> Iterator[tuple[str, str,
                 write_atomically(audit.root / path, text.encode())
                 audit.forget(path)
                 yield path, old, text
-
-
-def python_files(files: set[str], place: str) -> list[str]:
-    """``place.py``, or the Python files of the package ``place``."""
-    single = [f"{place}.py"] if f"{place}.py" in files else []
-    return single or sorted(p for p in files if p.startswith(f"{place}/") and p.endswith(".py"))
 
 
 def read_cells(text: str) -> list[Cell]:

@@ -23,14 +23,18 @@ README = "README.md"
 ROADMAP = "ROADMAP.md"
 
 
-def regions(audit: Audit) -> dict[str, dict[str, str]]:
-    """For each file with generated regions, the text that each region must hold."""
-    readme = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
-    for name, (source, make) in MEASURED.items():
-        if source in audit.files:
-            readme[name] = _padded(make(audit))
-    wanted = {README: readme}
-    for document in audit.written:
+def regions(audit: Audit, asked: bool = False) -> dict[str, dict[str, str]]:
+    """For each file with generated regions, the text that each region must hold.
+
+    With ``asked`` only for the documents that are asked for.
+    """
+    wanted = {}
+    if not (asked and audit.chosen):
+        wanted[README] = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
+        for name, (source, make) in MEASURED.items():
+            if source in audit.files:
+                wanted[README][name] = _padded(make(audit))
+    for document in audit.picked(audit.written) if asked else audit.written:
         wanted[document.path] = {
             name: _padded(make(audit, document)) for name, make in DOCUMENT_REGIONS.items()
         }
@@ -159,8 +163,7 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
 def met(audit: Audit, document: Document) -> Iterator[str]:
     """What the reference pages say of a document's sections, a line a page."""
     for page in _pages(audit) if document.path in audit.files else ():
-        module = import_module(page.render.partition(":")[0])
-        rows = module.rows(page.read(audit.text(page.data))) if hasattr(module, "rows") else ()
+        rows = _rows(audit, page)
         target = posixpath.relpath(page.path, document.folder)
         links = [
             f"[{title}]({target}#{anchor})"
@@ -169,6 +172,17 @@ def met(audit: Audit, document: Document) -> Iterator[str]:
         ]
         if links:
             yield from ("", f"{page.title}: {', '.join(links)}.")
+
+
+def _rows(audit: Audit, page: ReferencePage) -> list[tuple[str, str, str]]:
+    """What a reference page says of sections: title, anchor and section of each entry."""
+    known, text = audit.begun.setdefault("generated", {}), audit.text(page.data)
+    if (page.path, text) not in known:
+        module = import_module(page.render.partition(":")[0])
+        known[page.path, text] = list(
+            module.rows(page.read(text)) if hasattr(module, "rows") else ()
+        )
+    return known[page.path, text]
 
 
 def leads(audit: Audit, document: Document) -> Iterator[str]:

@@ -40,6 +40,9 @@ def audit(
     format: Annotated[Format, typer.Option(help="How findings are printed.")] = Format.TEXT,
     root: Annotated[Path | None, typer.Option(help="Another checkout.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (repeatable).")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --run: execute also what is known to pass.")
+    ] = False,
     list_checks: Annotated[bool, typer.Option("--list", help="Show every check.")] = False,
 ) -> None:
     """Check that documents, code, exercises, figures and notebooks agree.
@@ -66,7 +69,8 @@ def audit(
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")
     chosen = [check for check in known if not only or check.NAME in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
-    report = perform(course, chosen, run, write, about, _ended if run else _silent)
+    told, remember = _ended if run else _silent, run and not fresh
+    report = perform(course, chosen, run, write, about, told, remember)
     if format is Format.JSON:
         _show_json(report)
     else:
@@ -97,13 +101,15 @@ def _show(report: Report) -> None:
             print(f"    {finding.fix}")
 
 
-def _silent(name: str, found: int, seconds: float) -> None:
+def _silent(name: str, found: int, report: Report) -> None:
     """Say nothing: the whole takes seconds."""
 
 
-def _ended(name: str, found: int, seconds: float) -> None:
+def _ended(name: str, found: int, report: Report) -> None:
     """Say on standard error that a check is done, so that a long audit is seen to go on."""
-    print(f"{name}: {found or 'nothing'} found, {seconds:.1f} s", file=sys.stderr, flush=True)
+    known = f"{count} remembered, " if (count := report.remembered[name]) else ""
+    line = f"{name}: {found or 'nothing'} found, {known}{report.seconds[name]:.1f} s"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _summary(report: Report, documents: int, seconds: float) -> str:
@@ -112,7 +118,8 @@ def _summary(report: Report, documents: int, seconds: float) -> str:
         counts[finding.check] = counts.get(finding.check, 0) + 1
     wrote = f"{len(report.changes)} files written, " if report.changes else ""
     counted = f"{documents} document{'s' * (documents != 1)}"
-    over = f"{counted}, {len(report.seconds)} checks, {seconds:.1f} s"
+    known = f"{count} verdicts remembered, " if (count := sum(report.remembered.values())) else ""
+    over = f"{counted}, {len(report.seconds)} checks, {known}{seconds:.1f} s"
     if not counts:
         return f"{wrote}nothing found: {over}"
     by_check = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

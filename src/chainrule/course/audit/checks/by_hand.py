@@ -24,7 +24,7 @@ FIX = f"a line **{MARK}**, then a table or steps, one a line"
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Find the first formula of each piece of a section that has no example."""
-    for document in audit.written:
+    for document in audit.picked(audit.written):
         for line, title in _unworked(audit.page(document.path)):
             message = f"a formula and no example by hand: {title}"
             yield Finding(document.path, line, NAME, message, FIX)

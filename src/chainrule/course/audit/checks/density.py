@@ -44,7 +44,7 @@ _GIVEN = re.compile(
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Find the paragraphs over the budget and the derivations of each document."""
-    for document in audit.written:
+    for document in audit.picked(audit.written):
         prose = [
             paragraph
             for paragraph in audit.page(document.path).main_line

@@ -8,8 +8,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from tokenize import TokenError
+from typing import Any
 
 from chainrule.course.audit import Audit
+from chainrule.course.audit.verdicts import Verdict
 from chainrule.course.documents.blocks import MARK, Result, outputs, run_all, runs
 from chainrule.course.documents.markdown import Block, Page
 from chainrule.course.finding import Finding
@@ -25,7 +27,7 @@ NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "pyt
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Report blocks and numbers that could not be run, or that nothing would run."""
-    for path in _budgets(audit, audit.written):
+    for path in _budgets(audit, audit.picked(audit.written)):
         page = audit.page(path)
         for block in page.blocks:
             for line, message, fix in _faults(block):
@@ -60,7 +62,12 @@ def _executed(audit: Audit) -> list[Result]:
     known: dict[tuple[str, str], Result] = audit.begun.setdefault(NAME, {})
     budgets = _budgets(audit, audit.picked(audit.written))
     missing = {p: s for p, s in budgets.items() if (p, audit.text(p)) not in known}
-    for result in run_all(audit.root, missing.items()):
+    owners = {document.path: [document] for document in audit.written}
+
+    def ask(path: str, steps: list[dict[str, Any]]) -> Verdict:
+        return audit.verdicts.of(NAME, owners.get(path, []), path, steps)
+
+    for result in run_all(audit.root, missing.items(), ask):
         known[result.path, audit.text(result.path)] = result
     return [known[path, audit.text(path)] for path in budgets]
 

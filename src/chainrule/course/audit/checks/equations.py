@@ -38,7 +38,7 @@ class Mention:
 def check(audit: Audit) -> Iterator[Finding]:
     """Follow equations in both directions."""
     paths = {document.path for document in audit.course.documents}
-    for document in audit.course.documents:
+    for document in audit.picked(audit.course.documents):
         mentions = [m for path in audit.module_files(document) for m in _mentions(audit, path)]
         for mention in mentions:
             target = f"{mention.document}#{mention.anchor}"

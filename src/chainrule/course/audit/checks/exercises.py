@@ -21,7 +21,7 @@ HINT_LENGTH = (20, 300)
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Read each exercise file: its entries, their section, hints and stubs."""
-    for document in _with_exercises(audit):
+    for document in audit.picked(_with_exercises(audit)):
         for line, message, fix in _faults(audit, document):
             yield Finding(document.exercises, line, NAME, message, fix)
 
@@ -40,10 +40,15 @@ def _with_exercises(audit: Audit) -> list[Document]:
 
 
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
+    verdict = audit.verdicts.of(NAME, [document])
+    if verdict.passed:
+        return []
     proof = "chainrule.course.exercises.proving:problems"
     answer = call(proof, document.exercises, root=audit.root, seconds=PROOF_SECONDS)
     fault = [(1, f"the proof failed: {answer.fault}")] if answer.fault else []
-    return [(line, message) for line, message in answer.rows()] + fault
+    found = [(line, message) for line, message in answer.rows()] + fault
+    verdict.keep(passed=not found)
+    return found
 
 
 def _faults(audit: Audit, document: Document) -> Iterator[tuple[int, str, str]]:

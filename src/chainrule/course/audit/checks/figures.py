@@ -27,7 +27,7 @@ REDRAW = "redraw it: make figures"
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare scripts, SVGs and the pictures that documents show."""
     known = set()
-    for document in audit.course.documents:
+    for document in audit.picked(audit.course.documents):
         script = document.figure_script
         drawn = {}
         if script in audit.files:
@@ -78,18 +78,25 @@ def _redrawn(audit: Audit) -> list[dict]:
     """What redrawing changes, found once: file, line, message, and the new text of an SVG."""
     if NAME in audit.begun:
         return audit.begun[NAME]
-    scripts = [
-        doc.id for doc in audit.picked(audit.course.documents) if doc.figure_script in audit.files
-    ]
+    scripts = {
+        document: verdict
+        for document in audit.picked(audit.course.documents)
+        if document.figure_script in audit.files
+        and not (verdict := audit.verdicts.of(NAME, [document])).passed
+    }
     count = min(os.cpu_count() or 1, len(scripts))
-    shares = [scripts[start::count] for start in range(count)]
-    found = children.at_once(lambda ids: _redraw(audit, ids), shares)
-    audit.begun[NAME] = [row for rows in found for row in rows]
-    return audit.begun[NAME]
+    shares = [list(scripts)[start::count] for start in range(count)]
+    found = children.at_once(lambda part: _redraw(audit, part), shares)
+    audit.begun[NAME] = rows = [row for rows in found for row in rows]
+    for document, verdict in scripts.items():
+        own = f"{document.figure_folder}/", document.figure_script, "figures"
+        verdict.keep(passed=not any(row["file"].startswith(own) for row in rows))
+    return rows
 
 
-def _redraw(audit: Audit, ids: list[str]) -> list[dict]:
-    redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(ids)
+def _redraw(audit: Audit, documents: list[Document]) -> list[dict]:
+    redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(documents)
+    ids = [document.id for document in documents]
     answer = children.call(redraw, str(audit.root), ids, root=audit.root, seconds=seconds)
     failed = {"file": "figures", "line": 1, "message": f"redrawing failed: {answer.fault}"}
     return [*answer.rows(), *[failed] * bool(answer.fault)]

@@ -39,12 +39,14 @@ class View:
 def check(audit: Audit) -> Iterator[Finding]:
     """Read the imports of every view of every document."""
     owned = set()
-    for document in audit.course.documents:
+    for document in audit.picked(audit.course.documents):
         owned.update(audit.module_files(document))
         for view in _views(audit, document):
             yield from _check(audit.course, view)
     for path in audit.notebooks:
         yield from _notebook(audit, path)
+    if audit.chosen:
+        return
     yield from _missing(audit)
     built = _built_on(audit.course)
     for path in sorted(audit.files - owned):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from chainrule.course import children
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks.figures import names
+from chainrule.course.audit.verdicts import Verdict
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 from chainrule.program import UsageError
@@ -25,15 +26,10 @@ _ELSEWHERE = re.compile(r"\bimport\b\s*[({*'\"\w]|\bfetch\s*\(|\bXMLHttpRequest\
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare modules, pictures and models; execute nothing."""
     known: set[str] = set()
-    for document in audit.course.documents:
-        folder = f"{document.figure_folder}/"
-        script = document.figure_script
+    for document in audit.picked(audit.course.documents):
+        folder, script = f"{document.figure_folder}/", document.figure_script
         models = names(audit, script, "interactive") if script in audit.files else {}
-        modules = {
-            path.removeprefix(folder).removesuffix(".js"): path
-            for path in audit.files
-            if path.startswith(folder) and path.endswith(".js")
-        }
+        modules = _modules(audit, document)
         known.update(modules.values())
         for name, path in sorted(modules.items()):
             yield from _module(audit, document, name, path, name in models)
@@ -55,13 +51,42 @@ def run(audit: Audit) -> Iterator[Finding]:
         UsageError: Node is missing.
     """
     compared = "chainrule.course.figures.modules:differences"
-    ids, seconds = sorted(audit.chosen), 300
+    asked = {
+        document: _verdict(audit, document)
+        for document in audit.picked(audit.course.documents)
+        if document.figure_script in audit.files and _modules(audit, document)
+    }
+    ids, seconds = [each.id for each, verdict in asked.items() if not verdict.passed], 300
+    if not ids:
+        return
     answer = children.call(compared, str(audit.root), ids, root=audit.root, seconds=seconds)
-    for file, line, message in answer.rows():
-        fix = "make compute, and Python's function, give the same"
-        yield Finding(file, line, NAME, message, fix)
     if answer.fault:
         raise UsageError(answer.fault.split("Error: ")[-1])
+    rows = list(answer.rows())
+    for document, verdict in asked.items():
+        own = f"{document.figure_folder}/", document.figure_script
+        verdict.keep(passed=not any(file.startswith(own) for file, *_ in rows))
+    for file, line, message in rows:
+        fix = "make compute, and Python's function, give the same"
+        yield Finding(file, line, NAME, message, fix)
+
+
+def _verdict(audit: Audit, document: Document) -> Verdict:
+    """What is remembered of a document; a figure that leads to pages depends on their anchors."""
+    leads = "links" in audit.text(document.figure_script)
+    pages = [path for path in audit.files if path.endswith(".md")]
+    anchors = {path: sorted(audit.page(path).anchors) for path in pages} if leads else None
+    return audit.verdicts.of(NAME, [document], anchors)
+
+
+def _modules(audit: Audit, document: Document) -> dict[str, str]:
+    """The paths of a document's modules, by the names of their figures."""
+    folder = f"{document.figure_folder}/"
+    return {
+        path.removeprefix(folder).removesuffix(".js"): path
+        for path in audit.files
+        if path.startswith(folder) and path.endswith(".js")
+    }
 
 
 def _module(

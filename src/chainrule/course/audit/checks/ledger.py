@@ -45,7 +45,7 @@ def check(audit: Audit) -> Iterator[Finding]:
     keys = {term.key for term in defined}
     notation = audit.page("NOTATION.md").formulas if "NOTATION.md" in audit.files else []
     fixed = _KNOWN_TO_ALL.union(*(letters(formula.tex) for formula in notation))
-    for document in audit.written:
+    for document in audit.picked(audit.written):
         page = audit.page(document.path)
         before = audit.course.ancestors(document.id)
         met = set().union(*(audit.page(d.path).vocabulary for d in audit.written if d.id in before))

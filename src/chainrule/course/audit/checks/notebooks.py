@@ -10,6 +10,7 @@ from typing import Any
 
 from chainrule.course.audit import Audit, Cell
 from chainrule.course.audit.checks.documents import oversized
+from chainrule.course.audit.verdicts import Verdict
 from chainrule.course.children import at_once
 from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
 from chainrule.course.finding import Finding
@@ -50,7 +51,9 @@ def check(audit: Audit) -> Iterator[Finding]:
 def run(audit: Audit) -> Iterator[Finding]:
     """Execute every notebook from a clean kernel and compare."""
     for entry, execution in _executed(audit):
-        yield from faults(entry, audit.text(entry.path), execution)
+        found = faults(entry, audit.text(entry.path), execution)
+        _verdict(audit, entry).keep(passed=not found)
+        yield from found
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
@@ -61,13 +64,14 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 
 
 def _executed(audit: Audit) -> list[tuple[Notebook, Execution]]:
-    """The notebooks that serve what is asked for, each executed once, as many as processors."""
+    """The notebooks that are asked for and not known to pass, each executed once."""
     if NAME not in audit.begun:
         asked = audit.chosen or audit.course.by_id.keys()
         entries = [
             entry
             for entry in audit.course.notebooks
             if entry.path in audit.notebooks and audit.cells(entry.path) and asked & {*entry.serves}
+            if not _verdict(audit, entry).passed
         ]
         executions = at_once(
             lambda entry: execute(audit.root / entry.path, audit.root, 3 * entry.seconds + 60),
@@ -75,6 +79,12 @@ def _executed(audit: Audit) -> list[tuple[Notebook, Execution]]:
         )
         audit.begun[NAME] = list(zip(entries, executions, strict=True))
     return audit.begun[NAME]
+
+
+def _verdict(audit: Audit, entry: Notebook) -> Verdict:
+    """What is remembered of a notebook as it is stored now."""
+    served = [audit.course.by_id[name] for name in entry.serves if name in audit.course.by_id]
+    return audit.verdicts.of(NAME, served, entry.path, audit.text(entry.path))
 
 
 def _form(stored: dict[str, Any]) -> Iterator[tuple[int, str]]:

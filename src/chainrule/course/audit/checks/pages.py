@@ -28,8 +28,12 @@ def run(audit: Audit) -> Iterator[Finding]:
     for page in audit.course.pages if not audit.chosen else ():
         if page.data not in audit.files:
             continue
+        verdict = audit.verdicts.of(NAME, [], page.path)
+        if verdict.passed:
+            continue
         command = (*PYTHON, "-m", page.measure, "--check")
         answer = ask(*command, root=audit.root, seconds=SECONDS)
+        verdict.keep(passed=not answer.fault)
         said = [line for line in answer.lines if line.strip()] or [answer.fault]
         for line in said if answer.fault else ():
             yield Finding(page.data, 1, NAME, line, f"python -m {page.measure} --write")

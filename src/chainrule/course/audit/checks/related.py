@@ -38,7 +38,7 @@ def check(audit: Audit) -> Iterator[Finding]:
     places: dict[str, dict[str, str]] = {}
     for term in terms(audit):
         places.setdefault(term.key, {})[term.document.id] = term.target
-    for document in audit.written:
+    for document in audit.picked(audit.written):
         yield from _unlinked(audit, document, places)
 
 
