@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from chainrule.course.audit import Audit
+from chainrule.course.audit.checks.imports import statements
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
@@ -102,13 +103,13 @@ def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _mentions(audit: Audit, path: str) -> Iterator[Mention]:
-    if "Equation:" not in audit.text(path):
+    tree = audit.tree(path)
+    if "Equation:" not in audit.text(path) or not isinstance(tree, ast.Module):
         return
-    owners = [node for node in audit.nodes(path) if isinstance(node, OWNERS)]  # outer ones first
+    owners = [node for node in statements(tree) if isinstance(node, OWNERS)]  # outer ones first
     for number, line in enumerate(audit.text(path).split("\n"), 1):
         for found in _REFERENCE.finditer(line) if "Equation:" in line else ():
             around = [o for o in owners if o.lineno <= number <= (o.end_lineno or 0)]
-            owner = around[-1] if around else audit.nodes(path)[0]
-            if found[0] in (ast.get_docstring(owner) or ""):  # type: ignore[arg-type]
+            if found[0] in (ast.get_docstring(around[-1] if around else tree) or ""):
                 names = [o.name for o in around[::-1] if not o.name.startswith("__")]
                 yield Mention(path, number, tuple(names), found[1], found[2])

@@ -223,7 +223,7 @@ def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, list[s
     ``from a import b`` may mean the module ``a.b`` or a name in ``a``: both are given, ``a.b``
     first; the import is fine if either may be imported.
     """
-    for node in _statements(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, [alias.name]
@@ -234,7 +234,7 @@ def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, list[s
                 yield node.lineno, [f"{base}.{alias.name}" if base else alias.name, base or "."]
 
 
-def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+def statements(tree: ast.Module) -> Iterator[ast.AST]:
     """Every statement, at any depth; expressions, which hold no import, are not entered."""
     left: list[ast.AST] = [tree]
     for node in left:

@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 from chainrule.course.audit import Audit
@@ -144,15 +143,20 @@ def _emphasis(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
         if source[start + 1] != "`"
         and (_MARKS.search(source, start, end) or (opens and "_" in source[start:end]))
     ]
-    for start, end in suspects:
-        blanked = f"{source[: start + 1]}{'x' * (end - start - 2)}{source[end - 1 :]}"
-        if _marks(source) != _marks(blanked):
-            message = f"{source[start:end]}: GitHub reads Markdown inside this formula"
-            yield paragraph.source_line(start), message, IN_BACKTICKS
-            return
+    if suspects and _marks(source) != _marks(_without(source, suspects)):
+        alone = (span for span in suspects if _marks(source) != _marks(_without(source, [span])))
+        start, end = next(alone, suspects[0])
+        message = f"{source[start:end]}: GitHub reads Markdown inside this formula"
+        yield paragraph.source_line(start), message, IN_BACKTICKS
 
 
-@cache
+def _without(source: str, spans: list[tuple[int, int]]) -> str:
+    """The source with formulas blanked out, lengths kept."""
+    for start, end in spans:
+        source = source[: start + 1] + "x" * (end - start - 2) + source[end - 1 :]
+    return source
+
+
 def _marks(source: str) -> Counter[str]:
     """How many emphases, links, tags … a Markdown parser without mathematics sees."""
     tokens = parser(mathematics=False).parseInline(source)[0].children or []
