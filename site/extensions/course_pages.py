@@ -15,7 +15,6 @@ from pygments.token import Generic
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
-from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, load_course
 from chainrule.course.page import bundle
 from chainrule.course.paths import duration, normal
@@ -247,9 +246,9 @@ def home(app) -> dict:
             for document in course.documents
         },
         "exercises": {
-            document.id: [entry.name for entry in stubs.survey(path)]
-            for document in course.written()
-            if (path := course.root / document.exercises).is_file()
+            name: [entry["name"] for entry in told["items"]]
+            for name, (_, told) in app.env.course_exercises.items()
+            if told
         },
         "has_source": False,
         "furo_hide_toc": True,

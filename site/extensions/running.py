@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.errors import ExtensionError
@@ -56,6 +57,19 @@ def find(app, doctree: nodes.document) -> None:
         box += node
 
 
+def prepare(app) -> None:
+    """Exercises are remembered from build to build, as long as their files stay."""
+    makers = [Path(str(module.__file__)).read_bytes() for module in (bundle, stubs)]
+    old, new = getattr(app.env, "course_exercises", {}), {}
+    for document in app.course.written():
+        file = app.course.root / document.exercises
+        state = bundle.digest(b"".join([*makers, file.read_bytes()])) if file.is_file() else ""
+        known = old.get(document.id, (None, None))
+        kept = known[0] == state
+        new[document.id] = known if kept else (state, bundle.exercises(app.course, document))
+    app.env.course_exercises = new
+
+
 def visit(writer, node: runnable) -> None:
     """Write the box; a block that is run quickly has no attribute."""
     told = [("seconds", node.get("seconds")), ("elsewhere", node.get("elsewhere"))]
@@ -89,7 +103,7 @@ def trained(app) -> bool:
 def add_script(app, pagename, templatename, context, doctree) -> None:
     """The script with the buttons, only on a page that has a block, an exercise or the model."""
     document = app.course.by_id.get(pagename)
-    entries: list[stubs.Entry] = []
+    entries: list[dict[str, Any]] = []
     if pagename == "index":
         context["talk"] = PLACE if trained(app) else ""
         if not context["talk"]:
@@ -97,11 +111,11 @@ def add_script(app, pagename, templatename, context, doctree) -> None:
     elif document is None or doctree is None:
         return
     else:
-        path = app.course.root / document.exercises
-        entries = stubs.survey(path) if path.is_file() else []
+        _, told = app.env.course_exercises[document.id]
+        entries = told["items"] if told else []
         if not entries and not any(doctree.findall(runnable)):
             return
-    exercises = [[each.name, each.title] for each in entries]
+    exercises = [[each["name"], each["title"]] for each in entries]
     about = {"document": document.id if document else "", "exercises": exercises}
     told = json.dumps(about).replace("</", "<\\/")
     app.add_js_file(None, body=told, type="application/json", id="course-page")
@@ -115,7 +129,8 @@ def write(app, error) -> None:
         known = app.env.metadata.items()
         steps = {name: about["steps"] for name, about in known if "steps" in about}
         try:
-            bundle.write(app.course, SITE, Path(app.outdir), steps)
+            asked = {name: told for name, (_, told) in app.env.course_exercises.items() if told}
+            bundle.write(app.course, SITE, Path(app.outdir), steps, asked)
         except bundle.BundleError as fault:
             raise ExtensionError(str(fault)) from None
 
@@ -124,6 +139,7 @@ def setup(app):
     """Register with Sphinx."""
     app.add_config_value("course_measured", {}, "env")
     app.add_node(runnable, html=(visit, depart))
+    app.connect("builder-inited", prepare)
     app.connect("doctree-read", find, priority=150)
     app.connect("doctree-read", place_talk, priority=160)
     app.connect("html-page-context", add_script)

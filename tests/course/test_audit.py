@@ -185,7 +185,7 @@ def test_the_command_takes_a_subject_and_tells_how_it_goes(small):
     )
     assert (status, err) == (0, "")
     assert out.startswith("nothing found: 1 document, 1 checks")
-    run = ("--run", "--only", "documents", "--root", str(small.root))
+    run = ("--run", "--fresh", "--only", "documents", "--root", str(small.root))
     status, out, err = chainrule("audit", "slopes", *run)
     assert status == 0
     assert err.startswith("documents: nothing found, ")

@@ -6,6 +6,7 @@ import pytest
 
 from chainrule.course import children
 from chainrule.course.audit import Audit, verdicts
+from chainrule.course.audit.checks.imports import imported
 from chainrule.course.documents import blocks
 from chainrule.course.manifest import load_course
 from tests.course.test_audit import chainrule
@@ -54,6 +55,19 @@ def test_what_passed_is_known_and_what_did_not_is_not(small):
         assert not asked(small, *other).passed
 
 
+def test_what_is_asked_afresh_takes_the_place_of_what_was_known(small):
+    def fresh(passed):
+        audit = Audit(load_course(small.root), run=True, remember=True, fresh=True)
+        verdict = audit.verdicts.of("exercises", [audit.course.by_id[SLOPES]])
+        assert not verdict.passed
+        verdict.keep(passed=passed)
+
+    fresh(True)
+    assert asked(small).passed
+    fresh(False)
+    assert not asked(small).passed
+
+
 IMPORT = "from chainrule.neural_networks import neurons\n"
 FAR = {  # how slopes comes to lengths, which imports what is far away
     "by its name": "import chainrule.neural_networks.neurons\n",
@@ -62,7 +76,8 @@ FAR = {  # how slopes comes to lengths, which imports what is far away
     "from where it stands": "from ..neural_networks.neurons import x\n",
     "by a string": 'COUNTERPART = "chainrule.neural_networks.neurons:x"\n',
     "by any string": "import importlib\nimportlib.import_module(name)\n",
-    "by the whole": "import chainrule\n",
+    "by the whole": "import math, chainrule\n",
+    "from the whole": "from chainrule import neural_networks\n",
 }
 
 
@@ -136,6 +151,7 @@ def test_what_cannot_matter_does_not_count(small):
     small.add("tests/math_foundations/test_slopes.py", "")
     small.add("exercises/math-foundations/.slopes.py.swp", "an editor's")
     small.add("exercises/math-foundations/slopes.py~", "an editor's")
+    (small.root / ".#slopes.py").symlink_to("an editor's lock, no file")
     assert known(small)
 
 
@@ -164,6 +180,7 @@ def test_the_machine_and_its_programs_count(small, tmp_path, monkeypatch):
     assert [known(small), known(small)] == [False, True]
     monkeypatch.setattr(verdicts, "find_node", lambda: str(tmp_path / "node"))
     (tmp_path / "node").write_text("one")
+    (tmp_path / "node").chmod(0o755)
     assert [known(small), known(small)] == [False, True]
     (tmp_path / "node").write_text("another")
     assert [known(small), known(small)] == [False, True]
@@ -210,6 +227,11 @@ def test_a_damaged_or_foreign_file_is_no_verdict(small, memory):
     file.unlink()
     file.mkdir()
     assert [known(small), known(small)] == [False, False]
+
+
+def test_a_link_that_leads_nowhere_does_no_harm(small):
+    (small.root / "figures" / "lost.svg").symlink_to("nowhere.svg")
+    assert [known(small), known(small)] == [False, True]
 
 
 def test_a_folder_that_cannot_be_written_remembers_nothing(small, memory):
@@ -315,3 +337,26 @@ def test_the_command_says_what_it_remembers_and_can_forget(small):
     assert "1 checks, 1 verdicts remembered, " in out
     assert err.startswith("documents: nothing found, 1 remembered, ")
     assert "remembered" not in "".join(chainrule(*run, "--fresh")[1:])
+
+
+def test_all_that_the_course_imports_counts():
+    """The names in the texts lead to every module to which the syntax trees do."""
+    audit = Audit(load_course(verdicts.Path(__file__).parents[2]), run=True, remember=True)
+
+    def imports(path):
+        package = path.split("/")[1:-1] if path.startswith("src/") else []
+        named = imported(audit.tree(path), package)
+        places = [f"src/{name.replace('.', '/')}" for _, names in named for name in names]
+        return {
+            p for place in places for p in (f"{place}.py", f"{place}/__init__.py")
+        } & audit.files
+
+    for document in audit.course.documents:
+        found = {*audit.module_files(document), document.exercises, document.figure_script}
+        left = sorted(found)
+        for path in left:
+            new = imports(path) - found
+            found |= new
+            left += sorted(new)
+        assert len(found) > 3
+        assert found <= set(audit.verdicts._needed([document])), document.id

@@ -70,13 +70,14 @@ class Audit:
         run: bool = False,
         chosen: Collection[str] = (),
         remember: bool = False,
+        fresh: bool = False,
     ):
         self.course = course
         self.chosen = frozenset(chosen)  # ids of documents; none: all
         self.root = course.root
         self.run = run
         self.begun: dict[str, Any] = {}
-        self.verdicts = Verdicts(self, remember)
+        self.verdicts = Verdicts(self, remember, fresh)
         self._texts: dict[str, str] = {}
         self._pages: dict[str, Page] = {}
         self._trees: dict[str, ast.Module | SyntaxError] = {}
@@ -239,14 +240,16 @@ def perform(
     subjects: Collection[str] = (),
     ended: Callable[[str, int, Report], None] = lambda name, found, report: None,
     remember: bool = False,
+    fresh: bool = False,
 ) -> Report:
     """Refresh what can be refreshed if ``write``, then check.
 
     ``subjects`` are the ids of the documents that are asked for, none for all. ``ended`` is told
     of each check that is done: its name, how much it found, and the report so far. Where it is
-    to ``remember``, what passed before is not executed again: see `verdicts`.
+    to ``remember``, what passed before is not executed again, unless all is to be ``fresh``: see
+    `verdicts`.
     """
-    audit, report = Audit(course, run, subjects, remember), Report()
+    audit, report = Audit(course, run, subjects, remember, fresh), Report()
     chosen = list(chosen)
     report.changes += _refresh(audit, chosen) if write else ()
     for check in chosen:
@@ -255,14 +258,14 @@ def perform(
     found: set[Finding] = set()
     # What began in the background is asked for last.
     for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
-        start, before = time.perf_counter(), audit.verdicts.remembered
+        start, before = time.perf_counter(), len(audit.verdicts.recalled)
         told = list(check.check(audit))
         if run and hasattr(check, "run"):
             told += check.run(audit)
         about = {finding for finding in told if audit.concerns(finding)}
         found |= about
         report.seconds[check.NAME] = time.perf_counter() - start
-        report.remembered[check.NAME] = audit.verdicts.remembered - before
+        report.remembered[check.NAME] = len(audit.verdicts.recalled) - before
         ended(check.NAME, len(about), report)
     audit.verdicts.tidy()
     report.findings = sorted(found)

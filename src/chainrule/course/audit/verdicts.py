@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Collection, Sequence
 from functools import cache, cached_property
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
 MOST = 1000  # verdicts: what was not asked for longest is dropped
 TOOL = "src/chainrule/course/"
 # A document's text, beyond what a check names; what pytest runs; what each notebook's check names.
-_APART = re.compile(r"(tests|notebooks)/|(.*/)?\.[^/]*$|.*(\.md|~)$")
+_APART = re.compile(r"tests/|(.*/)?\.[^/]*$|.*(\.md|\.ipynb|~)$")
 _RELATIVE = re.compile(r"\bfrom\s+(\.+)([\w.]*)\s+import\b")
 _NAMED = re.compile(r"\bchainrule(?:\.\w+)+")
-_ANY = re.compile(r"import_module|__import__|iter_modules|run_module|\bimport chainrule\b(?!\.)")
+_ANY = re.compile(
+    r"import_module|__import__|iter_modules|run_module|\bfrom\s+chainrule\s+import\b"
+    r"|\bimport\b[^\n]*\bchainrule\b(?!\.\w)"
+)
 _TURNS = re.compile(
     r"(OMP|OPENBLAS|GOTO|MKL|BLIS|VECLIB|NPY|NUMPY|PYTHON|MPL|NODE|CHAINRULE|LD|DYLD|LC|GLIBC)_?"
     r"|(LANG|TZ|SCIKIT|JUPYTER|IPYTHON)"
@@ -49,8 +53,8 @@ class Verdict:
     def __init__(self, verdicts: Verdicts, *question: Any):
         self.verdicts, self.question = verdicts, question
         self.key = verdicts.key(*question) if verdicts.on else ""
-        self.rows = verdicts.read(self.key) if verdicts.on else None
-        self.verdicts.remembered += self.passed
+        self.rows = verdicts.read(self.key) if verdicts.on and not verdicts.fresh else None
+        self.verdicts.recalled += [self.key] * self.passed
 
     @property
     def passed(self) -> bool:
@@ -59,18 +63,25 @@ class Verdict:
 
     def keep(self, passed: bool, rows: Sequence[Any] = ()) -> None:
         """Remember that it passed, if it did and nothing was changed in the meantime."""
-        new = self.verdicts.on and passed and not self.passed
-        if new and self.verdicts.key(*self.question) == self.key:
+        if not self.verdicts.on or self.passed:
+            return
+        if not passed:
+            self.verdicts.drop(self.key)
+        elif self.verdicts.key(*self.question) == self.key:
             self.verdicts.write(self.key, rows)
 
 
 class Verdicts:
-    """All verdicts of an audit; ``on`` says whether any is remembered, ``remembered`` how many."""
+    """All verdicts of an audit: whether any is remembered, and those that were ``recalled``.
 
-    def __init__(self, audit: Audit, on: bool):
-        self.audit, self.on, self.remembered = audit, on and not os.environ.get("CI"), 0
+    A ``fresh`` audit recalls none; what it finds takes the place of what was remembered.
+    """
+
+    def __init__(self, audit: Audit, on: bool, fresh: bool = False):
+        self.audit, self.on, self.fresh = audit, on and not os.environ.get("CI"), fresh
+        self.recalled: list[str] = []
         self.folder = cache_folder() / "verdicts"
-        self._digests: dict[Path, tuple[tuple[int, int], str]] = {}
+        self._digests: dict[Path, tuple[tuple[int, int, int], str]] = {}
         self._names: dict[str, set[str]] = {}
 
     def of(self, check: str, documents: Collection[Document], *parts: Any) -> Verdict:
@@ -101,28 +112,38 @@ class Verdicts:
         with contextlib.suppress(OSError):
             write_atomically(self.folder / key, f"{digest(text)}\n{text}".encode())
 
+    def drop(self, key: str) -> None:
+        """Remember it no longer."""
+        with contextlib.suppress(OSError):
+            (self.folder / key).unlink()
+
     @cached_property
     def surroundings(self) -> list[Any]:
         """Programs, installed packages, the processor, and the variables that turn arithmetic."""
         places = [Path(place or ".") for place in sys.path]
         packages = [p.name for place in places if place.is_dir() for p in place.glob("*.dist-info")]
-        node = find_node()
+        node = shutil.which(find_node() or "")
         program = [node, Path(node).stat().st_size, Path(node).stat().st_mtime_ns] if node else []
         turned = {name: value for name, value in os.environ.items() if _TURNS.match(name)}
-        return [sys.version, sorted(packages), program, platform.uname(), processor(), turned]
+        machine = [platform.uname(), os.cpu_count(), processor()]
+        return [sys.version, sorted(packages), program, machine, turned]
 
     def tidy(self) -> None:
         """Drop what is beyond the bound."""
         with contextlib.suppress(OSError):
-            files = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)
+            kept = self.folder.iterdir() if self.on else ()
+            files = sorted(kept, key=lambda path: path.stat().st_mtime)
             for path in files[:-MOST]:
                 path.unlink(missing_ok=True)
 
     def _digest(self, path: Path) -> str:
-        status = path.stat()
-        at = status.st_mtime_ns, status.st_size
-        if self._digests.get(path, (None, ""))[0] != at:
-            self._digests[path] = at, hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            status = path.stat()
+            at = status.st_ctime_ns, status.st_mtime_ns, status.st_size
+            if self._digests.get(path, (None, ""))[0] != at:
+                self._digests[path] = at, hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:  # a link that leads nowhere, a file that went
+            return ""
         return self._digests[path][1]
 
     def _needed(self, documents: Collection[Document]) -> list[str]:

@@ -69,8 +69,8 @@ def audit(
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(names))}")
     chosen = [check for check in known if not only or check.NAME in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
-    told, remember = _ended if run else _silent, run and not fresh
-    report = perform(course, chosen, run, write, about, told, remember)
+    told = _ended if run else _silent
+    report = perform(course, chosen, run, write, about, told, remember=run, fresh=fresh)
     if format is Format.JSON:
         _show_json(report)
     else:

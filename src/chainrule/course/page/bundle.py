@@ -212,8 +212,12 @@ def licences(site: Path) -> str:
 # All of it
 
 
-def write(course: Course, site: Path, pages: Path, told: dict[str, Any]) -> None:
-    """Write what the pages load into ``_static`` beside them; ``told`` has the steps of each.
+def write(
+    course: Course, site: Path, pages: Path, told: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """Write what the pages load into ``_static`` beside them.
+
+    ``told`` has the steps of each document, ``asked`` the exercises of those that have some.
 
     Raises:
         BundleError: a part is missing, or is not what it should be.
@@ -229,9 +233,9 @@ def write(course: Course, site: Path, pages: Path, told: dict[str, Any]) -> None
         data = json.dumps({"file": document.path, "steps": told[document.id]})
         name = document.id.replace("/", "-")
         manifest["steps"][document.id] = _put(target, f"{name}.json", data)
-        if asked := exercises(course, document):
-            file = f"{name}-exercises.json"
-            manifest["exercises"][document.id] = _put(target, file, json.dumps(asked))
+        if document.id in asked:
+            file, text = f"{name}-exercises.json", json.dumps(asked[document.id])
+            manifest["exercises"][document.id] = _put(target, file, text)
     _bundle(site, target)
     (target / "licences.txt").write_text(licences(site), encoding="utf-8")
     for script in sorted(target.glob("*.js")):
