@@ -54,10 +54,10 @@ kernels: .venv/learn ## execute pages and exercises with the arithmetic of an ol
 	.venv/bin/chainrule audit --run $(addprefix --only ,$(CHECKS)) || exit 1; done; done
 
 figures: .venv/learn ## redraw the figures that changed
-	$(RUN) chainrule.course.figures
+	.venv/bin/chainrule audit --only figures --run --write
 
 notebooks: .venv/learn ## execute the notebooks and store their outputs
-	$(RUN) chainrule.course.documents.notebooks --write
+	.venv/bin/chainrule audit --only notebooks --run --write
 
 fmt: .venv/test ## format the code and fix what can be fixed
 	$(RUN) ruff format

@@ -26,6 +26,7 @@ FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 GITHUB_MATHS = re.compile(r"\$`([^`\n]+)`\$")
 ANCHOR = re.compile(r"<a\s+id=[\"']([^\"']+)[\"']\s*/?>")
 REGION = re.compile(r"<!-- generated: ([a-z-]+) -->")
+SITE = Path(__file__).resolve().parents[1]
 NOT_TEXT = {".svg", ".png", ".pdf", ".npz", ".ipynb"}
 
 
@@ -91,7 +92,7 @@ def tidy(app, doctree: nodes.document) -> None:
     for raw in list(doctree.findall(nodes.raw)):
         if raw.astext().strip().startswith("<!--") and raw.astext().strip().endswith("-->"):
             raw.parent.remove(raw)
-    shown = app.env.course_shown.setdefault(app.env.docname, set())
+    shown = app.env.metadata[app.env.docname].setdefault("shown", set())
     for link in list(doctree.findall(addnodes.download_reference)):
         path = posixpath.normpath(
             posixpath.join(posixpath.dirname(app.env.docname), link["reftarget"])
@@ -148,20 +149,13 @@ def _relink(app, link: nodes.Element, page: str) -> None:
     link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
 
 
-def forget(app, env, docname: str) -> None:
-    """A document that is read again shows what it links to now."""
-    env.course_shown.pop(docname, None)
-
-
 def prepare(app) -> None:
     """Load the course once a build, which has written no document yet."""
     app.course, app.course_written = load_course(Path(app.srcdir)), set()
-    if not hasattr(app.env, "course_shown"):
-        app.env.course_shown = {}
     # A layout takes half a second, and changes with the graph alone.
     known = getattr(app.env, "course_drawing", None)
     if known is None or known[0] != app.course.source:
-        app.env.course_drawing = app.course.source, draw_graph(app.course)
+        app.env.course_drawing = app.course.source, draw_graph(app.course, SITE)
 
 
 # --- Writing --------------------------------------------------------------------------
@@ -207,7 +201,9 @@ def extra_pages(app):
     # writes all documents anew.
     frame = f"{app.builder.templates.newest_template_mtime()} {Path(__file__).stat().st_mtime_ns}"
     anew = app.course_written >= app.env.found_docs
-    for path in sorted(set().union(*app.env.course_shown.values())):
+    for path in sorted(
+        set().union(*(about.get("shown", ()) for about in app.env.metadata.values()))
+    ):
         place = Path(app.srcdir) / path
         files = sorted(place.glob("*.py")) if place.is_dir() else []
         texts = {file: file.read_text(encoding="utf-8") for file in files or [place]}
@@ -277,7 +273,6 @@ def setup(app):
     app.connect("builder-inited", prepare)
     app.connect("source-read", adapt_source)
     app.connect("doctree-read", tidy, priority=100)
-    app.connect("env-purge-doc", forget)
     app.connect("html-collect-pages", extra_pages)
     app.connect("html-page-context", add_context)
     return {"parallel_read_safe": False, "parallel_write_safe": False}

@@ -22,7 +22,7 @@ class interactive_image(nodes.image):
 
 def find(app, doctree: nodes.document) -> None:
     """Mark the pictures that have a module; remember all, for a module may come or go."""
-    pictures = app.env.course_figures[app.env.docname] = {}
+    pictures = app.env.metadata[app.env.docname]["pictures"] = {}
     for image in list(doctree.findall(nodes.image)):
         path = image["uri"]
         if not (path.startswith("figures/") and path.endswith(".svg")):
@@ -49,25 +49,14 @@ def _digest(app, picture: str) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else ""
 
 
-def prepare(app) -> None:
-    """What is remembered from build to build."""
-    if not hasattr(app.env, "course_figures"):
-        app.env.course_figures = {}
-
-
 def outdated(app, env, added, changed, removed) -> list[str]:
     """Documents one of whose modules is new, changed or gone."""
     return [
         docname
-        for docname, pictures in env.course_figures.items()
+        for docname, about in env.metadata.items()
         if docname not in removed
-        and any(digest != _digest(app, path) for path, digest in pictures.items())
+        and any(digest != _digest(app, path) for path, digest in about.get("pictures", {}).items())
     ]
-
-
-def forget(app, env, docname: str) -> None:
-    """A document that is read again shows what it shows now."""
-    env.course_figures.pop(docname, None)
 
 
 def visit(writer, node: interactive_image) -> None:
@@ -95,8 +84,8 @@ def copy_modules(app, error) -> None:
     """Put the modules beside the pages."""
     target = Path(app.outdir) / FOLDER
     shutil.rmtree(target, ignore_errors=True)
-    for pictures in app.env.course_figures.values() if error is None else ():
-        for path, digest in pictures.items():
+    for about in app.env.metadata.values() if error is None else ():
+        for path, digest in about.get("pictures", {}).items():
             if digest:
                 copy = target / _module(path).removeprefix("figures/")
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -106,9 +95,7 @@ def copy_modules(app, error) -> None:
 def setup(app):
     """Register with Sphinx."""
     app.add_node(interactive_image, html=(visit, depart))
-    app.connect("builder-inited", prepare)
     app.connect("env-get-outdated", outdated)
-    app.connect("env-purge-doc", forget)
     app.connect("doctree-read", find, priority=900)  # after Sphinx has resolved the paths
     app.connect("html-page-context", add_script)
     app.connect("build-finished", copy_modules)

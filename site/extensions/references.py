@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from docutils import nodes
 
-from chainrule.course.audit.checks.references import ARXIV, DOI
-from chainrule.course.documents.markdown import CITATION
+from chainrule.course.documents.markdown import ARXIV, CITATION, DOI
 
 WORK = re.compile(rf"\b(?:{ARXIV}|{DOI})(?=[.,;]?(?:\s|$))")
 ADDRESS = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}

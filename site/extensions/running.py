@@ -40,7 +40,7 @@ def find(app, doctree: nodes.document) -> None:
         if node.get("language") == "python" and node.line
     }
     executed = bundle.code_blocks(text)
-    app.env.course_steps[document.id] = bundle.steps(executed)
+    app.env.metadata[document.id]["steps"] = bundle.steps(executed)
     for block in executed:
         node = shown.get(block.first_line)
         if node is None or node.astext().rstrip() != block.code.rstrip():
@@ -58,9 +58,7 @@ def find(app, doctree: nodes.document) -> None:
 
 
 def prepare(app) -> None:
-    """What is remembered from build to build: blocks, and exercises as long as their files stay."""
-    if not hasattr(app.env, "course_steps"):
-        app.env.course_steps = {}
+    """Exercises are remembered from build to build, as long as their files stay."""
     makers = [Path(str(module.__file__)).read_bytes() for module in (bundle, stubs)]
     old, new = getattr(app.env, "course_exercises", {}), {}
     for document in app.course.written():
@@ -70,11 +68,6 @@ def prepare(app) -> None:
         kept = known[0] == state
         new[document.id] = known if kept else (state, bundle.exercises(app.course, document))
     app.env.course_exercises = new
-
-
-def forget(app, env, docname: str) -> None:
-    """A document that is read again has the blocks that it has now."""
-    env.course_steps.pop(docname, None)
 
 
 def visit(writer, node: runnable) -> None:
@@ -133,9 +126,11 @@ def add_script(app, pagename, templatename, context, doctree) -> None:
 def write(app, error) -> None:
     """Write what the page loads."""
     if error is None:
+        known = app.env.metadata.items()
+        steps = {name: about["steps"] for name, about in known if "steps" in about}
         try:
             asked = {name: told for name, (_, told) in app.env.course_exercises.items() if told}
-            bundle.write(app.course, SITE, Path(app.outdir), app.env.course_steps, asked)
+            bundle.write(app.course, SITE, Path(app.outdir), steps, asked)
         except bundle.BundleError as fault:
             raise ExtensionError(str(fault)) from None
 
@@ -145,7 +140,6 @@ def setup(app):
     app.add_config_value("course_measured", {}, "env")
     app.add_node(runnable, html=(visit, depart))
     app.connect("builder-inited", prepare)
-    app.connect("env-purge-doc", forget)
     app.connect("doctree-read", find, priority=150)
     app.connect("doctree-read", place_talk, priority=160)
     app.connect("html-page-context", add_script)

@@ -325,8 +325,6 @@ def test_readme_is_executed_too(root):
         ("# A\n\n```py\nx\n```\n", 3, "'py' blocks are never executed"),
         ("# A\n\n```Python\nx\n```\n", 3, "'Python' blocks are never executed"),
         ("# A\n\n```python norun\nx\n```\n", 3, "'python norun' blocks are never executed"),
-        ("# A\n\n```python no-run\nx\n```\n", 3, "a no-run block without a reason before it"),
-        ("# A\n\nIt waits.\n\n```python no-run\nx\n```\n", 5, "1 blocks are marked no-run"),
         ("# A\n\n<p>text\n```python\nprint(1)\n```\n</p>\n", 4, "does not open a code block"),
         ("# A\n\nIt is 5<!--= 2 + -->.\n", 3, "'2 +' is not a Python expression"),
         ("# A\n\nIt is $5<!--= 5 -->$.\n", 3, "inside a formula is never evaluated"),
@@ -347,13 +345,6 @@ def test_a_line_may_fill_the_page(root):
 def test_a_string_may_hold_the_mark(root):
     assert ran(root, python('s = """', "#> not output", '"""', "print(len(s))", "#> 15")) == []
     assert check(root) == []
-
-
-def test_a_no_run_block_with_a_reason_is_allowed_up_to_the_limit(root, monkeypatch):
-    put(root, "# A\n\nIt waits for a key in `input()`:\n\n```python no-run\ninput()\n```\n")
-    monkeypatch.setattr(documents, "MOST_NO_RUN", 1)
-    assert check(root) == []
-    assert blocks.run(root, PATH, 5).findings == []
 
 
 def test_a_number_may_come_from_a_stored_measurement(root):

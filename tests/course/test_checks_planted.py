@@ -146,7 +146,7 @@ MANIFEST = [
     (
         edit("course.toml", 'title = "Neurons"', 'title = "Slopes"'),
         'title = "Slopes"',
-        "there are two documents titled 'Slopes'",
+        "there are two documents of the title 'Slopes'",
     ),
     (
         edit("course.toml", '"neural-networks/neurons"', '"networks/neurons"'),
@@ -214,7 +214,7 @@ MANIFEST += [
     (
         lambda course: (number("Slopes", "1.1")(course), number("Lengths", "1.1")(course)),
         'number = "1.1"',
-        "there are two documents numbered 1.1",
+        "there are two documents of the number '1.1'",
     ),
 ]
 UNLINK = edit(

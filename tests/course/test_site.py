@@ -104,7 +104,7 @@ def test_previous_and_next_follow_the_reading_order_not_the_phase(tmp_path):
 
 def test_graph_shows_every_subject_below_what_it_needs_and_none_on_another():
     course = load_course(REPOSITORY)
-    drawing = draw_graph(course)
+    drawing = draw_graph(course, SITE)
     boxes = {box.document.id: box for box in drawing.boxes}
     assert set(boxes) == set(course.by_id)
     assert {(line.source, line.target) for line in drawing.lines} == set(course.graph.edges)
@@ -115,7 +115,7 @@ def test_graph_shows_every_subject_below_what_it_needs_and_none_on_another():
     for box in drawing.boxes:
         assert 0 <= box.x <= drawing.width - NODE_WIDTH
         assert 0 <= box.y <= drawing.height - NODE_HEIGHT
-    assert draw_graph(course) == drawing
+    assert draw_graph(course, SITE) == drawing
 
 
 # What a page shows

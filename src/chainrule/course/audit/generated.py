@@ -6,13 +6,14 @@ links only where the file is there; everything else is shown as planned.
 
 from __future__ import annotations
 
+import ast
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 
 from chainrule.course.audit import Audit
-from chainrule.course.audit.glossary import GLOSSARY, glossary
-from chainrule.course.audit.measured import MEASURED
+from chainrule.course.audit.checks.glossary import GLOSSARY, glossary
+from chainrule.course.audit.measured import MEASURED, table
 from chainrule.course.documents.markdown import Page
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Document, OutlineItem, Phase, ReferencePage
@@ -43,11 +44,10 @@ def regions(audit: Audit, asked: bool = False) -> dict[str, dict[str, str]]:
 def files(audit: Audit) -> dict[str, str]:
     """The files that are generated as a whole."""
     wanted = {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
-    for page in audit.course.pages:
-        if page.data in audit.files:
-            module, _, function = page.render.partition(":")
-            render = getattr(import_module(module), function)
-            wanted[page.path] = _join(render(page.read(audit.text(page.data))))
+    for page in _pages(audit):
+        module, _, function = page.render.partition(":")
+        render = getattr(import_module(module), function)
+        wanted[page.path] = _join(render(page.read(audit.text(page.data))))
     return wanted
 
 
@@ -69,14 +69,6 @@ def _join(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(*rows: Iterable[object]) -> Iterator[str]:
-    for number, row in enumerate(rows):
-        cells = list(row)
-        yield f"| {' | '.join(map(str, cells))} |"
-        if number == 0:
-            yield f"|{' --- |' * len(cells)}"
-
-
 def _link(audit: Audit, document: Document, folder: str = "") -> str:
     """A title, linked from ``folder`` if the document is written."""
     if not audit.course.exists(document):
@@ -88,15 +80,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def exercises_of(audit: Audit, document: Document) -> tuple[list[stubs.Entry], int]:
-    """The exercises of a document, read without executing them, and how many mistakes."""
-    if document.exercises not in audit.files:
-        return [], 0
-    tree = audit.tree(document.exercises)
-    if isinstance(tree, SyntaxError):
-        return [], 0
-    entries = stubs.entries(tree)
-    return entries, sum(len(entry.mistakes) for entry in entries)
+def exercises_of(audit: Audit, document: Document) -> list[stubs.Entry]:
+    """The exercises of a document, read without executing them."""
+    tree = audit.tree(document.exercises) if document.exercises in audit.files else None
+    return stubs.entries(tree) if isinstance(tree, ast.Module) else []
+
+
+def _mistakes(entries: list[stubs.Entry]) -> int:
+    return sum(len(entry.mistakes) for entry in entries)
+
+
+def _pages(audit: Audit) -> list[ReferencePage]:
+    """The pages that are no documents and have their data."""
+    return [page for page in audit.course.pages if page.data in audit.files]
 
 
 # Regions of a document
@@ -106,7 +102,7 @@ def header(audit: Audit, document: Document) -> Iterator[str]:
     """What comes before, with reasons; minutes, code, notebooks and exercises."""
     if document.needs:
         needs = [(need, audit.course.by_id.get(need.id)) for need in document.needs]
-        yield from _table(
+        yield from table(
             ("Before this", "because"),
             *(
                 (_link(audit, needed, document.folder), need.because)
@@ -117,7 +113,7 @@ def header(audit: Audit, document: Document) -> Iterator[str]:
     else:
         yield "Before this: school mathematics and Python, nothing else."
     yield ""
-    entries, _ = exercises_of(audit, document)
+    entries = exercises_of(audit, document)
     reading = f"{document.minutes} minutes of reading"
     if entries:
         reading += f", {sum(entry.minutes for entry in entries)} of exercises"
@@ -140,11 +136,11 @@ def header(audit: Audit, document: Document) -> Iterator[str]:
 
 def exercises(audit: Audit, document: Document) -> Iterator[str]:
     """Title, difficulty and minutes of each exercise, and what to type."""
-    entries, _ = exercises_of(audit, document)
+    entries = exercises_of(audit, document)
     if not entries:
         yield "There are no exercises yet."
         return
-    yield from _table(
+    yield from table(
         ("Exercise", "difficulty, 1 to 5", "minutes"),
         *(
             (f"[{entry.title}](#{entry.section})", entry.difficulty, entry.minutes)
@@ -166,9 +162,7 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
 
 def met(audit: Audit, document: Document) -> Iterator[str]:
     """What the reference pages say of a document's sections, a line a page."""
-    for page in audit.course.pages if document.path in audit.files else ():
-        if page.data not in audit.files:
-            continue
+    for page in _pages(audit) if document.path in audit.files else ():
         rows = _rows(audit, page)
         target = posixpath.relpath(page.path, document.folder)
         links = [
@@ -210,18 +204,17 @@ def leads(audit: Audit, document: Document) -> Iterator[str]:
 def status(audit: Audit) -> Iterator[str]:
     """What is here, counted."""
     course = audit.course
-    counts = [exercises_of(audit, document) for document in audit.written]
+    entries = [entry for document in audit.written for entry in exercises_of(audit, document)]
     notebooks = sum(course.exists(notebook) for notebook in course.notebooks)
     modules = sum(bool(audit.module_files(document)) for document in course.documents)
-    exercises = sum(len(entries) for entries, _ in counts)
-    mistakes = sum(mistakes for _, mistakes in counts)
     figures = [path for document in audit.written for path in _figures(audit, document)]
     handled = sum(path.removesuffix(".svg") + ".js" in audit.files for path in figures)
     yield (
         f"Here now: {len(audit.written)} of {len(course.documents)} documents, {modules} of their"
         f" modules, {notebooks} of {len(course.notebooks)} notebooks,"
         f" {_count(len(figures), 'figure')} of which {handled} can be handled on the site, and"
-        f" {_count(exercises, 'exercise')} that know {_count(mistakes, 'mistake')} by name."
+        f" {_count(len(entries), 'exercise')} that know"
+        f" {_count(_mistakes(entries), 'mistake')} by name."
     )
     if pages := list(reference(audit)):
         yield from ("", "Beside the documents:", "", *pages)
@@ -235,7 +228,7 @@ def documents(audit: Audit) -> Iterator[str]:
             (_link(audit, document), document.promise, document.minutes, _status(audit, document))
             for document in _of_phase(audit, phase)
         )
-        yield from _table(("Subject", "afterwards", "minutes", "status"), *rows)
+        yield from table(("Subject", "afterwards", "minutes", "status"), *rows)
         if phase is not audit.course.phases[-1]:
             yield ""
 
@@ -271,7 +264,7 @@ def tracks(audit: Audit) -> Iterator[str]:
         minutes = sum(document.minutes for document in path)
         listed = "all of them" if "*" in track.goals else " → ".join(_link(audit, d) for d in path)
         rows.append((track.title, len(path), duration(minutes), listed))
-    yield from _table(("Track", "documents", "reading", "in this order"), *rows)
+    yield from table(("Track", "documents", "reading", "in this order"), *rows)
 
 
 def _of_phase(audit: Audit, phase: Phase) -> list[Document]:
@@ -293,7 +286,7 @@ def roadmap(audit: Audit) -> Iterator[str]:
     yield from ("# Roadmap", "", "<!-- generated: roadmap -->", "")
     yield "This page comes from `course.toml`: change that, then type `chainrule audit --write`."
     yield from ("", *status(audit), "", "## Overview", "")
-    yield from _table(
+    yield from table(
         ("Phase", "focus", "documents and notebooks", "status"),
         *(_overview(audit, phase) for phase in course.phases),
     )
@@ -301,7 +294,7 @@ def roadmap(audit: Audit) -> Iterator[str]:
     yield "What is counted here exists; `make test` and `make audit` ask whether it also holds."
     yield "The dependencies of a document are met when all that it needs is written."
     yield ""
-    yield from _table(
+    yield from table(
         (
             *("Document", "phase", "status", "dependencies met"),
             *("sections", "module", "tests", "figures", "exercises", "mistakes"),
@@ -320,7 +313,7 @@ def roadmap(audit: Audit) -> Iterator[str]:
         title = f"[{notebook.title}]({notebook.path})" if exists else notebook.title
         serves = ", ".join(_link(audit, document) for document in served)
         rows.append((notebook.id[:2], title, serves, "executed" if exists else "planned"))
-    yield from _table(("Number", "notebook", "serves", "status"), *rows)
+    yield from table(("Number", "notebook", "serves", "status"), *rows)
     if pages := list(reference(audit)):
         yield from ("", "## Reference", "", *pages)
     yield from ("", "<!-- /generated -->")
@@ -328,9 +321,8 @@ def roadmap(audit: Audit) -> Iterator[str]:
 
 def reference(audit: Audit) -> Iterator[str]:
     """The pages that are no documents, each with what it is about."""
-    for page in audit.course.pages:
-        if page.data in audit.files:
-            yield f"- [{page.title}]({page.path}): {page.about}"
+    for page in _pages(audit):
+        yield f"- [{page.title}]({page.path}): {page.about}"
 
 
 def _place(document: Document) -> list[int]:
@@ -382,7 +374,7 @@ def _linked(audit: Audit, document: Document, items: Iterable[OutlineItem]) -> I
 def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
     anchors = _anchors(audit, document)
     done = sum(item.anchor in anchors for item in document.outline)
-    entries, mistakes = exercises_of(audit, document)
+    entries = exercises_of(audit, document)
     before = [d for need in document.needs if (d := audit.course.by_id.get(need.id))]
     return (
         _link(audit, document),
@@ -394,7 +386,7 @@ def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
         "yes" if audit.test_files(document) else "planned",
         len(_figures(audit, document)),
         len(entries),
-        mistakes,
+        _mistakes(entries),
     )
 
 

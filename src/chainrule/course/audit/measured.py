@@ -14,6 +14,15 @@ LONGER = "benchmarks/shakespeare/8000-steps/report.json"
 LIFE = "benchmarks/life/report.json"
 
 
+def table(*rows: Iterable[object]) -> Iterator[str]:
+    """A table in Markdown, its header first."""
+    for number, row in enumerate(rows):
+        cells = list(row)
+        yield f"| {' | '.join(map(str, cells))} |"
+        if number == 0:
+            yield f"|{' --- |' * len(cells)}"
+
+
 def benchmarks(audit: Audit) -> Iterator[str]:
     """One table a benchmark, with what it was measured on."""
     results = json.loads(audit.text(BENCHMARKS))
@@ -21,11 +30,8 @@ def benchmarks(audit: Audit) -> Iterator[str]:
         if number:
             yield ""
         yield from (f"**{result['title']}.**", "")
-        rows = result["rows"]
-        yield f"| {' | '.join(name.replace('_', ' ') for name in rows[0])} |"
-        yield f"|{' --- |' * len(rows[0])}"
-        for row in rows:
-            yield f"| {' | '.join(_cell(value) for value in row.values())} |"
+        names = [name.replace("_", " ") for name in result["rows"][0]]
+        yield from table(names, *(map(_cell, row.values()) for row in result["rows"]))
         if method := result.get("method"):
             yield from ("", f"{method[0].upper()}{method[1:]}.")
         for peer, reason in result.get("left_out", {}).items():
@@ -42,19 +48,13 @@ def training(audit: Audit) -> Iterator[str]:
     """The held-out losses of the runs on Shakespeare, a column each."""
     files = [path for path in (TRAINING, LONGER) if path in audit.files]
     runs: list[dict[str, Any]] = [json.loads(audit.text(path)) for path in files]
-
     losses = {name: [r["held_out_nats"][name] for r in runs] for name in runs[0]["held_out_nats"]}
-    speeds = [r["characters_seen"] / r["seconds"] for r in runs]
-
-    def row(name: str, cells: Iterable[str]) -> str:
-        return f"| {name} | {' | '.join(cells)} |"
-
-    yield row("Held-out Shakespeare, nats a character", (f"{r['steps']:,} steps" for r in runs))
-    yield row("---", ("---" for _ in runs))
-    for name, values in losses.items():
-        yield row(name, (f"{value:.3f}" for value in values))
-    yield row("seconds on 2 cores", (f"{r['seconds']:.0f}" for r in runs))
-    yield row("characters a second", (f"{speed:,.0f}" for speed in speeds))
+    yield from table(
+        ("Held-out Shakespeare, nats a character", *(f"{r['steps']:,} steps" for r in runs)),
+        *((name, *(f"{value:.3f}" for value in values)) for name, values in losses.items()),
+        ("seconds on 2 cores", *(f"{r['seconds']:.0f}" for r in runs)),
+        ("characters a second", *(f"{r['characters_seen'] / r['seconds']:,.0f}" for r in runs)),
+    )
     yield from ("", f"{runs[0]['parameters']:,} parameters, {runs[-1]['date']}.")
 
 
@@ -62,13 +62,13 @@ def life(audit: Audit) -> Iterator[str]:
     """What each stage of a life changed, and what helped beyond more imitation."""
     found = json.loads(audit.text(LIFE))
     rows = {name: row for name, row in found["stages"].items() if name not in ("pretrain", "lora")}
-    yield "| After | new prompts right, % | drawn at T = 1, % | forgotten, bits a byte | seconds |"
-    yield f"|{' --- |' * 5}"
+    cells = []
     for row in rows.values():
         shares = (_percent(row[key], row["seeds"]) for key in ("accuracy", "accuracy sampled"))
         forgotten = sum(row["forgotten"].values()) / len(row["forgotten"])
-        cells = (*shares, f"{forgotten:+.2f}", f"{row['cpu seconds']:.0f}")
-        yield f"| {row['title']} | {' | '.join(cells)} |"
+        cells.append((row["title"], *shares, f"{forgotten:+.2f}", f"{row['cpu seconds']:.0f}"))
+    right = ("new prompts right, %", "drawn at T = 1, %")
+    yield from table(("After", *right, "forgotten, bits a byte", "seconds"), *cells)
     verdicts = []
     for name, (mean, width, seeds) in found["beyond the control"].items():
         beyond = f"{rows[name]['title']} {100 * mean:+.1f}"

@@ -46,7 +46,7 @@ def steps(course: Course, document: Document) -> list[str]:
         f"{test}, then the module: an oracle that you did not write says what is right",
         f"{document.path}: a number before each symbol; {typed('audit --write')} fills its regions",
         f"{document.figure_script}: two pictures at least; draw them with"
-        f" python -m chainrule.course.figures {document.id}",
+        f" {typed(f'audit {document.slug} --only figures --run --write')}",
         f"{blind}: five wrong answers an exercise; then {document.exercises}, which knows them",
         f"{typed(f'audit {document.slug} --run')}, until it is silent; all forms: CONTRIBUTING.md",
     ]

@@ -24,8 +24,8 @@ import time
 import traceback
 import types
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 
@@ -90,15 +90,16 @@ class Session:
         try:
             if "expression" in step:
                 source = "\n" * (line - 1) + f"({step['expression']})"
-                with self._measurements():
-                    value, _ = self._do(line, source, eval)
+                # The document may have that name for its own use.
+                offered = {"measured": self._measured, **self.namespace}
+                value, _ = self._do(line, source, eval, offered)
                 self.report(line=line, value=str(value))
                 return True
             for group in units(parse(line, step["code"], self.file)):
                 self._remember_future_imports(group)
                 start = first_line(group[0])
                 try:
-                    _, output = self._do(start, ast.Module(group, []), exec)
+                    _, output = self._do(start, ast.Module(group, []), exec, self.namespace)
                 except _Failed as failed:
                     error = failed.__cause__
                     if [start, type(error).__name__] not in step["raises"]:
@@ -113,26 +114,15 @@ class Session:
             return False
         return True
 
-    @contextmanager
-    def _measurements(self) -> Iterator[None]:
-        """Offer expressions ``measured``, unless the document has that name for its own use."""
+    def _measured(self, name: str) -> Any:
+        """What the figures' script of the document, or another's, or the benchmarks stored."""
         page = pathlib.PurePath(self.file).with_suffix("")
+        if not name.startswith("benchmarks/"):
+            own = [] if "/" in name else page.parts[-2:]
+            name = "/".join(("figures", *own, name))
+        return json.loads(pathlib.Path(f"{name}.json").read_text("utf-8"))
 
-        def measured(name: str) -> Any:
-            if name.startswith("benchmarks/"):
-                return json.loads(pathlib.Path(f"{name}.json").read_text("utf-8"))
-            subject = pathlib.Path(*page.parts[-2:], name) if "/" not in name else name
-            return json.loads(pathlib.Path("figures", f"{subject}.json").read_text("utf-8"))
-
-        own = "measured" in self.namespace
-        self.namespace.setdefault("measured", measured)
-        try:
-            yield
-        finally:
-            if not own:
-                del self.namespace["measured"]
-
-    def _do(self, line: int, source: Any, how) -> tuple[Any, list[str]]:
+    def _do(self, line: int, source: Any, how, names: dict) -> tuple[Any, list[str]]:
         self.report(at=line)
         mode = "eval" if how is eval else "exec"
         program = compile(source, self.file, mode, self.flags, dont_inherit=True)
@@ -140,7 +130,7 @@ class Session:
         try:
             with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
                 warnings.simplefilter("always")
-                value = how(program, self.namespace)
+                value = how(program, names)
         except BaseException as error:
             raise _Failed(_lines(printed)) from error
         finally:

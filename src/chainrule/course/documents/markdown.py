@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from unicodedata import category as _category
 
 from markdown_it import MarkdownIt
+from markdown_it.parser_inline import RuleFuncInlineType
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -22,6 +23,9 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 REGION_OPENS = re.compile(r"^<!-- generated: ([\w-]+) -->\s*$")
 REGION_CLOSES = re.compile(r"^<!-- /generated -->\s*$")
 NOT_PROSE = re.compile(r"`[^`]*`|\$[^$]*\$")
+PLACED = {"backticks", "link", "image", "html_inline", "math_inline", "math_backtick"}
+ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
+DOI = r"doi:10\.\d{4,}/\S+?"
 CITATION = re.compile(r"(?<![\\\w])\[(\d+(?:, ?\d+)*)\]")
 _ALERT = re.compile(r"\[!(\w+)\]")
 _DETAILS = re.compile(r"<(/?)details\b[^>]*>(?:\s*<summary[^>]*>(.*?)</summary>)?", re.I | re.S)
@@ -57,14 +61,18 @@ class Paragraph:
 
     ``kind`` is ``paragraph``, ``item`` (of a list), ``cell`` (of a table), ``quote`` or
     ``heading``; ``section`` is the H2 heading above it, None before the first; ``bold`` holds
-    the spans set in bold.
+    the spans set in bold. ``source`` is how it is spelled; there ``formulas`` holds the spans
+    between dollars, dollars included, and ``other`` those of code and HTML.
     """
 
     line: int
     kind: str
     section: Heading | None
+    source: str
     text: str = ""
     bold: list[tuple[int, int]] = field(default_factory=list)
+    formulas: list[tuple[int, int]] = field(default_factory=list)
+    other: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def prose(self) -> str:
@@ -74,6 +82,17 @@ class Paragraph:
     def line_at(self, offset: int) -> int:
         """The line of the file on which a position of ``text`` or ``prose`` stands."""
         return self.line + self.text.count("\n", 0, offset)
+
+    def source_line(self, offset: int) -> int:
+        """The line of the file on which a position of ``source`` stands."""
+        return self.line + self.source.count("\n", 0, offset)
+
+    @property
+    def dollars(self) -> list[int]:
+        """Where in the source a dollar sign is not escaped and belongs to no formula."""
+        known = (*self.formulas, *self.other)
+        places = [found.start() for found in re.finditer(r"(?<!\\)\$", self.source)]
+        return [at for at in places if not any(start <= at < end for start, end in known)]
 
     @cached_property
     def sentences(self) -> list[Sentence]:
@@ -97,7 +116,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Link:
-    """A link: ``kind`` is ``link`` or ``html``; ``paragraph`` and ``offset`` say where it stands.
+    """A link; ``paragraph`` and ``offset`` say where it stands.
 
     A raw HTML link outside a paragraph has none.
     """
@@ -105,7 +124,6 @@ class Link:
     line: int
     target: str
     text: str
-    kind: str
     paragraph: Paragraph | None = field(default=None, repr=False)
     offset: int = 0
 
@@ -141,12 +159,12 @@ class Block:
 
     @property
     def language(self) -> str:
-        """``python`` of ``python no-run``."""
+        """``python`` of ``python needs=minilm``."""
         return (self.info.split() or [""])[0]
 
     @property
     def options(self) -> list[str]:
-        """``["no-run"]`` of ``python no-run``."""
+        """``["needs=minilm"]`` of ``python needs=minilm``."""
         return self.info.split()[1:]
 
 
@@ -196,14 +214,14 @@ class Citation:
     section: Heading | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Region:
-    """A generated region: the lines of its two markers and the text between them."""
+    """A generated region: the lines of its two markers (``end`` 0: none) and the text between."""
 
     name: str
     line: int
-    end: int
-    text: str
+    end: int = 0
+    text: str = ""
 
 
 @dataclass
@@ -218,24 +236,6 @@ class Aside:
     line: int
     end: int = 0
     summary: str = ""
-
-
-@dataclass(frozen=True)
-class Inline:
-    """The source of one paragraph, cell or heading: for rules about how it is spelled.
-
-    ``formulas`` holds the spans between dollars, dollars included; ``dollars`` the places of
-    dollar signs that belong to no formula and are not escaped.
-    """
-
-    line: int
-    source: str
-    formulas: list[tuple[int, int]]
-    dollars: list[int]
-
-    def line_at(self, offset: int) -> int:
-        """The line of the file on which a position stands."""
-        return self.line + self.source.count("\n", 0, offset)
 
 
 @dataclass
@@ -254,7 +254,6 @@ class Page:
     regions: list[Region] = field(default_factory=list)
     asides: list[Aside] = field(default_factory=list)
     paragraphs: list[Paragraph] = field(default_factory=list)
-    inlines: list[Inline] = field(default_factory=list)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -266,10 +265,10 @@ class Page:
         """Everything that ``#…`` may point at: headings and explicit ids."""
         return {heading.anchor for heading in self.headings} | set(self.ids)
 
-    @property
-    def title(self) -> str:
-        """The text of the first H1, or nothing."""
-        return next((heading.text for heading in self.headings if heading.level == 1), "")
+    @cached_property
+    def code_lines(self) -> set[int]:
+        """The lines of blocks of code, fences included."""
+        return {n for b in self.blocks for n in range(b.line, b.line + b.code.count("\n") + 2)}
 
     @cached_property
     def vocabulary(self) -> set[str]:
@@ -285,11 +284,11 @@ class Page:
         return next((a for a in reversed(self.asides) if a.line <= line <= a.end), None)
 
     @cached_property
-    def main_line(self) -> list[tuple[Paragraph, Inline]]:
+    def main_line(self) -> list[Paragraph]:
         """The prose that a first reading needs: no headings, nothing generated, no asides."""
         return [
-            (paragraph, inline)
-            for paragraph, inline in zip(self.paragraphs, self.inlines, strict=True)
+            paragraph
+            for paragraph in self.paragraphs
             if paragraph.kind != "heading"
             and not self.is_generated(paragraph.line)
             and not self.aside_at(paragraph.line)
@@ -299,7 +298,7 @@ class Page:
         """The lines of main-line paragraphs that open with these words in bold."""
         return [
             paragraph.line
-            for paragraph, _ in self.main_line
+            for paragraph in self.main_line
             if paragraph.bold[:1] == [(0, len(words))] and paragraph.text.startswith(words)
         ]
 
@@ -374,13 +373,56 @@ class _Reader:
             kind = "item"
         elif "blockquote_open" in context:
             kind = "quote"
-        paragraph = Paragraph(line, kind, self.section)
+        paragraph = Paragraph(line, kind, self.section, token.content)
         self.page.paragraphs.append(paragraph)
-        prose = _Prose(self, paragraph, token.content)
+        links: list[tuple[int, str, int]] = []
         for child in token.children or []:
-            prose.visit(child)
-        paragraph.text = prose.text
-        self.page.inlines.append(prose.inline())
+            self.visit(child, paragraph, links)
+
+    def visit(self, child: Token, paragraph: Paragraph, links: list[tuple[int, str, int]]) -> None:
+        """Take over what one inline token says; ``links`` are those that it stands in."""
+        kind, source, text = child.type, paragraph.source, paragraph.text
+        start, end = child.meta.get("span", (0, 0))
+        here = paragraph.source_line(start)
+        if kind == "text":
+            self.text(child.content, paragraph)
+        elif kind in ("softbreak", "hardbreak"):
+            paragraph.text += "\n"
+        elif kind == "code_inline":
+            paragraph.other.append((start, end))
+            paragraph.text += f"`{source[start:end].strip('`')}`"
+        elif kind == "math_inline":
+            paragraph.formulas.append((start, end))
+            style = "backtick" if child.markup == "$`" else "dollar"
+            self.page.formulas.append(Formula(here, child.content, style))
+            paragraph.text += f"${child.content}$"
+        elif kind == "html_inline":
+            paragraph.other.append((start, end))
+            self.html(child.content, here, paragraph, source[:start])
+            paragraph.text += "\n" * child.content.count("\n")
+        elif kind == "image":
+            self.page.images.append(Image(here, str(child.attrs["src"]), child.content))
+        elif kind == "link_open":
+            links.append((here, str(child.attrs["href"]), len(text)))
+        elif kind == "link_close":
+            at, target, begun = links.pop()
+            self.page.links.append(Link(at, target, text[begun:], paragraph, begun))
+        elif kind == "strong_open":
+            paragraph.bold.append((len(text), 0))
+        elif kind == "strong_close":
+            inner = max(i for i, span in enumerate(paragraph.bold) if not span[1])
+            paragraph.bold[inner] = (paragraph.bold[inner][0], len(text))
+
+    def text(self, raw: str, paragraph: Paragraph) -> None:
+        """Take over text, and what it cites; the mark of a box is none."""
+        if not paragraph.text and _ALERT.fullmatch(raw):
+            return
+        for found in CITATION.findall(raw) if "[" in raw else ():
+            if f"\\[{found}]" not in paragraph.source:
+                numbers = tuple(int(number) for number in found.split(","))
+                line = paragraph.line_at(len(paragraph.text))
+                self.page.citations.append(Citation(line, numbers, paragraph.section))
+        paragraph.text += raw
 
     def heading(self, token: Token, line: int, level: int) -> None:
         """Give a heading its anchor; the second of a name gets ``-1``, the third ``-2``."""
@@ -399,10 +441,9 @@ class _Reader:
         if level <= 2:
             self.section = heading if level == 2 else None
 
-    def html(
-        self, raw: str, line: int, paragraph: Paragraph | None, before: str, offset: int = 0
-    ) -> None:
+    def html(self, raw: str, line: int, paragraph: Paragraph | None, before: str) -> None:
         """Take links, pictures, anchors and comments out of raw HTML."""
+        offset = len(paragraph.text) if paragraph else 0
         for found in re.finditer(r"<!--(.*?)-->", raw, re.S):
             start = self.page.source.find(found[0], max(self.scanned, self.line_starts[line - 1]))
             self.scanned = start + len(found[0])
@@ -426,114 +467,20 @@ class _Reader:
                 if attributes.get(key):
                     self.page.ids.setdefault(attributes[key], at)
             if name == "a" and "href" in attributes:
-                self.page.links.append(Link(at, attributes["href"], "", "html", paragraph, offset))
+                self.page.links.append(Link(at, attributes["href"], "", paragraph, offset))
             elif name == "img":
                 image = Image(at, attributes.get("src", ""), attributes.get("alt", ""))
                 self.page.images.append(image)
 
     def find_regions(self) -> None:
-        """Pair the markers of generated regions; an unclosed one has ``end`` 0."""
-        name, opened = "", 0
+        """Pair the markers of generated regions."""
         for comment in self.page.comments:
-            line = self.page.lines[comment.line - 1]
+            line, regions = self.page.lines[comment.line - 1], self.page.regions
             if found := REGION_OPENS.match(line):
-                self.close_region(name, opened, 0)
-                name, opened = found[1], comment.line
-            elif REGION_CLOSES.match(line):
-                self.close_region(name, opened, comment.line)
-                name, opened = "", 0
-        self.close_region(name, opened, 0)
-
-    def close_region(self, name: str, opened: int, closed: int) -> None:
-        """Record a region, unless none is open."""
-        if opened:
-            text = "\n".join(self.page.lines[opened : closed - 1]) if closed else ""
-            self.page.regions.append(Region(name, opened, closed, text))
-
-
-class _Prose:
-    """Walks the inline tokens of one paragraph, keeping count of lines and places in the source."""
-
-    def __init__(self, reader: _Reader, paragraph: Paragraph, source: str):
-        self.reader, self.page, self.paragraph = reader, reader.page, paragraph
-        self.source, self.flat = source, source.replace("\n", " ")
-        self.formulas: list[tuple[int, int]] = []
-        self.other: list[tuple[int, int]] = []  # code and HTML
-        self.text, self.cursor, self.bold = "", 0, 0
-        self.open_links: list[tuple[int, str, int]] = []
-
-    def visit(self, child: Token) -> None:
-        """Take over what one token says."""
-        kind, raw, start = child.type, child.content, self.start_of(child)
-        if kind == "text":
-            self.read(raw)
-            return
-        here = self.paragraph.line + self.source.count("\n", 0, start)
-        if kind in ("softbreak", "hardbreak"):
-            self.text += "\n"
-            self.cursor = max(self.cursor, self.source.find("\n", self.cursor) + 1)
-        elif kind == "code_inline":
-            self.other.append((start, self.cursor))
-            self.text += f"`{self.source[start : self.cursor]}`"
-        elif kind == "math_inline":
-            width = len(child.markup)
-            self.formulas.append((start - width, self.cursor + width))
-            self.cursor += width
-            style = "backtick" if child.markup == "$`" else "dollar"
-            self.page.formulas.append(Formula(here, raw, style))
-            self.text += f"${raw}$"
-        elif kind == "html_inline":
-            self.other.append((start, self.cursor))
-            self.reader.html(raw, here, self.paragraph, self.source[:start], len(self.text))
-            self.text += "\n" * raw.count("\n")
-        elif kind == "image":
-            self.page.images.append(Image(here, str(child.attrs["src"]), raw))
-        elif kind == "link_open":
-            self.open_links.append((here, str(child.attrs["href"]), len(self.text)))
-        elif kind == "link_close":
-            at, target, begun = self.open_links.pop()
-            link = Link(at, target, self.text[begun:], "link", self.paragraph, begun)
-            self.page.links.append(link)
-        elif kind == "strong_open":
-            self.bold = len(self.text)
-        elif kind == "strong_close":
-            self.paragraph.bold.append((self.bold, len(self.text)))
-
-    def start_of(self, child: Token) -> int:
-        """Where a token's content begins in the source; the cursor goes to its end."""
-        raw, start = child.content, self.cursor
-        if raw:
-            found = self.flat.find(raw.replace("\n", " "), self.cursor)
-            if found >= 0:
-                self.cursor = found + len(raw)
-                return found
-            if child.type == "text" and "\\" in self.flat:
-                spelled = "".join(rf"\\?{re.escape(character)}" for character in raw)
-                escaped = re.compile(spelled).search(self.flat, self.cursor)
-                self.cursor = escaped.end() if escaped else self.cursor
-        return start
-
-    def read(self, raw: str) -> None:
-        """Take over text, and what it cites; the mark of a box is none."""
-        if not self.text and _ALERT.fullmatch(raw):
-            return
-        for found in CITATION.findall(raw) if "[" in raw else ():
-            if f"\\[{found}]" in self.flat:
-                continue
-            numbers = tuple(int(number) for number in found.split(","))
-            at = self.paragraph.line + self.text.count("\n")
-            self.page.citations.append(Citation(at, numbers, self.paragraph.section))
-        self.text += raw
-
-    def inline(self) -> Inline:
-        """How the paragraph is spelled, with the dollar signs that belong to no formula."""
-        known = (*self.formulas, *self.other)
-        dollars = [
-            found.start()
-            for found in re.finditer(r"(?<!\\)\$", self.source)
-            if not any(start <= found.start() < end for start, end in known)
-        ]
-        return Inline(self.paragraph.line, self.source, self.formulas, dollars)
+                regions.append(Region(found[1], comment.line))
+            elif REGION_CLOSES.match(line) and regions and not regions[-1].end:
+                regions[-1].end = comment.line
+                regions[-1].text = "\n".join(self.page.lines[regions[-1].line : comment.line - 1])
 
 
 @cache
@@ -543,7 +490,25 @@ def parser(mathematics: bool = True) -> MarkdownIt:
     if mathematics:
         dollarmath_plugin(markdown, allow_space=False, allow_digits=False, allow_labels=False)
         markdown.inline.ruler.before("math_inline", "math_backtick", _math_in_backticks)
+    for rule in list(markdown.inline.ruler.__rules__):
+        if rule.name in PLACED:
+            markdown.inline.ruler.at(rule.name, _placed(rule.fn))
     return markdown
+
+
+def _placed(rule: RuleFuncInlineType) -> RuleFuncInlineType:
+    """A rule of the parser that also says where in the source its first token stands."""
+
+    def placed(state: StateInline, silent: bool) -> bool:
+        start, count = state.pos, len(state.tokens)
+        if not rule(state, silent):
+            return False
+        made = [token for token in state.tokens[count:] if token.type != "text"]
+        if made and not silent:
+            made[0].meta["span"] = (start, state.pos)
+        return True
+
+    return placed
 
 
 def _math_in_backticks(state: StateInline, silent: bool) -> bool:

@@ -10,29 +10,27 @@ Conventions for authors:
 - What a cell writes to standard error (a warning) is a fault.
 - The budget counts CPU seconds, with one thread, so a busy machine changes nothing.
 
-``python -m chainrule.course.documents.notebooks [NAME …]`` executes and compares; ``--write``
-stores the outputs instead. Both print a table of seconds and megabytes against the budgets.
+``chainrule audit SUBJECT --only notebooks --run`` executes and compares those that serve a subject;
+with ``--write`` it stores the outputs that are new.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import binascii
 import io
 import json
 import re
-import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chainrule.course.audit import read_cells
-from chainrule.course.children import at_once, environment
-from chainrule.course.files import write_atomically
+from chainrule.course.children import environment
 from chainrule.course.finding import Finding
-from chainrule.course.manifest import Course, CourseError, Notebook, find_root, load_course
+from chainrule.course.manifest import Notebook
 
 CHECK = "notebooks"
 VOLATILE = "volatile"
@@ -42,26 +40,24 @@ MEASURE = "import os as _os\nprint(sum(_os.times()[:4]))"
 
 @dataclass(frozen=True)
 class Execution:
-    """One run from a clean kernel: the executed notebook, CPU seconds, size, how it failed.
+    """One run from a clean kernel: the executed notebook, CPU seconds, how it failed.
 
     ``error`` is the index of the cell that failed and the reason.
     """
 
     notebook: Any
     seconds: float
-    megabytes: float
     error: tuple[int, str] | None = None
 
 
-def read(path: Path) -> Any:
+def read(text: str) -> Any:
     """Read a notebook.
 
     Raises:
-        ValueError: the file is not a valid notebook.
+        ValueError: the text is not a valid notebook.
     """
     import nbformat
 
-    text = path.read_text(encoding="utf-8")
     data = json.loads(text)
     if not (isinstance(data, dict) and data.get("nbformat") == 4):
         raise ValueError("it does not say nbformat 4")
@@ -100,7 +96,7 @@ def execute(path: Path, root: Path | None = None, limit: float = 600) -> Executi
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from nbformat.v4 import new_code_cell
 
-    notebook = read(path)
+    notebook = read(path.read_text(encoding="utf-8"))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -128,7 +124,7 @@ def execute(path: Path, root: Path | None = None, limit: float = 600) -> Executi
         except DeadKernelError:
             error = (_failed(notebook), "the kernel died")
     notebook.cells.pop()
-    return Execution(notebook, seconds, len(text_of(notebook).encode()) / 1e6, error)
+    return Execution(notebook, seconds, error)
 
 
 def _failed(notebook: Any) -> int:
@@ -171,6 +167,10 @@ def pictures(cell: Any) -> list[str]:
     return faults
 
 
+def _pngs(cell: Any) -> list[str]:
+    return ["".join(output.get("data", {}).get("image/png", "").split()) for output in cell.outputs]
+
+
 def _look(data: str) -> str:
     from matplotlib.image import imread
 
@@ -181,102 +181,50 @@ def _look(data: str) -> str:
     return "is blank: every pixel is equal" if (pixels == pixels[0, 0]).all() else ""
 
 
-def compare(path: str, stored: Any, executed: Any, lines: list[int]) -> list[Finding]:
-    """Compare the outputs of two runs, cell by cell."""
+def faults(entry: Notebook, text: str, run: Execution) -> list[Finding]:
+    """What an execution contradicts: the outputs that are stored, or the budget."""
+    lines = [cell.line for cell in read_cells(text)]
     findings = []
-    for index, (old, new) in enumerate(zip(stored.cells, executed.cells, strict=True)):
-        if old.cell_type != "code":
-            continue
 
-        def add(message: str, index: int = index) -> None:
-            fix = "find out why; store the new outputs with: make notebooks"
-            findings.append(Finding(path, lines[index], CHECK, f"cell {index + 1}: {message}", fix))
+    def add(line: int, message: str, fix: str) -> None:
+        findings.append(Finding(entry.path, line, CHECK, message, fix))
 
-        before, after = texts(old), texts(new)
-        rows = [(a, b) for a, b in zip(before, after, strict=False) if a != b]
-        if rows:
-            add(f"expected {rows[0][0]!r}, received {rows[0][1]!r}")
-        elif len(before) != len(after):
-            add(f"expected {len(before)} lines of output, received {len(after)}")
-        shown, drawn = pictures(old), pictures(new)
-        if len(shown) != len(drawn):
-            add(f"expected {len(shown)} pictures, received {len(drawn)}")
-        for fault in sorted({*shown, *drawn} - {""}):
-            add(f"a picture {fault}")
+    if run.error:
+        index, reason = run.error
+        add(lines[index], f"cell {index + 1} fails: {reason}", "correct the cell")
+    for index, old, new in () if run.error else _code_cells(text, run):
+        fix = "find out why; store the new outputs with: make notebooks"
+        for message in _differences(old, new):
+            add(lines[index], f"cell {index + 1}: {message}", fix)
+    if run.seconds > entry.seconds:
+        message = f"takes {run.seconds:.1f} s of CPU time, the budget is {entry.seconds} s"
+        add(1, message, "make the slowest cell smaller")
     return findings
 
 
-def verify(course: Course, entry: Notebook, write: bool = False) -> tuple[Execution, list[Finding]]:
-    """Execute one notebook; compare it with what is stored, or store it.
-
-    Raises:
-        ValueError: the file is not a valid notebook.
-    """
-    path = course.root / entry.path
-    text = path.read_text(encoding="utf-8")
-    lines = [cell.line for cell in read_cells(text)]
-    run = execute(path, course.root, limit=3 * entry.seconds + 60)
-    findings = []
-    if run.error:
-        index, reason = run.error
-        message = f"cell {index + 1} fails: {reason}"
-        findings.append(Finding(entry.path, lines[index], CHECK, message, "correct the cell"))
-    elif write:
-        if (updated := text_of(run.notebook)) != text:
-            write_atomically(path, updated.encode("utf-8"))
-    else:
-        findings += compare(entry.path, read(path), run.notebook, lines)
-    if run.seconds > entry.seconds:
-        message = f"takes {run.seconds:.1f} s of CPU time, the budget is {entry.seconds} s"
-        fix = "make the slowest cell smaller"
-        findings.append(Finding(entry.path, 1, CHECK, message, fix))
-    return run, findings
+def is_new(text: str, run: Execution) -> bool:
+    """Whether an execution gave other texts or pictures than those that are stored."""
+    return run.error is None and any(
+        texts(old) != texts(new) or _pngs(old) != _pngs(new)
+        for _, old, new in _code_cells(text, run)
+    )
 
 
-def verify_all(
-    course: Course, entries: list[Notebook], write: bool = False
-) -> list[tuple[Execution, list[Finding]]]:
-    """Execute several notebooks, one kernel each, as many at once as there are processors."""
-    return at_once(lambda entry: verify(course, entry, write), entries)
+def _code_cells(text: str, run: Execution) -> list[tuple[int, Any, Any]]:
+    """Each code cell's index, and the cell as it is stored and as it was executed."""
+    pairs = zip(read(text).cells, run.notebook.cells, strict=True)
+    return [(i, old, new) for i, (old, new) in enumerate(pairs) if old.cell_type == "code"]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Execute notebooks and print the table; 0 all agree, 1 something differs, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="notebooks", description="Execute the notebooks.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="01-numpy-neural-net, or 01")
-    parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
-    parser.add_argument("--write", action="store_true", help="store the outputs")
-    options = parser.parse_args(arguments)
-    try:
-        course = load_course(find_root(options.root))
-        entries = _chosen(course, options.names)
-        results = verify_all(course, entries, options.write)
-    except (CourseError, ValueError) as error:
-        print(f"notebooks: {error}", file=sys.stderr)
-        return 2
-    print(f"{'notebook':32} {'seconds':>12} {'MB':>12}  result")
-    for entry, (run, findings) in zip(entries, results, strict=True):
-        seconds = f"{run.seconds:.1f} / {entry.seconds}"
-        size = f"{run.megabytes:.2f} / {entry.megabytes:g}"
-        verdict = f"{len(findings)} findings" if findings else "stored" if options.write else "same"
-        print(f"{entry.id:32} {seconds:>12} {size:>12}  {verdict}")
-    found = [finding for _, findings in results for finding in findings]
-    for finding in found:
-        print(f"{finding.file}:{finding.line}: {finding.message}")
-    return int(bool(found))
-
-
-def _chosen(course: Course, names: list[str]) -> list[Notebook]:
-    """The notebooks whose id begins with one of the names; all that exist without names."""
-    for name in names:
-        matching = [entry for entry in course.notebooks if entry.id.startswith(name)]
-        if not matching:
-            raise CourseError(f"no notebook {name!r} in course.toml")
-        if not any(map(course.exists, matching)):
-            raise CourseError(f"{matching[0].path} does not exist yet")
-    wanted = tuple(names) or ("",)
-    return [n for n in course.notebooks if n.id.startswith(wanted) and course.exists(n)]
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _differences(old: Any, new: Any) -> Iterator[str]:
+    before, after = texts(old), texts(new)
+    rows = [(a, b) for a, b in zip(before, after, strict=False) if a != b]
+    if rows:
+        yield f"expected {rows[0][0]!r}, received {rows[0][1]!r}"
+    elif len(before) != len(after):
+        yield f"expected {len(before)} lines of output, received {len(after)}"
+    shown, drawn = pictures(old), pictures(new)
+    if len(shown) != len(drawn):
+        yield f"expected {len(shown)} pictures, received {len(drawn)}"
+    for fault in sorted({*shown, *drawn} - {""}):
+        yield f"a picture {fault}"

@@ -10,22 +10,15 @@ A script ``figures/<folder>/<name>.py`` decorates one function a figure::
         ax.plot([0, 1], [1, 0], color=COLORS["blue"])
         return fig
 
-``python -m chainrule.course.figures [ID …]`` redraws and writes only the files that change;
-``--check`` writes nothing and exits 1 where redrawing would change a file; ``--png DIR`` draws
-pictures to look at. What a run measured is drawn from where ``--measure`` stored it; see
-:mod:`chainrule.course.figures.measurements`.
+``chainrule audit SUBJECT --only figures --run --write`` redraws, and writes only the files that
+change. What a run measured is drawn from where ``python -m chainrule.course.figures --measure``
+stored it; see :mod:`chainrule.course.figures.measurements`.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import math
-import os
 import re
-import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -34,12 +27,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from chainrule.course.children import THREADS
 from chainrule.course.figures import measurements
 from chainrule.course.figures.measurements import measured as measured
 from chainrule.course.figures.measurements import measurement as measurement
-from chainrule.course.files import write_atomically
-from chainrule.course.manifest import Course, CourseError, Document, find_root, load_course
+from chainrule.course.manifest import Course, CourseError, Document, load_course
 
 # Okabe and Ito's palette: told apart with every common form of colour blindness.
 COLORS = MappingProxyType(
@@ -60,7 +51,6 @@ STALE = "redrawing changes this file"
 STYLE = Path(__file__).with_name("chainrule.mplstyle")
 
 Draw = Callable[[Any], Any]
-_drawn: dict[str, Draw] = {}
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,9 @@ class Model:
     line: int
 
 
-_models: dict[str, Model] = {}
+# What the script that was loaded last declares, by name; see also `measurements.registered`.
+drawn: dict[str, Draw] = {}
+models: dict[str, Model] = {}
 
 
 class FigureError(Exception):
@@ -91,13 +83,7 @@ def figure(name: str) -> Callable[[Draw], Draw]:
     Raises:
         ValueError: the name is not lower-case words joined by hyphens, or is taken.
     """
-    measurements.must_be_new("figure", name, _drawn)
-
-    def register(draw: Draw) -> Draw:
-        _drawn[name] = draw
-        return draw
-
-    return register
+    return measurements.keep("figure", name, drawn, lambda draw: draw)
 
 
 def interactive(
@@ -112,40 +98,22 @@ def interactive(
     Raises:
         ValueError: the name is taken.
     """
-    measurements.must_be_new("interactive figure", name, _models)
 
-    def register(compute: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-        line = compute.__code__.co_firstlineno
-        _models[name] = Model(name, compute, tuple(states), tolerance, line)
-        return compute
+    def model(compute: Any) -> Model:
+        return Model(name, compute, tuple(states), tolerance, compute.__code__.co_firstlineno)
 
-    return register
+    return measurements.keep("interactive figure", name, models, model)
 
 
-def load_script(root: Path, script: str) -> dict[str, Draw]:
-    """The drawing functions of a script, by figure name.
+def load(root: Path, script: str) -> None:
+    """Execute a script: what it declares is in `drawn`, `models` and `measurements.registered`.
 
     Raises:
-        FigureError: the script is missing or fails when it is imported.
+        FigureError: the script is missing or fails.
     """
-    _load(root, script)
-    return dict(_drawn)
-
-
-def load_models(root: Path, script: str) -> dict[str, Model]:
-    """What the interactive figures of a script compute, by figure name.
-
-    Raises:
-        FigureError: the script is missing or fails when it is imported.
-    """
-    _load(root, script)
-    return dict(_models)
-
-
-def _load(root: Path, script: str) -> None:
     path = root / script
-    _drawn.clear()
-    _models.clear()
+    drawn.clear()
+    models.clear()
     measurements.begin(path)
     namespace = {"__name__": path.stem, "__file__": str(path)}
     try:
@@ -154,8 +122,8 @@ def _load(root: Path, script: str) -> None:
         raise explain(root, script, error) from error
 
 
-def draw(root: Path, document: Document, save: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each figure's name and what ``save`` makes of it, drawn in the course's style.
+def svgs(root: Path, document: Document) -> dict[str, bytes]:
+    """A document's figures in the course's style: each SVG's bytes by its path from the root.
 
     Raises:
         FigureError: the script fails, warns, or a function does not return a figure.
@@ -165,38 +133,28 @@ def draw(root: Path, document: Document, save: Callable[[Any], Any]) -> Iterator
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    script = document.figure_script
-    for name, function in load_script(root, script).items():
+    load(root, document.figure_script)
+    found = {}
+    for name, function in drawn.items():
+        buffer = io.BytesIO()
         with plt.style.context(["default", STYLE]), warnings.catch_warnings():
             # A glyph that the font lacks, a layout that collapsed, a logarithm of nought.
             warnings.simplefilter("error", UserWarning)
             warnings.simplefilter("error", RuntimeWarning)
             try:
-                drawn = function(plt)
-                if not isinstance(drawn, matplotlib.figure.Figure):
+                picture = function(plt)
+                if not isinstance(picture, matplotlib.figure.Figure):
                     message = f"figure {name!r}: the function must return the figure"
                     raise TypeError(message)
-                saved = save(drawn)
+                picture.savefig(buffer, format="svg", metadata={"Date": None})
             except Exception as error:
                 line = function.__code__.co_firstlineno
-                raise explain(root, script, error, line) from error
+                raise explain(root, document.figure_script, error, line) from error
             finally:
                 plt.close("all")
-        yield name, saved
-
-
-def svgs(root: Path, document: Document) -> dict[str, bytes]:
-    """Draw a document's figures: the bytes of each SVG by its path relative to the root."""
-
-    def save(drawn: Any) -> str:
-        buffer = io.BytesIO()
-        drawn.savefig(buffer, format="svg", metadata={"Date": None})
-        return buffer.getvalue().decode("utf-8")
-
-    return {
-        f"{document.figure_folder}/{name}.svg": shrink(text, name.replace("-", " ")).encode("utf-8")
-        for name, text in draw(root, document, save)
-    }
+        text = shrink(buffer.getvalue().decode("utf-8"), name.replace("-", " "))
+        found[f"{document.figure_folder}/{name}.svg"] = text.encode("utf-8")
+    return found
 
 
 def shrink(svg: str, title: str) -> str:
@@ -224,52 +182,15 @@ def _short(number: float) -> str:
     return "0" if text == "-0" else text
 
 
-def measure(
-    root: Path, document: Document, only: str | None = None, at_most: float = math.inf
-) -> Iterator[tuple[measurements.Measurement, dict[str, Any], float]]:
-    """Yield each measurement of a document's script, what it gives now, and its CPU seconds.
-
-    Args:
-        root: the checkout.
-        document: whose script measures.
-        only: the name of one measurement; all when None.
-        at_most: measurements that declare more seconds are left out.
-
-    Raises:
-        FigureError: the script or a measurement fails, what it gives cannot be stored, or there
-            is no measurement of the name ``only``.
-    """
-    script = document.figure_script
-    _load(root, script)
-    if only is not None and only not in measurements.registered:
-        known = ", ".join(measurements.registered) or "none"
-        raise FigureError(script, 1, f"no measurement {only!r}; this script has {known}")
-    for each in list(measurements.registered.values()):
-        if only in (None, each.name) and each.seconds <= at_most:
-            started = time.process_time()
-            try:
-                found = measurements.take(each)
-            except Exception as error:
-                raise explain(root, script, error, each.line) from error
-            yield each, found, time.process_time() - started
-
-
-def changes(course: Course, documents: list[Document]) -> Iterator[tuple[str, bytes]]:
-    """Yield the path and the new bytes of each file that redrawing changes."""
-    for document in documents:
-        for path, data in svgs(course.root, document).items():
-            target = course.root / path
-            if not target.is_file() or target.read_bytes() != data:
-                yield path, data
-
-
 def redrawn(root: str, ids: list[str]) -> Iterator[dict[str, Any]]:
     """What redrawing the figures of these documents changes: file, line, message, the new text."""
     course = load_course(Path(root))
     for document in chosen(course, ids):
         try:
-            for path, data in changes(course, [document]):
-                yield {"file": path, "line": 1, "message": STALE, "text": data.decode("utf-8")}
+            for path, data in svgs(course.root, document).items():
+                target = course.root / path
+                if not target.is_file() or target.read_bytes() != data:
+                    yield {"file": path, "line": 1, "message": STALE, "text": data.decode("utf-8")}
         except FigureError as error:
             yield {"file": error.file, "line": error.line, "message": error.message}
 
@@ -302,77 +223,3 @@ def chosen(course: Course, ids: list[str]) -> list[Document]:
         for document in course.documents
         if (document.id in ids if ids else (course.root / document.figure_script).is_file())
     ]
-
-
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="figures", description="Redraw the course's figures.")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="documents; all when none is given")
-    parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
-    parser.add_argument("--png", type=Path, metavar="DIR", help="draw PNGs there, nothing else")
-    parser.add_argument("--measure", action="store_true", help="measure and store, draw nothing")
-    parser.add_argument("--only", metavar="NAME", help="with --measure: this measurement alone")
-    parser.add_argument(
-        "--at-most",
-        type=float,
-        default=math.inf,
-        metavar="SECONDS",
-        help="with --measure: leave out what declares that it takes longer",
-    )
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Redraw, check, or show figures; 0 done, 1 something is stale or fails, 2 bad input."""
-    options = _options(arguments)
-    failed = False
-    os.environ |= dict.fromkeys(THREADS, "1")  # sums in another order end in other digits
-    try:
-        course = load_course(find_root(options.root))
-        documents = chosen(course, options.ids)
-    except CourseError as error:
-        print(f"figures: {error}", file=sys.stderr)
-        return 2
-    for document in documents:
-        try:
-            if options.measure:
-                failed |= _measure(course, document, options)
-                continue
-            if options.png:
-                for name, png in draw(course.root, document, _png):
-                    target = options.png / document.id / f"{name}.png"
-                    write_atomically(target, png)
-                    print(target)
-                continue
-            for path, data in changes(course, [document]):
-                failed |= options.check
-                if not options.check:
-                    write_atomically(course.root / path, data)
-                print(f"{path}:1: {STALE if options.check else 'drawn'}")
-        except FigureError as error:
-            failed = True
-            print(error)
-    return int(failed)
-
-
-def _measure(course: Course, document: Document, options: argparse.Namespace) -> bool:
-    """Store a document's measurements; with ``--check``, say which numbers left their band."""
-    failed = False
-    for each, found, seconds in measure(course.root, document, options.only, options.at_most):
-        path = f"{document.figure_folder}/{each.name}.json"
-        target = course.root / path
-        if options.check:
-            stored = json.loads(target.read_bytes()) if target.is_file() else None
-            for message in measurements.departures(each, stored, found):
-                failed = True
-                print(f"{path}:1: {message}")
-        else:
-            write_atomically(target, measurements.as_bytes(found))
-            print(f"{path}:1: measured in {seconds:.1f} s")
-    return failed
-
-
-def _png(drawn: Any) -> bytes:
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()

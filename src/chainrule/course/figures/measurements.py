@@ -25,12 +25,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 Band = float | Mapping[str, float]
+ABSENT = "(nothing)"
 DIGITS = 5  # significant digits that are stored of a number
 
 
@@ -77,18 +79,16 @@ def measurement(
     Raises:
         ValueError: the name is not lower-case words joined by hyphens, or is taken.
     """
-    must_be_new("measurement", name, registered)
 
-    def register(measure: Callable[[], dict[str, Any]]) -> Any:
+    def new(measure: Any) -> Measurement:
         line = measure.__code__.co_firstlineno
-        registered[name] = Measurement(name, measure, absolute, relative, seconds, line)
-        return measure
+        return Measurement(name, measure, absolute, relative, seconds, line)
 
-    return register
+    return keep("measurement", name, registered, new)
 
 
-def must_be_new(kind: str, name: str, taken: Container[str]) -> None:
-    """Refuse a name that is no file's, or that another one of its kind has.
+def keep(kind: str, name: str, known: dict[str, Any], make: Callable[[Any], Any]) -> Any:
+    """A decorator that leaves a function as it is, and what ``make`` makes of it in ``known``.
 
     Raises:
         ValueError: the name is not lower-case words joined by hyphens, or is taken.
@@ -96,9 +96,15 @@ def must_be_new(kind: str, name: str, taken: Container[str]) -> None:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         message = f"{kind} name {name!r}: use lower-case words joined by hyphens"
         raise ValueError(message)
-    if name in taken:
+    if name in known:
         message = f"{kind} name {name!r} is used twice in this script: rename one"
         raise ValueError(message)
+
+    def register(function: Any) -> Any:
+        known[name] = make(function)
+        return function
+
+    return register
 
 
 def measured(name: str) -> dict[str, Any]:
@@ -137,22 +143,28 @@ def take(each: Measurement) -> dict[str, Any]:
     if not isinstance(found, dict):
         message = f"measurement {each.name!r}: the function must return a dictionary"
         raise TypeError(message)
-    return {entry: _plain(entry, value) for entry, value in found.items()}
+    return {entry: plain(value, partial(_stored, entry)) for entry, value in found.items()}
 
 
-def _plain(entry: str, value: Any) -> Any:
-    if hasattr(value, "tolist"):  # an array, or a number of NumPy's
+def _stored(entry: str, value: Any) -> Any:
+    """A number to five digits; anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        message = f"entry {entry!r} holds {value}: return finite numbers, or None"
+        raise ValueError(message)
+    return float(f"{value:.{DIGITS}g}")
+
+
+def plain(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """A value as JSON has it, arrays as lists, NumPy's numbers as Python's; ``leaf`` of each."""
+    if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_plain(entry, part) for part in value]
+        return [plain(part, leaf) for part in value]
     if isinstance(value, dict):
-        return {key: _plain(entry, part) for key, part in value.items()}
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            message = f"entry {entry!r} holds {value}: return finite numbers, or None"
-            raise ValueError(message)
-        return float(f"{value:.{DIGITS}g}")
-    return value
+        return {str(key): plain(part, leaf) for key, part in value.items()}
+    return leaf(value)
 
 
 def as_bytes(found: dict[str, Any]) -> bytes:
@@ -161,27 +173,36 @@ def as_bytes(found: dict[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(rows) + "\n}\n").encode("utf-8")
 
 
-def departures(each: Measurement, stored: Any, found: Any, at: str = "") -> Iterator[str]:
+def departures(each: Measurement, stored: Any, found: Any) -> Iterator[str]:
     """Yield a line for every number that lies outside its band around the stored one."""
-    entry = re.split(r"[.\[]", at)[0]
-    if isinstance(stored, dict) and isinstance(found, dict) and stored.keys() == found.keys():
-        for key, value in stored.items():
-            yield from departures(each, value, found[key], f"{at}.{key}" if at else key)
-    elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
-        for i, value in enumerate(stored):
-            yield from departures(each, value, found[i], f"{at}[{i}]")
-    elif _is_number(stored) and _is_number(found):
-        band = each.band(entry, stored)
-        if not abs(found - stored) <= band * (1 + 1e-9):
-            yield f"{at}: stored {stored:g}, measured {found:g}, allowed ±{band:.3g}"
-    elif stored != found:
-        yield f"{at or each.name}: stored {_short(stored)}, measured {_short(found)}"
+    for at, old, new in differing(stored, found):
+        if is_number(old) and is_number(new):
+            band = each.band(re.split(r"[.\[]", at)[0], old)
+            if not abs(new - old) <= band * (1 + 1e-9):
+                yield f"{at}: stored {old:g}, measured {new:g}, allowed ±{band:.3g}"
+        else:
+            yield f"{at or each.name}: stored {short(old)}, measured {short(new)}"
 
 
-def _is_number(value: Any) -> bool:
+def differing(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each place, such as ``p.x[2]``, at which two values are not the same, and what is there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {**one, **other}:
+            both = (one.get(key, ABSENT), other.get(key, ABSENT))
+            yield from differing(*both, f"{at}.{key}" if at else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, value in enumerate(one):
+            yield from differing(value, other[index], f"{at}[{index}]")
+    elif one != other or type(one) is not type(other):
+        yield at, one, other
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as JSON, no longer than a line can hold."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:60]}…"

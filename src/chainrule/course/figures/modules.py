@@ -23,10 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from chainrule.course import figures
 from chainrule.course.children import ask
 from chainrule.course.documents.markdown import parse
-from chainrule.course.figures import FigureError, Model, chosen, explain, load_models
-from chainrule.course.figures.measurements import belong
+from chainrule.course.figures import FigureError, Model, chosen, explain
+from chainrule.course.figures.measurements import belong, differing, is_number, plain, short
 from chainrule.course.manifest import Document, load_course
 from chainrule.course.node import NodeError, find_node
 
@@ -38,54 +39,50 @@ KINDS = ("range", "steps", "choice", "toggle", "text", "point")
 Row = tuple[str, int, str]  # file, line, what is wrong
 
 
-def module_of(document: Document, name: str) -> str:
-    """The path of a figure's module, relative to the root."""
-    return f"{document.figure_folder}/{name}.js"
+def differences(root: str, ids: list[str]) -> Iterator[Row]:
+    """What is wrong with the interactive figures of these documents, or of all.
 
-
-def compare(root: Path, documents: list[Document]) -> Iterator[Row]:
-    """Ask the modules of documents and their models in Python; yield what is wrong.
+    Their modules and their models in Python are asked for the same states.
 
     Raises:
         NodeError: Node is not here, or it failed.
     """
-    asked: list[tuple[Document, Model]] = []
-    for document in documents:
-        if not (root / document.figure_script).is_file():
-            continue
+    place = Path(root)
+    asked: list[tuple[Document, Model, str]] = []
+    for document in chosen(load_course(place), ids):
         try:
-            models = load_models(root, document.figure_script)
+            figures.load(place, document.figure_script)
         except FigureError as error:
             yield error.file, error.line, error.message
             continue
-        asked += [
-            (document, model)
-            for model in models.values()
-            if (root / module_of(document, model.name)).is_file()
-        ]
-    questions = [
-        {"file": str(root / module_of(document, model.name)), "states": model.states}
-        for document, model in asked
-    ]
-    for (document, model), answer in zip(asked, answers_to(root, questions), strict=True):
-        file = module_of(document, model.name)
-        source = (root / file).read_text(encoding="utf-8")
-        if "error" in answer:
-            yield file, 1, answer["error"]
-        elif answer["missing"] or not isinstance(answer["controls"], list):
-            names = ", ".join(answer["missing"]) or "controls as a list"
-            yield file, 1, f"does not export {names}"
-        else:
-            line = _line(source, "controls")
-            for message in _control_faults(answer["controls"]):
-                yield file, line, message
-            for message in _preset_faults(answer["controls"], answer["presets"]):
-                yield file, _line(source, "presets"), message
-            for change, message in answer["faults"]:
-                yield file, _line(source, "compute"), f"compute at {_said(change)}: {message}"
-            yield from _differences(root, document, model, answer)
-            for message in _link_faults(root, answer["answers"]):
-                yield document.figure_script, model.line, f"{model.name}: {message}"
+        for name, model in figures.models.items():
+            file = f"{document.figure_folder}/{name}.js"
+            asked += [(document, model, file)] if (place / file).is_file() else []
+    questions = [{"file": str(place / file), "states": model.states} for _, model, file in asked]
+    for (document, model, file), answer in zip(asked, answers_to(place, questions), strict=True):
+        yield from _faults(place, document, model, file, answer)
+
+
+def _faults(
+    root: Path, document: Document, model: Model, file: str, answer: dict[str, Any]
+) -> Iterator[Row]:
+    if "error" in answer:
+        yield file, 1, answer["error"]
+        return
+    if answer["missing"] or not isinstance(answer["controls"], list):
+        names = ", ".join(answer["missing"]) or "controls as a list"
+        yield file, 1, f"does not export {names}"
+        return
+    source = (root / file).read_text(encoding="utf-8")
+    for message in _control_faults(answer["controls"]):
+        yield file, _line(source, "controls"), message
+    for message in _preset_faults(answer["controls"], answer["presets"]):
+        yield file, _line(source, "presets"), message
+    for change, message in answer["faults"]:
+        yield file, _line(source, "compute"), f"compute at {_said(change)}: {message}"
+    yield from _differences(root, document, model, answer)
+    for message in _link_faults(root, answer["answers"]):
+        yield document.figure_script, model.line, f"{model.name}: {message}"
 
 
 def answers_to(root: Path, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -177,15 +174,11 @@ def _fault(control: dict[str, Any]) -> str:
         return _range_fault(*x) or _range_fault(*y)
     low, high, _ = ends
     if control.get("scale") == "log":
-        if not (_is_number(low) and _is_number(high) and 0 < low < high):
+        if not (is_number(low) and is_number(high) and 0 < low < high):
             return "a logarithmic range needs 0 < min < max"
         least = 0 if control.get("zero") else low
-        return "" if _is_number(value) and least <= value <= high else _outside(low, high, value)
+        return "" if is_number(value) and least <= value <= high else _outside(low, high, value)
     return _range_fault(low, high, value, control.get("step", 1))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _outside(low: Any, high: Any, value: Any) -> str:
@@ -193,7 +186,7 @@ def _outside(low: Any, high: Any, value: Any) -> str:
 
 
 def _range_fault(low: Any, high: Any, value: Any, step: Any) -> str:
-    if not all(_is_number(each) for each in (low, high, value, step)):
+    if not all(is_number(each) for each in (low, high, value, step)):
         return "min, max, step and value must be numbers"
     if not (low < high and step > 0):
         return "min must be below max, and step above 0"
@@ -213,22 +206,24 @@ def _differences(
     root: Path, document: Document, model: Model, answer: dict[str, Any]
 ) -> Iterator[Row]:
     known = {str(control.get("name")) for control in answer["controls"]}
-    script = document.figure_script
+    script, near = document.figure_script, model.tolerance
     belong(root / script)  # all scripts are loaded by now, and the last is not this one
     for change, state, given in answer["answers"]:
         if unknown := sorted(set(change) - known):
             yield script, model.line, f"{model.name}: no control is called {', '.join(unknown)}"
             continue
         try:
-            expected = _plain(model.compute(dict(state)))
+            expected = plain(model.compute(dict(state)), lambda value: value)
         except Exception as error:
             found = explain(root, script, error, model.line)
             yield found.file, found.line, found.message
             return
-        where = f"{model.name} at {_said(change)}"
-        difference = next(_differ(given, expected, "", model.tolerance), None)
-        if difference:
-            yield script, model.line, f"{where}: {difference}"
+        for at, one, other in differing(given, expected):
+            numbers = is_number(one) and is_number(other)
+            if not (numbers and math.isclose(one, other, rel_tol=near, abs_tol=near / 1000)):
+                what = f"{at or 'the result'} is {short(one)} in compute, {short(other)} in Python"
+                yield script, model.line, f"{model.name} at {_said(change)}: {what}"
+                break
 
 
 def _link_faults(root: Path, answers: list[list[Any]]) -> Iterator[str]:
@@ -251,39 +246,3 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
     elif isinstance(value, str) and value:
         yield value
-
-
-def _plain(value: Any) -> Any:
-    """A result as JSON has it: arrays as lists, NumPy's numbers as Python's."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return _plain(value.tolist()) if hasattr(value, "tolist") else value
-
-
-def _differ(given: Any, expected: Any, path: str, tolerance: float) -> Iterator[str]:
-    """Each place where a result of compute is not the one of Python."""
-    if isinstance(given, dict) and isinstance(expected, dict):
-        place = path and f"{path}."
-        for key in given.keys() ^ expected.keys():
-            who = "compute" if key in given else "Python"
-            yield f"only {who} gives {place}{key}"
-        for key in sorted(given.keys() & expected.keys()):
-            yield from _differ(given[key], expected[key], f"{place}{key}", tolerance)
-    elif isinstance(given, list) and isinstance(expected, list):
-        if len(given) != len(expected):
-            yield f"{path} has {len(given)} entries in compute, {len(expected)} in Python"
-            return
-        for index, (one, other) in enumerate(zip(given, expected, strict=True)):
-            yield from _differ(one, other, f"{path}[{index}]", tolerance)
-    elif _is_number(given) and _is_number(expected):
-        if not math.isclose(given, expected, rel_tol=tolerance, abs_tol=tolerance / 1000):
-            yield f"{path} is {given!r} in compute, {expected!r} in Python"
-    elif given != expected or type(given) is not type(expected):
-        yield f"{path} is {given!r} in compute, {expected!r} in Python"
-
-
-def differences(root: str, ids: list[str]) -> Iterator[Row]:
-    """What is wrong with the interactive figures of these documents, or of all."""
-    yield from compare(Path(root), chosen(load_course(Path(root)), ids))

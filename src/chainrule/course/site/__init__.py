@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -119,13 +119,9 @@ def unpacked(root: Path) -> Path:
     files = [
         path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     ]
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    folder = cache_folder() / "checkout"
+    folder, state = cache_folder() / "checkout", _digest(files)
     stamp = folder / ".unpacked"
-    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+    if stamp.is_file() and stamp.read_text() == state:
         return folder
     print(f"Unpacking the course into {folder}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -133,7 +129,7 @@ def unpacked(root: Path) -> Path:
     left_out = shutil.ignore_patterns(CARRIED, "__pycache__")
     shutil.copytree(PACKAGE, folder / "src" / "chainrule", ignore=left_out)
     shutil.copytree(PACKAGE / "data" / "models", folder / "models")
-    stamp.write_text(digest.hexdigest())
+    stamp.write_text(state)
     return folder
 
 
@@ -149,14 +145,19 @@ def sources(root: Path, site: Path) -> list[Path]:
     own = [path for folder in folders for path in folder.rglob("*") if path.suffix in SOURCES]
     files = [root / "course.toml", site / "conf.py", site / "package-lock.json"]
     files += [site / "measured.json", *(site / "wheels").glob("*"), *(root / "models").glob("*")]
-    files += [Path(__file__), site / "formulas.mjs", *(root / "src").rglob("*.py")]
+    files += [Path(__file__), *site.glob("*.mjs"), *(root / "src").rglob("*.py")]
     return sorted(path for path in {*documents, *named, *own, *files} if path.is_file())
 
 
 def fingerprint(root: Path, site: Path) -> str:
-    """A digest of the sources' paths, sizes and times of change: equal if nothing changed."""
+    """What is equal if no source of the site has changed."""
+    return _digest(sources(root, site))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """A digest of paths, sizes and times of change."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sources(root, site):
+    for path in sorted(files):
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

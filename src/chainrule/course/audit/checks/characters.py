@@ -62,9 +62,8 @@ def _marks(page: Page) -> Iterator[tuple[int, str, str]]:
         if block.info.startswith("{"):
             message = f"{block.info.split()[0]}: a directive of Sphinx, which GitHub does not know"
             yield block.line, message, "write ```python, or say it in Markdown"
-    inside = {n for b in page.blocks for n in range(b.line, b.line + b.code.count("\n") + 2)}
     for number, line in enumerate(page.lines, 1):
-        if number in inside:
+        if number in page.code_lines:
             continue
         plain = _CODE.sub("", line)
         for found in _BLANK.finditer(plain):
@@ -82,10 +81,9 @@ def _cells(line: str) -> int:
 
 
 def _tables(page: Page) -> Iterator[tuple[int, str, str]]:
-    fenced = {n for b in page.blocks for n in range(b.line, b.line + b.code.count("\n") + 2)}
     wanted = 0
     for number, line in enumerate(page.lines, 1):
-        if number in fenced or not line.strip().startswith("|"):
+        if number in page.code_lines or not line.strip().startswith("|"):
             wanted = 0
         elif not wanted:
             below = page.lines[number] if number < len(page.lines) else ""

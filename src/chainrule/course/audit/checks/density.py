@@ -46,8 +46,8 @@ def check(audit: Audit) -> Iterator[Finding]:
     """Find the paragraphs over the budget and the derivations of each document."""
     for document in audit.picked(audit.written):
         prose = [
-            (paragraph, len(inline.formulas))
-            for paragraph, inline in audit.page(document.path).main_line
+            paragraph
+            for paragraph in audit.page(document.path).main_line
             if paragraph.kind in ("paragraph", "item")
             and not (paragraph.section and paragraph.section.text == "References")
         ]
@@ -55,8 +55,9 @@ def check(audit: Audit) -> Iterator[Finding]:
             yield Finding(document.path, line, NAME, message, fix)
 
 
-def _crowded(prose: list[tuple[Paragraph, int]]) -> Iterator[tuple[int, str, str]]:
-    for paragraph, formulas in prose:
+def _crowded(prose: list[Paragraph]) -> Iterator[tuple[int, str, str]]:
+    for paragraph in prose:
+        formulas = len(paragraph.formulas)
         if formulas <= FORMULAS and len(paragraph.text) <= 2 * WORDS:
             continue
         words = len(_WORD.findall(paragraph.prose))
@@ -71,8 +72,8 @@ def _start(text: Paragraph | Sentence, most: int = 8) -> str:
     return " ".join(words[:most]) + (" …" if len(words) > most else "")
 
 
-def _derived(prose: list[tuple[Paragraph, int]]) -> Iterator[tuple[int, str, str]]:
-    for paragraph, _ in prose:
+def _derived(prose: list[Paragraph]) -> Iterator[tuple[int, str, str]]:
+    for paragraph in prose:
         if sum(steps(tex) for tex in _FORMULA.findall(paragraph.text)) < STEPS:
             continue
         for sentence in paragraph.sentences:

@@ -12,7 +12,7 @@ from typing import Any
 
 from chainrule.course.audit import Audit
 from chainrule.course.audit.verdicts import Verdict
-from chainrule.course.documents.blocks import MARK, Result, needed, outputs, run_all, runs
+from chainrule.course.documents.blocks import MARK, Result, outputs, run_all, runs
 from chainrule.course.documents.markdown import Block, Page
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
@@ -22,27 +22,18 @@ STOPS = "A reader runs a block, or recomputes a number, and gets something else 
 
 MOST_LINES = 25
 WIDEST = 79  # characters, of code and of what it prints: what the page shows without scrolling
-# Blocks that may go unexecuted in the whole course. Lower this when one goes; never raise it.
-MOST_NO_RUN = 0
 NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "python-repl"}
 
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Report blocks and numbers that could not be run, or that nothing would run."""
-    skipped = []
     for path in _budgets(audit, audit.picked(audit.written)):
         page = audit.page(path)
         for block in page.blocks:
-            for line, message, fix in _faults(page, block):
+            for line, message, fix in _faults(block):
                 yield Finding(path, line, NAME, message, fix)
-            if block.options == ["no-run"]:
-                skipped.append((path, block.line))
         for line, message, fix in [*_numbers(page), *_swallowed(page)]:
             yield Finding(path, line, NAME, message, fix)
-    if len(skipped) > MOST_NO_RUN:
-        path, line = skipped[-1]
-        message = f"{len(skipped)} blocks are marked no-run, the course allows {MOST_NO_RUN}"
-        yield Finding(path, line, NAME, message, "make the block run")
 
 
 def run(audit: Audit) -> Iterator[Finding]:
@@ -89,47 +80,37 @@ def _budgets(audit: Audit, documents: list[Document]) -> dict[str, float]:
     return budgets
 
 
-def _faults(page: Page, block: Block) -> Iterator[tuple[int, str, str]]:
+def _faults(block: Block) -> Iterator[tuple[int, str, str]]:
     if block.language.lower() not in NEARLY_PYTHON:
         return
-    known = block.options in ([], ["no-run"]) or needed(block) is not None
-    if block.language != "python" or not known:
-        fix = (
-            "write ```python, ```python needs=NAME with a model of `chainrule models list`, or "
-            "```python no-run with the reason in the sentence before"
-        )
+    if not runs(block):
+        fix = "write ```python, or ```python needs=NAME with a model of `chainrule models list`"
         yield block.line, f"{block.info!r} blocks are never executed", fix
         return
-    if block.options == ["no-run"] and not _reason(page, block):
-        fix = "end the paragraph above it with the sentence that says why it must not run"
-        yield block.line, "a no-run block without a reason before it", fix
-    code = block.code.split("\n")[:-1]
+    for line, message, fix in oversized("block", block.code.split("\n")[:-1]):
+        yield block.line + line, message, fix
+    if not block.code.strip():
+        yield block.line, "an empty block", "remove it"
+    try:
+        _, stray = outputs(block)
+    except (SyntaxError, TokenError) as error:
+        line = getattr(error, "lineno", None) or block.first_line
+        yield line, f"not valid Python: {error.args[0]}", "correct the code"
+    else:
+        fix = f"put {MARK} lines directly below the top-level statement that prints them"
+        for line in stray:
+            yield line, f"a {MARK} line that no statement ends before", fix
+
+
+def oversized(what: str, code: list[str]) -> Iterator[tuple[int, str, str]]:
+    """What is too long or too wide in a block or a cell, at its line; 0 is that of the whole."""
     if len(code) > MOST_LINES:
-        message = f"a block of {len(code)} lines, at most {MOST_LINES} are allowed"
-        yield block.line, message, "split it, and say between the parts what happens"
-    for number, text in enumerate(code, block.first_line):
+        message = f"a {what} of {len(code)} lines, at most {MOST_LINES} are allowed"
+        yield 0, message, "split it, and say between the parts what happens"
+    for number, text in enumerate(code, 1):
         if len(text) > WIDEST:
             message = f"a line of {len(text)} characters, at most {WIDEST} fit the page"
             yield number, message, "name a part of it on a line above, or print less"
-    if not block.code.strip():
-        yield block.line, "an empty block", "remove it"
-    if runs(block):
-        try:
-            _, stray = outputs(block)
-        except SyntaxError as error:
-            line = error.lineno or block.first_line
-            yield line, f"not valid Python: {error.msg}", "correct the code"
-        except TokenError as error:
-            yield block.first_line, f"not valid Python: {error.args[0]}", "correct the code"
-        else:
-            fix = f"put {MARK} lines directly below the top-level statement that prints them"
-            for line in stray:
-                yield line, f"a {MARK} line that no statement ends before", fix
-
-
-def _reason(page: Page, block: Block) -> bool:
-    above = [line.strip() for line in page.lines[: block.line - 1] if line.strip(" >")]
-    return bool(above) and re.search(r"[^.][.:]$", above[-1]) is not None
 
 
 def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
@@ -152,13 +133,8 @@ def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
 
 def _swallowed(page: Page) -> Iterator[tuple[int, str, str]]:
     """Fences that a reader sees as text, because HTML just above swallows them."""
-    inside = {
-        line
-        for block in page.blocks
-        for line in range(block.line, block.line + block.code.count("\n") + 2)
-    }
     for found in re.finditer(r"^[ \t]*(?:```|~~~)[ \t]*python", page.source, re.M):
         number = page.source.count("\n", 0, found.start()) + 1
-        if number not in inside:
+        if number not in page.code_lines:
             fix = "leave an empty line before it"
             yield number, "this fence does not open a code block", fix

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from chainrule.course.audit import Audit
+from chainrule.course.audit.checks.imports import statements
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
 NAME = "equations"
 STOPS = "A reader follows an equation to code that computes something else, or to none."
 
+OWNERS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _REFERENCE = re.compile(r"([\w/-]+\.md)#(eq-[\w-]+)")
 
 
@@ -102,31 +104,12 @@ def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 def _mentions(audit: Audit, path: str) -> Iterator[Mention]:
     tree = audit.tree(path)
-    if isinstance(tree, ast.Module) and "Equation:" in audit.text(path):
-        yield from _walk(path, tree, ())
-
-
-def _walk(path: str, node: ast.AST, above: tuple[str, ...]) -> Iterator[Mention]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            special = child.name.startswith("__")
-            names = above if special else (child.name, *above)
-            yield from _docstring(path, child, names)
-            inner = (child.name,) if isinstance(child, ast.ClassDef) else names
-            yield from _walk(path, child, inner)
-    if isinstance(node, ast.Module):
-        yield from _docstring(path, node, ())
-
-
-def _docstring(
-    path: str,
-    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module,
-    names: tuple[str, ...],
-) -> Iterator[Mention]:
-    if ast.get_docstring(node, clean=False) is None:
+    if "Equation:" not in audit.text(path) or not isinstance(tree, ast.Module):
         return
-    text = node.body[0].value  # type: ignore[attr-defined]
-    for number, line in enumerate(text.value.split("\n")):
-        if "Equation:" in line:
-            for found in _REFERENCE.finditer(line):
-                yield Mention(path, text.lineno + number, names, found[1], found[2])
+    owners = [node for node in statements(tree) if isinstance(node, OWNERS)]  # outer ones first
+    for number, line in enumerate(audit.text(path).split("\n"), 1):
+        for found in _REFERENCE.finditer(line) if "Equation:" in line else ():
+            around = [o for o in owners if o.lineno <= number <= (o.end_lineno or 0)]
+            if found[0] in (ast.get_docstring(around[-1] if around else tree) or ""):
+                names = [o.name for o in around[::-1] if not o.name.startswith("__")]
+                yield Mention(path, number, tuple(names), found[1], found[2])

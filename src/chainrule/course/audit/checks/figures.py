@@ -61,37 +61,37 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Redraw every figure in fresh processes, and report each byte that would change."""
-    for row in _redraw_all(audit):
-        yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
+    for row in _redrawn(audit):
+        written = row["file"] in audit.files and row.get("text") == audit.text(row["file"])
+        if not written:
+            yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
     """Redraw what redrawing changes."""
-    for row in _redraw_all(audit) if audit.run else ():
+    for row in _redrawn(audit) if audit.run else ():
         if "text" in row:
             yield row["file"], row["text"]
 
 
-def _redraw_all(audit: Audit) -> Iterator[dict]:
-    """What redrawing changes: file, line, message, and the new text of an SVG."""
-    documents = audit.picked(audit.course.documents)
+def _redrawn(audit: Audit) -> list[dict]:
+    """What redrawing changes, found once: file, line, message, and the new text of an SVG."""
+    if NAME in audit.begun:
+        return audit.begun[NAME]
     scripts = {
         document: verdict
-        for document in documents
+        for document in audit.picked(audit.course.documents)
         if document.figure_script in audit.files
         and not (verdict := audit.verdicts.of(NAME, [document])).passed
     }
     count = min(os.cpu_count() or 1, len(scripts))
     shares = [list(scripts)[start::count] for start in range(count)]
-    rows = [
-        row
-        for found in children.at_once(lambda part: _redraw(audit, part), shares)
-        for row in found
-    ]
+    found = children.at_once(lambda part: _redraw(audit, part), shares)
+    audit.begun[NAME] = rows = [row for rows in found for row in rows]
     for document, verdict in scripts.items():
         own = f"{document.figure_folder}/", document.figure_script, "figures"
         verdict.keep(passed=not any(row["file"].startswith(own) for row in rows))
-    yield from rows
+    return rows
 
 
 def _redraw(audit: Audit, documents: list[Document]) -> list[dict]:

@@ -1,15 +1,41 @@
-"""A term is defined once."""
+"""A term is defined once: bold, in the sentence that defines it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 
-from chainrule.course.audit import Audit
-from chainrule.course.audit.glossary import Term, terms
+from chainrule.course.audit import CLOSING, Audit
+from chainrule.course.documents.markdown import Heading
 from chainrule.course.finding import Finding
+from chainrule.course.manifest import Document
 
 NAME = "glossary"
 STOPS = "Two documents define one word, a little differently, and the reader must choose."
+GLOSSARY = "GLOSSARY.md"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term, its sentence, and where it stands."""
+
+    name: str
+    sentence: str
+    document: Document
+    heading: Heading
+    line: int
+
+    @property
+    def key(self) -> str:
+        """What two spellings of one term share."""
+        return key(self.name)
+
+    @property
+    def target(self) -> str:
+        """The place that defines it, from the root."""
+        return f"{self.document.path}#{self.heading.anchor}"
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -19,10 +45,54 @@ def check(audit: Audit) -> Iterator[Finding]:
         known = first.setdefault(term.key, term)
         if known is not term:
             where = f"{known.document.path}:{known.line}"
-            yield Finding(
-                term.document.path,
-                term.line,
-                NAME,
-                f"'{term.name}' is defined a second time; the first is in {where}",
-                "link to the first in plain type, or give this one a name of its own",
-            )
+            message = f"'{term.name}' is defined a second time; the first is in {where}"
+            fix = "link to the first in plain type, or give this one a name of its own"
+            yield Finding(term.document.path, term.line, NAME, message, fix)
+
+
+def key(name: str) -> str:
+    """A term without capitals and plural ``s``."""
+    return re.sub(r"(?<=[^s])s$", "", name.lower())
+
+
+def terms(audit: Audit) -> Iterator[Term]:
+    """Every term that a written document defines, in reading order.
+
+    Bold text that ends a sentence or opens with a quotation mark is a run-in heading or a
+    misconception, not a term.
+    """
+    for document in audit.written:
+        page = audit.page(document.path)
+        for paragraph in page.paragraphs:
+            if page.is_generated(paragraph.line):
+                continue
+            for start, end in paragraph.bold:
+                name = " ".join(paragraph.text[start:end].split())
+                line = paragraph.line_at(start)
+                section = page.section_at(line)
+                if name[:1] in "\"'“‘" or name[-1:] in ".:?" or section is None:
+                    continue
+                if section.text in CLOSING:
+                    continue
+                above = [heading for heading in page.headings if heading.line < line]
+                sentence = paragraph.sentence_at(start)
+                text = " ".join(sentence.text.split()) if sentence else name
+                yield Term(name, text, document, above[-1], line)
+
+
+def glossary(audit: Audit) -> Iterator[str]:
+    """The lines of ``GLOSSARY.md``."""
+    yield from (
+        "# Glossary",
+        "",
+        "Every term of the documents that exist, in the sentence that defines it. The link leads "
+        "to the place.",
+    )
+    ordered = sorted(terms(audit), key=lambda term: (term.key, term.target))
+    for letter, entries in groupby(ordered, key=lambda term: term.key[0].upper()):
+        yield from ("", f"## {letter}", "")
+        for term in entries:
+            # In backticks GitHub leaves a formula alone, whatever stands in it.
+            sentence = re.sub(r"\$([^$]+)\$", r"$`\1`$", term.sentence)
+            said = f" {sentence}" if sentence != term.name else ""
+            yield f"- [{term.name}]({term.target}) ({term.document.title}).{said}"

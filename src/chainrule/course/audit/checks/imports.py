@@ -20,6 +20,7 @@ TOOL = ("chainrule.course", "chainrule.program", "chainrule.shapes", "chainrule.
 TWIN = "chainrule.pytorch"
 REAL_DATA = frozenset({"sklearn"})
 DRAWING = REAL_DATA | {"matplotlib"}
+SUBJECTS = tuple(f"src/chainrule/{folder.replace('-', '_')}/" for folder in FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,11 @@ def check(audit: Audit) -> Iterator[Finding]:
         yield from _notebook(audit, path)
     if audit.chosen:
         return
-    yield from _tool(audit)
-    yield from _alone(audit)
-    yield from _applications(audit)
-    topics = tuple(f"src/chainrule/{folder.replace('-', '_')}/" for folder in FOLDERS)
+    yield from _missing(audit)
+    built = _built_on(audit.course)
     for path in sorted(audit.files - owned):
-        if path.endswith(".py") and path.startswith(topics):
-            if path.count("/") == 3 and path.endswith("/__init__.py"):
-                yield from _check(audit.course, View(path, 0, audit.tree(path), ()))
-            else:
-                fix = "name it after a document of course.toml"
-                yield Finding(path, 1, NAME, "this module belongs to no document", fix)
+        if path.startswith("src/chainrule/") and path.endswith(".py"):
+            yield from _unowned(audit, path, built)
 
 
 def _views(audit: Audit, document: Document) -> Iterator[View]:
@@ -85,68 +80,63 @@ def _used(course: Course, documents: Iterable[Document]) -> tuple[str, ...]:
     return tuple(module for application in known for module in application.modules)
 
 
-def _applications(audit: Audit) -> Iterator[Finding]:
-    """An application that documents use imports no more than it says that it builds on."""
-    course = audit.course
-    for application in course.applications.values():
-        taught = [course.by_id[name] for name in application.builds_on if name in course.by_id]
-        allowed = {each.id for each in taught}.union(*(course.ancestors(e.id) for e in taught))
-        others = tuple(
-            module
-            for other in course.applications.values()
-            if allowed.issuperset(other.builds_on)
-            for module in other.modules
-        )
+def _missing(audit: Audit) -> Iterator[Finding]:
+    """The modules that an application says it has."""
+    for application in audit.course.applications.values():
         for module in application.modules:
-            path = f"src/{module.replace('.', '/')}.py"
-            tree = audit.tree(path) if path in audit.files else None
-            if not isinstance(tree, ast.Module):
-                line = course.line_of("\n[[application]]", f'"{module}"')
-                yield Finding("course.toml", line, NAME, f"there is no module {module}", "")
-                continue
-            for line, names in imported(tree, _package(path)):
-                if not any(_built_on(course, allowed, others, name) for name in names):
-                    message = f"{application.id} may not use {names[0]}"
-                    fix = "name its document in builds_on of course.toml, or do without"
-                    yield Finding(path, line, NAME, message, fix)
+            if f"src/{module.replace('.', '/')}.py" not in audit.files:
+                line = audit.course.line_of("\n[[application]]", f'"{module}"')
+                yield Finding("course.toml", line, NAME, f"there is no module {module}")
 
 
-def _built_on(course: Course, allowed: set[str], others: tuple[str, ...], name: str) -> bool:
-    if not _within(name, ("chainrule",)):
-        return True
-    modules = [document.module for document in course.documents if document.id in allowed]
-    return _within(name, (*COMMON, "chainrule.program", *modules, *others))
+def _built_on(course: Course) -> dict[str, tuple[str, list[str]]]:
+    """For each module of an application: its id, and the modules that it may import."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for application in course.applications.values():
+        taught = {name for name in application.builds_on if name in course.by_id}
+        taught = taught.union(*map(course.ancestors, taught))
+        modules = [course.by_id[name].module for name in taught]
+        for other in course.applications.values():
+            modules += other.modules if taught.issuperset(other.builds_on) else ()
+        found |= dict.fromkeys(application.modules, (application.id, modules))
+    return found
 
 
-def _tool(audit: Audit) -> Iterator[Finding]:
-    """The tool knows no machine learning: it imports no subject and no application."""
-    fix = "an application may: put it beside src/chainrule/trainer, with a folder of commands"
-    for path in sorted(audit.files):
-        tree = audit.tree(path) if re.match(r"src/chainrule/course/.*\.py$", path) else None
-        if not isinstance(tree, ast.Module):
-            continue
+def _unowned(audit: Audit, path: str, built: dict[str, tuple[str, list[str]]]) -> Iterator[Finding]:
+    """A file that belongs to no document: of the tool, of an application, or of nothing."""
+    tree = audit.tree(path)
+    if path.startswith(SUBJECTS):
+        if path.count("/") == 3 and path.endswith("/__init__.py"):
+            yield from _check(audit.course, View(path, 0, tree, ()))
+        else:
+            fix = "name it after a document of course.toml"
+            yield Finding(path, 1, NAME, "this module belongs to no document", fix)
+    elif isinstance(tree, ast.Module):
         for line, names in imported(tree, _package(path)):
-            if _within(names[-1], ("chainrule",)) and not _within(names[0], TOOL):
-                yield Finding(path, line, NAME, f"the tool may not import {names[0]}", fix)
+            for message, fix in _room(path, names, built):
+                yield Finding(path, line, NAME, message, fix)
 
 
-def _alone(audit: Audit) -> Iterator[Finding]:
-    """The twin belongs to no document: nothing imports it, and PyTorch is imported there alone."""
-    home, rooms = "src/chainrule/pytorch/", tuple(f.replace("-", "_") for f in FOLDERS)
-    for path in sorted(audit.files):
-        room = path.removeprefix("src/chainrule/").split("/")[0]
-        if not path.startswith("src/chainrule/") or not path.endswith(".py") or room in rooms:
-            continue  # a subject's imports are checked above
-        tree = audit.tree(path)
-        if path.startswith(home) or not isinstance(tree, ast.Module):
-            continue
-        for line, names in imported(tree, _package(path)):
-            if _within(names[0], (TWIN,)):
-                fix = "look it up by name when it is asked for, as `chainrule train` does"
-                yield Finding(path, line, NAME, f"nothing may import {TWIN}", fix)
-            elif _within(names[-1], ("torch",)):
-                fix = f"put what needs PyTorch into {TWIN}"
-                yield Finding(path, line, NAME, f"only {TWIN} may import torch", fix)
+def _room(
+    path: str, names: list[str], built: dict[str, tuple[str, list[str]]]
+) -> Iterator[tuple[str, str]]:
+    """The tool knows no machine learning; PyTorch is imported by the twin alone, which nothing
+    imports; an application that documents use imports no more than it says that it builds on."""
+    ours = _within(names[-1], ("chainrule",))
+    if path.startswith("src/chainrule/course/") and ours and not _within(names[0], TOOL):
+        fix = "an application may: put it beside src/chainrule/trainer, with a folder of commands"
+        yield f"the tool may not import {names[0]}", fix
+    if not path.startswith(f"src/{TWIN.replace('.', '/')}/"):
+        if _within(names[0], (TWIN,)):
+            fix = "look it up by name when it is asked for, as `chainrule train` does"
+            yield f"nothing may import {TWIN}", fix
+        elif _within(names[-1], ("torch",)):
+            yield f"only {TWIN} may import torch", f"put what needs PyTorch into {TWIN}"
+    application, modules = built.get(path[4:-3].replace("/", "."), ("", []))
+    allowed = (*COMMON, "chainrule.program", *modules)
+    if application and ours and not any(_within(name, allowed) for name in names):
+        fix = "name its document in builds_on of course.toml, or do without"
+        yield f"{application} may not use {names[0]}", fix
 
 
 def _notebook(audit: Audit, path: str) -> Iterator[Finding]:
@@ -233,7 +223,7 @@ def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, list[s
     ``from a import b`` may mean the module ``a.b`` or a name in ``a``: both are given, ``a.b``
     first; the import is fine if either may be imported.
     """
-    for node in _statements(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, [alias.name]
@@ -244,7 +234,7 @@ def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, list[s
                 yield node.lineno, [f"{base}.{alias.name}" if base else alias.name, base or "."]
 
 
-def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+def statements(tree: ast.Module) -> Iterator[ast.AST]:
     """Every statement, at any depth; expressions, which hold no import, are not entered."""
     left: list[ast.AST] = [tree]
     for node in left:

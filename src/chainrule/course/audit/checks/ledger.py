@@ -17,7 +17,7 @@ from functools import cache
 
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks.density import computes
-from chainrule.course.audit.glossary import Term, key, terms
+from chainrule.course.audit.checks.glossary import Term, key, terms
 from chainrule.course.documents.markdown import NOT_PROSE, Page
 from chainrule.course.finding import Finding
 
@@ -73,7 +73,7 @@ def uses(page: Page, keys: Iterable[str]) -> Iterator[tuple[str, int, bool]]:
     links: dict[int, list[tuple[int, int]]] = {}
     for link in page.links:
         links.setdefault(id(link.paragraph), []).append((link.offset, link.offset + len(link.text)))
-    for paragraph, _ in page.main_line if ordered else ():
+    for paragraph in page.main_line if ordered else ():
         if paragraph.section is None:
             continue
         hidden = [found.span() for found in NOT_PROSE.finditer(paragraph.text)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from chainrule.course.audit import Audit
-from chainrule.course.documents.markdown import Page, slug
+from chainrule.course.documents.markdown import Page
 from chainrule.course.finding import Finding
 
 NAME = "links"
@@ -83,12 +83,8 @@ def _anchors(audit: Audit, file: str) -> set[str] | None:
     if file.endswith(".md"):
         return audit.page(file).anchors
     if file.endswith(".ipynb"):
-        headings = (
-            re.findall(r"^#+ (.*)$", cell.source, re.M)
-            for cell in audit.cells(file)
-            if cell.kind == "markdown"
-        )
-        return {slug(text) for found in headings for text in found}
+        cells = (page for path, _, page in audit.prose if path == file)
+        return set().union(*(page.anchors for page in cells))
     return None
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from chainrule.course.audit import Audit
 from chainrule.course.children import ask
-from chainrule.course.documents.markdown import Inline, Page, parser
+from chainrule.course.documents.markdown import Page, Paragraph, parser
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST
 from chainrule.course.node import find_node
@@ -111,43 +111,43 @@ def _spelling(page: Page) -> Iterator[tuple[int, str, str]]:
     for link in page.links:
         if "$" in link.text:
             yield link.line, "GitHub shows no formula in the text of a link", "use words there"
-    for inline in page.inlines:
-        for place in inline.dollars:
+    for paragraph in page.paragraphs:
+        for place in paragraph.dollars:
             message = "a dollar sign that opens no formula"
-            yield inline.line_at(place), message, r"close the formula, or write \$"
-        yield from _neighbours(inline)
-        yield from _emphasis(inline)
+            yield paragraph.source_line(place), message, r"close the formula, or write \$"
+        yield from _neighbours(paragraph)
+        yield from _emphasis(paragraph)
 
 
-def _neighbours(inline: Inline) -> Iterator[tuple[int, str, str]]:
+def _neighbours(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
     """GitHub wants no letter, digit or hyphen before an inline formula and none but - after it."""
-    for start, end in inline.formulas:
-        before, after = inline.source[:start][-1:], inline.source[end : end + 1]
+    source = paragraph.source
+    for start, end in paragraph.formulas:
+        before, after = source[:start][-1:], source[end : end + 1]
         if before.isalnum() or before in ("-", "$") or after.isalnum() or after == "$":
-            message = f"{before}{inline.source[start:end]}{after}: GitHub shows no formula here"
-            yield inline.line_at(start), message, "put a space or punctuation beside the dollar"
+            message = f"{before}{source[start:end]}{after}: GitHub shows no formula here"
+            yield (
+                paragraph.source_line(start),
+                message,
+                "put a space or punctuation beside the dollar",
+            )
 
 
-def _emphasis(inline: Inline) -> Iterator[tuple[int, str, str]]:
-    """Formulas between single dollars in which Markdown sees something of its own."""
-    opens = _OPENS.search(inline.source)
+def _emphasis(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
+    """The first formula between single dollars in which Markdown sees something of its own."""
+    source = paragraph.source
+    opens = _OPENS.search(source)
     suspects = [
         (start, end)
-        for start, end in inline.formulas
-        if inline.source[start + 1] != "`"
-        and (
-            _MARKS.search(inline.source, start, end) or (opens and "_" in inline.source[start:end])
-        )
+        for start, end in paragraph.formulas
+        if source[start + 1] != "`"
+        and (_MARKS.search(source, start, end) or (opens and "_" in source[start:end]))
     ]
-    if not suspects or _marks(inline.source) == _marks(_without(inline.source, suspects)):
-        return
-    for place, span in enumerate(suspects):
-        others = suspects[:place] + suspects[place + 1 :]
-        if _marks(inline.source) != _marks(_without(inline.source, [span])) or not others:
-            source = inline.source[span[0] : span[1]]
-            message = f"{source}: GitHub reads Markdown inside this formula"
-            yield inline.line_at(span[0]), message, IN_BACKTICKS
-            return
+    if suspects and _marks(source) != _marks(_without(source, suspects)):
+        alone = (span for span in suspects if _marks(source) != _marks(_without(source, [span])))
+        start, end = next(alone, suspects[0])
+        message = f"{source[start:end]}: GitHub reads Markdown inside this formula"
+        yield paragraph.source_line(start), message, IN_BACKTICKS
 
 
 def _without(source: str, spans: list[tuple[int, int]]) -> str:

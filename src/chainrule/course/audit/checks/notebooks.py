@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from chainrule.course.audit import Audit, Cell
-from chainrule.course.audit.checks.documents import MOST_LINES, WIDEST
-from chainrule.course.documents.notebooks import Execution, text_of, verify_all
+from chainrule.course.audit.checks.documents import oversized
+from chainrule.course.audit.verdicts import Verdict
+from chainrule.course.children import at_once
+from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Course, Notebook
 
@@ -48,47 +50,41 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Execute every notebook from a clean kernel and compare."""
-    if NAME in audit.begun:  # by what was written, just before
-        yield from audit.begun.pop(NAME)
-        return
-    for *_, findings in _executed(audit):
-        yield from findings
+    for entry, execution in _executed(audit):
+        found = faults(entry, audit.text(entry.path), execution)
+        _verdict(audit, entry).keep(passed=not found)
+        yield from found
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
     """Store what execution gives, where it differs from what is stored."""
-    if not audit.run:
-        return
-    remaining: list[Finding] = audit.begun.setdefault(NAME, [])
-    for entry, execution, findings in _executed(audit):
-        if execution.error or not findings:
-            remaining += findings
-        else:
-            remaining += [finding for finding in findings if "budget" in finding.message]
+    for entry, execution in _executed(audit) if audit.run else ():
+        if is_new(audit.text(entry.path), execution):
             yield entry.path, text_of(execution.notebook)
 
 
-def _executed(audit: Audit) -> Iterator[tuple[Notebook, Execution, list[Finding]]]:
-    """Each notebook that is asked for and not known to pass, its execution, what is wrong."""
-    asked = {}
-    for entry in _entries(audit):
-        served = [audit.course.by_id[name] for name in entry.serves if name in audit.course.by_id]
-        verdict = audit.verdicts.of(NAME, served, entry.path, audit.text(entry.path))
-        if not verdict.passed:
-            asked[entry] = verdict
-    executed = verify_all(audit.course, list(asked))
-    for (entry, verdict), (execution, findings) in zip(asked.items(), executed, strict=True):
-        verdict.keep(passed=not findings)
-        yield entry, execution, findings
+def _executed(audit: Audit) -> list[tuple[Notebook, Execution]]:
+    """The notebooks that are asked for and not known to pass, each executed once."""
+    if NAME not in audit.begun:
+        asked = audit.chosen or audit.course.by_id.keys()
+        entries = [
+            entry
+            for entry in audit.course.notebooks
+            if entry.path in audit.notebooks and audit.cells(entry.path) and asked & {*entry.serves}
+            if not _verdict(audit, entry).passed
+        ]
+        executions = at_once(
+            lambda entry: execute(audit.root / entry.path, audit.root, 3 * entry.seconds + 60),
+            entries,
+        )
+        audit.begun[NAME] = list(zip(entries, executions, strict=True))
+    return audit.begun[NAME]
 
 
-def _entries(audit: Audit) -> list[Notebook]:
-    asked = audit.chosen or audit.course.by_id.keys()
-    return [
-        entry
-        for entry in audit.course.notebooks
-        if entry.path in audit.notebooks and audit.cells(entry.path) and asked & set(entry.serves)
-    ]
+def _verdict(audit: Audit, entry: Notebook) -> Verdict:
+    """What is remembered of a notebook as it is stored now."""
+    served = [audit.course.by_id[name] for name in entry.serves if name in audit.course.by_id]
+    return audit.verdicts.of(NAME, served, entry.path, audit.text(entry.path))
 
 
 def _form(stored: dict[str, Any]) -> Iterator[tuple[int, str]]:
@@ -126,12 +122,8 @@ def _faults(
     yield from _header(course, entry, cells[0].source)
     trees = {}
     for index in code:
-        if (count := cells[index].source.count("\n") + 1) > MOST_LINES:
-            message = f"a cell of {count} lines, at most {MOST_LINES} are allowed"
-            yield index, message, "split it, and say between the parts what happens"
-        if (width := max(map(len, cells[index].source.split("\n")))) > WIDEST:
-            message = f"a line of {width} characters, at most {WIDEST} fit the page"
-            yield index, message, "name a part of it on a line above"
+        for _, message, fix in oversized("cell", cells[index].source.split("\n")):
+            yield index, message, fix
         try:
             trees[index] = ast.parse(cells[index].source)
         except SyntaxError as error:

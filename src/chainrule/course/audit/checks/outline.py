@@ -57,7 +57,7 @@ def _misconceptions(document: Document, page: Page) -> Iterator[Finding]:
         and paragraph.section.text == CLOSING[0]
         and paragraph.text.startswith(('"', "“"))
         and paragraph.bold[:1] != []
-        for paragraph, _ in page.main_line
+        for paragraph in page.main_line
     )
     titles = [heading for heading in page.headings if heading.text == CLOSING[0]]
     if titles and wrong not in WRONG:

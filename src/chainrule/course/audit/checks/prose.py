@@ -29,11 +29,21 @@ SPELLING = re.compile(
     r"|centers?|centered|favors?|favorite|modeling|modeled|labeled|labeling)\b",
     re.I,
 )
-REPEATED = re.compile(r"\b([a-z]++)\s+\1\b", re.I)
-DOUBLED = {"had", "that"}
+REPEATED = re.compile(r"\b(?!(?:had|that)\b)([a-z]++)\s+\1\b", re.I)
 ANALOGY = re.compile(r"\b[Tt]hink of it as\b")
-EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u26ff\u2705\u2728\u274c\u2b50\ufe0f]")
-EXCLAMATION = re.compile(r"[\w)\"'”’]!(?![\[=\w])")
+EMOJI = re.compile("([\U0001f000-\U0001faff\u2600-\u26ff\u2705\u2728\u274c\u2b50\ufe0f])")
+EXCLAMATION = re.compile(r"(!)(?<=[\w)\"'”’]!)(?![\[=\w])")
+RULES = (
+    (EMOJI, "an emoji: {}", ""),
+    (UNUSED, "{!r} is on the list of words not used", ""),
+    (
+        SPELLING,
+        "{!r} is not spelled as in the rest of the course",
+        "Oxford spelling: -ize, otherwise British",
+    ),
+    (REPEATED, "{!r} stands twice", ""),
+    (EXCLAMATION, "an exclamation mark", "a full stop will do"),
+)
 NAMES = set(
     re.findall(
         r"\w+",
@@ -73,23 +83,16 @@ def _names(course: Course) -> set[str]:
 
 def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
     analogies: list[int] = []
-    patterns = _patterns(page)
+    rules = [each for each in RULES if any(_may_hold(each[0], word) for word in page.vocabulary)]
     for paragraph in page.paragraphs:
         if page.is_generated(paragraph.line) or paragraph.text in outline:
             continue
-        text = paragraph.prose
-        section = page.section_at(paragraph.line)
+        text, section = paragraph.prose, paragraph.section
         quoted = section is not None and section.text == "References"  # titles keep their words
-        for pattern, message in () if quoted else patterns:
-            for found in pattern.finditer(text):
-                words = " ".join(found[0].split())
-                fix = "Oxford spelling: -ize, otherwise British" if pattern is SPELLING else ""
-                yield paragraph.line_at(found.start()), message.format(words), fix
-        for found in () if quoted else REPEATED.finditer(text):
-            if found[1].lower() not in DOUBLED:
-                yield paragraph.line_at(found.start(1)), f"{found[1]!r} stands twice", ""
-        for found in EXCLAMATION.finditer(text) if "!" in text else ():
-            yield paragraph.line_at(found.start()), "an exclamation mark", "a full stop will do"
+        for pattern, message, fix in rules:
+            for found in () if quoted and pattern is not EXCLAMATION else pattern.finditer(text):
+                said = message.format(" ".join(found[1].split()))
+                yield paragraph.line_at(found.start(1)), said, fix
         for found in ANALOGY.finditer(text):
             analogies.append(paragraph.line_at(found.start()))
         if _is_bold_colon(paragraph):
@@ -99,24 +102,12 @@ def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
         yield line, "'think of it as' for the second time", "once a document is enough"
 
 
-def _patterns(page: Page) -> list[tuple[re.Pattern[str], str]]:
-    """What to look for in each paragraph, less what no word of the page can begin."""
-    patterns = [(EMOJI, "an emoji: {}")] if EMOJI.search(page.source) else []
-    if any(map(_is_unused, page.vocabulary)):
-        patterns.append((UNUSED, "{!r} is on the list of words not used"))
-    if any(map(_is_misspelled, page.vocabulary)):
-        patterns.append((SPELLING, "{!r} is not spelled as in the rest of the course"))
-    return patterns
-
-
 @cache
-def _is_unused(word: str) -> bool:
-    return word in ("note", "essence", "just", "dive") or bool(UNUSED.fullmatch(word))
-
-
-@cache
-def _is_misspelled(word: str) -> bool:
-    return bool(SPELLING.fullmatch(word))
+def _may_hold(pattern: re.Pattern[str], word: str) -> bool:
+    """Whether a page with this word may hold the pattern: fast, and never wrongly no."""
+    if pattern is UNUSED and word in ("note", "essence", "just", "dive"):
+        return True
+    return pattern not in (UNUSED, SPELLING) or bool(pattern.fullmatch(word))
 
 
 def _is_bold_colon(paragraph: Paragraph) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chainrule.course.audit import Audit
-from chainrule.course.documents.markdown import Page
+from chainrule.course.documents.markdown import ARXIV, DOI, Page
 from chainrule.course.finding import Finding
 
 NAME = "references"
@@ -16,9 +16,6 @@ STOPS = "A number leads to another work or to none, or its entry does not suffic
 SECTION = "References"
 MOST_AUTHORS = 6
 FORM = "A. Author, B. Author, *Title*, Journal 1(2), 3–4, 1999, doi:10.… or arXiv:…. Remark."
-# As the site finds them too, to make links of them.
-ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
-DOI = r"doi:10\.\d{4,}/\S+?"
 _YEAR = r"(?:1[4-9]|20)\d\d"
 _ENTRY = re.compile(
     rf"(?P<authors>[^*]+), \*(?P<title>[^*]+)\*, (?:(?:(?!doi:|arXiv:|https?:)[^*])*?, )??{_YEAR}"
@@ -74,12 +71,12 @@ def check(audit: Audit) -> Iterator[Finding]:
 
 def read_entries(path: str, page: Page) -> Iterator[Entry]:
     """The items of a page's list of references."""
-    for paragraph, inline in zip(page.paragraphs, page.inlines, strict=True):
+    for paragraph in page.paragraphs:
         section = paragraph.section
         if paragraph.kind == "item" and section is not None and section.text == SECTION:
             numbered = re.match(r"(\d+)\. ", page.lines[paragraph.line - 1])
             number = int(numbered[1]) if numbered else 0
-            yield Entry(path, paragraph.line, number, " ".join(inline.source.split()))
+            yield Entry(path, paragraph.line, number, " ".join(paragraph.source.split()))
 
 
 def _citations(page: Page, entries: list[Entry]) -> Iterator[tuple[int, str, str]]:

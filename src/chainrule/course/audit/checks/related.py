@@ -12,9 +12,9 @@ import posixpath
 from collections.abc import Iterator
 
 from chainrule.course.audit import CLOSING, Audit
+from chainrule.course.audit.checks.glossary import key, terms
 from chainrule.course.audit.checks.ledger import uses
 from chainrule.course.audit.checks.prerequisites import body_links
-from chainrule.course.audit.glossary import key, terms
 from chainrule.course.documents.markdown import Page
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
@@ -71,5 +71,5 @@ def _unlinked(
 
 def _end(page: Page, line: int) -> int:
     """The last line of the paragraph that holds a line."""
-    held = (p for p, _ in page.main_line if p.line <= line <= p.line_at(len(p.text)))
+    held = (p for p in page.main_line if p.line <= line <= p.line_at(len(p.text)))
     return max((p.line_at(len(p.text)) for p in held), default=line)
