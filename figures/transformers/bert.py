@@ -18,7 +18,7 @@ from chainrule.data.text import shakespeare_plays
 from chainrule.math_foundations.probability import softmax
 from chainrule.neural_networks.backpropagation import no_grad
 from chainrule.training.loss_functions import cross_entropy
-from chainrule.training.optimizers import AdamW, clip_grad_norm_, warmup_linear
+from chainrule.training.optimizers import AdamW, clip_grad_norm_
 from chainrule.transformers.bert import (
     Bert,
     BertConfig,
@@ -66,8 +66,7 @@ def trained(model, loss, rate, seed, steps, batch=64, parameters=None):
     train, _ = words()
     parameters = list(model.parameters()) if parameters is None else parameters
     optimizer = AdamW(parameters, lr=rate, weight_decay=0.01)
-    for step in range(steps):
-        optimizer.lr = warmup_linear(step, rate, steps // 10, steps)
+    for _ in range(steps):
         value = loss(train[rng.integers(0, len(train), batch)], rng)
         optimizer.zero_grad()
         value.backward()
@@ -221,8 +220,7 @@ def fine_tuned(start, rate, seed, labelled=100, steps=150):
     ids, labels = real_or_not(words()[0][:labelled], np.random.default_rng(7))
     parameters = [*bert.parameters(), *head.parameters()]
     optimizer = AdamW(parameters, lr=rate, weight_decay=0.01)
-    for step in range(steps):
-        optimizer.lr = warmup_linear(step, rate, steps // 10, steps)
+    for _ in range(steps):
         i = rng.integers(0, len(ids), 32)
         value = cross_entropy(scores(ids[i]), labels[i])
         optimizer.zero_grad()

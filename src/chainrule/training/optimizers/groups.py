@@ -179,6 +179,15 @@ class Optimizer(ABC):
         for group in self.param_groups:
             _check_settings(type(self).__name__, group)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a setting of the groups: as an attribute of the optimizer nobody would read it."""
+        if name in getattr(self, "param_groups", [{}])[0]:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name} of its own: every group has one; write "
+                f'for group in optimizer.param_groups: group["{name}"] = {value!r}'
+            )
+        super().__setattr__(name, value)
+
     def zero_grad(self) -> None:
         """Forget all gradients; the next backward pass starts new arrays for them."""
         for group in self.param_groups:
