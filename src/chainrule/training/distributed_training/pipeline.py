@@ -31,7 +31,7 @@ class PipelineStage(Module):
             raise ValueError(f"{len(whole.blocks)} layers are too few for {worker.size} workers")
         part = chunks(len(whole.blocks), worker.size)[worker.rank]
         first, last = worker.rank == 0, worker.rank == worker.size - 1
-        self._worker, self._whole = worker, [whole]
+        self._worker, self._whole = worker, (whole,)
         self._first, self._last = first, last
         self.blocks = ModuleList(list(whole.blocks)[part])
         self.tokens = whole.tokens if first or (last and whole.head is None) else None

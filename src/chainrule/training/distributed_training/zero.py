@@ -141,7 +141,7 @@ class FullySharded(Module):
     """
 
     def __init__(self, worker: Communicator, unit: Module) -> None:
-        self._worker, self._unit = [worker], [unit]  # in lists: no part of this module's tree
+        self._worker, self._unit = (worker,), (unit,)  # in tuples: no part of this module's tree
         places = [(module, name) for module in unit.modules() for name in _own(module)]
         shared: dict[int, Parameter] = {}
         self._places: list[tuple[Module, str, int]] = []
@@ -151,7 +151,7 @@ class FullySharded(Module):
                 shared[id(whole)] = _piece(worker, _with_rows(whole))
                 setattr(self, f"piece{len(shared) - 1}", shared[id(whole)])
             self._places.append((module, name, list(shared).index(id(whole))))
-        self._pieces = list(shared.values())
+        self._pieces = tuple(shared.values())
         for module, name, _ in self._places:
             vars(module)[name] = None
 
