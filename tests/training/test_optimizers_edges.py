@@ -298,9 +298,15 @@ def test_gradients_set_by_hand_have_the_parameters_shape():
 
 @pytest.mark.parametrize("kind", [SGD, Adagrad, Adam, AdamW, Adafactor, Lion, Muon, RMSprop])
 def test_a_rate_beside_the_groups_is_refused(kind):
-    """``optimizer.lr = …`` would change nothing: PyTorch keeps silent, and the schedule is lost."""
+    """``optimizer.lr = …`` would change no group's rate, and the schedule would be lost."""
     optimizer = kind([Tensor(np.ones((3, 2)), requires_grad=True)], lr=0.1)
     with pytest.raises(AttributeError, match=r'for group in optimizer.param_groups: group\["lr"\]'):
         optimizer.lr = 0.2
     assert [group["lr"] for group in optimizer.param_groups] == [0.1]
     optimizer.note = "anything else"
+
+
+def test_pytorch_keeps_silent_about_a_rate_beside_the_groups():
+    optimizer = torch.optim.AdamW([torch.ones(3, requires_grad=True)], lr=0.1)
+    optimizer.lr = 0.2
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1]
