@@ -145,6 +145,13 @@ def test_a_damaged_text_never_advises_to_delete_a_checkpoint(run, chainrule, dam
     assert "checkpoints are as they were" in errors
 
 
+def is_refused_in_one_line(run):
+    for opened in (Run.resume, load_trained):
+        with pytest.raises(checkpoint.CheckpointError, match="is damaged") as refused:
+            opened(run)
+        assert len(str(refused.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -157,10 +164,7 @@ def test_a_state_that_asks_for_more_than_its_file_holds(run, name, value):
     state = json.loads(path.read_text())
     state["settings"][name] = value
     path.write_text(json.dumps(state))
-    for opened in (Run.resume, load_trained):
-        with pytest.raises(checkpoint.CheckpointError, match="is damaged") as refused:
-            opened(run)
-        assert len(str(refused.value).splitlines()) == 1
+    is_refused_in_one_line(run)
 
 
 @pytest.mark.parametrize(
@@ -172,10 +176,7 @@ def test_a_state_that_asks_for_more_than_its_file_holds(run, name, value):
 )
 def test_hostile_states_are_one_line(run, raw):
     (checkpoint.latest(run) / "state.json").write_bytes(raw)
-    for opened in (Run.resume, load_trained):
-        with pytest.raises(checkpoint.CheckpointError, match="is damaged") as refused:
-            opened(run)
-        assert len(str(refused.value).splitlines()) == 1
+    is_refused_in_one_line(run)
 
 
 @pytest.mark.parametrize(
@@ -192,10 +193,7 @@ def test_hostile_states_are_one_line(run, raw):
 def test_hostile_weights_are_one_line(run, header):
     path = checkpoint.latest(run) / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
-    for opened in (Run.resume, load_trained):
-        with pytest.raises(checkpoint.CheckpointError, match="is damaged") as refused:
-            opened(run)
-        assert len(str(refused.value).splitlines()) == 1
+    is_refused_in_one_line(run)
 
 
 def test_without_matplotlib_no_step_is_taken(tmp_path, chainrule, monkeypatch):
