@@ -94,5 +94,5 @@ clean: ## remove what was built; .venv and the workbook stay
 	@touch $@
 
 site/node_modules/.package-lock.json: site/package-lock.json .venv/learn
-	@$(RUN) chainrule.course.node
+	@$(RUN) chainrule.node
 	@touch $@

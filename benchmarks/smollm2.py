@@ -163,7 +163,7 @@ def agreement():
 
 def starting():
     """Seconds from the command to the end of an answer of one token, the lowest of three."""
-    command = "from chainrule.course.cli import main; main()"
+    command = "from chainrule.cli import main; main()"
     options = ("chat", "smollm2", "Hello", "--temperature", "0", "--max-tokens", "1")
     found = []
     for _ in range(3):

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from chainrule.course.manifest import load_course
-from chainrule.course.page.bundle import measured
 from chainrule.course.site import REFERENCE, navigation
+from chainrule.learner.page.bundle import measured
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "extensions"))

@@ -16,10 +16,10 @@ from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
 from chainrule.course.manifest import Course, load_course
-from chainrule.course.page import bundle
 from chainrule.course.paths import duration, normal
 from chainrule.course.site import neighbours
 from chainrule.course.site.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.learner.page import bundle
 from chainrule.trainer.parts import PARTS, Part, drawn
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")

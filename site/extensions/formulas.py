@@ -16,7 +16,7 @@ from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset_file
 
-from chainrule.course.node import find_node
+from chainrule.node import find_node
 
 SITE = Path(__file__).resolve().parents[1]
 KATEX = SITE / "node_modules" / "katex" / "dist"

@@ -1,7 +1,7 @@
 """What runs in the page: blocks and exercises say where they are, the browser loads the rest later.
 
 Without JavaScript a page is what it was. With it, ``static/run.js`` puts buttons under the blocks;
-all that they need is written by `chainrule.course.page.bundle` and loaded when one is pressed.
+all that they need is written by `chainrule.learner.page.bundle` and loaded when one is pressed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sphinx.errors import ExtensionError
 
 from chainrule.course.documents import blocks
 from chainrule.course.exercises import stubs
-from chainrule.course.page import bundle
+from chainrule.learner.page import bundle
 
 TALK = "transformers/gpt"
 PLACE = '<div class="talk-place"></div>'

@@ -1,5 +1,5 @@
 """``python -m chainrule``: the command line, for launchers that start a module."""
 
-from chainrule.course.cli import main
+from chainrule.cli import main
 
 main()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from chainrule import cli
 from chainrule.claims import ledger, measuring, page, records, repeating
 from chainrule.claims.interval import (
     interval,
@@ -18,7 +19,6 @@ from chainrule.claims.interval import (
     student_cdf,
     student_quantile,
 )
-from chainrule.course import cli
 from chainrule.course.manifest import find_root
 from chainrule.program import UsageError
 

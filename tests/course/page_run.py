@@ -16,9 +16,9 @@ from pathlib import Path
 from chromium import Chromium
 
 from chainrule.course.manifest import load_course
-from chainrule.course.page import bundle
-from chainrule.course.page.runner import CHECKOUT
 from chainrule.course.site.serve import open_server
+from chainrule.learner.page import bundle
+from chainrule.learner.page.runner import CHECKOUT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SLOW = 3.0  # seconds from which the time of a block is stored

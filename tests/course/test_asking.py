@@ -3,8 +3,8 @@
 import pytest
 
 from chainrule.course.asking import agrees, number
-from chainrule.course.commands import path
 from chainrule.course.manifest import Ask, load_course
+from chainrule.learner.commands import path
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from chainrule.course.documents import blocks
 def chainrule(*arguments):
     """Run the command as a person would."""
     done = subprocess.run(
-        [sys.executable, "-c", "from chainrule.course.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from chainrule.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
     )

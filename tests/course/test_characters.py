@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chainrule.course.node import NodeError, install_packages
+from chainrule.node import NodeError, install_packages
 
 SLOPES = "math-foundations/slopes.md"
 NOTEBOOK = "notebooks/01-hill.ipynb"
@@ -31,7 +31,7 @@ def test_without_katex_the_other_checks_go_on(small, monkeypatch):
     assert told["mathematics"] == (
         "course.toml",
         "no formula was parsed: Node is missing",
-        "type: python -m chainrule.course.node",
+        "type: python -m chainrule.node",
     )
     assert "characters" in told
 

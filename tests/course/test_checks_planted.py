@@ -322,6 +322,16 @@ IMPORTS = [
         "the tool may not import chainrule.math_foundations.lengths",
     ),
     (
+        add("src/chainrule/course/x.py", "from chainrule.learner.workbook import Progress\n"),
+        "import Progress",
+        "the tool may not import chainrule.learner.workbook.Progress",
+    ),
+    (
+        add("src/chainrule/files.py", "from chainrule.course import manifest\n"),
+        "import manifest",
+        "the ground floor may not import chainrule.course.manifest",
+    ),
+    (
         add("src/chainrule/trainer/x.py", "def f():\n    from chainrule.pytorch import gpt\n"),
         "import gpt",
         "nothing may import chainrule.pytorch",

@@ -14,11 +14,11 @@ from importlib.metadata import version
 
 import pytest
 
-from chainrule.course.commands import GROUPS
-from chainrule.course.exercises.workbook import PROGRESS
+from chainrule.application import GROUPS
 from chainrule.course.manifest import load_course
+from chainrule.learner.workbook import PROGRESS
 
-CODE = "from chainrule.course.cli import main; main()"
+CODE = "from chainrule.cli import main; main()"
 STUB = "    ..."
 FILE = "workbook/math-foundations/lengths.py"
 

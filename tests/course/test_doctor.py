@@ -10,7 +10,7 @@ from site_sample import REPOSITORY, small_course
 from typer import Typer
 from typer.testing import CliRunner
 
-from chainrule.course.commands import doctor
+from chainrule.learner.commands import doctor
 
 MARKS = ("ok     ", "missing", "-      ")
 
@@ -23,7 +23,7 @@ def run(monkeypatch, folder):
 
 
 def test_here_all_that_is_needed_is_there():
-    main = "from chainrule.course.cli import main; main()"
+    main = "from chainrule.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", main, "doctor"], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -56,8 +56,8 @@ def test_an_extra_without_its_package_says_what_to_type(monkeypatch):
 
 def test_what_only_tests_need_is_no_fault(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    monkeypatch.setattr("chainrule.course.commands.doctor.find_node", lambda: "node")
-    monkeypatch.setattr("chainrule.course.commands.doctor.node_version", lambda node: (20, 1, 0))
+    monkeypatch.setattr("chainrule.learner.commands.doctor.find_node", lambda: "node")
+    monkeypatch.setattr("chainrule.learner.commands.doctor.node_version", lambda node: (20, 1, 0))
     result = run(monkeypatch, REPOSITORY)
     line = next(line for line in result.output.splitlines() if "Chromium" in line)
     assert line.startswith("- ")
@@ -66,7 +66,7 @@ def test_what_only_tests_need_is_no_fault(monkeypatch):
 
 
 def test_no_node(monkeypatch):
-    monkeypatch.setattr("chainrule.course.commands.doctor.find_node", lambda: None)
+    monkeypatch.setattr("chainrule.learner.commands.doctor.find_node", lambda: None)
     result = run(monkeypatch, REPOSITORY)
     line = next(line for line in result.output.splitlines() if "Node" in line)
     assert line.startswith("missing")

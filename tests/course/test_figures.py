@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from one_document import MANIFEST
 
+from chainrule.children import environment
 from chainrule.course import figures
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks import figures as figures_check
-from chainrule.course.children import environment
 from chainrule.course.figures.__main__ import main
-from chainrule.course.files import write_atomically
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
+from chainrule.files import write_atomically
 
 SCRIPT = """
 import numpy as np

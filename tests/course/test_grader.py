@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from chainrule.course.exercises import load, stubs
-from chainrule.course.exercises.grader import FAILED, PASSED, UNTOUCHED, Result, grade
+from chainrule.learner.grader import FAILED, PASSED, UNTOUCHED, Result, grade
 
 SAMPLE = Path(__file__).parent / "data" / "sample_exercises.py"
 EXERCISES = '''
@@ -440,7 +440,7 @@ def test_the_worker_ends_with_a_killed_parent(tmp_path):
         f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
         "def double(x):\n    time.sleep(600)\n"
     )
-    code = "from pathlib import Path; from chainrule.course.exercises.grader import grade\n"
+    code = "from pathlib import Path; from chainrule.learner.grader import grade\n"
     code += "list(grade(Path('exercises.py'), Path('answers.py')))"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:

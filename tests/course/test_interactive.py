@@ -12,7 +12,8 @@ from chromium import Chromium
 from one_document import MANIFEST
 from site_sample import FIGURE, REPOSITORY, small_course
 
-from chainrule.course import children, figures, node
+from chainrule import children, node
+from chainrule.course import figures
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks import interactive as check
 from chainrule.course.figures import modules
@@ -307,12 +308,12 @@ def test_without_node_one_line_says_what_to_type(root, monkeypatch):
     monkeypatch.setattr(node, "find_spec", lambda name: None)
     with pytest.raises(node.NodeError) as refused:
         list(modules.differences(str(root), []))
-    assert str(refused.value) == "Node is missing; type: python -m chainrule.course.node"
+    assert str(refused.value) == "Node is missing; type: python -m chainrule.node"
 
 
 def test_the_check_passes_that_line_on(root, monkeypatch):
     def call(*_, **__):
-        fault = "chainrule.course.node.NodeError: Node is missing; type: this"
+        fault = "chainrule.node.NodeError: Node is missing; type: this"
         return children.Answer([], 1, fault)
 
     monkeypatch.setattr(children, "call", call)

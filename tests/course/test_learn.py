@@ -24,7 +24,7 @@ from chainrule.course.manifest import CourseError
 from chainrule.course.site import serve
 from chainrule.course.site.serve import DEFAULT_PORT, PortError, open_server
 
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 
 
 @pytest.fixture

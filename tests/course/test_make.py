@@ -27,7 +27,7 @@ TARGETS = (
     "clean",
     "help",
 )
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 # Commands of README that only show something: they are typed here, as they stand there.
 CHEAP = ("path", "doctor", "progress", "--version", "--help")
 

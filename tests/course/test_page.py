@@ -18,11 +18,11 @@ import pytest
 from page_run import run_page
 from site_sample import REPOSITORY
 
-from chainrule.course.exercises import grader
 from chainrule.course.manifest import load_course
-from chainrule.course.page import bundle, carry
-from chainrule.course.page.runner import CHECKOUT
 from chainrule.course.site import build
+from chainrule.learner import grader
+from chainrule.learner.page import bundle, carry
+from chainrule.learner.page.runner import CHECKOUT
 
 pytestmark = pytest.mark.browser
 
@@ -515,7 +515,7 @@ PROVE = """(async () => {
   const worker = new Worker(new URL(manifest.worker, base), { type: "module" });
   const at = (name) => new URL(name, base).href;
   worker.postMessage({ begin: { pyodide: at(manifest.pyodide), archive: at(manifest.package),
-    module: "chainrule.course.page.runner", file: "" } });
+    module: "chainrule.learner.page.runner", file: "" } });
   const found = {};
   for (const id of %s) {
     const { document, source } = await get(manifest.exercises[id]);

@@ -18,11 +18,12 @@ import pytest
 from site_sample import REPOSITORY
 from sklearn.datasets import load_digits
 
-from chainrule.course.commands.progress import take_over, write_out
-from chainrule.course.exercises import grader, load, workbook
+from chainrule.course.exercises import load
 from chainrule.course.manifest import load_course
-from chainrule.course.node import find_node
-from chainrule.course.page import bundle, carry, runner
+from chainrule.learner import grader, workbook
+from chainrule.learner.commands.progress import take_over, write_out
+from chainrule.learner.page import bundle, carry, runner
+from chainrule.node import find_node
 from chainrule.program import UsageError
 from chainrule.trainer.talk import Talk
 from chainrule.transformers.gpt import generate
@@ -361,8 +362,8 @@ def test_the_package_holds_what_pages_import_and_equal_bytes_twice():
     assert data == bundle.package(REPOSITORY)
     names = set(zipfile.ZipFile(BytesIO(data)).namelist())
     assert {
-        "chainrule/course/page/runner.py",
-        "chainrule/course/exercises/grading.py",
+        "chainrule/learner/page/runner.py",
+        "chainrule/learner/grading.py",
         "chainrule/trainer/talk.py",
         "chainrule/data/models/course-gpt.safetensors",
         "sklearn/datasets/__init__.py",

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from chainrule.course.commands.path import as_text
 from chainrule.course.manifest import load_course
 from chainrule.course.paths import duration, find_subject, reading_path
+from chainrule.learner.commands.path import as_text
 from chainrule.program import UsageError
 
 COURSE = load_course(Path(__file__).parents[2])
@@ -137,8 +137,8 @@ def test_duration():
 
 def test_progress_and_known_shorten_the_path(small, monkeypatch):
 
-    from chainrule.course.commands import build
-    from chainrule.course.exercises import workbook
+    from chainrule.application import build
+    from chainrule.learner import workbook
 
     monkeypatch.chdir(small.root)
     app, runner = build(), CliRunner()

@@ -7,10 +7,10 @@ from types import ModuleType
 import pytest
 from conftest import build
 
+from chainrule.children import Answer
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks import pages
 from chainrule.course.audit.generated import files, reference
-from chainrule.course.children import Answer
 from chainrule.course.manifest import CourseError, load_course
 from chainrule.course.site import navigation
 

@@ -22,9 +22,9 @@ from site_sample import LINEAR_ALGEBRA, REPOSITORY, large_course, small_course, 
 
 from chainrule import __version__
 from chainrule.course.manifest import load_course
-from chainrule.course.node import find_node, packages_are_fresh
 from chainrule.course.site import SiteError, build, navigation, neighbours
 from chainrule.course.site.drawing import COLUMN, NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.node import find_node, packages_are_fresh
 from chainrule.trainer.parts import PARTS
 
 SITE = REPOSITORY / "site"

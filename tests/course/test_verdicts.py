@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from chainrule.course import children
+from chainrule import children
 from chainrule.course.audit import Audit, verdicts
 from chainrule.course.audit.checks.imports import imported
 from chainrule.course.documents import blocks

@@ -18,7 +18,7 @@ from site_sample import REPOSITORY
 from chainrule import program
 from chainrule.course.manifest import CARRIED, load_course
 
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 READ = ("exercises", "figures", "notebooks", "reference", "models", "benchmarks")
 BUILT = {"__pycache__", "node_modules", "_build"}
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainrule.course.commands.check import note_passed
-from chainrule.course.exercises.workbook import (
+from chainrule.course.manifest import load_course
+from chainrule.learner.commands.check import note_passed
+from chainrule.learner.workbook import (
     PROGRESS,
     Progress,
     load_progress,
@@ -26,7 +27,6 @@ from chainrule.course.exercises.workbook import (
     workbook_file,
     write_stubs,
 )
-from chainrule.course.manifest import load_course
 from chainrule.program import UsageError
 
 LENGTHS = "math-foundations/lengths"
@@ -234,8 +234,8 @@ def test_a_damaged_file_gives_one_clear_line(course, text):
 WRITER = """
 import sys, datetime
 from pathlib import Path
-from chainrule.course.commands.check import note_passed
-from chainrule.course.exercises.workbook import Progress, save_progress
+from chainrule.learner.commands.check import note_passed
+from chainrule.learner.workbook import Progress, save_progress
 root, day = Path(sys.argv[1]), datetime.date(2024, 2, 29)
 small = Progress({}, {"a/b"})
 large = Progress({f"a/{i}": {"x": day} for i in range(2000)}, {"a/b"})

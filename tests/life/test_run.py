@@ -17,7 +17,7 @@ from chainrule.life import improving
 from chainrule.life.run import Life
 from chainrule.program import UsageError
 
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 STAGES = ("tokenizer", "pretrain", "sft", "reward", "control", "rejection", "dpo", "ppo", "grpo",
           "lora", "quantize", "serve")  # fmt: skip

@@ -36,7 +36,7 @@ def typed(words):
     """A line as a shell would start it: the programs are those beside this Python."""
     name = Path(words[0]).name
     if name == "chainrule":
-        return [sys.executable, "-c", "from chainrule.course.cli import main; main()", *words[1:]]
+        return [sys.executable, "-c", "from chainrule.cli import main; main()", *words[1:]]
     return [str(PROGRAMS / name) if words[0].startswith(".venv/") else words[0], *words[1:]]
 
 

@@ -24,7 +24,7 @@ from chainrule.neural_networks.backpropagation import save_state
 
 ROOT = Path(__file__).parents[2]
 COURSE = load_course(ROOT)
-CODE = "from chainrule.course.cli import main; main()"
+CODE = "from chainrule.cli import main; main()"
 
 
 def run(*arguments, cache):

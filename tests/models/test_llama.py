@@ -229,7 +229,7 @@ def test_models_refused(entries, rest, message, llama, parts, tmp_path):
 def talk(*arguments, said="", cache=None):
     """Run ``chainrule chat`` as a person would."""
     environment = {**os.environ, **({"CHAINRULE_CACHE": str(cache)} if cache else {})}
-    command = "from chainrule.course.cli import main; main()"
+    command = "from chainrule.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", command, "chat", *map(str, arguments)], input=said, env=environment,
         capture_output=True, text=True, timeout=120,

@@ -23,7 +23,7 @@ from chainrule.trainer.loop import Run
 from chainrule.trainer.report import write_report
 from chainrule.trainer.settings import Settings
 
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 TEXT = "".join(f"{i} green bottles, hanging on the wälls; \n" for i in range(200))
 SETTINGS = {"steps": 5, "batch_size": 2, "context": 16, "layers": 2, "heads": 2, "width": 12,
             "warmup": 1, "dropout": 0.1}  # fmt: skip

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from chainrule.course.cli import main
+from chainrule.cli import main
 from chainrule.course.manifest import find_root
 from chainrule.predict import cluster, counting, here, work
 from chainrule.predict.machine import Machine

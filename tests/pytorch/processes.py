@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from chainrule.course.cli import main
+from chainrule.cli import main
 from chainrule.trainer import loop
 
 RANK = int(os.environ.get("RANK", "0"))

@@ -18,7 +18,7 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch())
 """
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 
 
 def python(code, *arguments, cwd=None):
@@ -41,7 +41,7 @@ def test_every_other_module_imports_without_torch():
 def test_importing_the_package_and_its_commands_brings_no_torch():
     code = """
 import sys, typer, chainrule
-from chainrule.course.commands import build
+from chainrule.application import build
 build()
 print(sorted(name for name in sys.modules if name.split(".")[0] == "torch"
              or name.startswith("chainrule.pytorch")))

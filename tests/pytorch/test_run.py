@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from chainrule.course.cli import main
+from chainrule.cli import main
 from chainrule.pytorch.run import Options
 from chainrule.trainer import checkpoint
 from chainrule.trainer.sampling import load_trained

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.course import cli
+from chainrule import cli
 from chainrule.trainer import checkpoint
 from chainrule.trainer.loop import Run
 from chainrule.trainer.sampling import load_trained

@@ -21,7 +21,7 @@ from chainrule.trainer.sampling import stream
 from chainrule.trainer.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 TEXT = "".join(f"{i} green bottles, hanging on the wall; " for i in range(200))
 SIZES = {"--batch-size": 3, "--context": 8, "--layers": 2, "--heads": 2, "--width": 8}
 TINY = [str(x) for pair in (SIZES | {"--dropout": 0.1, "--data": "text.txt"}).items() for x in pair]

@@ -16,7 +16,7 @@ OPTIONS = (
     f"--steps {STEPS} --batch-size 2 --context 7 --layers 1 --heads 2 --width 10 --dropout 0.1 "
     "--evaluate-every 4 --save-every 3 --seed 3"
 ).split()
-MAIN = "from chainrule.course.cli import main; main()"
+MAIN = "from chainrule.cli import main; main()"
 
 
 def chainrule(folder, *arguments, before="", expect=0):

@@ -1,6 +1,6 @@
 // A worker that holds one Python, started when it is first asked for something.
 export class Engine {
-  constructor(manifest, base, file, module = "chainrule.course.page.runner") {
+  constructor(manifest, base, file, module = "chainrule.learner.page.runner") {
     Object.assign(this, { manifest, base, file, module, waiting: new Map(), count: 0, worker: null });
   }
 

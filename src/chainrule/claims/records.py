@@ -25,8 +25,8 @@ import numpy as np
 from chainrule.claims import measuring
 from chainrule.claims.ledger import DATA, Claim, load, parse
 from chainrule.course.figures import COLORS, STYLE, shrink
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import CourseError, find_root
+from chainrule.files import write_atomically
 from chainrule.program import UsageError
 
 PICTURES = "reference/claims"

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from chainrule.clinic.page import anchor
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import find_root
+from chainrule.files import write_atomically
 from chainrule.transformers.self_attention import rope_order
 
 __all__ = ["CONVENTIONS", "DATA", "Convention", "lines"]

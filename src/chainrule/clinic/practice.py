@@ -12,8 +12,8 @@ import numpy as np
 
 from chainrule.clinic import labs, patient
 from chainrule.clinic.diseases import DISEASES, Disease, ill
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import Course
+from chainrule.files import write_atomically
 from chainrule.program import UsageError, typed
 
 NOTES = "workbook/clinic.json"

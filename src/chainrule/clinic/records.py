@@ -25,8 +25,8 @@ import numpy as np
 from chainrule.clinic import labs, patient
 from chainrule.clinic.diseases import DISEASES, ill, swapped
 from chainrule.course.figures import COLORS, STYLE, shrink
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import find_root
+from chainrule.files import write_atomically
 
 DATA = "reference/clinic.json"
 PICTURES = "reference/clinic"

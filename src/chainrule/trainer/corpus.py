@@ -19,8 +19,8 @@ import re
 import sys
 from pathlib import Path
 
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import CourseError, find_root, load_course
+from chainrule.files import write_atomically
 
 FOLDER = Path("src/chainrule/data/corpus")
 

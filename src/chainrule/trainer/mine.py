@@ -21,12 +21,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from chainrule.course.children import environment
-from chainrule.course.commands.check import note_passed, show_waiting
-from chainrule.course.exercises import grader, grading, replay
+from chainrule.children import environment
 from chainrule.course.exercises.counterpart import replaced
-from chainrule.course.exercises.workbook import workbook_file
 from chainrule.course.manifest import Course, open_course
+from chainrule.learner import grader, grading, replay
+from chainrule.learner.commands.check import note_passed, show_waiting
+from chainrule.learner.workbook import workbook_file
 from chainrule.neural_networks.backpropagation import Tensor, primitive
 from chainrule.program import UsageError, typed
 from chainrule.trainer.parts import PARTS, Part

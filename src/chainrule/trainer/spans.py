@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import CourseError, find_root, load_course
 from chainrule.data.corpus import frozen_corpus
 from chainrule.data.spans import KINDS, LENGTH
+from chainrule.files import write_atomically
 from chainrule.trainer.corpus import FOLDER, prose, unmarked
 
 MOST = {"train": 24, "validation": 50, "test": 100}

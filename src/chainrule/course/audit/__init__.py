@@ -44,9 +44,9 @@ from typing import Any
 
 from chainrule.course.audit.verdicts import Verdicts, python_files
 from chainrule.course.documents.markdown import Page, parse
-from chainrule.course.files import write_atomically
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST, Course, Document, load_course
+from chainrule.files import write_atomically
 
 CLOSING = ("What people get wrong", "Find the bug", "Exercises", "Where this leads", "References")
 UNSEEN = {"node_modules", "__pycache__", "_build", "build", "dist", "workbook", "runs"}

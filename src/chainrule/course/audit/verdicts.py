@@ -22,9 +22,9 @@ from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from chainrule.course.files import write_atomically
-from chainrule.course.node import find_node
 from chainrule.data.models import cache_folder
+from chainrule.files import write_atomically
+from chainrule.node import find_node
 from chainrule.program import PACKAGE
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from chainrule.course.documents.skeleton import files
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import Course, Document, find_root, load_course
 from chainrule.course.paths import find_subject
+from chainrule.files import write_atomically
 from chainrule.program import UsageError, typed
 
 

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainrule.course.children import PYTHON, ask, at_once
+from chainrule.children import PYTHON, ask, at_once
 from chainrule.course.documents import execute
 from chainrule.course.documents.markdown import Block, Comment, Page, parse
 from chainrule.course.finding import Finding

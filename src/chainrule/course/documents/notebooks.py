@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chainrule.children import environment
 from chainrule.course.audit import read_cells
-from chainrule.course.children import environment
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Notebook
 

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from chainrule.course.children import THREADS
+from chainrule.children import THREADS
 from chainrule.course.figures import FigureError, chosen, explain, load, measurements
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import CourseError, Document, find_root, load_course
+from chainrule.files import write_atomically
 
 
 def options(arguments: list[str] | None) -> argparse.Namespace:

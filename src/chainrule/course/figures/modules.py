@@ -23,16 +23,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from chainrule.children import ask
 from chainrule.course import figures
-from chainrule.course.children import ask
 from chainrule.course.documents.markdown import parse
 from chainrule.course.figures import FigureError, Model, chosen, explain
 from chainrule.course.figures.measurements import belong, differing, is_number, plain, short
 from chainrule.course.manifest import Document, load_course
-from chainrule.course.node import NodeError, find_node
+from chainrule.node import NodeError, find_node
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
-MISSING = "Node is missing; type: python -m chainrule.course.node"
+MISSING = "Node is missing; type: python -m chainrule.node"
 SECONDS = 120
 KINDS = ("range", "steps", "choice", "toggle", "text", "point")
 

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from chainrule.course.manifest import CARRIED, Course, Document, Notebook, load_course
-from chainrule.course.node import NodeError, install_packages, packages_are_fresh
 from chainrule.data.models import cache_folder
+from chainrule.node import NodeError, install_packages, packages_are_fresh
 from chainrule.program import PACKAGE, missing
 
 REFERENCE = ("NOTATION", "GLOSSARY", "ROADMAP", "CONTRIBUTING")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from chainrule.course.children import ask
+from chainrule.children import ask
 from chainrule.course.manifest import Course, Document
-from chainrule.course.node import find_node
+from chainrule.node import find_node
 
 NODE_WIDTH, NODE_HEIGHT = 190, 44
 COLUMN, ROW = 206, 92

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chainrule.course.children import THREADS
+from chainrule.children import THREADS
 from chainrule.program import UsageError, typed
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 
+from chainrule.children import at_once, call
 from chainrule.course.audit import Audit
-from chainrule.course.children import at_once, call
 from chainrule.course.exercises import stubs
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document

@@ -11,7 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from chainrule.course import children
+from chainrule import children
 from chainrule.course.audit import Audit
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document

@@ -16,7 +16,8 @@ NAME = "imports"
 STOPS = "Code uses what its reader has not been taught, or a library that its reader does not have."
 
 COMMON = ("chainrule.shapes", "chainrule.data")
-TOOL = ("chainrule.course", "chainrule.program", "chainrule.shapes", "chainrule.data")
+GROUND = ("program", "shapes", "files", "children", "node")
+ON = tuple(f"chainrule.{name}" for name in (*GROUND, "data"))  # what every room stands on
 TWIN = "chainrule.pytorch"
 REAL_DATA = frozenset({"sklearn"})
 DRAWING = REAL_DATA | {"matplotlib"}
@@ -120,10 +121,14 @@ def _unowned(audit: Audit, path: str, built: dict[str, tuple[str, list[str]]]) -
 def _room(
     path: str, names: list[str], built: dict[str, tuple[str, list[str]]]
 ) -> Iterator[tuple[str, str]]:
-    """The tool knows no machine learning; PyTorch is imported by the twin alone, which nothing
-    imports; an application that documents use imports no more than it says that it builds on."""
+    """The tool knows no machine learning, the ground floor no room; PyTorch is imported by the
+    twin alone, which nothing imports; an application that documents use imports no more than it
+    says that it builds on."""
     ours = _within(names[-1], ("chainrule",))
-    if path.startswith("src/chainrule/course/") and ours and not _within(names[0], TOOL):
+    room = path.removeprefix("src/chainrule/").removesuffix(".py").split("/")[0]
+    if room in GROUND and ours and not _within(names[0], ON):
+        yield f"the ground floor may not import {names[0]}", "put what needs it into a room"
+    if room == "course" and ours and not _within(names[0], ("chainrule.course", *ON)):
         fix = "an application may: put it beside src/chainrule/trainer, with a folder of commands"
         yield f"the tool may not import {names[0]}", fix
     if not path.startswith(f"src/{TWIN.replace('.', '/')}/"):

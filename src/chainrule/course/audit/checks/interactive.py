@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from chainrule.course import children
+from chainrule import children
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks.figures import names
 from chainrule.course.audit.verdicts import Verdict

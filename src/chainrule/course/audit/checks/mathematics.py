@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from chainrule.children import ask
 from chainrule.course.audit import Audit
-from chainrule.course.children import ask
 from chainrule.course.documents.markdown import Page, Paragraph, parser
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST
-from chainrule.course.node import find_node
+from chainrule.node import find_node
 from chainrule.program import UsageError
 
 NAME = "mathematics"
@@ -80,12 +80,12 @@ def _parsed(root: Path, formulas: list[tuple[str, bool]]) -> dict[tuple[str, boo
     node = find_node()
     if site is None or node is None:
         missing = "Node" if node is None else "KaTeX"
-        raise UsageError(f"{missing} is missing; type: python -m chainrule.course.node")
+        raise UsageError(f"{missing} is missing; type: python -m chainrule.node")
     asked = ({"tex": tex, "display": display, "strict": True} for tex, display in formulas)
     told = "".join(f"{json.dumps(each)}\n" for each in asked)
     answer = ask(node, str(site / "formulas.mjs"), root=root, seconds=SECONDS, told=told)
     if answer.fault:
-        raise UsageError("Node failed on the formulas; type: python -m chainrule.course.node")
+        raise UsageError("Node failed on the formulas; type: python -m chainrule.node")
     faults = (_NOISE.sub("", row.get("error", "")) for row in answer.rows())
     return dict(zip(formulas, faults, strict=True))
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from chainrule.children import at_once
 from chainrule.course.audit import Audit, Cell
 from chainrule.course.audit.checks.documents import oversized
 from chainrule.course.audit.verdicts import Verdict
-from chainrule.course.children import at_once
 from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Course, Notebook

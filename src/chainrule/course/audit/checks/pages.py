@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from chainrule.children import PYTHON, ask
 from chainrule.course.audit import Audit
-from chainrule.course.children import PYTHON, ask
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST
 

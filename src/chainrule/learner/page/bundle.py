@@ -24,18 +24,18 @@ from chainrule.course.documents import blocks
 from chainrule.course.documents.markdown import Block, parse
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, Document
-from chainrule.course.node import find_node
+from chainrule.node import find_node
 
 CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
 TOOL = (
-    *("__init__", "documents/__init__", "documents/execute", "page/__init__", "page/runner"),
+    *("__init__", "documents/__init__", "documents/execute"),
     *("exercises/__init__", "exercises/counterpart", "exercises/declaring"),
-    *("exercises/expectations", "exercises/grading", "exercises/judging", "exercises/proving"),
-    *("exercises/replay", "exercises/stubs"),
+    *("exercises/expectations", "exercises/judging", "exercises/proving", "exercises/stubs"),
 )
+DESK = ("__init__", "grading", "replay", "page/__init__", "page/runner")
 NOT_IN_THE_PAGE = ("models", "life", "clinic", "claims", "pytorch")
 TALK = ("__init__", "talk")
-OF_ROOM = {"trainer": TALK, "course": TOOL}
+OF_ROOM = {"trainer": TALK, "course": TOOL, "learner": DESK}
 MEASURED = "measured.json"
 SHOWN = ("name", "title", "difficulty", "minutes", "section", "statement")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import typer
 
-from chainrule.course.children import THREADS
-from chainrule.course.exercises.workbook import FOLDER, load_progress
+from chainrule.children import THREADS
 from chainrule.course.manifest import open_course
-from chainrule.course.node import OLDEST, WHEEL, find_node, node_version, packages_are_fresh
+from chainrule.learner.workbook import FOLDER, load_progress
+from chainrule.node import OLDEST, WHEEL, find_node, node_version, packages_are_fresh
 from chainrule.program import CourseError, UsageError, to_add, typed
 
 # What `make learn` needs; the rest is for those who test, measure or want more text.

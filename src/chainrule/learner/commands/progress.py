@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.commands import ROOMS
-from chainrule.course.exercises import workbook
-from chainrule.course.files import write_atomically
+from chainrule.application import ROOMS
 from chainrule.course.manifest import Course, open_course
-from chainrule.course.page import carry
 from chainrule.course.paths import find_subject
+from chainrule.files import write_atomically
+from chainrule.learner import workbook
+from chainrule.learner.page import carry
 
 
 def progress(

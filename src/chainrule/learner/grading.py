@@ -1,6 +1,6 @@
 """One exercise of a learner's file, executed and judged in this process.
 
-`chainrule.course.exercises.grader` does it in a process of its own, with limits; the page in the
+`chainrule.learner.grader` does it in a process of its own, with limits; the page in the
 reader's browser in a worker. Both say the same.
 """
 
@@ -89,8 +89,9 @@ def grade_one(
     ``untouched`` says whether its definition is still a stub, ``look`` what to find out of a
     failure; ``send`` hears what is known: each call, and a failure before its hint is looked for.
     """
-    from chainrule.course.exercises import judge, replay
+    from chainrule.course.exercises import judge
     from chainrule.course.exercises.judging import Attempt
+    from chainrule.learner import replay
 
     if item.name not in space:
         remedy = "`chainrule exercise` puts its stub back"

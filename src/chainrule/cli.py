@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         import typer
 
-        from chainrule.course.commands import build
+        from chainrule.application import build
 
         status = build()(arguments or ["--help"], "chainrule", standalone_mode=False)
         sys.stdout.flush()

@@ -16,9 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from chainrule.course.documents.execute import first_line
-from chainrule.course.exercises import stubs, workbook
-from chainrule.course.files import write_atomically
+from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, Document
+from chainrule.files import write_atomically
+from chainrule.learner import workbook
 from chainrule.program import UsageError
 
 

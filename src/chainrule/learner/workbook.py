@@ -21,10 +21,10 @@ from pydantic.dataclasses import dataclass
 
 from chainrule.course.documents.execute import first_line
 from chainrule.course.exercises import stubs
-from chainrule.course.files import write_atomically
 from chainrule.course.manifest import WORKBOOK as FOLDER
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
+from chainrule.files import write_atomically
 from chainrule.program import UsageError, typed
 
 PROGRESS = "workbook/progress.toml"

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from chainrule.course.asking import agrees
-from chainrule.course.exercises.workbook import changing, load_progress
 from chainrule.course.manifest import Course, Document, open_course
 from chainrule.course.paths import Step, Subject, duration, find_subject, reading_path
+from chainrule.learner.workbook import changing, load_progress
 from chainrule.program import typed
 
 MISSES = 3

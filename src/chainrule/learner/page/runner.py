@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.course.documents import execute
-from chainrule.course.exercises import grading
+from chainrule.learner import grading
 
 PRINTS = 1_000_000
 """Characters that one statement may print."""

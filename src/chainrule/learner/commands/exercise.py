@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.exercises.workbook import entries_of, write_stubs
 from chainrule.course.manifest import open_course
 from chainrule.course.paths import find_subject
+from chainrule.learner.workbook import entries_of, write_stubs
 from chainrule.program import typed
 
 

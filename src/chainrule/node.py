@@ -1,6 +1,6 @@
 """Node for the site: a system Node 20 or newer, else the one that pip can install.
 
-``python -m chainrule.course.node`` installs Node where it is missing, then the site's npm
+``python -m chainrule.node`` installs Node where it is missing, then the site's npm
 packages, exactly as ``site/package-lock.json`` has them.
 """
 
@@ -88,9 +88,10 @@ def _npm_of(node: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    from chainrule.course.manifest import find_root
-
+    around = (Path.cwd(), *Path.cwd().parents)
     try:
-        install_packages(find_root() / "site")
+        install_packages(
+            next((f for f in around if (f / "course.toml").exists()), around[0]) / "site"
+        )
     except NodeError as problem:
         sys.exit(f"chainrule: {problem}")

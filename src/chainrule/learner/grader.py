@@ -25,9 +25,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from chainrule.course.children import PYTHON, environment, kill
-from chainrule.course.exercises import grading, stubs
-from chainrule.course.exercises.grading import FAILED, FILE_LIMIT, MEMORY, PASSED, UNTOUCHED
+from chainrule.children import PYTHON, environment, kill
+from chainrule.course.exercises import stubs
+from chainrule.learner import grading
+from chainrule.learner.grading import FAILED, FILE_LIMIT, MEMORY, PASSED, UNTOUCHED
 
 __all__ = ["FAILED", "PASSED", "UNTOUCHED", "Result", "grade", "work"]
 

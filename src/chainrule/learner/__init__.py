@@ -1,0 +1,6 @@
+"""An application of the course: the learner's own desk.
+
+``workbook`` writes the exercises' stubs into files beside the learner and keeps the progress,
+``grader`` runs the answers in a process of their own, ``grading`` is what happens there, ``replay``
+runs a checked answer step by step, ``page/`` is the same desk in the reader's browser.
+"""

@@ -1,0 +1,1 @@
+"""Commands for learners: exercises, answers, hints, progress, the way through the course."""
