@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.exercises.stubs import Entry, solution_source
+from chainrule.course.exercises.stubs import Entry
 from chainrule.course.manifest import Course, Document, open_course
 from chainrule.course.paths import find_subject, normal
 from chainrule.learner import grader, workbook
+from chainrule.learner.source import solution_source
 from chainrule.program import UsageError, typed
 
 
