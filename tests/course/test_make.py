@@ -101,7 +101,7 @@ def test_a_second_run_installs_nothing(tmp_path):
         (clone / stamp).parent.mkdir(parents=True, exist_ok=True)
         (clone / stamp).touch()
     for target in ("learn", "test", "audit", "site"):
-        assert not re.search(r"pip|venv .venv|course.node", make(clone, "-n", target).stdout)
+        assert not re.search(r"pip|venv .venv|chainrule.node", make(clone, "-n", target).stdout)
     constraints = clone / "constraints.txt"
     constraints.write_text(constraints.read_text() + "# changed\n")
     subprocess.run(["touch", "-d", "+1 hour", str(constraints)], check=True)

@@ -18,8 +18,9 @@ import pytest
 
 from chainrule.course.exercises import load, stubs
 from chainrule.learner.grader import FAILED, PASSED, UNTOUCHED, Result, grade
+from chainrule.learner.source import solution_source
 
-SAMPLE = Path(__file__).parent / "data" / "sample_exercises.py"
+SAMPLE = Path(__file__).parents[1] / "common" / "sample_exercises.py"
 EXERCISES = '''
 import numpy as np
 from chainrule.course.exercises import exercise, expect_close
@@ -418,7 +419,7 @@ def _source(name: str) -> list[str]:
 
 def test_the_solutions_pass_through_the_grader(tmp_path):
     file = tmp_path / "answers.py"
-    sources = [stubs.solution_source(SAMPLE, entry.name) for entry in stubs.survey(SAMPLE)]
+    sources = [solution_source(SAMPLE, entry.name) for entry in stubs.survey(SAMPLE)]
     file.write_text("\n\n".join(["import itertools\nimport numpy as np", *sources]))
     assert {result.verdict for result in grade(SAMPLE, file)} == {PASSED}
 
