@@ -25,6 +25,7 @@ from chainrule.course.exercises.expectations import (
     show,
 )
 from chainrule.course.exercises.proving import measure, prove
+from chainrule.learner.reading import survey
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = Path(__file__).parents[1] / "common" / "sample_exercises.py"
@@ -560,10 +561,10 @@ def test_blind_sets_are_counted(tmp_path, capsys):
 
 def test_the_stub_holds_signature_and_statement_and_nothing_of_the_solution(sample):
     source = SAMPLE.read_text()
-    text = "\n\n".join(stubs.stub_of(entry.node, source) for entry in stubs.survey(SAMPLE))
+    text = "\n\n".join(stubs.stub_of(entry.node, source) for entry in survey(SAMPLE))
     tree = ast.parse(text)
     assert [node.name for node in tree.body] == list(sample)
-    for entry, node in zip(stubs.survey(SAMPLE), tree.body, strict=True):
+    for entry, node in zip(survey(SAMPLE), tree.body, strict=True):
         assert ast.get_docstring(node) == entry.statement
         if isinstance(node, ast.FunctionDef):
             assert ast.unparse(node.args) == ast.unparse(entry.node.args)
@@ -594,7 +595,7 @@ def test_the_stub_gets_only_the_imports_that_solutions_need():
 
 
 def test_survey_and_load_agree(sample):
-    for entry in stubs.survey(SAMPLE):
+    for entry in survey(SAMPLE):
         item = sample[entry.name]
         for key in ("title", "difficulty", "minutes", "section", "statement"):
             assert getattr(entry, key) == getattr(item, key)

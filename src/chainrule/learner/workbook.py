@@ -25,7 +25,7 @@ from chainrule.course.manifest import WORKBOOK as FOLDER
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
 from chainrule.files import write_atomically
-from chainrule.learner.source import binds, bound_names
+from chainrule.learner.reading import binds, bound_names, survey
 from chainrule.program import UsageError, typed
 
 PROGRESS = "workbook/progress.toml"
@@ -57,7 +57,7 @@ def entries_of(course: Course, document: Document) -> list[stubs.Entry]:
         advice = f"there are some for: {names}" if names else "none are written so far"
         raise UsageError(f"{document.title!r} has no exercises yet; {advice}")
     try:
-        return stubs.survey(path)
+        return survey(path)
     except SyntaxError as error:
         message = f"{document.exercises}:{error.lineno}: {error.msg}: repair the exercise file"
         raise UsageError(message) from None

@@ -7,7 +7,6 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -118,18 +117,9 @@ class Entry:
     mistakes: tuple[tuple[str, str, int], ...]
 
 
-def survey(path: Path) -> list[Entry]:
-    """List the exercises of a file: what each declares, its checks and hints.
-
-    Raises:
-        SyntaxError: the file is not Python.
-    """
-    return entries(ast.parse(path.read_text(encoding="utf-8"), str(path)))
-
-
 @lru_cache(maxsize=128)
 def entries(tree: ast.Module) -> list[Entry]:
-    """List the exercises of a file that is parsed already; the list is kept, so leave it alone."""
+    """List the exercises of a file; the list is kept, so leave it alone."""
     return [_entry(node, tree) for node in marked(tree, "exercise")]
 
 

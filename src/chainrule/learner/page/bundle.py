@@ -24,7 +24,7 @@ from chainrule.course.documents import blocks
 from chainrule.course.documents.markdown import Block, parse
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, Document
-from chainrule.learner import source
+from chainrule.learner import reading
 from chainrule.node import find_node
 
 CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
@@ -33,7 +33,7 @@ TOOL = (
     *("exercises/__init__", "exercises/counterpart", "exercises/declaring"),
     *("exercises/expectations", "exercises/judging", "exercises/proving", "exercises/stubs"),
 )
-DESK = ("__init__", "grading", "replay", "source", "page/__init__", "page/runner")
+DESK = ("__init__", "grading", "reading", "replay", "page/__init__", "page/runner")
 NOT_IN_THE_PAGE = (
     *("models", "life", "clinic", "claims", "pytorch"),
     *("__main__.py", "application.py", "children.py", "cli.py", "files.py", "node.py"),
@@ -85,20 +85,20 @@ def exercises(course: Course, document: Document) -> dict[str, Any] | None:
     path = course.root / document.exercises
     if not path.is_file():
         return None
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
     entries = stubs.entries(tree)
     return {
         "document": document.id,
-        "given": stubs.opening(tree, text),
-        "source": text,
+        "given": stubs.opening(tree, source),
+        "source": source,
         "items": [
             {
                 **{name: getattr(entry, name) for name in SHOWN},
                 "seconds": entry.seconds or 10,
-                "stub": stubs.stub_of(entry.node, text),
-                "helps": source.helps(entry),
-                "solution": source.solution_of(tree, text, entry.name),
+                "stub": stubs.stub_of(entry.node, source),
+                "helps": reading.helps(entry),
+                "solution": reading.solution_of(tree, source, entry.name),
             }
             for entry in entries
         ],
@@ -122,9 +122,9 @@ def package(root: Path) -> bytes:
 
 
 def _package(root: Path) -> Iterator[tuple[str, bytes]]:
-    top = root / "src"
-    for path in sorted((top / "chainrule").rglob("*")):
-        place = path.relative_to(top)
+    source = root / "src"
+    for path in sorted((source / "chainrule").rglob("*")):
+        place = path.relative_to(source)
         room = place.parts[1]
         if not path.is_file() or "__pycache__" in place.parts or room in NOT_IN_THE_PAGE:
             continue
@@ -172,15 +172,15 @@ def _write_pyodide(site: Path, static: Path) -> str:
     path, lock = numpy_wheel(site)
     target = static / f"pyodide-{lock['info']['version']}"
     target.mkdir(parents=True, exist_ok=True)
-    for file in (*(site / "node_modules/pyodide" / name for name in CORE), path):
-        _copy(file, target / file.name)
+    for source in (*(site / "node_modules/pyodide" / name for name in CORE), path):
+        _copy(source, target / source.name)
     (target / "pyodide-lock.json").write_text(json.dumps(lock), encoding="utf-8")
     return target.name
 
 
-def _copy(file: Path, target: Path) -> None:
-    if not target.is_file() or target.stat().st_size != file.stat().st_size:
-        shutil.copyfile(file, target)
+def _copy(source: Path, target: Path) -> None:
+    if not target.is_file() or target.stat().st_size != source.stat().st_size:
+        shutil.copyfile(source, target)
 
 
 # Licences
@@ -192,8 +192,8 @@ def licences(site: Path) -> str:
     """Whose work the page loads, and under which terms."""
     modules = site / "node_modules"
     about = json.loads((modules / "pyodide/package.json").read_text(encoding="utf-8"))
-    origin = "https://github.com/pyodide/pyodide"
-    pyodide = f"{about['license']}; its source: {origin}, version {about['version']}"
+    source = "https://github.com/pyodide/pyodide"
+    pyodide = f"{about['license']}; its source: {source}, version {about['version']}"
     parts = {"Pyodide": pyodide, "NumPy": (site / "wheels/NUMPY-LICENSE.txt").read_text("utf-8")}
     parts["The digits of scikit-learn"] = "\n\n".join(
         file.read_text()

@@ -1,4 +1,4 @@
-"""A learner's file, and a solution, read as source: what is still a stub, what needs what."""
+"""What a learner works on, read as source: the exercises of a file, answers, solutions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from chainrule.course.exercises.stubs import Definition, Entry, used
+from chainrule.course.exercises.stubs import Definition, Entry, entries, used
+
+
+def survey(path: Path) -> list[Entry]:
+    """List the exercises of a file: what each declares, its checks and hints.
+
+    Raises:
+        SyntaxError: the file is not Python.
+    """
+    return entries(ast.parse(path.read_text(encoding="utf-8"), str(path)))
 
 
 def is_untouched(node: Definition) -> bool:
@@ -50,14 +59,8 @@ def bound_names(text: str) -> set[str]:
         return set(re.findall(r"^(?:def|class) +(\w+)", text, re.MULTILINE))
 
 
-def solution_source(path: Path, name: str) -> str:
-    """The solution of an exercise as source, with the private helpers that it uses."""
-    source = path.read_text(encoding="utf-8")
-    return solution_of(ast.parse(source), source, name)
-
-
 def solution_of(tree: ast.Module, source: str, name: str) -> str:
-    """The same, of a file that is parsed already."""
+    """The solution of an exercise as source, with the private helpers that it uses."""
     nodes = [node for node in tree.body if isinstance(node, Definition)]
     solution = next(node for node in nodes if node.name == name)
     helpers = [node for node in nodes if node.name.startswith("_") and node.name != "_"]

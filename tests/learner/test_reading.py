@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chainrule.course.exercises import stubs
-from chainrule.learner.source import is_untouched, solution_source
+from chainrule.learner.reading import is_untouched, solution_of, survey
 
 TESTS = Path(__file__).parents[1]
 SAMPLE = TESTS / "common" / "sample_exercises.py"
@@ -32,13 +32,14 @@ def test_untouched(source, untouched):
 
 def test_every_stub_is_untouched_and_no_solution_is():
     source = SAMPLE.read_text()
-    for entry in stubs.survey(SAMPLE):
+    for entry in survey(SAMPLE):
         assert is_untouched(ast.parse(stubs.stub_of(entry.node, source)).body[0])
         assert not is_untouched(entry.node)
 
 
 def test_a_solution_is_shown_with_its_private_helpers():
-    text = solution_source(SAMPLE, "scaled_scores")
+    source = SAMPLE.read_text()
+    text = solution_of(ast.parse(source), source, "scaled_scores")
     assert "def _secret" in text
     assert "def scaled_scores" in text
     assert "@" not in text.splitlines()[0]
@@ -47,5 +48,7 @@ def test_a_solution_is_shown_with_its_private_helpers():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_no_solution_shows_an_adapter_whose_name_is_a_loop_s(path):
-    for entry in stubs.survey(path):
-        assert "def _(" not in solution_source(path, entry.name)
+    source = path.read_text()
+    tree = ast.parse(source)
+    for entry in survey(path):
+        assert "def _(" not in solution_of(tree, source, entry.name)
