@@ -26,6 +26,7 @@ site: .venv/learn ## build the site; a warning is an error
 test: .venv/test site/node_modules/.package-lock.json ## everything that proves the project right
 	$(RUN) ruff check
 	$(RUN) ruff format --check
+	$(RUN) codespell_lib *.md */*.md notebooks exercises src course.toml
 	$(RUN) mypy
 	$(RUN) pytest --numprocesses auto --dist loadfile -m "not alone"
 	$(RUN) pytest -m alone

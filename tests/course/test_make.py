@@ -117,7 +117,7 @@ def test_ci_runs_what_a_developer_runs():
     assert "make audit" in script
     assert "make kernels" in script
     hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    for command in ("ruff check", "ruff format", "mypy", "chainrule audit"):
+    for command in ("ruff check", "ruff format", "codespell", "mypy", "chainrule audit"):
         assert command in hooks
     assert "repo: local" in hooks
     assert hooks.count("repo:") == 1, "hooks from elsewhere need a network"
