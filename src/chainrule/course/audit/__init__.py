@@ -42,7 +42,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-from chainrule.course.audit.verdicts import Verdicts, python_files
+from chainrule.course.audit.verdicts import Verdicts
 from chainrule.course.documents.markdown import Page, parse
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST, Course, Document, load_course
@@ -190,7 +190,12 @@ class Audit:
 
     def module_files(self, document: Document) -> list[str]:
         """The files of a document's module: one, or those of its package."""
-        return python_files(self.files, "src/" + document.module.replace(".", "/"))
+        place = f"src/{document.module.replace('.', '/')}"
+        return [f"{place}.py"] if f"{place}.py" in self.files else self.inside(place, ".py")
+
+    def inside(self, folder: str, ending: str = "") -> list[str]:
+        """The files in a folder, at any depth, in order; only those of an ending."""
+        return sorted(p for p in self.files if p.startswith(f"{folder}/") and p.endswith(ending))
 
     def test_files(self, document: Document) -> list[str]:
         """The tests of a document's module: ``test_name.py``, ``test_name_….py``, a folder."""
@@ -258,14 +263,14 @@ def perform(
     found: set[Finding] = set()
     # What began in the background is asked for last.
     for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
-        start, before = time.perf_counter(), len(audit.verdicts.recalled)
+        start, before = time.perf_counter(), audit.verdicts.recalled
         told = list(check.check(audit))
         if run and hasattr(check, "run"):
             told += check.run(audit)
         about = {finding for finding in told if audit.concerns(finding)}
         found |= about
         report.seconds[check.NAME] = time.perf_counter() - start
-        report.remembered[check.NAME] = len(audit.verdicts.recalled) - before
+        report.remembered[check.NAME] = audit.verdicts.recalled - before
         ended(check.NAME, len(about), report)
     audit.verdicts.tidy()
     report.findings = sorted(found)

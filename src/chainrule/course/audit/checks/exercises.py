@@ -40,7 +40,11 @@ def _with_exercises(audit: Audit) -> list[Document]:
 
 
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
-    verdict = audit.verdicts.of(NAME, [document])
+    tree = audit.tree(document.exercises)
+    entries = stubs.entries(tree) if isinstance(tree, ast.Module) else []
+    asked = " ".join(str(entry.counterpart) for entry in entries)  # they may come later
+    others = [each for each in audit.course.documents if each.module in asked]
+    verdict = audit.verdicts.of(NAME, [document, *others])
     if verdict.passed:
         return []
     proof = "chainrule.course.exercises.proving:prove"
