@@ -186,6 +186,13 @@ def test_the_audit_writes_what_changed_and_does_not_execute_twice(root, monkeypa
     assert list(check.write(Audit(load_course(root), run=False))) == []
 
 
+def test_what_is_no_valid_notebook_is_told_by_its_execution(root):
+    change(root, lambda n: n.pop("metadata"))
+    (fault,) = run(root, write=True)
+    reason = "cell 1 fails: not a valid notebook: 'metadata' is a required property"
+    assert (fault.line, fault.message) == (line_of_cell(root, 0), reason)
+
+
 def test_another_picture_is_stored_and_is_no_fault(root):
     text = (root / PATH).read_text(encoding="utf-8")
     execution = notebooks.Execution(notebooks.read(text), 0.0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import gc
-import json
 import sys
 import time
-from enum import StrEnum
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,20 +18,12 @@ if TYPE_CHECKING:
     from chainrule.course.audit import Report
 
 
-class Format(StrEnum):
-    """How findings are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 def audit(
     subjects: Annotated[
         list[str] | None, typer.Argument(help="Only what concerns these; all when none is given.")
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Also execute what can be executed.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Refresh what is generated.")] = False,
-    format: Annotated[Format, typer.Option(help="How findings are printed.")] = Format.TEXT,
     root: Annotated[Path | None, typer.Option(help="Another checkout.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (repeatable).")] = None,
     fresh: Annotated[
@@ -45,7 +36,7 @@ def audit(
     Exit status: 0 nothing found, 1 findings, 2 the audit cannot run.
     """
     from chainrule.course.audit import all_checks, perform
-    from chainrule.course.manifest import MANIFEST, find_root, load_course
+    from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
 
     gc.disable()  # a sixth of the time went into it, and the process is short
@@ -55,27 +46,16 @@ def audit(
         for name, check in known.items():
             print(f"{name:<{max(map(len, known))}}  {check.STOPS}")
         return
-    if root is not None and not (root / MANIFEST).is_file():
-        raise UsageError(f"--root {root}: there is no {MANIFEST} in it")
-    course = load_course(root.resolve() if root else find_root())
+    course = load_course(find_root(root))
     if unknown := sorted(set(only or ()) - known.keys()):
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(known))}")
     chosen = [check for name, check in known.items() if not only or name in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
-    ended = _ended if run else _silent
+    ended = _ended if run else lambda *_: None  # without, the whole takes seconds
     report = perform(course, chosen, run, write, about, ended, remember=run, fresh=fresh)
-    if format is Format.JSON:
-        _show_json(report)
-    else:
-        _show(report)
-        print(_summary(report, len(about or course.written()), time.perf_counter() - start))
+    _show(report)
+    print(_summary(report, len(about or course.written()), time.perf_counter() - start))
     raise typer.Exit(1 if report.findings else 0)
-
-
-def _show_json(report: Report) -> None:
-    for path, *_ in report.changes:
-        print(f"wrote {path}", file=sys.stderr)
-    print(json.dumps([finding.as_dict() for finding in report.findings], indent=2))
 
 
 def _show(report: Report) -> None:
@@ -93,10 +73,6 @@ def _show(report: Report) -> None:
             print(f"    {finding.fix}")
 
 
-def _silent(name: str, found: int, report: Report) -> None:
-    """Say nothing: the whole takes seconds."""
-
-
 def _ended(name: str, found: int, report: Report) -> None:
     """Say on standard error that a check is done, so that a long audit is seen to go on."""
     known = f"{count} remembered, " if (count := report.remembered[name]) else ""
@@ -105,9 +81,7 @@ def _ended(name: str, found: int, report: Report) -> None:
 
 
 def _summary(report: Report, documents: int, seconds: float) -> str:
-    counts: dict[str, int] = {}
-    for finding in report.findings:
-        counts[finding.check] = counts.get(finding.check, 0) + 1
+    counts = Counter(finding.check for finding in report.findings)
     wrote = f"{len(report.changes)} files written, " if report.changes else ""
     counted = f"{documents} document{'s' * (documents != 1)}"
     known = f"{count} verdicts remembered, " if (count := sum(report.remembered.values())) else ""

@@ -39,10 +39,15 @@ def _with_exercises(audit: Audit) -> list[Document]:
     return [document for document in audit.course.documents if document.exercises in audit.files]
 
 
+def entries_of(audit: Audit, document: Document) -> list[stubs.Entry]:
+    """The exercises of a document, read without executing them."""
+    tree = audit.tree(document.exercises) if document.exercises in audit.files else None
+    return stubs.entries(tree) if isinstance(tree, ast.Module) else []
+
+
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
-    tree = audit.tree(document.exercises)
-    entries = stubs.entries(tree) if isinstance(tree, ast.Module) else []
-    asked = " ".join(str(entry.counterpart) for entry in entries)  # they may come later
+    asked = " ".join(str(entry.counterpart) for entry in entries_of(audit, document))
+    # A counterpart may belong to a subject that comes later.
     others = [each for each in audit.course.documents if each.module in asked]
     verdict = audit.verdicts.of(NAME, [document, *others])
     if verdict.passed:

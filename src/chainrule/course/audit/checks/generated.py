@@ -15,7 +15,7 @@ FIX = "chainrule audit --write"
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare every generated region and file with what the course says now."""
-    for path, wanted in regions(audit, asked=True).items():
+    for path, wanted in regions(audit).items():
         if path not in audit.files:
             continue
         present = {region.name: region for region in audit.page(path).regions}
@@ -32,7 +32,7 @@ def check(audit: Audit) -> Iterator[Finding]:
                 yield Finding(path, line, NAME, f"region {name!r} is stale", FIX)
         for name, region in present.items():
             yield Finding(path, region.line, NAME, f"nothing generates a region {name!r}")
-    for path, text in files(audit).items() if not audit.chosen else ():
+    for path, text in files(audit).items():
         old = audit.text(path) if path in audit.files else ""
         if old != text:
             yield Finding(path, 1 + _first_difference(old, text), NAME, "is stale", FIX)

@@ -38,8 +38,6 @@ def check(audit: Audit) -> Iterator[Finding]:
             message = "not a notebook of format 4 with cells"
             yield Finding(path, 1, NAME, message, "write it with Jupyter")
             continue
-        for index, message in _form(stored):
-            yield Finding(path, cells[index].line, NAME, message, "write it with Jupyter")
         for index, message, fix in _faults(audit.course, entries[path], cells, stored["cells"]):
             yield Finding(path, cells[index].line, NAME, message, fix)
         size, most = (audit.root / path).stat().st_size / 1e6, entries[path].megabytes
@@ -85,30 +83,6 @@ def _verdict(audit: Audit, entry: Notebook) -> Verdict:
     """What is remembered of a notebook as it is stored now."""
     served = [audit.course.by_id[name] for name in entry.serves if name in audit.course.by_id]
     return audit.verdicts.of(NAME, served, entry.path, audit.text(entry.path))
-
-
-def _form(stored: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """What nbformat's schema asks of the cells: index of the cell, what is wrong."""
-    if not isinstance(stored.get("metadata"), dict):
-        yield 0, "the metadata are no table"
-    minor, seen = stored.get("nbformat_minor"), set()
-    if not isinstance(minor, int) or minor < 5:
-        yield 0, f"nbformat_minor {minor}: cells with ids need 5"
-    for index, cell in enumerate(stored["cells"]):
-        kind, name, about = (cell.get(key) for key in ("cell_type", "id", "metadata"))
-        if kind not in ("code", "markdown", "raw"):
-            yield index, f"{kind!r} is no type of cell"
-        if name is None:
-            yield index, "the cell has no id"
-        elif not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,64}", name):
-            yield index, f"{name!r} is no id"
-        elif name in seen:
-            yield index, f"the cell has the id of another, {name}"
-        seen.add(str(name))
-        if not isinstance(about, dict):
-            yield index, "its metadata are no table"
-        elif not isinstance(about.get("tags", []), list):
-            yield index, "its tags are no list"
 
 
 def _faults(
