@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from chromium import Chromium
 
-from chainrule.course.audit import all_checks, perform
+from chainrule.course.audit import Audit, all_checks, perform
 from chainrule.course.manifest import load_course
 from chainrule.course.site.serve import open_server
 
@@ -364,7 +364,8 @@ class SmallCourse:
 
     def audit(self, *names, run=False, write=False, subjects=(), remember=False):
         chosen = [check for check in all_checks() if not names or check.NAME in names]
-        return perform(load_course(self.root), chosen, run, write, subjects, remember=remember)
+        audit = Audit(load_course(self.root), run, subjects, remember)
+        return perform(audit, chosen, write)
 
     def line(self, finding):
         """The text of the line that a finding names."""

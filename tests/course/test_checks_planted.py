@@ -379,6 +379,13 @@ IMPORTS = [
         "slopes import",
         "math-foundations/lengths may not use math-foundations/slopes",
     ),
+    (edit(LENGTHS, "print(norm", "print = = (norm"), "print = =", "this is not Python: invalid"),
+    (edit(NOTEBOOK, "print(slope", "print = = (slope"), "print = =", "this is not Python: invalid"),
+    (
+        edit("exercises/math-foundations/lengths.py", "return 2 * x", "return ("),
+        "return (",
+        "this is not Python: '(' was never closed",
+    ),
     (edit(LENGTHS, "\nprint(", "\nimport matplotlib\nprint("), "matplotlib", "import matplotlib"),
     (
         edit(NOTEBOOK, "chainrule.math_foundations.slopes", "chainrule.neural_networks.neurons"),
@@ -737,7 +744,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
     ("check", "plant"),
     [
         ("prose", edit(SLOPES, IMHOF, IMHOF.replace("Relief", "Relief relief"))),
-        ("links", say("See [it](https://example.org/a?b#c) and <mailto:a@example.org>.")),
+        ("links", say("See [it](https://example.org/a?b#c), and <http://127.0.0.1:8000>.")),
         ("links", say("See [it](../figures/math-foundations) and `[a](b)` and [3].")),
         ("links", say("## Rise over run\n\nSee [it](#rise-over-run-1).")),
         ("links", say("## Où & **why** `f(x)`?\n\nSee [it](#où--why-fx).")),

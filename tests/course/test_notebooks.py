@@ -227,7 +227,6 @@ def source(index: int, text: str) -> Callable[[Any], object]:
         (source(5, "x = 1"), 5, "the last code cell asserts nothing"),
         (source(4, "x = 1\n" * 25 + "x"), 4, "a cell of 26 lines, at most 25 are allowed"),
         (source(4, f"x = '{'é' * 74}'"), 4, "a line of 80 characters, at most 79 fit the page"),
-        (source(4, "x = = 1"), 4, "not valid Python"),
         (source(4, "np.random.default_rng()"), 4, "a generator without a seed"),
         (source(4, "np.random.rand(3)"), 4, "np.random.rand draws from a hidden global state"),
         (lambda n: n["cells"][1]["outputs"].clear(), 1, "prints, but no output is stored"),

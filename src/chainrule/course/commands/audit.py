@@ -35,7 +35,7 @@ def audit(
 
     Exit status: 0 nothing found, 1 findings, 2 the audit cannot run.
     """
-    from chainrule.course.audit import all_checks, perform
+    from chainrule.course.audit import Audit, all_checks, perform
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
 
@@ -49,10 +49,10 @@ def audit(
     course = load_course(find_root(root))
     if unknown := sorted(set(only or ()) - known.keys()):
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(known))}")
-    chosen = [check for name, check in known.items() if not only or name in only]
+    checks = [check for name, check in known.items() if not only or name in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
     ended = _ended if run else lambda *_: None  # without, the whole takes seconds
-    report = perform(course, chosen, run, write, about, ended, remember=run, fresh=fresh)
+    report = perform(Audit(course, run, about, remember=run, fresh=fresh), checks, write, ended)
     _show(report)
     print(_summary(report, len(about or course.written()), time.perf_counter() - start))
     raise typer.Exit(1 if report.findings else 0)

@@ -40,7 +40,6 @@ def check(audit: Audit) -> Iterator[Finding]:
             stored[f"{folder}/{name}.svg"] = line, f"figure {name!r} is not drawn", REDRAW
             known.add(f"{folder}/{name}.js")
         known.update(stored, [script])
-        yield from _malformed(audit, script)
         for path, (line, message, fix) in stored.items():
             if path not in audit.files:
                 yield Finding(script, line, NAME, f"{message}: {path} is missing", fix)
@@ -98,30 +97,20 @@ def _redraw(audit: Audit, documents: list[Document]) -> list[dict]:
     return [*answer.rows(), *[failed] * bool(answer.fault)]
 
 
-def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
-    for node in audit.nodes(script) if script in audit.files else ():
-        for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in decorators:
-                yield call
-
-
 def names(audit: Audit, script: str, decorator: str = "figure") -> dict[str, int]:
-    """What a script draws, or measures, each with its line."""
-    return {
-        str(call.args[0].value): call.lineno
-        for call in _calls(audit, script, decorator)
-        if call.args and isinstance(call.args[0], ast.Constant)
-    }
-
-
-def _malformed(audit: Audit, script: str) -> Iterator[Finding]:
-    if script in audit.files and isinstance(error := audit.tree(script), SyntaxError):
-        yield Finding(script, error.lineno or 1, NAME, f"not valid Python: {error.msg}")
-    for call in _calls(audit, script, "figure", "measurement"):
-        if not (call.args and isinstance(call.args[0], ast.Constant)):
-            what = ast.unparse(call.func).split(".")[-1]
-            message = f"a {what} whose name is computed: the name must be a plain string"
-            yield Finding(script, call.lineno, NAME, message, f'@{what}("unit-balls")')
+    """What a script draws, or measures, each with its line; a name is a plain string."""
+    decorators = [
+        item
+        for node in audit.nodes(script)
+        if isinstance(node, ast.FunctionDef)
+        for item in node.decorator_list
+    ]
+    found = {}
+    for item in decorators:
+        match item:
+            case ast.Call(ast.Name(name), [ast.Constant(str(value)), *_]) if name == decorator:
+                found[value] = item.lineno
+    return found
 
 
 def _shown(audit: Audit, document: Document, drawn: dict[str, int]) -> Iterator[Finding]:

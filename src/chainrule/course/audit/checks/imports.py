@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from chainrule.course.audit import Audit
+from chainrule.course.audit import Audit, tree_of
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import FOLDERS, Course, Document
 
@@ -69,7 +69,7 @@ def _views(audit: Audit, document: Document) -> Iterator[View]:
     if document.path in audit.files:
         for block in audit.page(document.path).blocks:
             if block.language == "python":
-                tree, used = _parse(block.code), _used(audit.course, owner)
+                tree, used = tree_of(block.code), _used(audit.course, owner)
                 yield View(document.path, block.line, tree, owner, REAL_DATA, applications=used)
 
 
@@ -153,15 +153,8 @@ def _notebook(audit: Audit, path: str) -> Iterator[Finding]:
         if cell.kind == "code":
             code = re.sub(r"^[%!].*$", "", cell.source, flags=re.M)
             libraries, used = DRAWING | {"IPython"}, _used(audit.course, served)
-            view = View(path, cell.line - 1, _parse(code), served, libraries, applications=used)
+            view = View(path, cell.line - 1, tree_of(code), served, libraries, applications=used)
             yield from _check(audit.course, view)
-
-
-def _parse(code: str) -> ast.Module | SyntaxError:
-    try:
-        return ast.parse(code)
-    except SyntaxError as error:
-        return error
 
 
 def _check(course: Course, view: View) -> Iterator[Finding]:

@@ -38,11 +38,11 @@ def check(audit: Audit) -> Iterator[Finding]:
                     message = f"{found[0].strip()}: a module uses nothing but its state"
                     fix = "write it out, or move what several share into site/static/interactive.js"
                     yield Finding(path, number, NAME, message, fix)
-        for name, line in models.items():
+        for name, begins in models.items():
             if f"{folder}{name}.js" not in modules:
                 message = f"interactive figure {name!r} has no module"
                 fix = f"write {folder}{name}.js, or remove the function"
-                yield Finding(script, line, NAME, message, fix)
+                yield Finding(script, begins, NAME, message, fix)
 
 
 def run(audit: Audit) -> Iterator[Finding]:

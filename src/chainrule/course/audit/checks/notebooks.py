@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chainrule.children import at_once
-from chainrule.course.audit import Audit, Cell
+from chainrule.course.audit import Audit, Cell, tree_of
 from chainrule.course.audit.checks.documents import oversized
 from chainrule.course.audit.verdicts import Verdict
 from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
@@ -98,12 +98,10 @@ def _faults(
     for index in code:
         for _, message, fix in oversized("cell", cells[index].source.split("\n")):
             yield index, message, fix
-        try:
-            trees[index] = ast.parse(cells[index].source)
-        except SyntaxError as error:
-            yield index, f"not valid Python: {error.msg}", "correct the cell"
-            continue
-        yield from _seeds(index, trees[index])
+        tree = tree_of(cells[index].source)
+        if isinstance(tree, ast.Module):  # else the check `imports` says so
+            trees[index] = tree
+            yield from _seeds(index, tree)
     if code[-1] in trees and not _asserts(trees[code[-1]]):
         yield code[-1], "the last code cell asserts nothing", "assert the measured result there"
     if not any("change one thing" in cell.source.lower() for cell in cells):
@@ -133,9 +131,7 @@ def _header(course: Course, entry: Notebook, source: str) -> Iterator[tuple[int,
 def _seeds(index: int, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
     fix = "rng = np.random.default_rng(0)"
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
-            if node.args or node.keywords:
-                continue
+        if isinstance(node, ast.Call) and ast.unparse(node).endswith("default_rng()"):
             yield index, "a generator without a seed", fix
         elif isinstance(node, ast.Attribute) and re.fullmatch(GLOBAL_STATE, ast.unparse(node)):
             yield index, f"{ast.unparse(node)} draws from a hidden global state", fix
