@@ -6,11 +6,12 @@ import threading
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from chromium import Chromium
 
-from chainrule.course.audit import Audit, all_checks, perform
+from chainrule.course.audit import Audit, all_checks, perform, refresh
 from chainrule.course.manifest import load_course
 from chainrule.course.site.serve import open_server
 
@@ -365,7 +366,13 @@ class SmallCourse:
     def audit(self, *names, run=False, write=False, subjects=(), remember=False):
         chosen = [check for check in all_checks() if not names or check.NAME in names]
         audit = Audit(load_course(self.root), run, subjects, remember)
-        return perform(audit, chosen, write)
+        changes = list(refresh(audit, chosen)) if write else []
+        outcomes = list(perform(audit, chosen))
+        return SimpleNamespace(
+            changes=changes,
+            findings=sorted(finding for outcome in outcomes for finding in outcome.findings),
+            remembered={outcome.check: outcome.remembered for outcome in outcomes},
+        )
 
     def line(self, finding):
         """The text of the line that a finding names."""

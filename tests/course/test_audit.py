@@ -20,7 +20,7 @@ def chainrule(*arguments):
 def test_a_clean_course_gives_nothing(small):
     report = small.audit()
     assert report.findings == []
-    assert set(report.seconds) == {check.NAME for check in all_checks()}
+    assert set(report.remembered) == {check.NAME for check in all_checks()}
 
 
 def test_every_check_says_what_it_stops():

@@ -408,7 +408,10 @@ def test_what_is_left_out_is_said(root, monkeypatch, capsys):
     audit = Audit(load_course(root), run=True)
     assert list(documents.check(audit)) == list(documents.run(audit)) == []
     said = capsys.readouterr().err
-    assert said == "2 blocks need smollm2 and did not run; type: chainrule models get smollm2\n"
+    assert said == (
+        "smollm2 is not here, 2 of the blocks need it and did not run;"
+        " type: chainrule models get smollm2\n"
+    )
     (root / PATH).write_text(NEEDING.replace("needs=smollm2", "needs=smollm9", 1))
     (fault,) = documents.check(Audit(load_course(root)))
     assert "never executed" in fault.message

@@ -10,7 +10,7 @@ from conftest import build
 from chainrule.children import Answer
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks import pages
-from chainrule.course.audit.generated import files, status
+from chainrule.course.audit.generated import status, texts
 from chainrule.course.manifest import CourseError, load_course
 from chainrule.course.site import navigation
 
@@ -111,4 +111,4 @@ def test_without_pages_nothing_is_listed(tmp_path):
     made = build(tmp_path / "plain")
     audit = Audit(load_course(made.root))
     assert len(list(status(audit))) == 1
-    assert not any(path.startswith("reference/") for path in files(audit))
+    assert not any(path.startswith("reference/") for path in texts(audit))

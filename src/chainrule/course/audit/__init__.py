@@ -32,8 +32,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date
 from functools import cache, cached_property
 from importlib import import_module
@@ -131,8 +131,8 @@ class Audit:
     def notebooks(self) -> list[str]:
         """Paths of the notebooks that exist, in order."""
         asked = {each.path for name in self.chosen for each in self.course.notebooks_of(name)}
-        there = (path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
-        return sorted(path for path in there if not self.chosen or path in asked)
+        there = self.inside("notebooks", ".ipynb")
+        return [path for path in there if not self.chosen or path in asked]
 
     def picked(self, documents: Iterable[Document]) -> list[Document]:
         """Those of the documents that are asked for; what executes goes over these."""
@@ -192,17 +192,14 @@ class Audit:
             self.__dict__.pop(name, None)
 
 
-@dataclass
-class Report:
-    """What an audit found, what it wrote (path, old text, new text), what each check took.
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found, the seconds that it took, and how many verdicts it remembered."""
 
-    ``remembered`` is how many of a check's verdicts were not asked for again.
-    """
-
-    findings: list[Finding] = field(default_factory=list)
-    changes: list[tuple[str, str, str]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    remembered: dict[str, int] = field(default_factory=dict)
+    check: str
+    findings: list[Finding]
+    seconds: float
+    remembered: int
 
 
 def all_checks() -> list[ModuleType]:
@@ -213,39 +210,23 @@ def all_checks() -> list[ModuleType]:
     return [import_module(f"{folder.__name__}.{name}") for name in names]
 
 
-def perform(
-    audit: Audit,
-    checks: list[ModuleType],
-    write: bool = False,
-    ended: Callable[[str, int, Report], None] = lambda name, found, report: None,
-) -> Report:
-    """Refresh what can be refreshed if ``write``, then check.
-
-    ``ended`` is told of each check that is done: its name, how much it found, the report so far.
-    """
-    report = Report()
-    report.changes += _refresh(audit, checks) if write else ()
+def perform(audit: Audit, checks: list[ModuleType]) -> Iterator[Outcome]:
+    """What each check finds, told as soon as it is done."""
     for check in checks:
         if hasattr(check, "begin"):
             check.begin(audit)
-    found: set[Finding] = set()
     # What began in the background is asked for last.
     for check in sorted(checks, key=lambda c: hasattr(c, "begin")):
         start, before = time.perf_counter(), audit.verdicts.recalled
-        told = list(check.check(audit))
+        told = set(check.check(audit))
         if audit.run and hasattr(check, "run"):
-            told += check.run(audit)
-        about = {finding for finding in told if audit.concerns(finding)}
-        found |= about
-        report.seconds[check.NAME] = time.perf_counter() - start
-        report.remembered[check.NAME] = audit.verdicts.recalled - before
-        ended(check.NAME, len(about), report)
+            told.update(check.run(audit))
+        found, remembered = filter(audit.concerns, told), audit.verdicts.recalled - before
+        yield Outcome(check.NAME, sorted(found), time.perf_counter() - start, remembered)
     audit.verdicts.tidy()
-    report.findings = sorted(found)
-    return report
 
 
-def _refresh(audit: Audit, checks: list[ModuleType]) -> Iterator[tuple[str, str, str]]:
+def refresh(audit: Audit, checks: list[ModuleType]) -> Iterator[tuple[str, str, str]]:
     """Write what the checks give anew: path, old and new text of what changed."""
     # Generated regions show what the others wrote, so they come last.
     for check in sorted(checks, key=lambda c: c.NAME == "generated"):

@@ -39,11 +39,16 @@ def regions(audit: Audit) -> dict[str, dict[str, str]]:
     return wanted
 
 
-def files(audit: Audit) -> dict[str, str]:
-    """The files that are generated as a whole; none where single documents are asked for."""
+def texts(audit: Audit) -> dict[str, str]:
+    """The new text of each file that is asked for and is generated, as a whole or in regions."""
+    wanted = {
+        path: _replaced(audit.page(path), new)
+        for path, new in regions(audit).items()
+        if path in audit.files
+    }
     if audit.chosen:
-        return {}
-    wanted = {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
+        return wanted
+    wanted |= {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
     for page in _pages(audit):
         lines = resolve_name(page.render)(page.read(audit.text(page.data)))
         wanted[page.path] = _join(lines)
@@ -59,7 +64,7 @@ def table(*rows: Iterable[object]) -> Iterator[str]:
             yield f"|{' --- |' * len(cells)}"
 
 
-def replace(page: Page, wanted: dict[str, str]) -> str:
+def _replaced(page: Page, wanted: dict[str, str]) -> str:
     """The page's source with its closed regions refreshed."""
     lines = page.lines
     for region in reversed(page.regions):
@@ -185,7 +190,7 @@ def status(audit: Audit) -> Iterator[str]:
     mistakes = sum(len(entry.mistakes) for entry in entries)
     notebooks = sum(course.exists(notebook) for notebook in course.notebooks)
     modules = sum(bool(audit.module_files(document)) for document in course.documents)
-    figures = [path for document in audit.written for path in _figures(audit, document)]
+    figures = [p for each in audit.written for p in audit.inside(each.figure_folder, ".svg")]
     handled = sum(path.removesuffix(".svg") + ".js" in audit.files for path in figures)
     yield (
         f"Here now: {len(audit.written)} of {len(course.documents)} documents, {modules} of their"
@@ -343,7 +348,7 @@ def _planned(audit: Audit, document: Document) -> Iterator[str]:
 
 def _linked(audit: Audit, document: Document, items: Iterable[OutlineItem]) -> Iterator[str]:
     """The texts, each a link to its section where that is written."""
-    anchors = _anchors(audit, document)
+    anchors = audit.page(document.path).anchors if audit.course.exists(document) else set()
     for item in items:
         linked = f"[{item.text}]({document.path}#{item.anchor})"
         yield linked if item.anchor in anchors else item.text
@@ -356,18 +361,10 @@ def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
         document.phase,
         "written" if exists(document) else "planned",
         "yes" if all(exists(each) for each, _ in _needed(audit, document)) else "no",
-        len(_figures(audit, document)),
+        len(audit.inside(document.figure_folder, ".svg")),
         len(entries),
         sum(len(entry.mistakes) for entry in entries),
     )
-
-
-def _anchors(audit: Audit, document: Document) -> set[str]:
-    return audit.page(document.path).anchors if audit.course.exists(document) else set()
-
-
-def _figures(audit: Audit, document: Document) -> list[str]:
-    return audit.inside(document.figure_folder, ".svg")
 
 
 def _needed(audit: Audit, document: Document) -> list[tuple[Document, str]]:

@@ -6,7 +6,6 @@ import difflib
 import gc
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,8 @@ import typer
 from chainrule.program import UsageError
 
 if TYPE_CHECKING:
-    from chainrule.course.audit import Report
+    from chainrule.course.audit import Outcome
+    from chainrule.course.finding import Finding
 
 
 def audit(
@@ -35,7 +35,7 @@ def audit(
 
     Exit status: 0 nothing found, 1 findings, 2 the audit cannot run.
     """
-    from chainrule.course.audit import Audit, all_checks, perform
+    from chainrule.course.audit import Audit, all_checks, perform, refresh
     from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
 
@@ -51,15 +51,28 @@ def audit(
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(known))}")
     checks = [check for name, check in known.items() if not only or name in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
-    ended = _ended if run else lambda *_: None  # without, the whole takes seconds
-    report = perform(Audit(course, run, about, remember=run, fresh=fresh), checks, write, ended)
-    _show(report)
-    print(_summary(report, len(about or course.written()), time.perf_counter() - start))
-    raise typer.Exit(1 if report.findings else 0)
+    whole = Audit(course, run, about, remember=run, fresh=fresh)
+    changes = list(refresh(whole, checks)) if write else []
+    outcomes = []
+    for outcome in perform(whole, checks):
+        outcomes.append(outcome)
+        if run:
+            _tell(outcome)
+    findings = sorted(finding for each in outcomes for finding in each.findings)
+    _show(changes, findings)
+    print(_summary(len(changes), outcomes, len(about or whole.written), start))
+    raise typer.Exit(1 if findings else 0)
 
 
-def _show(report: Report) -> None:
-    for path, old, new in report.changes:
+def _tell(outcome: Outcome) -> None:
+    """Say on standard error that a check is done, so that a long audit is seen to go on."""
+    known = f"{outcome.remembered} remembered, " if outcome.remembered else ""
+    line = f"{outcome.check}: {len(outcome.findings) or 'nothing'} found, {known}"
+    print(f"{line}{outcome.seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def _show(changes: list[tuple[str, str, str]], findings: list[Finding]) -> None:
+    for path, old, new in changes:
         if path.endswith((".svg", ".ipynb")):  # lines that nobody reads
             print(f"wrote {path}")
             continue
@@ -67,26 +80,20 @@ def _show(report: Report) -> None:
             old.splitlines(), new.splitlines(), path, path, "before", "after", 1, ""
         )
         print("\n".join(lines) + "\n")
-    for finding in report.findings:
+    for finding in findings:
         print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
         if finding.fix:
             print(f"    {finding.fix}")
 
 
-def _ended(name: str, found: int, report: Report) -> None:
-    """Say on standard error that a check is done, so that a long audit is seen to go on."""
-    known = f"{count} remembered, " if (count := report.remembered[name]) else ""
-    line = f"{name}: {found or 'nothing'} found, {known}{report.seconds[name]:.1f} s"
-    print(line, file=sys.stderr, flush=True)
-
-
-def _summary(report: Report, documents: int, seconds: float) -> str:
-    counts = Counter(finding.check for finding in report.findings)
-    wrote = f"{len(report.changes)} files written, " if report.changes else ""
+def _summary(changes: int, outcomes: list[Outcome], documents: int, start: float) -> str:
+    counts = {each.check: len(each.findings) for each in outcomes if each.findings}
+    recalled = sum(each.remembered for each in outcomes)
+    wrote = f"{changes} files written, " if changes else ""
+    known = f"{recalled} verdicts remembered, " if recalled else ""
     counted = f"{documents} document{'s' * (documents != 1)}"
-    known = f"{count} verdicts remembered, " if (count := sum(report.remembered.values())) else ""
-    over = f"{counted}, {len(report.seconds)} checks, {known}{seconds:.1f} s"
+    over = f"{counted}, {len(outcomes)} checks, {known}{time.perf_counter() - start:.1f} s"
     if not counts:
         return f"{wrote}nothing found: {over}"
     by_check = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return f"{wrote}{len(report.findings)} found ({by_check}): {over}"
+    return f"{wrote}{sum(counts.values())} found ({by_check}): {over}"

@@ -43,11 +43,8 @@ def run(audit: Audit) -> Iterator[Finding]:
         left_out.update(result.left_out)
         yield from result.findings
     for model, blocks in left_out.items():
-        what = "block needs" if blocks == 1 else "blocks need"
-        print(
-            f"{blocks} {what} {model} and did not run; type: chainrule models get {model}",
-            file=sys.stderr,
-        )
+        left = f"{model} is not here, {blocks} of the blocks need it and did not run"
+        print(f"{left}; type: chainrule models get {model}", file=sys.stderr)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:

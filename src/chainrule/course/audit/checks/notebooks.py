@@ -25,11 +25,8 @@ STORE = "execute it and store the outputs: make notebooks"
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Report faults of form, and outputs that are missing, out of order or in error."""
-    entries = {entry.path: entry for entry in audit.course.notebooks}
-    for path in audit.notebooks:
-        if path not in entries:
-            fix = "give it an entry in course.toml, or its name there"
-            yield Finding(path, 1, NAME, "is not named in course.toml", fix)
+    for entry in audit.course.notebooks:
+        if (path := entry.path) not in audit.notebooks:
             continue
         cells = audit.cells(path)
         # Without nbformat: importing it takes longer than all other fast checks together.
@@ -38,9 +35,9 @@ def check(audit: Audit) -> Iterator[Finding]:
             message = "not a notebook of format 4 with cells"
             yield Finding(path, 1, NAME, message, "write it with Jupyter")
             continue
-        for index, message, fix in _faults(audit.course, entries[path], cells, stored["cells"]):
+        for index, message, fix in _faults(audit.course, entry, cells, stored["cells"]):
             yield Finding(path, cells[index].line, NAME, message, fix)
-        size, most = (audit.root / path).stat().st_size / 1e6, entries[path].megabytes
+        size, most = (audit.root / path).stat().st_size / 1e6, entry.megabytes
         if size > most:
             message = f"{size:.2f} MB, the budget is {most:g} MB"
             yield Finding(path, 1, NAME, message, "draw smaller pictures, or fewer")
