@@ -319,14 +319,12 @@ def test_readme_is_executed_too(root):
         (python(*["x = 1"] * 26), 3, "a block of 26 lines, at most 25 are allowed"),
         (python("x = 1", f"x = '{'é' * 74}'"), 5, "a line of 80 characters, at most 79 fit"),
         (python("print('a' * 77)", "#> " + "a" * 77), 5, "a line of 80 characters, at most 79"),
-        (python(), 3, "an empty block"),
         ("# A\n\n```py\nx\n```\n", 3, "'py' blocks are never executed"),
         ("# A\n\n```Python\nx\n```\n", 3, "'Python' blocks are never executed"),
         ("# A\n\n```python norun\nx\n```\n", 3, "'python norun' blocks are never executed"),
         ("# A\n\n<p>text\n```python\nprint(1)\n```\n</p>\n", 4, "does not open a code block"),
         ("# A\n\nIt is 5<!--= 2 + -->.\n", 3, "'2 +' is not a Python expression"),
         ("# A\n\nIt is $5<!--= 5 -->$.\n", 3, "inside a formula is never evaluated"),
-        ("# A\n\n| a |\n|---|\n| <!--= 5 --> |\n", 5, "without a number before it"),
     ],
 )
 def test_a_fault_of_form_is_found_without_running(root, text, line, message):
@@ -338,6 +336,12 @@ def test_a_fault_of_form_is_found_without_running(root, text, line, message):
 def test_a_line_may_fill_the_page(root):
     put(root, python(f"x = '{'é' * 73}'", "print('é' * 76)", "#> " + "é" * 76))
     assert check(root) == []
+
+
+def test_a_computed_number_without_a_number_is_found_by_running(root):
+    ((line, message),) = ran(root, "# A\n\n| a |\n|---|\n| <!--= 5 --> |\n")
+    assert line == 5
+    assert message.endswith("received '5' from 5")
 
 
 def test_a_string_may_hold_the_mark(root):

@@ -449,7 +449,11 @@ EQUATIONS = [
     (PRIVATE[0], "Equation:", "_norm implements #eq-norm but no test mentions it"),
     (edit(LENGTHS_PY, "#eq-norm", "#eq-length"), "#eq-length", "no such anchor"),
     (edit(LENGTHS_PY, "    Equation:", "    Like"), "eq-norm", "no docstring of chainrule.math"),
-    (edit(LENGTHS_PY, "lengths.md#", "length.md#"), "length.md", "length.md is no document"),
+    (
+        edit(LENGTHS_PY, "lengths.md#", "length.md#"),
+        "length.md",
+        "math-foundations/length.md#eq-norm: no such anchor",
+    ),
     (
         edit(LENGTHS, "</a>\n\n```math", "</a>\n\nSo\n\n```math"),
         "eq-norm",

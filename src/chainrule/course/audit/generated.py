@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any
@@ -25,16 +25,20 @@ ROADMAP = "ROADMAP.md"
 
 
 def regions(audit: Audit) -> dict[str, dict[str, str]]:
-    """For each file that is asked for, the text that each of its generated regions must hold."""
+    """For each file that is asked for, the text that each of its generated regions must hold.
+
+    A region has the name of the function that makes it.
+    """
     wanted = {}
     if not audit.chosen:
-        wanted[README] = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
+        makers = (status, documents, graph, tracks)
+        wanted[README] = {make.__name__: _padded(make(audit)) for make in makers}
         for region in audit.course.regions:
             data = [json.loads(audit.text(path)) for path in region.data]
             wanted[README][region.name] = _padded(resolve_name(region.render)(*data))
     for document in audit.picked(audit.written):
         wanted[document.path] = {
-            name: _padded(make(audit, document)) for name, make in DOCUMENT_REGIONS.items()
+            make.__name__: _padded(make(audit, document)) for make in (header, exercises, leads)
         }
     return wanted
 
@@ -221,20 +225,16 @@ def graph(audit: Audit) -> Iterator[str]:
     yield from ("```mermaid", "flowchart TD")
     for document in course.documents:
         style = "written" if course.exists(document) else "planned"
-        yield f'    {names[document.id]}["{_quoted(document.title)}"]:::{style}'
+        yield f'    {names[document.id]}["{document.title}"]:::{style}'
     for before, after in course.graph.edges:
         yield f"    {names[before]} --> {names[after]}"
     prefix = f"{course.about.repository}/blob/main/" if course.about.repository else ""
     for document in audit.written:
-        target = f'"{prefix}{document.path}" "{_quoted(document.promise)}"'
-        yield f"    click {names[document.id]} {target}"
+        promise = document.promise.replace('"', "'")
+        yield f'    click {names[document.id]} "{prefix}{document.path}" "{promise}"'
     yield "    classDef written fill:#0072b2,stroke:#0072b2,color:#ffffff"
     yield "    classDef planned fill:#ffffff,stroke:#767676,color:#333333,stroke-dasharray:4 3"
     yield "```"
-
-
-def _quoted(text: str) -> str:
-    return text.replace('"', "#quot;")
 
 
 def tracks(audit: Audit) -> Iterator[str]:
@@ -250,14 +250,11 @@ def tracks(audit: Audit) -> Iterator[str]:
 
 def benchmarks(results: dict[str, Any]) -> Iterator[str]:
     """One table a benchmark, with what it was measured on."""
-    for number, result in enumerate(results.values()):
-        if number:
-            yield ""
-        yield from (f"**{result['title']}.**", "")
+    for result in results.values():
+        yield from ("", f"**{result['title']}.**", "")
         names = [name.replace("_", " ") for name in result["rows"][0]]
         yield from table(names, *(map(_cell, row.values()) for row in result["rows"]))
-        if method := result.get("method"):
-            yield from ("", f"{method[0].upper()}{method[1:]}.")
+        yield from ("", f"{result['method'][0].upper()}{result['method'][1:]}.")
         for peer, reason in result.get("left_out", {}).items():
             yield from ("", f"{peer} is left out: {reason}")
     machine = next(iter(results.values()))["machine"]
@@ -371,16 +368,3 @@ def _needed(audit: Audit, document: Document) -> list[tuple[Document, str]]:
     """The documents that come directly before one, each with the reason."""
     known = audit.course.by_id
     return [(known[need.id], need.because) for need in document.needs if need.id in known]
-
-
-DOCUMENT_REGIONS: dict[str, Callable[[Audit, Document], Iterator[str]]] = {
-    "header": header,
-    "exercises": exercises,
-    "leads": leads,
-}
-README_REGIONS: dict[str, Callable[[Audit], Iterator[str]]] = {
-    "status": status,
-    "documents": documents,
-    "graph": graph,
-    "tracks": tracks,
-}

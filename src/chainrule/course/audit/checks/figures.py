@@ -57,9 +57,9 @@ def check(audit: Audit) -> Iterator[Finding]:
 def run(audit: Audit) -> Iterator[Finding]:
     """Redraw every figure in fresh processes, and report each byte that would change."""
     for row in _redrawn(audit):
-        written = row["file"] in audit.files and row.get("text") == audit.text(row["file"])
-        if not written:
-            yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
+        file = row["file"]
+        if file not in audit.files or row.get("text") != audit.text(file):
+            yield Finding(file, row["line"], NAME, row["message"], REDRAW)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
