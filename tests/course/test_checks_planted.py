@@ -370,6 +370,11 @@ IMPORTS = [
         "course",
         "is not the module of a document",
     ),
+    (
+        edit(LENGTHS_PY, "import numpy", "import chainrule.files, numpy"),
+        "files",
+        "is not the module of a document",
+    ),
     (edit(LENGTHS_PY, "import numpy as np", "import numpy as"), "import numpy as", "not Python"),
     (
         edit(
