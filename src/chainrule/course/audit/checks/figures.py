@@ -84,7 +84,7 @@ def _redrawn(audit: Audit) -> list[dict]:
     found = children.at_once(lambda part: _redraw(audit, part), shares)
     audit.begun[NAME] = rows = [row for rows in found for row in rows]
     for document, verdict in scripts.items():
-        own = f"{document.figure_folder}/", document.figure_script, "figures"
+        own = f"{document.figure_folder}/", document.figure_script
         verdict.keep(passed=not any(row["file"].startswith(own) for row in rows))
     return rows
 
@@ -93,23 +93,19 @@ def _redraw(audit: Audit, documents: list[Document]) -> list[dict]:
     redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(documents)
     ids = [document.id for document in documents]
     answer = children.call(redraw, str(audit.root), ids, root=audit.root, seconds=seconds)
-    failed = {"file": "figures", "line": 1, "message": f"redrawing failed: {answer.fault}"}
-    return [*answer.rows(), *[failed] * bool(answer.fault)]
+    why = f"redrawing failed: {answer.fault}"
+    failed = [{"file": each.figure_script, "line": 1, "message": why} for each in documents]
+    return [*answer.rows(), *(failed if answer.fault else [])]
 
 
 def names(audit: Audit, script: str, decorator: str = "figure") -> dict[str, int]:
     """What a script draws, or measures, each with its line; a name is a plain string."""
-    decorators = [
-        item
-        for node in audit.nodes(script)
-        if isinstance(node, ast.FunctionDef)
-        for item in node.decorator_list
-    ]
     found = {}
-    for item in decorators:
-        match item:
-            case ast.Call(ast.Name(name), [ast.Constant(str(value)), *_]) if name == decorator:
-                found[value] = item.lineno
+    for node in audit.nodes(script):
+        for item in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            match item:
+                case ast.Call(ast.Name(name), [ast.Constant(str(value)), *_]) if name == decorator:
+                    found[value] = item.lineno
     return found
 
 

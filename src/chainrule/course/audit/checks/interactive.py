@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from chainrule import children
 from chainrule.course.audit import Audit
@@ -26,10 +27,10 @@ _ELSEWHERE = re.compile(r"\bimport\b\s*[({*'\"\w]|\bfetch\s*\(|\bXMLHttpRequest\
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare modules and models; execute nothing."""
     for document in audit.picked(audit.course.documents):
-        folder, script = f"{document.figure_folder}/", document.figure_script
-        models, modules = names(audit, script, "interactive"), audit.inside(folder[:-1], ".js")
+        folder, script = document.figure_folder, document.figure_script
+        models, modules = names(audit, script, "interactive"), audit.inside(folder, ".js")
         for path in modules:
-            name = path.removeprefix(folder).removesuffix(".js")
+            name = PurePosixPath(path).stem
             if name not in models:
                 fix = f'write a function with @interactive("{name}", states=[…])'
                 yield Finding(path, 1, NAME, f"nothing in {script} computes it", fix)
@@ -39,9 +40,9 @@ def check(audit: Audit) -> Iterator[Finding]:
                     fix = "write it out, or move what several share into site/static/interactive.js"
                     yield Finding(path, number, NAME, message, fix)
         for name, begins in models.items():
-            if f"{folder}{name}.js" not in modules:
+            if f"{folder}/{name}.js" not in modules:
                 message = f"interactive figure {name!r} has no module"
-                fix = f"write {folder}{name}.js, or remove the function"
+                fix = f"write {folder}/{name}.js, or remove the function"
                 yield Finding(script, begins, NAME, message, fix)
 
 

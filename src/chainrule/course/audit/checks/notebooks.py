@@ -61,11 +61,10 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 def _executed(audit: Audit) -> list[tuple[Notebook, Execution]]:
     """The notebooks that are asked for and not known to pass, each executed once."""
     if NAME not in audit.begun:
-        asked = audit.chosen or audit.course.by_id.keys()
         entries = [
             entry
             for entry in audit.course.notebooks
-            if entry.path in audit.notebooks and audit.cells(entry.path) and asked & {*entry.serves}
+            if entry.path in audit.notebooks and audit.cells(entry.path)
             if not _verdict(audit, entry).passed
         ]
         executions = at_once(
