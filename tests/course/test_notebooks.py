@@ -229,7 +229,6 @@ def source(index: int, text: str) -> Callable[[Any], object]:
         (source(4, f"x = '{'é' * 74}'"), 4, "a line of 80 characters, at most 79 fit the page"),
         (source(4, "np.random.default_rng()"), 4, "a generator without a seed"),
         (source(4, "np.random.rand(3)"), 4, "np.random.rand draws from a hidden global state"),
-        (lambda n: n["cells"][1]["outputs"].clear(), 1, "prints, but no output is stored"),
         (lambda n: n["cells"][4].update(execution_count=9), 4, "executed as number 9, expected 4"),
         (
             lambda n: n["cells"][1]["outputs"][0].update(name="stderr", text=["UserWarning: x\n"]),

@@ -161,7 +161,7 @@ class Audit:
 
     def nodes(self, path: str) -> list[ast.AST]:
         """Every node of a Python file's syntax tree; none if it is no Python, or is not there."""
-        return _nodes_of(self.text(path)) if path in self.files else []
+        return nodes_of(self.text(path)) if path in self.files else []
 
     def cells(self, path: str) -> list[Cell]:
         """The cells of a notebook; none if the file is not a notebook."""
@@ -251,7 +251,8 @@ def tree_of(code: str) -> ast.Module | SyntaxError:
 
 
 @cache
-def _nodes_of(code: str) -> list[ast.AST]:
+def nodes_of(code: str) -> list[ast.AST]:
+    """Every node of the syntax tree of Python code; none if it is no Python."""
     tree = tree_of(code)
     return list(ast.walk(tree)) if isinstance(tree, ast.Module) else []
 

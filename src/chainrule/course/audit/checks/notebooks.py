@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chainrule.children import at_once
-from chainrule.course.audit import Audit, Cell, tree_of
+from chainrule.course.audit import Audit, Cell, nodes_of
 from chainrule.course.audit.checks.documents import oversized
 from chainrule.course.audit.verdicts import Verdict
 from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
@@ -90,22 +90,16 @@ def _faults(
         yield 0, "the first cell must be Markdown, and code must follow", "add a header cell"
         return
     yield from _header(course, entry, cells[0].source)
-    trees = {}
-    for index in code:
+    for position, index in enumerate(code, 1):
         for _, message, fix in oversized("cell", cells[index].source.split("\n")):
             yield index, message, fix
-        tree = tree_of(cells[index].source)
-        if isinstance(tree, ast.Module):  # else the check `imports` says so
-            trees[index] = tree
-            yield from _seeds(index, tree)
-    if code[-1] in trees and not _asserts(trees[code[-1]]):
+        yield from _seeds(index, cells[index])
+        yield from _outputs(index, position, stored[index])
+    if not _asserts(cells[code[-1]]):
         yield code[-1], "the last code cell asserts nothing", "assert the measured result there"
     if not any("change one thing" in cell.source.lower() for cell in cells):
         fix = "add three experiments, each with its line to change and its question"
         yield len(cells) - 1, "no part is called “Change one thing”", fix
-    for position, index in enumerate(code, 1):
-        prints = index in trees and _prints(trees[index])
-        yield from _outputs(index, position, stored[index], prints)
 
 
 def _header(course: Course, entry: Notebook, source: str) -> Iterator[tuple[int, str, str]]:
@@ -124,40 +118,30 @@ def _header(course: Course, entry: Notebook, source: str) -> Iterator[tuple[int,
             yield 0, f"the first cell does not state the budget of {amount}", fix
 
 
-def _seeds(index: int, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+def _seeds(index: int, cell: Cell) -> Iterator[tuple[int, str, str]]:
     fix = "rng = np.random.default_rng(0)"
-    for node in ast.walk(tree):
+    for node in nodes_of(cell.source):
         if isinstance(node, ast.Call) and ast.unparse(node).endswith("default_rng()"):
             yield index, "a generator without a seed", fix
         elif isinstance(node, ast.Attribute) and re.fullmatch(GLOBAL_STATE, ast.unparse(node)):
             yield index, f"{ast.unparse(node)} draws from a hidden global state", fix
 
 
-def _asserts(tree: ast.Module) -> bool:
+def _asserts(cell: Cell) -> bool:
     return any(
         isinstance(node, ast.Assert)
         or (isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1][:6] == "assert")
-        for node in ast.walk(tree)
+        for node in nodes_of(cell.source)
     )
 
 
-def _outputs(
-    index: int, position: int, cell: dict[str, Any], prints: bool
-) -> Iterator[tuple[int, str, str]]:
+def _outputs(index: int, position: int, cell: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
     if (count := cell.get("execution_count")) != position:
         yield index, f"executed as number {count}, expected {position}", STORE
         return
-    outputs = cell.get("outputs", [])
-    for output in outputs:
+    for output in cell.get("outputs", []):
         if output["output_type"] == "error":
             yield index, f"the stored output is an error: {output['ename']}", "correct the cell"
         elif output.get("name") == "stderr":
             first = "".join(output["text"]).strip().split("\n")[0]
             yield index, f"the stored output has a warning: {first}", "avoid its cause"
-    if prints and not outputs:
-        yield index, "the cell prints, but no output is stored", STORE
-
-
-def _prints(tree: ast.Module) -> bool:
-    calls = (node.value for node in tree.body if isinstance(node, ast.Expr))
-    return any(isinstance(c, ast.Call) and ast.unparse(c.func) == "print" for c in calls)
