@@ -33,7 +33,8 @@ def regions(audit: Audit) -> dict[str, dict[str, str]]:
     if not audit.chosen:
         makers = (status, documents, graph, tracks)
         wanted[README] = {make.__name__: _padded(make(audit)) for make in makers}
-        for region in audit.course.regions:
+        there = (each for each in audit.course.regions if audit.files.issuperset(each.data))
+        for region in there:
             data = [json.loads(audit.text(path)) for path in region.data]
             wanted[README][region.name] = _padded(resolve_name(region.render)(*data))
     for document in audit.picked(audit.written):

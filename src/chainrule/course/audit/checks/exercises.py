@@ -48,9 +48,9 @@ def entries_of(audit: Audit, document: Document) -> list[stubs.Entry]:
 
 
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
-    asked = " ".join(str(entry.counterpart) for entry in entries_of(audit, document))
+    counterparts = " ".join(str(entry.counterpart) for entry in entries_of(audit, document))
     # A counterpart may belong to a subject that comes later.
-    others = [each for each in audit.course.documents if each.module in asked]
+    others = [each for each in audit.course.documents if each.module in counterparts]
     verdict = audit.verdicts.of(NAME, [document, *others])
     if verdict.passed:
         return []
