@@ -47,10 +47,6 @@ def test_commands_are_suggested_as_they_were_called(small, tmp_path):
     [
         (["chekc"], "No such command 'chekc'. Did you mean 'check'; see: chainrule --help"),
         (["path"], "Missing argument 'subject'; see: chainrule path --help"),
-        (
-            ["audit", "neurons", "--format", "pdf"],
-            "Invalid value for '--format': 'pdf' is not one of 'text', 'json'",
-        ),
         (["path", "neurns"], "no subject is called 'neurns'; did you mean 'Neurons' or"),
         (
             ["exercise", "neurons"],

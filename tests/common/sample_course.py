@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from chainrule.course.audit import all_checks, perform
+from chainrule.course.audit import Audit, all_checks, perform, refresh
 from chainrule.course.manifest import load_course
 
 CODE = "from chainrule.cli import main; main()"
@@ -364,7 +365,14 @@ class SmallCourse:
 
     def audit(self, *names, run=False, write=False, subjects=(), remember=False):
         chosen = [check for check in all_checks() if not names or check.NAME in names]
-        return perform(load_course(self.root), chosen, run, write, subjects, remember=remember)
+        audit = Audit(load_course(self.root), run, subjects, remember)
+        changes = list(refresh(audit, chosen)) if write else []
+        outcomes = list(perform(audit, chosen))
+        return SimpleNamespace(
+            changes=changes,
+            findings=sorted(finding for outcome in outcomes for finding in outcome.findings),
+            remembered={outcome.check: outcome.remembered for outcome in outcomes},
+        )
 
     def line(self, finding):
         """The text of the line that a finding names."""

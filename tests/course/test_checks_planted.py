@@ -180,6 +180,7 @@ MANIFEST = [
         "notebook '01-hill' serves math-foundations/x, which is no document",
     ),
     (add("training/stray.md", "# Stray\n"), "# Stray", "not in course.toml"),
+    (add("notebooks/02-stray.ipynb", "{}\n"), "{}", "not in course.toml"),
     (remove(SLOPES_PY), "# Slopes", "has no module"),
     (remove("tests/math_foundations/test_slopes.py"), "# Slopes", "has no test"),
     (remove("exercises/math-foundations/slopes.py"), "# Slopes", "has no exercises"),
@@ -362,17 +363,17 @@ IMPORTS = [
     (
         edit(LENGTHS_PY, "import numpy", "import chainrule.course.audit, numpy"),
         "audit",
-        "the course's tool",
+        "is not the module of a document",
     ),
     (
         edit(LENGTHS_PY, "import numpy", "import chainrule.course, numpy"),
         "course",
-        "the course's tool",
+        "is not the module of a document",
     ),
     (
         edit(LENGTHS_PY, "import numpy", "import chainrule.files, numpy"),
         "files",
-        "the course's tool",
+        "is not the module of a document",
     ),
     (edit(LENGTHS_PY, "import numpy as np", "import numpy as"), "import numpy as", "not Python"),
     (
@@ -383,6 +384,13 @@ IMPORTS = [
         ),
         "slopes import",
         "math-foundations/lengths may not use math-foundations/slopes",
+    ),
+    (edit(LENGTHS, "print(norm", "print = = (norm"), "print = =", "this is not Python: invalid"),
+    (edit(NOTEBOOK, "print(slope", "print = = (slope"), "print = =", "this is not Python: invalid"),
+    (
+        edit("exercises/math-foundations/lengths.py", "return 2 * x", "return ("),
+        "return (",
+        "this is not Python: '(' was never closed",
     ),
     (edit(LENGTHS, "\nprint(", "\nimport matplotlib\nprint("), "matplotlib", "import matplotlib"),
     (
@@ -402,7 +410,7 @@ IMPORTS = [
     (
         edit("figures/math-foundations/lengths.py", "course.figures", "course.exercises"),
         "course.exercises",
-        "the course's tool",
+        "is not the module of a document",
     ),
     (
         add("src/chainrule/math_foundations/helpers.py", "import os\n"),
@@ -412,7 +420,7 @@ IMPORTS = [
     (
         edit("src/chainrule/math_foundations/__init__.py", '"""\n', '"""\nfrom . import lengths\n'),
         "import lengths",
-        "a folder may not import math-foundations/lengths",
+        "a folder may not import lengths",
     ),
 ]
 MATHEMATICS = [
@@ -446,7 +454,11 @@ EQUATIONS = [
     (PRIVATE[0], "Equation:", "_norm implements #eq-norm but no test mentions it"),
     (edit(LENGTHS_PY, "#eq-norm", "#eq-length"), "#eq-length", "no such anchor"),
     (edit(LENGTHS_PY, "    Equation:", "    Like"), "eq-norm", "no docstring of chainrule.math"),
-    (edit(LENGTHS_PY, "lengths.md#", "length.md#"), "length.md", "length.md is no document"),
+    (
+        edit(LENGTHS_PY, "lengths.md#", "length.md#"),
+        "length.md",
+        "math-foundations/length.md#eq-norm: no such anchor",
+    ),
     (
         edit(LENGTHS, "</a>\n\n```math", "</a>\n\nSo\n\n```math"),
         "eq-norm",
@@ -475,10 +487,10 @@ PROSE = [
     (edit(NOTEBOOK, "Make the hill", "Delve into the hill"), "Delve", "'Delve' is on the list"),
 ]
 GENERATED = [
-    (edit(SLOPES, "A slope is a ratio", "It is a ratio"), "It is", "region 'header' is stale"),
-    (edit(SLOPES, "| 1 | 5 |", "| 1 | 6 |"), "| 1 | 6 |", "region 'exercises' is stale"),
-    (edit("course.toml", "down a slope.", "downhill."), "- Neurons", "region 'leads' is stale"),
-    (edit("README.md", " --> slopes", " --> slope"), "--> slope", "region 'graph' is stale"),
+    (edit(SLOPES, "A slope is a ratio", "It is a ratio"), "It is", "is stale"),
+    (edit(SLOPES, "| 1 | 5 |", "| 1 | 6 |"), "| 1 | 6 |", "is stale"),
+    (edit("course.toml", "down a slope.", "downhill."), "- Neurons", "is stale"),
+    (edit("README.md", " --> slopes", " --> slope"), "--> slope", "is stale"),
     (edit("ROADMAP.md", "One neuron", "Two neurons"), "Two neurons", "is stale"),
     (
         edit(SLOPES, "<!-- generated: leads -->", ""),
@@ -742,7 +754,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
     ("check", "plant"),
     [
         ("prose", edit(SLOPES, IMHOF, IMHOF.replace("Relief", "Relief relief"))),
-        ("links", say("See [it](https://example.org/a?b#c) and <mailto:a@example.org>.")),
+        ("links", say("See [it](https://example.org/a?b#c), and <http://127.0.0.1:8000>.")),
         ("links", say("See [it](../figures/math-foundations) and `[a](b)` and [3].")),
         ("links", say("## Rise over run\n\nSee [it](#rise-over-run-1).")),
         ("links", say("## Où & **why** `f(x)`?\n\nSee [it](#où--why-fx).")),

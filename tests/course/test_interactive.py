@@ -15,6 +15,7 @@ from site_sample import FIGURE, REPOSITORY, small_course
 from chainrule import children, node
 from chainrule.course import figures
 from chainrule.course.audit import Audit
+from chainrule.course.audit.checks import figures as figures_check
 from chainrule.course.audit.checks import interactive as check
 from chainrule.course.figures import modules
 from chainrule.course.finding import Finding
@@ -118,16 +119,23 @@ def test_what_was_not_moved_may_be_missing(root):
     assert findings(root) == []
 
 
+def said(root: Path) -> set[tuple[str, str]]:
+    """What is said of pictures: a module stands beside its own."""
+    return {(f.file, f.message) for f in figures_check.check(Audit(load_course(root)))}
+
+
 def test_a_module_without_a_picture(root):
+    few = (DOCUMENT, "shows 1 figures, at least 2 are needed")
+    assert said(root) == {few}
     (root / PICTURE).unlink()
-    found = only(findings(root))
-    assert (found.file, found.message) == (MODULE, f"has no picture {PICTURE}")
+    assert said(root) - {few} == {(SCRIPT, f"figure 'balls' is not drawn: {PICTURE} is missing")}
+    put(root, SCRIPT, PYTHON.replace('@figure("balls")\n', ""))
+    assert (MODULE, "belongs to no document and no figure") in said(root)
 
 
 def test_a_module_whose_picture_is_not_shown(root):
     put(root, DOCUMENT, "# Linear algebra\n")
-    found = only(findings(root))
-    assert (found.file, found.message) == (MODULE, f"its picture is not shown by {DOCUMENT}")
+    assert (SCRIPT, f"figure 'balls' is not shown by {DOCUMENT}") in said(root)
 
 
 def test_a_module_that_python_does_not_compute(root):
@@ -145,10 +153,9 @@ def test_a_model_without_a_module(root):
 
 
 def test_a_module_that_belongs_to_no_document(root):
-    put(root, "figures/math-foundations/balls.js", EVERYTHING)
-    found = only(findings(root))
-    expected = ("figures/math-foundations/balls.js", "belongs to no document")
-    assert (found.file, found.message) == expected
+    stray = "figures/math-foundations/balls.js"
+    put(root, stray, EVERYTHING)
+    assert (stray, "belongs to no document and no figure") in said(root)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The whole course, finished, is audited in under two seconds."""
 
-import json
 import re
 import subprocess
 import sys
@@ -156,13 +155,13 @@ def test_the_fast_audit_of_thirty_documents_is_fast(finished):
     words = sum(len(path.read_text().split()) for path in finished.glob("*/*.md"))
     assert words > 30 * 4500
     command = [sys.executable, "-c", "from chainrule.cli import main; main()", "audit"]
-    command += ["--root", str(finished), "--format", "json"]
+    command += ["--root", str(finished)]
     ratios = []
     for _ in range(4):
         audit, done = seconds_of_processor(
             lambda: subprocess.run(command, capture_output=True, text=True, check=False)
         )
-        assert json.loads(done.stdout) == []
+        assert done.stdout.startswith("nothing found: "), done.stdout
         ratios.append(round(audit / yardstick(), 2))
         if ratios[-1] < LIMIT:
             break

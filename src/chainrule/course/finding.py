@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, order=True)
@@ -14,8 +14,3 @@ class Finding:
     check: str
     message: str
     fix: str = ""
-
-    def as_dict(self) -> dict[str, str | int]:
-        """The JSON form, in the documented order of keys."""
-        fields = asdict(self)
-        return {key: fields[key] for key in ("check", "file", "line", "message", "fix")}

@@ -165,7 +165,7 @@ class ReferencePage(_Entry):
     """A page that is no document: written from one data file by a function of a room.
 
     ``render`` names it, ``module:function``; it gets what the file ``data`` holds, JSON or TOML,
-    and yields lines; beside it may stand ``rows``, which gives each entry's title, anchor and
+    and yields lines; beside it stands ``rows``, which gives each entry's title, anchor and
     section, so that the document of the section links to it. ``python -m measure --check``
     measures again what is stored.
     """
@@ -189,6 +189,17 @@ class ReferencePage(_Entry):
             raise CourseError(f"{self.data}: {error}") from None
 
 
+class ReadmeRegion(_Entry):
+    """A region of README that shows measurements: a function of a room makes lines of its data.
+
+    ``render`` names it, ``module:function``; it gets what each file of ``data`` holds, JSON.
+    """
+
+    name: str
+    data: tuple[str, ...] = Field(min_length=1)
+    render: str = Field(pattern=r"^chainrule(\.\w+)+:\w+$")
+
+
 class _About(_Entry):
     name: str
     promise: Sentence
@@ -206,6 +217,7 @@ class _Manifest(_Entry):
     application: tuple[Application, ...] = ()
     ask: tuple[Ask, ...] = ()
     page: tuple[ReferencePage, ...] = ()
+    region: tuple[ReadmeRegion, ...] = ()
 
 
 class Course:
@@ -228,6 +240,7 @@ class Course:
         self.notebooks = manifest.notebook
         self.related = manifest.related
         self.pages = manifest.page
+        self.regions = manifest.region
         self.applications = {each.id: each for each in manifest.application}
         self.asks = {ask.document: ask for ask in manifest.ask}
 

@@ -32,17 +32,17 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-from chainrule.course.audit.verdicts import Verdicts, python_files
+from chainrule.course.audit.verdicts import Verdicts
 from chainrule.course.documents.markdown import Page, parse
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import MANIFEST, Course, Document, load_course
@@ -62,7 +62,11 @@ class Cell:
 
 
 class Audit:
-    """The course as the checks see it: each file is read and parsed once."""
+    """The course as the checks see it: each file is read and parsed once.
+
+    Where it is to ``remember``, what passed before is not executed again, unless all is to be
+    ``fresh``: see `verdicts`.
+    """
 
     def __init__(
         self,
@@ -79,10 +83,6 @@ class Audit:
         self.begun: dict[str, Any] = {}
         self.verdicts = Verdicts(self, remember, fresh)
         self._texts: dict[str, str] = {}
-        self._pages: dict[str, Page] = {}
-        self._trees: dict[str, ast.Module | SyntaxError] = {}
-        self._nodes: dict[str, list[ast.AST]] = {}
-        self._cells: dict[str, list[Cell]] = {}
 
     @cached_property
     def today(self) -> date:
@@ -124,15 +124,15 @@ class Audit:
         for path in self.notebooks:
             for cell in self.cells(path):
                 if cell.kind == "markdown":
-                    found.append((path, cell.line - 1, parse(cell.source)))
+                    found.append((path, cell.line - 1, page_of(cell.source)))
         return found
 
     @cached_property
     def notebooks(self) -> list[str]:
         """Paths of the notebooks that exist, in order."""
         asked = {each.path for name in self.chosen for each in self.course.notebooks_of(name)}
-        there = (path for path in self.files if re.fullmatch(r"notebooks/[^/]+\.ipynb", path))
-        return sorted(path for path in there if not self.chosen or path in asked)
+        there = self.inside("notebooks", ".ipynb")
+        return [path for path in there if not self.chosen or path in asked]
 
     def picked(self, documents: Iterable[Document]) -> list[Document]:
         """Those of the documents that are asked for; what executes goes over these."""
@@ -140,19 +140,10 @@ class Audit:
 
     def concerns(self, finding: Finding) -> bool:
         """Whether a finding is about a document that is asked for, or about all of them."""
-        if not self.chosen:
-            return True
-        for document in self.picked(self.course.documents):
-            files = (document.path, document.exercises, document.figure_script)
-            notebooks = [notebook.path for notebook in self.course.notebooks_of(document.id)]
-            code = (*self.module_files(document), *self.test_files(document))
-            if finding.file in (*files, *notebooks, *code):
-                return True
-            if finding.file.startswith(f"{document.figure_folder}/"):
-                return True
-            if finding.file == MANIFEST and document.id in finding.message:
-                return True
-        return False
+        # The name of a document stands in the paths of all that is its own, spelled as each likes.
+        where = finding.file.replace("_", "-").replace("/test-", "/")
+        named = finding.message if finding.file == MANIFEST else where
+        return not self.chosen or any(name in named for name in (*self.chosen, *self.notebooks))
 
     def text(self, path: str) -> str:
         """The text of a file."""
@@ -162,35 +153,28 @@ class Audit:
 
     def page(self, path: str) -> Page:
         """A parsed Markdown file."""
-        if path not in self._pages:
-            self._pages[path] = parse(self.text(path))
-        return self._pages[path]
+        return page_of(self.text(path))
 
     def tree(self, path: str) -> ast.Module | SyntaxError:
         """The syntax tree of a Python file, or why there is none."""
-        if path not in self._trees:
-            try:
-                self._trees[path] = ast.parse(self.text(path))
-            except SyntaxError as error:
-                self._trees[path] = error
-        return self._trees[path]
+        return tree_of(self.text(path))
 
     def nodes(self, path: str) -> list[ast.AST]:
-        """Every node of a Python file's syntax tree; none if it is no Python."""
-        if path not in self._nodes:
-            tree = self.tree(path)
-            self._nodes[path] = list(ast.walk(tree)) if isinstance(tree, ast.Module) else []
-        return self._nodes[path]
+        """Every node of a Python file's syntax tree; none if it is no Python, or is not there."""
+        return nodes_of(self.text(path)) if path in self.files else []
 
     def cells(self, path: str) -> list[Cell]:
         """The cells of a notebook; none if the file is not a notebook."""
-        if path not in self._cells:
-            self._cells[path] = read_cells(self.text(path))
-        return self._cells[path]
+        return read_cells(self.text(path))
 
     def module_files(self, document: Document) -> list[str]:
         """The files of a document's module: one, or those of its package."""
-        return python_files(self.files, "src/" + document.module.replace(".", "/"))
+        place = f"src/{document.module.replace('.', '/')}"
+        return [f"{place}.py"] if f"{place}.py" in self.files else self.inside(place, ".py")
+
+    def inside(self, folder: str, ending: str = "") -> list[str]:
+        """The files in a folder, at any depth, in order; only those of an ending."""
+        return sorted(p for p in self.files if p.startswith(f"{folder}/") and p.endswith(ending))
 
     def test_files(self, document: Document) -> list[str]:
         """The tests of a document's module: ``test_name.py``, ``test_name_….py``, a folder."""
@@ -203,79 +187,49 @@ class Audit:
         """Read a file again: it was written."""
         if path == MANIFEST:
             self.course = load_course(self.root)
-        for known in (self._texts, self._pages, self._trees, self._nodes, self._cells):
-            known.pop(path, None)
+        self._texts.pop(path, None)
         for name in ("files", "written", "pages", "notebooks", "prose"):
             self.__dict__.pop(name, None)
 
 
-@dataclass
-class Report:
-    """What an audit found, what it wrote (path, old text, new text), what each check took.
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found, the seconds that it took, and how many verdicts it remembered."""
 
-    ``remembered`` is how many of a check's verdicts were not asked for again.
-    """
-
-    findings: list[Finding] = field(default_factory=list)
-    changes: list[tuple[str, str, str]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    remembered: dict[str, int] = field(default_factory=dict)
+    check: str
+    findings: list[Finding]
+    seconds: float
+    remembered: int
 
 
 def all_checks() -> list[ModuleType]:
     """Every check, by name."""
     from chainrule.course.audit import checks as folder
 
-    found = [
-        import_module(f"{folder.__name__}.{info.name}") for info in iter_modules(folder.__path__)
-    ]
-    return sorted((check for check in found if hasattr(check, "NAME")), key=lambda c: c.NAME)
+    names = sorted(info.name for info in iter_modules(folder.__path__))
+    return [import_module(f"{folder.__name__}.{name}") for name in names]
 
 
-def perform(
-    course: Course,
-    chosen: Iterable[ModuleType],
-    run: bool,
-    write: bool,
-    subjects: Collection[str] = (),
-    ended: Callable[[str, int, Report], None] = lambda name, found, report: None,
-    remember: bool = False,
-    fresh: bool = False,
-) -> Report:
-    """Refresh what can be refreshed if ``write``, then check.
-
-    ``subjects`` are the ids of the documents that are asked for, none for all. ``ended`` is told
-    of each check that is done: its name, how much it found, and the report so far. Where it is
-    to ``remember``, what passed before is not executed again, unless all is to be ``fresh``: see
-    `verdicts`.
-    """
-    audit, report = Audit(course, run, subjects, remember, fresh), Report()
-    chosen = list(chosen)
-    report.changes += _refresh(audit, chosen) if write else ()
-    for check in chosen:
+def perform(audit: Audit, checks: list[ModuleType]) -> Iterator[Outcome]:
+    """What each check finds, told as soon as it is done."""
+    for check in checks:
         if hasattr(check, "begin"):
             check.begin(audit)
-    found: set[Finding] = set()
     # What began in the background is asked for last.
-    for check in sorted(chosen, key=lambda c: hasattr(c, "begin")):
-        start, before = time.perf_counter(), len(audit.verdicts.recalled)
-        told = list(check.check(audit))
-        if run and hasattr(check, "run"):
-            told += check.run(audit)
-        about = {finding for finding in told if audit.concerns(finding)}
-        found |= about
-        report.seconds[check.NAME] = time.perf_counter() - start
-        report.remembered[check.NAME] = len(audit.verdicts.recalled) - before
-        ended(check.NAME, len(about), report)
+    for check in sorted(checks, key=lambda c: hasattr(c, "begin")):
+        start, before = time.perf_counter(), audit.verdicts.recalled
+        told = set(check.check(audit))
+        if audit.run and hasattr(check, "run"):
+            told.update(check.run(audit))
+        found, remembered = filter(audit.concerns, told), audit.verdicts.recalled - before
+        yield Outcome(check.NAME, sorted(found), time.perf_counter() - start, remembered)
     audit.verdicts.tidy()
-    report.findings = sorted(found)
-    return report
 
 
-def _refresh(audit: Audit, chosen: list[ModuleType]) -> Iterator[tuple[str, str, str]]:
+def refresh(audit: Audit, checks: list[ModuleType]) -> Iterator[tuple[str, str, str]]:
     """Write what the checks give anew: path, old and new text of what changed."""
     # Generated regions show what the others wrote, so they come last.
-    for check in sorted(chosen, key=lambda c: c.NAME == "generated"):
+    for check in sorted(checks, key=lambda c: c.NAME == "generated"):
         for path, text in list(check.write(audit)) if hasattr(check, "write") else ():
             old = audit.text(path) if path in audit.files else ""
             if text != old:
@@ -284,6 +238,26 @@ def _refresh(audit: Audit, chosen: list[ModuleType]) -> Iterator[tuple[str, str,
                 yield path, old, text
 
 
+page_of = cache(parse)
+
+
+@cache
+def tree_of(code: str) -> ast.Module | SyntaxError:
+    """The syntax tree of Python code, or why there is none."""
+    try:
+        return ast.parse(code)
+    except SyntaxError as error:
+        return error
+
+
+@cache
+def nodes_of(code: str) -> list[ast.AST]:
+    """Every node of the syntax tree of Python code; none if it is no Python."""
+    tree = tree_of(code)
+    return list(ast.walk(tree)) if isinstance(tree, ast.Module) else []
+
+
+@cache
 def read_cells(text: str) -> list[Cell]:
     """The cells of a notebook's JSON, each with its line; none if it is not a notebook."""
     try:

@@ -1,57 +1,75 @@
 """What is generated from the graph: regions of README and of each document, ROADMAP, GLOSSARY.
 
 A region stands between ``<!-- generated: name -->`` and ``<!-- /generated -->``. Titles are
-links only where the file is there; everything else is shown as planned.
+links only where the file is there.
 """
 
 from __future__ import annotations
 
-import ast
+import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pkgutil import resolve_name
+from typing import Any
 
 from chainrule.course.audit import Audit
+from chainrule.course.audit.checks.exercises import entries_of
 from chainrule.course.audit.checks.glossary import GLOSSARY, glossary
-from chainrule.course.audit.measured import MEASURED, table
 from chainrule.course.documents.markdown import Page
-from chainrule.course.exercises import stubs
-from chainrule.course.manifest import Document, OutlineItem, Phase, ReferencePage
+from chainrule.course.manifest import Document, Notebook, OutlineItem, Phase, ReferencePage
 from chainrule.course.paths import duration
 
 README = "README.md"
 ROADMAP = "ROADMAP.md"
 
 
-def regions(audit: Audit, asked: bool = False) -> dict[str, dict[str, str]]:
-    """For each file with generated regions, the text that each region must hold.
+def regions(audit: Audit) -> dict[str, dict[str, str]]:
+    """For each file that is asked for, the text that each of its generated regions must hold.
 
-    With ``asked`` only for the documents that are asked for.
+    A region has the name of the function that makes it.
     """
     wanted = {}
-    if not (asked and audit.chosen):
-        wanted[README] = {name: _padded(make(audit)) for name, make in README_REGIONS.items()}
-        for name, (source, make) in MEASURED.items():
-            if source in audit.files:
-                wanted[README][name] = _padded(make(audit))
-    for document in audit.picked(audit.written) if asked else audit.written:
+    if not audit.chosen:
+        makers = (status, documents, graph, tracks)
+        wanted[README] = {make.__name__: _padded(make(audit)) for make in makers}
+        there = (each for each in audit.course.regions if audit.files.issuperset(each.data))
+        for region in there:
+            data = [json.loads(audit.text(path)) for path in region.data]
+            wanted[README][region.name] = _padded(resolve_name(region.render)(*data))
+    for document in audit.picked(audit.written):
         wanted[document.path] = {
-            name: _padded(make(audit, document)) for name, make in DOCUMENT_REGIONS.items()
+            make.__name__: _padded(make(audit, document)) for make in (header, exercises, leads)
         }
     return wanted
 
 
-def files(audit: Audit) -> dict[str, str]:
-    """The files that are generated as a whole."""
-    wanted = {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
+def texts(audit: Audit) -> dict[str, str]:
+    """The new text of each file that is asked for and is generated, as a whole or in regions."""
+    wanted = {
+        path: _replaced(audit.page(path), new)
+        for path, new in regions(audit).items()
+        if path in audit.files
+    }
+    if audit.chosen:
+        return wanted
+    wanted |= {ROADMAP: _join(roadmap(audit)), GLOSSARY: _join(glossary(audit))}
     for page in _pages(audit):
-        module, _, function = page.render.partition(":")
-        render = getattr(import_module(module), function)
-        wanted[page.path] = _join(render(page.read(audit.text(page.data))))
+        lines = resolve_name(page.render)(page.read(audit.text(page.data)))
+        wanted[page.path] = _join(lines)
     return wanted
 
 
-def replace(page: Page, wanted: dict[str, str]) -> str:
+def table(*rows: Iterable[object]) -> Iterator[str]:
+    """A table in Markdown, its header first."""
+    for number, row in enumerate(rows):
+        cells = list(row)
+        yield f"| {' | '.join(map(str, cells))} |"
+        if number == 0:
+            yield f"|{' --- |' * len(cells)}"
+
+
+def _replaced(page: Page, wanted: dict[str, str]) -> str:
     """The page's source with its closed regions refreshed."""
     lines = page.lines
     for region in reversed(page.regions):
@@ -62,32 +80,19 @@ def replace(page: Page, wanted: dict[str, str]) -> str:
 
 
 def _padded(lines: Iterable[str]) -> str:
-    return "\n".join(["", *lines, ""])
+    text = "\n".join(lines).strip("\n")
+    return f"\n{text}\n"
 
 
 def _join(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _link(audit: Audit, document: Document, folder: str = "") -> str:
-    """A title, linked from ``folder`` if the document is written."""
-    if not audit.course.exists(document):
-        return document.title
-    return f"[{document.title}]({posixpath.relpath(document.path, folder or '.')})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def exercises_of(audit: Audit, document: Document) -> list[stubs.Entry]:
-    """The exercises of a document, read without executing them."""
-    tree = audit.tree(document.exercises) if document.exercises in audit.files else None
-    return stubs.entries(tree) if isinstance(tree, ast.Module) else []
-
-
-def _mistakes(entries: list[stubs.Entry]) -> int:
-    return sum(len(entry.mistakes) for entry in entries)
+def _link(audit: Audit, entry: Document | Notebook, folder: str = ".") -> str:
+    """A title, linked from ``folder`` if its file is there."""
+    if not audit.course.exists(entry):
+        return entry.title
+    return f"[{entry.title}]({posixpath.relpath(entry.path, folder)})"
 
 
 def _pages(audit: Audit) -> list[ReferencePage]:
@@ -101,31 +106,24 @@ def _pages(audit: Audit) -> list[ReferencePage]:
 def header(audit: Audit, document: Document) -> Iterator[str]:
     """What comes before, with reasons; minutes, code, notebooks and exercises."""
     if document.needs:
-        needs = [(need, audit.course.by_id.get(need.id)) for need in document.needs]
-        yield from table(
-            ("Before this", "because"),
-            *(
-                (_link(audit, needed, document.folder), need.because)
-                for need, needed in needs
-                if needed
-            ),
-        )
+        needed = _needed(audit, document)
+        rows = ((_link(audit, each, document.folder), because) for each, because in needed)
+        yield from table(("Before this", "because"), *rows)
     else:
         yield "Before this: school mathematics and Python, nothing else."
     yield ""
-    entries = exercises_of(audit, document)
-    reading = f"{document.minutes} minutes of reading"
-    if entries:
-        reading += f", {sum(entry.minutes for entry in entries)} of exercises"
-    parts = [f"Phase {document.phase}, {reading}."]
+    entries = entries_of(audit, document)
+    minutes = (
+        f"{document.minutes} minutes of reading, {sum(e.minutes for e in entries)} of exercises"
+    )
+    parts = [f"Phase {document.phase}, {minutes}."]
     if module := audit.module_files(document):
         path = module[0] if len(module) == 1 else posixpath.dirname(module[0])
         target = posixpath.relpath(path, document.folder)
         parts.append(f"Code: [`{document.module}`]({target}).")
-    if entries:
-        parts.append(f"Exercises: `chainrule exercise {document.slug}`.")
+    parts.append(f"Exercises: `chainrule exercise {document.slug}`.")
     notebooks = [
-        f"[{notebook.title}]({posixpath.relpath(notebook.path, document.folder)})"
+        _link(audit, notebook, document.folder)
         for notebook in audit.course.notebooks_of(document.id)
         if audit.course.exists(notebook)
     ]
@@ -136,17 +134,11 @@ def header(audit: Audit, document: Document) -> Iterator[str]:
 
 def exercises(audit: Audit, document: Document) -> Iterator[str]:
     """Title, difficulty and minutes of each exercise, and what to type."""
-    entries = exercises_of(audit, document)
-    if not entries:
-        yield "There are no exercises yet."
-        return
-    yield from table(
-        ("Exercise", "difficulty, 1 to 5", "minutes"),
-        *(
-            (f"[{entry.title}](#{entry.section})", entry.difficulty, entry.minutes)
-            for entry in entries
-        ),
+    rows = (
+        (f"[{entry.title}](#{entry.section})", entry.difficulty, entry.minutes)
+        for entry in entries_of(audit, document)
     )
+    yield from table(("Exercise", "difficulty, 1 to 5", "minutes"), *rows)
     commands = {
         f"exercise {document.slug}": "writes them to workbook/",
         f"check {document.slug}": "grades what you wrote",
@@ -162,27 +154,22 @@ def exercises(audit: Audit, document: Document) -> Iterator[str]:
 
 def met(audit: Audit, document: Document) -> Iterator[str]:
     """What the reference pages say of a document's sections, a line a page."""
-    for page in _pages(audit) if document.path in audit.files else ():
-        rows = _rows(audit, page)
+    for page in _pages(audit):
         target = posixpath.relpath(page.path, document.folder)
         links = [
             f"[{title}]({target}#{anchor})"
-            for title, anchor, section in rows
+            for title, anchor, section in _rows(page, audit.text(page.data))
             if section.partition("#")[0] == document.path
         ]
         if links:
             yield from ("", f"{page.title}: {', '.join(links)}.")
 
 
-def _rows(audit: Audit, page: ReferencePage) -> list[tuple[str, str, str]]:
+@cache
+def _rows(page: ReferencePage, text: str) -> list[tuple[str, str, str]]:
     """What a reference page says of sections: title, anchor and section of each entry."""
-    known, text = audit.begun.setdefault("generated", {}), audit.text(page.data)
-    if (page.path, text) not in known:
-        module = import_module(page.render.partition(":")[0])
-        known[page.path, text] = list(
-            module.rows(page.read(text)) if hasattr(module, "rows") else ()
-        )
-    return known[page.path, text]
+    module = resolve_name(page.render.partition(":")[0])
+    return list(module.rows(page.read(text)))
 
 
 def leads(audit: Audit, document: Document) -> Iterator[str]:
@@ -204,20 +191,21 @@ def leads(audit: Audit, document: Document) -> Iterator[str]:
 def status(audit: Audit) -> Iterator[str]:
     """What is here, counted."""
     course = audit.course
-    entries = [entry for document in audit.written for entry in exercises_of(audit, document)]
+    entries = [entry for document in audit.written for entry in entries_of(audit, document)]
+    mistakes = sum(len(entry.mistakes) for entry in entries)
     notebooks = sum(course.exists(notebook) for notebook in course.notebooks)
     modules = sum(bool(audit.module_files(document)) for document in course.documents)
-    figures = [path for document in audit.written for path in _figures(audit, document)]
+    figures = [p for each in audit.written for p in audit.inside(each.figure_folder, ".svg")]
     handled = sum(path.removesuffix(".svg") + ".js" in audit.files for path in figures)
     yield (
         f"Here now: {len(audit.written)} of {len(course.documents)} documents, {modules} of their"
         f" modules, {notebooks} of {len(course.notebooks)} notebooks,"
-        f" {_count(len(figures), 'figure')} of which {handled} can be handled on the site, and"
-        f" {_count(len(entries), 'exercise')} that know"
-        f" {_count(_mistakes(entries), 'mistake')} by name."
+        f" {len(figures)} figures of which {handled} can be handled on the site, and"
+        f" {len(entries)} exercises that know {mistakes} mistakes by name."
     )
-    if pages := list(reference(audit)):
-        yield from ("", "Beside the documents:", "", *pages)
+    if pages := _pages(audit):
+        yield from ("", "Beside the documents:", "")
+        yield from (f"- [{page.title}]({page.path}): {page.about}" for page in pages)
 
 
 def documents(audit: Audit) -> Iterator[str]:
@@ -225,12 +213,10 @@ def documents(audit: Audit) -> Iterator[str]:
     for phase in audit.course.phases:
         yield from (f"**Phase {phase.number}. {phase.title}.** {phase.summary}", "")
         rows = (
-            (_link(audit, document), document.promise, document.minutes, _status(audit, document))
+            (_link(audit, document), document.promise, document.minutes)
             for document in _of_phase(audit, phase)
         )
-        yield from table(("Subject", "afterwards", "minutes", "status"), *rows)
-        if phase is not audit.course.phases[-1]:
-            yield ""
+        yield from (*table(("Subject", "afterwards", "minutes"), *rows), "")
 
 
 def graph(audit: Audit) -> Iterator[str]:
@@ -240,20 +226,16 @@ def graph(audit: Audit) -> Iterator[str]:
     yield from ("```mermaid", "flowchart TD")
     for document in course.documents:
         style = "written" if course.exists(document) else "planned"
-        yield f'    {names[document.id]}["{_quoted(document.title)}"]:::{style}'
+        yield f'    {names[document.id]}["{document.title}"]:::{style}'
     for before, after in course.graph.edges:
         yield f"    {names[before]} --> {names[after]}"
     prefix = f"{course.about.repository}/blob/main/" if course.about.repository else ""
     for document in audit.written:
-        target = f'"{prefix}{document.path}" "{_quoted(document.promise)}"'
-        yield f"    click {names[document.id]} {target}"
+        promise = document.promise.replace('"', "'")
+        yield f'    click {names[document.id]} "{prefix}{document.path}" "{promise}"'
     yield "    classDef written fill:#0072b2,stroke:#0072b2,color:#ffffff"
     yield "    classDef planned fill:#ffffff,stroke:#767676,color:#333333,stroke-dasharray:4 3"
     yield "```"
-
-
-def _quoted(text: str) -> str:
-    return text.replace('"', "#quot;")
 
 
 def tracks(audit: Audit) -> Iterator[str]:
@@ -267,14 +249,29 @@ def tracks(audit: Audit) -> Iterator[str]:
     yield from table(("Track", "documents", "reading", "in this order"), *rows)
 
 
+def benchmarks(results: dict[str, Any]) -> Iterator[str]:
+    """One table a benchmark, with what it was measured on."""
+    for result in results.values():
+        yield from ("", f"**{result['title']}.**", "")
+        names = [name.replace("_", " ") for name in result["rows"][0]]
+        yield from table(names, *(map(_cell, row.values()) for row in result["rows"]))
+        yield from ("", f"{result['method'][0].upper()}{result['method'][1:]}.")
+        for peer, reason in result.get("left_out", {}).items():
+            yield from ("", f"{peer} is left out: {reason}")
+    machine = next(iter(results.values()))["machine"]
+    versions = ", ".join(
+        f"{name} {value}" for name, value in machine.items() if name not in ("processor", "threads")
+    )
+    dates = sorted({result["date"] for result in results.values()})
+    yield from ("", f"{machine['processor']}, one thread; {versions}; {' and '.join(dates)}.")
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
 def _of_phase(audit: Audit, phase: Phase) -> list[Document]:
     return [document for document in audit.course.documents if document.phase == phase.number]
-
-
-def _status(audit: Audit, document: Document) -> str:
-    if audit.course.exists(document):
-        return "written"
-    return "module only" if audit.module_files(document) else "planned"
 
 
 # ROADMAP and the table of contents
@@ -294,11 +291,9 @@ def roadmap(audit: Audit) -> Iterator[str]:
     yield "What is counted here exists; `make test` and `make audit` ask whether it also holds."
     yield "The dependencies of a document are met when all that it needs is written."
     yield ""
+    counted = ("figures", "exercises", "mistakes")
     yield from table(
-        (
-            *("Document", "phase", "status", "dependencies met"),
-            *("sections", "module", "tests", "figures", "exercises", "mistakes"),
-        ),
+        ("Document", "phase", "status", "dependencies met", *counted),
         *(_progress(audit, document) for document in course.documents),
     )
     for phase in course.phases:
@@ -308,21 +303,12 @@ def roadmap(audit: Audit) -> Iterator[str]:
     yield from ("", "## Notebooks", "")
     rows = []
     for notebook in course.notebooks:
-        exists = course.exists(notebook)
-        served = [course.by_id[name] for name in notebook.serves if name in course.by_id]
-        title = f"[{notebook.title}]({notebook.path})" if exists else notebook.title
+        served = [each for each in course.documents if each.id in notebook.serves]
         serves = ", ".join(_link(audit, document) for document in served)
-        rows.append((notebook.id[:2], title, serves, "executed" if exists else "planned"))
+        done = "executed" if course.exists(notebook) else "planned"
+        rows.append((notebook.id[:2], _link(audit, notebook), serves, done))
     yield from table(("Number", "notebook", "serves", "status"), *rows)
-    if pages := list(reference(audit)):
-        yield from ("", "## Reference", "", *pages)
     yield from ("", "<!-- /generated -->")
-
-
-def reference(audit: Audit) -> Iterator[str]:
-    """The pages that are no documents, each with what it is about."""
-    for page in _pages(audit):
-        yield f"- [{page.title}]({page.path}): {page.about}"
 
 
 def _place(document: Document) -> list[int]:
@@ -335,9 +321,7 @@ def _overview(audit: Audit, phase: Phase) -> tuple[object, ...]:
     course, documents = audit.course, _of_phase(audit, phase)
     inside = {document.id for document in documents}
     notebooks = [notebook for notebook in course.notebooks if notebook.serves[-1] in inside]
-    held = _count(len(documents), "document")
-    if notebooks:
-        held += f", {_count(len(notebooks), 'notebook')}"
+    held = f"{len(documents)} documents" + f", {len(notebooks)} notebooks" * bool(notebooks)
     there = [*map(course.exists, documents), *map(course.exists, notebooks)]
     done = "complete" if all(there) else f"{sum(there)} of {len(there)} written"
     return phase.number, phase.title, held, done
@@ -347,14 +331,11 @@ def _planned(audit: Audit, document: Document) -> Iterator[str]:
     """What the roadmap says of one document."""
     title = f"{document.number} {_link(audit, document)}".strip()
     yield from ("", f"### {title}", "", f"{document.promise} ")
-    needs = [audit.course.by_id.get(need.id) for need in document.needs]
-    if needs:
-        yield f"After: {', '.join(_link(audit, needed) for needed in needs if needed)}. "
+    if needed := _needed(audit, document):
+        yield f"After: {', '.join(_link(audit, each) for each, _ in needed)}. "
     files = [f"File: `{document.path}`."]
-    for notebook in audit.course.notebooks_of(document.id):
-        name = posixpath.basename(notebook.path)
-        exists = audit.course.exists(notebook)
-        files.append(f"Notebook: {f'[`{name}`]({notebook.path})' if exists else f'`{name}`'}.")
+    for notebook in filter(audit.course.exists, audit.course.notebooks_of(document.id)):
+        files.append(f"Notebook: [`{notebook.id}.ipynb`]({notebook.path}).")
     yield f"{' '.join(files)} Reading: {document.minutes} minutes."
     yield ""
     yield from (f"- {linked}" for linked in _linked(audit, document, document.outline))
@@ -365,48 +346,26 @@ def _planned(audit: Audit, document: Document) -> Iterator[str]:
 
 def _linked(audit: Audit, document: Document, items: Iterable[OutlineItem]) -> Iterator[str]:
     """The texts, each a link to its section where that is written."""
-    anchors = _anchors(audit, document)
+    anchors = audit.page(document.path).anchors if audit.course.exists(document) else set()
     for item in items:
         linked = f"[{item.text}]({document.path}#{item.anchor})"
         yield linked if item.anchor in anchors else item.text
 
 
 def _progress(audit: Audit, document: Document) -> tuple[object, ...]:
-    anchors = _anchors(audit, document)
-    done = sum(item.anchor in anchors for item in document.outline)
-    entries = exercises_of(audit, document)
-    before = [d for need in document.needs if (d := audit.course.by_id.get(need.id))]
+    entries, exists = entries_of(audit, document), audit.course.exists
     return (
         _link(audit, document),
         document.phase,
-        _status(audit, document),
-        "yes" if all(map(audit.course.exists, before)) else "no",
-        f"{done} of {len(document.outline)}",
-        "yes" if audit.module_files(document) else "planned",
-        "yes" if audit.test_files(document) else "planned",
-        len(_figures(audit, document)),
+        "written" if exists(document) else "planned",
+        "yes" if all(exists(each) for each, _ in _needed(audit, document)) else "no",
+        len(audit.inside(document.figure_folder, ".svg")),
         len(entries),
-        _mistakes(entries),
+        sum(len(entry.mistakes) for entry in entries),
     )
 
 
-def _anchors(audit: Audit, document: Document) -> set[str]:
-    return audit.page(document.path).anchors if audit.course.exists(document) else set()
-
-
-def _figures(audit: Audit, document: Document) -> list[str]:
-    folder = f"{document.figure_folder}/"
-    return [path for path in audit.files if path.startswith(folder) and path.endswith(".svg")]
-
-
-DOCUMENT_REGIONS: dict[str, Callable[[Audit, Document], Iterator[str]]] = {
-    "header": header,
-    "exercises": exercises,
-    "leads": leads,
-}
-README_REGIONS: dict[str, Callable[[Audit], Iterator[str]]] = {
-    "status": status,
-    "documents": documents,
-    "graph": graph,
-    "tracks": tracks,
-}
+def _needed(audit: Audit, document: Document) -> list[tuple[Document, str]]:
+    """The documents that come directly before one, each with the reason."""
+    known = audit.course.by_id
+    return [(known[need.id], need.because) for need in document.needs if need.id in known]

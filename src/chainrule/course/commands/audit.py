@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import gc
-import json
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +14,8 @@ import typer
 from chainrule.program import UsageError
 
 if TYPE_CHECKING:
-    from chainrule.course.audit import Report
-
-
-class Format(StrEnum):
-    """How findings are printed."""
-
-    TEXT = "text"
-    JSON = "json"
+    from chainrule.course.audit import Outcome
+    from chainrule.course.finding import Finding
 
 
 def audit(
@@ -32,7 +24,6 @@ def audit(
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Also execute what can be executed.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Refresh what is generated.")] = False,
-    format: Annotated[Format, typer.Option(help="How findings are printed.")] = Format.TEXT,
     root: Annotated[Path | None, typer.Option(help="Another checkout.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this check (repeatable).")] = None,
     fresh: Annotated[
@@ -44,8 +35,8 @@ def audit(
 
     Exit status: 0 nothing found, 1 findings, 2 the audit cannot run.
     """
-    from chainrule.course.audit import all_checks, perform
-    from chainrule.course.manifest import MANIFEST, find_root, load_course
+    from chainrule.course.audit import Audit, all_checks, perform, refresh
+    from chainrule.course.manifest import find_root, load_course
     from chainrule.course.paths import find_subject
 
     gc.disable()  # a sixth of the time went into it, and the process is short
@@ -55,31 +46,33 @@ def audit(
         for name, check in known.items():
             print(f"{name:<{max(map(len, known))}}  {check.STOPS}")
         return
-    if root is not None and not (root / MANIFEST).is_file():
-        raise UsageError(f"--root {root}: there is no {MANIFEST} in it")
-    course = load_course(root.resolve() if root else find_root())
+    course = load_course(find_root(root))
     if unknown := sorted(set(only or ()) - known.keys()):
         raise UsageError(f"no check {unknown[0]!r}; there are: {', '.join(sorted(known))}")
-    chosen = [check for name, check in known.items() if not only or name in only]
+    checks = [check for name, check in known.items() if not only or name in only]
     about = {find_subject(course, words).document.id for words in subjects or ()}
-    ended = _ended if run else _silent
-    report = perform(course, chosen, run, write, about, ended, remember=run, fresh=fresh)
-    if format is Format.JSON:
-        _show_json(report)
-    else:
-        _show(report)
-        print(_summary(report, len(about or course.written()), time.perf_counter() - start))
-    raise typer.Exit(1 if report.findings else 0)
+    whole = Audit(course, run, about, remember=run, fresh=fresh)
+    changes = list(refresh(whole, checks)) if write else []
+    outcomes = []
+    for outcome in perform(whole, checks):
+        outcomes.append(outcome)
+        if run:
+            _tell(outcome)
+    findings = sorted(finding for each in outcomes for finding in each.findings)
+    _show(changes, findings)
+    print(_summary(len(changes), outcomes, len(about or whole.written), start))
+    raise typer.Exit(1 if findings else 0)
 
 
-def _show_json(report: Report) -> None:
-    for path, *_ in report.changes:
-        print(f"wrote {path}", file=sys.stderr)
-    print(json.dumps([finding.as_dict() for finding in report.findings], indent=2))
+def _tell(outcome: Outcome) -> None:
+    """Say on standard error that a check is done, so that a long audit is seen to go on."""
+    known = f"{outcome.remembered} remembered, " if outcome.remembered else ""
+    line = f"{outcome.check}: {len(outcome.findings) or 'nothing'} found, {known}"
+    print(f"{line}{outcome.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def _show(report: Report) -> None:
-    for path, old, new in report.changes:
+def _show(changes: list[tuple[str, str, str]], findings: list[Finding]) -> None:
+    for path, old, new in changes:
         if path.endswith((".svg", ".ipynb")):  # lines that nobody reads
             print(f"wrote {path}")
             continue
@@ -87,32 +80,20 @@ def _show(report: Report) -> None:
             old.splitlines(), new.splitlines(), path, path, "before", "after", 1, ""
         )
         print("\n".join(lines) + "\n")
-    for finding in report.findings:
+    for finding in findings:
         print(f"{finding.file}:{finding.line}: {finding.check}: {finding.message}")
         if finding.fix:
             print(f"    {finding.fix}")
 
 
-def _silent(name: str, found: int, report: Report) -> None:
-    """Say nothing: the whole takes seconds."""
-
-
-def _ended(name: str, found: int, report: Report) -> None:
-    """Say on standard error that a check is done, so that a long audit is seen to go on."""
-    known = f"{count} remembered, " if (count := report.remembered[name]) else ""
-    line = f"{name}: {found or 'nothing'} found, {known}{report.seconds[name]:.1f} s"
-    print(line, file=sys.stderr, flush=True)
-
-
-def _summary(report: Report, documents: int, seconds: float) -> str:
-    counts: dict[str, int] = {}
-    for finding in report.findings:
-        counts[finding.check] = counts.get(finding.check, 0) + 1
-    wrote = f"{len(report.changes)} files written, " if report.changes else ""
+def _summary(changes: int, outcomes: list[Outcome], documents: int, start: float) -> str:
+    counts = {each.check: len(each.findings) for each in outcomes if each.findings}
+    recalled = sum(each.remembered for each in outcomes)
+    wrote = f"{changes} files written, " if changes else ""
+    known = f"{recalled} verdicts remembered, " if recalled else ""
     counted = f"{documents} document{'s' * (documents != 1)}"
-    known = f"{count} verdicts remembered, " if (count := sum(report.remembered.values())) else ""
-    over = f"{counted}, {len(report.seconds)} checks, {known}{seconds:.1f} s"
+    over = f"{counted}, {len(outcomes)} checks, {known}{time.perf_counter() - start:.1f} s"
     if not counts:
         return f"{wrote}nothing found: {over}"
     by_check = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return f"{wrote}{len(report.findings)} found ({by_check}): {over}"
+    return f"{wrote}{sum(counts.values())} found ({by_check}): {over}"

@@ -91,14 +91,16 @@ def execute(path: Path, root: Path | None = None, limit: float = 600) -> Executi
         root: the checkout whose package the cells import (default: the folder above).
         limit: seconds after which a cell is stopped.
 
-    Raises:
-        ValueError: the file is not a valid notebook.
+    What is no valid notebook fails at its first cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from nbformat.v4 import new_code_cell
 
-    notebook = read(path.read_text(encoding="utf-8"))
+    try:
+        notebook = read(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        return Execution(None, 0.0, (0, f"not a valid notebook: {fault}"))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 from collections import Counter
@@ -10,12 +9,11 @@ from collections.abc import Iterator
 from tokenize import TokenError
 from typing import Any
 
-from chainrule.course.audit import Audit
+from chainrule.course.audit import Audit, tree_of
 from chainrule.course.audit.verdicts import Verdict
 from chainrule.course.documents.blocks import MARK, Result, outputs, run_all, runs
 from chainrule.course.documents.markdown import Block, Page
 from chainrule.course.finding import Finding
-from chainrule.course.manifest import Document
 
 NAME = "documents"
 STOPS = "A reader runs a block, or recomputes a number, and gets something else than the page says."
@@ -27,7 +25,7 @@ NEARLY_PYTHON = {"py", "python", "python3", "ipython", "ipython3", "pycon", "pyt
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Report blocks and numbers that could not be run, or that nothing would run."""
-    for path in _budgets(audit, audit.picked(audit.written)):
+    for path in _budgets(audit):
         page = audit.page(path)
         for block in page.blocks:
             for line, message, fix in _faults(block):
@@ -43,11 +41,8 @@ def run(audit: Audit) -> Iterator[Finding]:
         left_out.update(result.left_out)
         yield from result.findings
     for model, blocks in left_out.items():
-        what = "block needs" if blocks == 1 else "blocks need"
-        print(
-            f"{blocks} {what} {model} and did not run; type: chainrule models get {model}",
-            file=sys.stderr,
-        )
+        left = f"{model} is not here, {blocks} of the blocks need it and did not run"
+        print(f"{left}; type: chainrule models get {model}", file=sys.stderr)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
@@ -60,21 +55,21 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 def _executed(audit: Audit) -> list[Result]:
     """The results of the documents that are asked for; what did not change runs once."""
     known: dict[tuple[str, str], Result] = audit.begun.setdefault(NAME, {})
-    budgets = _budgets(audit, audit.picked(audit.written))
+    budgets = _budgets(audit)
     missing = {p: s for p, s in budgets.items() if (p, audit.text(p)) not in known}
-    owners = {document.path: [document] for document in audit.written}
 
     def ask(path: str, steps: list[dict[str, Any]]) -> Verdict:
-        return audit.verdicts.of(NAME, owners.get(path, []), path, steps)
+        owner = [document for document in audit.written if document.path == path]
+        return audit.verdicts.of(NAME, owner, path, steps)
 
     for result in run_all(audit.root, missing.items(), ask):
         known[result.path, audit.text(result.path)] = result
     return [known[path, audit.text(path)] for path in budgets]
 
 
-def _budgets(audit: Audit, documents: list[Document]) -> dict[str, float]:
+def _budgets(audit: Audit) -> dict[str, float]:
     """What is executed, and the seconds of CPU time that each file may take."""
-    budgets = {document.path: document.seconds for document in documents}
+    budgets = {document.path: document.seconds for document in audit.picked(audit.written)}
     if "README.md" in audit.files and not audit.chosen:
         budgets["README.md"] = 10.0
     return budgets
@@ -89,17 +84,13 @@ def _faults(block: Block) -> Iterator[tuple[int, str, str]]:
         return
     for line, message, fix in oversized("block", block.code.split("\n")[:-1]):
         yield block.line + line, message, fix
-    if not block.code.strip():
-        yield block.line, "an empty block", "remove it"
     try:
         _, stray = outputs(block)
-    except (SyntaxError, TokenError) as error:
-        line = getattr(error, "lineno", None) or block.first_line
-        yield line, f"not valid Python: {error.args[0]}", "correct the code"
-    else:
-        fix = f"put {MARK} lines directly below the top-level statement that prints them"
-        for line in stray:
-            yield line, f"a {MARK} line that no statement ends before", fix
+    except (SyntaxError, TokenError):
+        return  # the check `imports` says so
+    fix = f"put {MARK} lines directly below the top-level statement that prints them"
+    for line in stray:
+        yield line, f"a {MARK} line that no statement ends before", fix
 
 
 def oversized(what: str, code: list[str]) -> Iterator[tuple[int, str, str]]:
@@ -115,16 +106,10 @@ def oversized(what: str, code: list[str]) -> Iterator[tuple[int, str, str]]:
 
 def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
     for comment in page.comments:
-        if comment.expression is None:
-            continue
-        try:
-            ast.parse(f"({comment.expression})", mode="eval")
-        except SyntaxError as error:
+        error = tree_of(f"({comment.expression})")
+        if isinstance(error, SyntaxError):
             message = f"{comment.expression!r} is not a Python expression: {error.msg}"
             yield comment.line, message, "correct it"
-        if not comment.before.strip():
-            fix = "put the number directly before the comment"
-            yield comment.line, "a computed number without a number before it", fix
     for formula in page.formulas:
         if "<!--=" in formula.tex:
             fix = "put the comment after the closing dollar sign"

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import networkx as nx
+
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks.imports import statements
 from chainrule.course.finding import Finding
@@ -42,22 +44,16 @@ def check(audit: Audit) -> Iterator[Finding]:
     for document in audit.picked(audit.course.documents):
         mentions = [m for path in audit.module_files(document) for m in _mentions(audit, path)]
         for mention in mentions:
-            target = f"{mention.document}#{mention.anchor}"
-            if mention.document not in paths:
-                message = f"Equation: {target}: {mention.document} is no document"
-                yield Finding(mention.file, mention.line, NAME, message)
-            elif mention.document in audit.files and not _has(audit, mention):
-                message = f"Equation: {target}: no such anchor"
-                fix = f'add <a id="{mention.anchor}"></a> above the equation'
+            target, anchor = mention.document, mention.anchor
+            ids = audit.page(target).ids if target in audit.files else [anchor]
+            if target not in paths or anchor not in ids:
+                message = f"Equation: {target}#{anchor}: no such anchor"
+                fix = f'add <a id="{anchor}"></a> above the equation'
                 yield Finding(mention.file, mention.line, NAME, message, fix)
         yield from _tested(audit, document, mentions)
         if document.path in audit.files:
             named = {m.anchor for m in mentions if m.document == document.path}
             yield from _anchors(audit, document, named)
-
-
-def _has(audit: Audit, mention: Mention) -> bool:
-    return mention.anchor in audit.page(mention.document).ids
 
 
 def _anchors(audit: Audit, document: Document, named: set[str]) -> Iterator[Finding]:
@@ -80,16 +76,15 @@ def _tested(audit: Audit, document: Document, mentions: list[Mention]) -> Iterat
     if not mentions:
         return
     used = {name for path in audit.test_files(document) for name in _names(audit.nodes(path))}
-    helpers = [
-        (node.name, {name for name in _names(ast.walk(node)) if name.startswith("_")})
+    uses = nx.DiGraph(
+        (node.name, name)
         for path in audit.module_files(document)
         for node in getattr(audit.tree(path), "body", [])
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-    ]
-    reached = 0
-    while reached < len(used):
-        reached = len(used)
-        used.update(*(names for name, names in helpers if name in used))
+        if isinstance(node, OWNERS)
+        for name in _names(ast.walk(node))
+        if name.startswith("_")
+    )
+    used.update(*(nx.descendants(uses, name) for name in used & uses.nodes))
     for mention in mentions:
         if mention.names and not used.intersection(mention.names):
             message = f"{mention.names[0]} implements #{mention.anchor} but no test mentions it"

@@ -16,19 +16,20 @@ NAME = "exercises"
 STOPS = "A right answer fails, a wrong one passes, or a hint gives the solution away."
 
 PROOF_SECONDS = 300  # of a clock: the machine may be busy with other things
-HINT_LENGTH = (20, 300)
+LEAST, MOST = 20, 300  # characters of an idea, or of a hint
+KINDS = ast.BinOp | ast.Call | ast.Compare | ast.UnaryOp
 
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Read each exercise file: its entries, their section, hints and stubs."""
-    for document in audit.picked(_with_exercises(audit)):
+    for document in _with_exercises(audit):
         for line, message, fix in _faults(audit, document):
             yield Finding(document.exercises, line, NAME, message, fix)
 
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Prove each file: solution passes, stub fails, every mistake fails and is recognized."""
-    documents = audit.picked(_with_exercises(audit))
+    documents = _with_exercises(audit)
     proofs = at_once(lambda document: _prove(audit, document), documents)
     for document, problems in zip(documents, proofs, strict=True):
         for line, message in problems:
@@ -36,11 +37,21 @@ def run(audit: Audit) -> Iterator[Finding]:
 
 
 def _with_exercises(audit: Audit) -> list[Document]:
-    return [document for document in audit.course.documents if document.exercises in audit.files]
+    """The documents that are asked for and have exercises."""
+    return [each for each in audit.picked(audit.course.documents) if each.exercises in audit.files]
+
+
+def entries_of(audit: Audit, document: Document) -> list[stubs.Entry]:
+    """The exercises of a document, read without executing them."""
+    tree = audit.tree(document.exercises) if document.exercises in audit.files else None
+    return stubs.entries(tree) if isinstance(tree, ast.Module) else []
 
 
 def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
-    verdict = audit.verdicts.of(NAME, [document])
+    counterparts = " ".join(str(entry.counterpart) for entry in entries_of(audit, document))
+    # A counterpart may belong to a subject that comes later.
+    others = [each for each in audit.course.documents if each.module in counterparts]
+    verdict = audit.verdicts.of(NAME, [document, *others])
     if verdict.passed:
         return []
     proof = "chainrule.course.exercises.proving:prove"
@@ -53,8 +64,7 @@ def _prove(audit: Audit, document: Document) -> list[tuple[int, str]]:
 
 def _faults(audit: Audit, document: Document) -> Iterator[tuple[int, str, str]]:
     source, tree = audit.text(document.exercises), audit.tree(document.exercises)
-    if isinstance(tree, SyntaxError):
-        yield tree.lineno or 1, f"not valid Python: {tree.msg}", ""
+    if isinstance(tree, SyntaxError):  # the check `imports` says so
         return
     entries = stubs.entries(tree)
     if not entries:
@@ -71,37 +81,29 @@ def _faults(audit: Audit, document: Document) -> Iterator[tuple[int, str, str]]:
             message = f"{entry.name}: {document.path} has no section #{entry.section}"
             yield entry.line, message, "section= is the anchor of a heading"
         yield from _hint_faults(entry)
-        stub = stubs.stub_of(entry.node, source)
-        helps = f"{entry.reread} {entry.idea}"
-        for what, told in (
-            ("stub", leaked(entry.node, stub, whole=True)),
-            ("idea", leaked(entry.node, helps)),
-        ):
+        stub, idea = stubs.stub_of(entry.node, source), f"{entry.reread} {entry.idea}"
+        shown = {"stub": leaked(entry.node, stub, whole=True), "idea": leaked(entry.node, idea)}
+        for what, told in shown.items():
             if told:
                 yield entry.line, f"{entry.name}: the {what} shows the solution: {told}", "reword"
 
 
 def _entry_faults(entry: stubs.Entry) -> Iterator[tuple[str, str]]:
-    if not isinstance(entry.title, str) or not 3 <= len(entry.title) <= 60:
+    if not 3 <= len(entry.title or "") <= 60:
         yield f"title is {entry.title!r}", "give 3 to 60 characters, written out"
-    if entry.difficulty not in (1, 2, 3, 4, 5):
+    if entry.difficulty not in range(1, 6):
         yield f"difficulty is {entry.difficulty!r}", "give a number from 1 to 5"
-    if not isinstance(entry.minutes, int) or not 1 <= entry.minutes <= 120:
+    if entry.minutes not in range(1, 121):
         yield f"minutes is {entry.minutes!r}", "give a whole number from 1 to 120"
     if not entry.statement:
         yield "there is no statement", "say in the docstring what to build"
     if not entry.checks:
         yield "there is no check", f"add one with @{entry.name}.check"
     if entry.counterpart is None and len(entry.because or "") < 20:
-        yield (
-            "no counterpart in the package",
-            'name it: counterpart="module:function", or because="…"',
-        )
-    if not HINT_LENGTH[0] <= len(entry.idea or "") <= HINT_LENGTH[1]:
-        yield (
-            "no idea to help with",
-            f'add idea="…", {HINT_LENGTH[0]} to {HINT_LENGTH[1]} characters',
-        )
+        fix = 'name it: counterpart="module:function", or because="…"'
+        yield "no counterpart in the package", fix
+    if not LEAST <= len(entry.idea or "") <= MOST:
+        yield "no idea to help with", f'add idea="…", {LEAST} to {MOST} characters'
     if len(entry.mistakes) < 2:
         yield f"there are {len(entry.mistakes)} known mistakes", "add those that people make: two"
 
@@ -109,9 +111,8 @@ def _entry_faults(entry: stubs.Entry) -> Iterator[tuple[str, str]]:
 def _hint_faults(entry: stubs.Entry) -> Iterator[tuple[int, str, str]]:
     seen: set[str] = set()
     for name, hint, line in entry.mistakes:
-        if not HINT_LENGTH[0] <= len(hint) <= HINT_LENGTH[1]:
-            message = f"{name}: its hint has {len(hint)} characters"
-            yield line, message, f"write {HINT_LENGTH[0]} to {HINT_LENGTH[1]}"
+        if not LEAST <= len(hint) <= MOST:
+            yield line, f"{name}: its hint has {len(hint)} characters", f"write {LEAST} to {MOST}"
         if hint in seen:
             yield line, f"{name}: another mistake has the same hint", "say what is special"
         seen.add(hint)
@@ -132,20 +133,14 @@ def leaked(node: stubs.Definition, text: str, whole: bool = False) -> str:
 @cache
 def _expressions(node: stubs.Definition, whole: bool) -> list[tuple[str, str]]:
     """The expressions of a solution, each as it is written and without its spaces."""
-    bodies = [item for function in _functions(node) for item in function.body]
+    functions = [item for item in ast.walk(node) if isinstance(item, ast.FunctionDef)]
+    bodies = [item for function in functions for item in function.body]
     parts = [item for statement in bodies for item in ast.walk(statement)]
     if whole:
         parts = [item.value for item in parts if isinstance(item, ast.Return) and item.value]
-    codes = [ast.unparse(item) for item in parts if _operations(item) > 1]
+    codes = [ast.unparse(item) for item in parts if isinstance(item, KINDS) and _tells(item)]
     return [(code, "".join(code.split())) for code in codes]
 
 
-def _operations(node: ast.AST) -> int:
-    if not isinstance(node, ast.BinOp | ast.Call | ast.Compare | ast.UnaryOp):
-        return 0
-    kinds = ast.BinOp | ast.Call | ast.Compare | ast.UnaryOp
-    return sum(isinstance(item, kinds) for item in ast.walk(node))
-
-
-def _functions(node: stubs.Definition) -> list[ast.FunctionDef]:
-    return [item for item in ast.walk(node) if isinstance(item, ast.FunctionDef)]
+def _tells(node: ast.AST) -> bool:
+    return sum(isinstance(item, KINDS) for item in ast.walk(node)) > 1

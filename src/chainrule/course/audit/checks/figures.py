@@ -1,6 +1,7 @@
 """Figures: a script for every document, an SVG for every figure, the same bytes when redrawn.
 
-Measurements that figures draw from stand beside them, one file each.
+Measurements that figures draw from stand beside them, one file each, and so do the modules (.js)
+of figures that can be handled, which `interactive` compares.
 """
 
 from __future__ import annotations
@@ -28,43 +29,37 @@ def check(audit: Audit) -> Iterator[Finding]:
     """Compare scripts, SVGs and the pictures that documents show."""
     known = set()
     for document in audit.picked(audit.course.documents):
-        script = document.figure_script
-        drawn = {}
-        if script in audit.files:
-            known.add(script)
-            drawn = names(audit, script)
-            yield from _malformed(audit, script)
-            for name, line in names(audit, script, "measurement").items():
-                path = f"{document.figure_folder}/{name}.json"
-                known.add(path)
-                if path not in audit.files:
-                    message = f"measurement {name!r} is not stored: {path} is missing"
-                    fix = f"python -m chainrule.course.figures --measure {document.id}"
-                    yield Finding(script, line, NAME, message, fix)
+        script, folder = document.figure_script, document.figure_folder
+        drawn = names(audit, script)
+        measure = f"python -m chainrule.course.figures --measure {document.id}"
+        stored = {
+            f"{folder}/{name}.json": (line, f"measurement {name!r} is not stored", measure)
+            for name, line in names(audit, script, "measurement").items()
+        }
         for name, line in drawn.items():
-            path = f"{document.figure_folder}/{name}.svg"
-            known.add(path)
+            stored[f"{folder}/{name}.svg"] = line, f"figure {name!r} is not drawn", REDRAW
+            known.add(f"{folder}/{name}.js")
+        known.update(stored, [script])
+        for path, (line, message, fix) in stored.items():
             if path not in audit.files:
-                message = f"figure {name!r} is not drawn: {path} is missing"
-                yield Finding(script, line, NAME, message, REDRAW)
+                yield Finding(script, line, NAME, f"{message}: {path} is missing", fix)
             elif (size := (audit.root / path).stat().st_size) > MOST_BYTES:
                 message = f"{size:,} bytes, at most {MOST_BYTES:,} are allowed"
                 yield Finding(path, 1, NAME, message, "draw fewer points, or rasterize them")
         if document in audit.written:
             yield from _shown(audit, document, drawn)
-    # Modules (.js) are the interactive check's.
-    strange = [path for path in audit.files - known if re.match(r"figures/.*(?<!\.js)$", path)]
-    for path in sorted(strange):
-        fix = "remove it, or name the document in course.toml and the figure in its script"
-        yield Finding(path, 1, NAME, "belongs to no document and no figure", fix)
+    for path in audit.inside("figures"):
+        if path not in known:
+            fix = "remove it, or name the document in course.toml and the figure in its script"
+            yield Finding(path, 1, NAME, "belongs to no document and no figure", fix)
 
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Redraw every figure in fresh processes, and report each byte that would change."""
     for row in _redrawn(audit):
-        written = row["file"] in audit.files and row.get("text") == audit.text(row["file"])
-        if not written:
-            yield Finding(row["file"], row["line"], NAME, row["message"], REDRAW)
+        file = row["file"]
+        if file not in audit.files or row.get("text") != audit.text(file):
+            yield Finding(file, row["line"], NAME, row["message"], REDRAW)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
@@ -89,7 +84,7 @@ def _redrawn(audit: Audit) -> list[dict]:
     found = children.at_once(lambda part: _redraw(audit, part), shares)
     audit.begun[NAME] = rows = [row for rows in found for row in rows]
     for document, verdict in scripts.items():
-        own = f"{document.figure_folder}/", document.figure_script, "figures"
+        own = f"{document.figure_folder}/", document.figure_script
         verdict.keep(passed=not any(row["file"].startswith(own) for row in rows))
     return rows
 
@@ -98,34 +93,20 @@ def _redraw(audit: Audit, documents: list[Document]) -> list[dict]:
     redraw, seconds = "chainrule.course.figures:redrawn", 60 + 30 * len(documents)
     ids = [document.id for document in documents]
     answer = children.call(redraw, str(audit.root), ids, root=audit.root, seconds=seconds)
-    failed = {"file": "figures", "line": 1, "message": f"redrawing failed: {answer.fault}"}
-    return [*answer.rows(), *[failed] * bool(answer.fault)]
-
-
-def _calls(audit: Audit, script: str, *decorators: str) -> Iterator[ast.Call]:
-    for node in audit.nodes(script):
-        for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in decorators:
-                yield call
+    why = f"redrawing failed: {answer.fault}"
+    failed = [{"file": each.figure_script, "line": 1, "message": why} for each in documents]
+    return [*answer.rows(), *(failed if answer.fault else [])]
 
 
 def names(audit: Audit, script: str, decorator: str = "figure") -> dict[str, int]:
-    """What a script draws, or measures, each with its line."""
-    return {
-        str(call.args[0].value): call.lineno
-        for call in _calls(audit, script, decorator)
-        if call.args and isinstance(call.args[0], ast.Constant)
-    }
-
-
-def _malformed(audit: Audit, script: str) -> Iterator[Finding]:
-    if isinstance(error := audit.tree(script), SyntaxError):
-        yield Finding(script, error.lineno or 1, NAME, f"not valid Python: {error.msg}")
-    for call in _calls(audit, script, "figure", "measurement"):
-        if not (call.args and isinstance(call.args[0], ast.Constant)):
-            what = ast.unparse(call.func).split(".")[-1]
-            message = f"a {what} whose name is computed: the name must be a plain string"
-            yield Finding(script, call.lineno, NAME, message, f'@{what}("unit-balls")')
+    """What a script draws, or measures, each with its line; a name is a plain string."""
+    found = {}
+    for node in audit.nodes(script):
+        for item in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            match item:
+                case ast.Call(ast.Name(name), [ast.Constant(str(value)), *_]) if name == decorator:
+                    found[value] = item.lineno
+    return found
 
 
 def _shown(audit: Audit, document: Document, drawn: dict[str, int]) -> Iterator[Finding]:

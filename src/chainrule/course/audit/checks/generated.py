@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from chainrule.course.audit import Audit
-from chainrule.course.audit.generated import files, regions, replace
+from chainrule.course.audit.generated import regions, texts
 from chainrule.course.finding import Finding
 
 NAME = "generated"
@@ -15,37 +16,26 @@ FIX = "chainrule audit --write"
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare every generated region and file with what the course says now."""
-    for path, wanted in regions(audit, asked=True).items():
+    for path, wanted in regions(audit).items():
         if path not in audit.files:
             continue
         present = {region.name: region for region in audit.page(path).regions}
-        for name, text in wanted.items():
-            region = present.pop(name, None)
-            if region is None:
-                fix = f"add the lines <!-- generated: {name} --> and <!-- /generated -->"
-                yield Finding(path, 1, NAME, f"there is no generated region {name!r}", fix)
+        for name in wanted.keys() - present.keys():
+            fix = f"add the lines <!-- generated: {name} --> and <!-- /generated -->"
+            yield Finding(path, 1, NAME, f"there is no generated region {name!r}", fix)
+        for name, region in present.items():
+            if name not in wanted:
+                yield Finding(path, region.line, NAME, f"nothing generates a region {name!r}")
             elif not region.end:
                 fix = "close it with <!-- /generated -->"
                 yield Finding(path, region.line, NAME, f"region {name!r} is not closed", fix)
-            elif region.text != text:
-                line = region.line + 1 + _first_difference(region.text, text)
-                yield Finding(path, line, NAME, f"region {name!r} is stale", FIX)
-        for name, region in present.items():
-            yield Finding(path, region.line, NAME, f"nothing generates a region {name!r}")
-    for path, text in files(audit).items() if not audit.chosen else ():
-        old = audit.text(path) if path in audit.files else ""
-        if old != text:
-            yield Finding(path, 1 + _first_difference(old, text), NAME, "is stale", FIX)
+    for path, text in texts(audit).items():
+        lines = audit.text(path).split("\n") if path in audit.files else []
+        pairs = enumerate(zip_longest(lines, text.split("\n")), 1)
+        if line := next((number for number, (old, new) in pairs if old != new), 0):
+            yield Finding(path, line, NAME, "is stale: it is generated from what has changed", FIX)
 
 
 def write(audit: Audit) -> Iterator[tuple[str, str]]:
     """Refresh every region that is there, and every generated file."""
-    for path, wanted in regions(audit).items():
-        if path in audit.files:
-            yield path, replace(audit.page(path), wanted)
-    yield from files(audit).items()
-
-
-def _first_difference(old: str, new: str) -> int:
-    pairs = zip(old.split("\n"), new.split("\n"), strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), 0)
+    yield from texts(audit).items()

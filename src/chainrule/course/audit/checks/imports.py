@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from chainrule.course.audit import Audit
+from chainrule.course.audit import Audit, tree_of
 from chainrule.course.finding import Finding
-from chainrule.course.manifest import FOLDERS, Course, Document
+from chainrule.course.manifest import FOLDERS, Course, Document, Notebook
 
 NAME = "imports"
 STOPS = "Code uses what its reader has not been taught, or a library that its reader does not have."
@@ -30,11 +30,10 @@ class View:
 
     file: str
     line: int  # what to add to a line of the code
-    tree: ast.Module | SyntaxError
+    code: str
     documents: tuple[Document, ...]
     libraries: frozenset[str] = frozenset()
-    tools: tuple[str, ...] = ()
-    applications: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -44,11 +43,11 @@ def check(audit: Audit) -> Iterator[Finding]:
         owned.update(audit.module_files(document))
         for view in _views(audit, document):
             yield from _check(audit.course, view)
-    for path in audit.notebooks:
-        yield from _notebook(audit, path)
+    for notebook in audit.course.notebooks:
+        if notebook.path in audit.notebooks:
+            yield from _notebook(audit, notebook)
     if audit.chosen:
         return
-    yield from _missing(audit)
     built = _built_on(audit.course)
     for path in sorted(audit.files - owned):
         if path.startswith("src/chainrule/") and path.endswith(".py"):
@@ -58,36 +57,24 @@ def check(audit: Audit) -> Iterator[Finding]:
 def _views(audit: Audit, document: Document) -> Iterator[View]:
     owner = (document,)
     for path in audit.module_files(document):
-        yield View(path, 0, audit.tree(path), owner)
-    if document.exercises in audit.files:
-        tree = audit.tree(document.exercises)
-        tools = ("chainrule.course.exercises",)
-        yield View(document.exercises, 0, tree, owner, REAL_DATA, tools)
-    if document.figure_script in audit.files:
-        tree, tools = audit.tree(document.figure_script), ("chainrule.course.figures",)
-        yield View(document.figure_script, 0, tree, owner, DRAWING, tools)
-    if document.path in audit.files:
-        for block in audit.page(document.path).blocks:
-            if block.language == "python":
-                tree, used = _parse(block.code), _used(audit.course, owner)
-                yield View(document.path, block.line, tree, owner, REAL_DATA, applications=used)
+        yield View(path, 0, audit.text(path), owner)
+    for path, libraries, tool in (
+        (document.exercises, REAL_DATA, "chainrule.course.exercises"),
+        (document.figure_script, DRAWING, "chainrule.course.figures"),
+    ):
+        if path in audit.files:
+            yield View(path, 0, audit.text(path), owner, libraries, (tool,))
+    for block in audit.page(document.path).blocks if document.path in audit.files else ():
+        if block.language == "python":
+            used = _used(audit.course, owner)
+            yield View(document.path, block.line, block.code, owner, REAL_DATA, used)
 
 
 def _used(course: Course, documents: Iterable[Document]) -> tuple[str, ...]:
     """The modules of applications that all of these documents may use."""
-    names = [set(document.uses) for document in documents]
-    shared = set.intersection(*names) if names else set()
-    known = [course.applications[name] for name in sorted(shared) if name in course.applications]
-    return tuple(module for application in known for module in application.modules)
-
-
-def _missing(audit: Audit) -> Iterator[Finding]:
-    """The modules that an application says it has."""
-    for application in audit.course.applications.values():
-        for module in application.modules:
-            if f"src/{module.replace('.', '/')}.py" not in audit.files:
-                line = audit.course.line_of("\n[[application]]", f'"{module}"')
-                yield Finding("course.toml", line, NAME, f"there is no module {module}")
+    known = course.applications.items()
+    shared = [each for name, each in known if all(name in d.uses for d in documents)]
+    return tuple(module for application in shared for module in application.modules)
 
 
 def _built_on(course: Course) -> dict[str, tuple[str, list[str]]]:
@@ -106,12 +93,13 @@ def _built_on(course: Course) -> dict[str, tuple[str, list[str]]]:
 def _unowned(audit: Audit, path: str, built: dict[str, tuple[str, list[str]]]) -> Iterator[Finding]:
     """A file that belongs to no document: of the tool, of an application, or of nothing."""
     tree = audit.tree(path)
-    if path.startswith(SUBJECTS):
-        if path.count("/") == 3 and path.endswith("/__init__.py"):
-            yield from _check(audit.course, View(path, 0, tree, ()))
-        else:
-            fix = "name it after a document of course.toml"
-            yield Finding(path, 1, NAME, "this module belongs to no document", fix)
+    if path.startswith(SUBJECTS) and path.count("/") == 3 and path.endswith("/__init__.py"):
+        for line, names in imported(tree, []) if isinstance(tree, ast.Module) else ():
+            fix = "leave the folder's __init__ empty"
+            yield Finding(path, line, NAME, f"a folder may not import {names[0]}", fix)
+    elif path.startswith(SUBJECTS):
+        fix = "name it after a document of course.toml"
+        yield Finding(path, 1, NAME, "this module belongs to no document", fix)
     elif isinstance(tree, ast.Module):
         for line, names in imported(tree, _package(path)):
             for message, fix in _room(path, names, built):
@@ -144,35 +132,27 @@ def _room(
         yield f"{application} may not use {names[0]}", fix
 
 
-def _notebook(audit: Audit, path: str) -> Iterator[Finding]:
-    notebook = next((each for each in audit.course.notebooks if each.path == path), None)
-    if notebook is None:
-        return
-    served = tuple(audit.course.by_id[s] for s in notebook.serves if s in audit.course.by_id)
+def _notebook(audit: Audit, notebook: Notebook) -> Iterator[Finding]:
+    path, libraries = notebook.path, DRAWING | {"IPython"}
+    served = tuple(each for each in audit.course.documents if each.id in notebook.serves)
+    used = _used(audit.course, served)
     for cell in audit.cells(path):
         if cell.kind == "code":
             code = re.sub(r"^[%!].*$", "", cell.source, flags=re.M)
-            libraries, used = DRAWING | {"IPython"}, _used(audit.course, served)
-            view = View(path, cell.line - 1, _parse(code), served, libraries, applications=used)
+            view = View(path, cell.line - 1, code, served, libraries, used)
             yield from _check(audit.course, view)
 
 
-def _parse(code: str) -> ast.Module | SyntaxError:
-    try:
-        return ast.parse(code)
-    except SyntaxError as error:
-        return error
-
-
 def _check(course: Course, view: View) -> Iterator[Finding]:
-    if isinstance(view.tree, SyntaxError):
-        line = view.line + (view.tree.lineno or 1)
-        yield Finding(view.file, line, NAME, f"this is not Python: {view.tree.msg}")
+    tree = tree_of(view.code)
+    if isinstance(tree, SyntaxError):
+        line = view.line + (tree.lineno or 1)
+        yield Finding(view.file, line, NAME, f"this is not Python: {tree.msg}")
         return
     allowed = {document.id for document in view.documents}
     for document in view.documents:
         allowed |= course.ancestors(document.id)
-    for line, names in imported(view.tree, _package(view.file)):
+    for line, names in imported(tree, _package(view.file)):
         faults = [_fault(course, view, allowed, name) for name in names]
         if faults and all(faults):  # `from a import b` is fine if a, or a.b, is
             yield Finding(view.file, view.line + line, NAME, *next(filter(None, faults)))
@@ -180,14 +160,13 @@ def _check(course: Course, view: View) -> Iterator[Finding]:
 
 def _fault(course: Course, view: View, allowed: set[str], name: str) -> tuple[str, str] | None:
     """What is wrong with importing a module, and what to do."""
-    parts = name.split(".")
-    top = parts[0]
+    top = name.split(".")[0]
     if top != "chainrule":
         if top in sys.stdlib_module_names or top == "numpy" or top in view.libraries:
             return None
         extras = ", ".join(["the standard library", "NumPy", *sorted(view.libraries)])
         return f"may not import {top}", f"what may be imported here: {extras}"
-    if name in view.tools or _within(name, COMMON) or _within(name, view.applications):
+    if _within(name, (*COMMON, *view.modules)):
         return None
     for other in course.documents:
         if _within(name, (other.module,)):
@@ -198,14 +177,10 @@ def _fault(course: Course, view: View, allowed: set[str], name: str) -> tuple[st
         if _within(name, application.modules):
             fix = f"add {application.id!r} to uses of the document in course.toml"
             return f"{name} belongs to an application", fix
-    if _within(name, ("chainrule.course", *ON)):
-        return "the course's tool is not for this code", "move what it needs into a module"
     return f"{name} is not the module of a document", "import the document's module itself"
 
 
 def _edge(course: Course, owners: tuple[Document, ...], other: Document) -> tuple[str, str]:
-    if not owners:
-        return f"a folder may not import {other.id}", "leave the folder's __init__ empty"
     needs = sorted({need.id for owner in owners for need in owner.needs})
     subject = " and ".join(owner.id for owner in owners)
     listed = ", ".join(needs) or "it has none"

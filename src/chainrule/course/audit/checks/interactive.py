@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from chainrule import children
 from chainrule.course.audit import Audit
@@ -24,24 +25,25 @@ _ELSEWHERE = re.compile(r"\bimport\b\s*[({*'\"\w]|\bfetch\s*\(|\bXMLHttpRequest\
 
 
 def check(audit: Audit) -> Iterator[Finding]:
-    """Compare modules, pictures and models; execute nothing."""
-    known: set[str] = set()
+    """Compare modules and models; execute nothing."""
     for document in audit.picked(audit.course.documents):
-        folder, script = f"{document.figure_folder}/", document.figure_script
-        models = names(audit, script, "interactive") if script in audit.files else {}
-        modules = _modules(audit, document)
-        known.update(modules.values())
-        for name, path in sorted(modules.items()):
-            yield from _module(audit, document, name, path, name in models)
-        for name, line in models.items():
-            if name not in modules:
+        folder, script = document.figure_folder, document.figure_script
+        models, modules = names(audit, script, "interactive"), audit.inside(folder, ".js")
+        for path in modules:
+            name = PurePosixPath(path).stem
+            if name not in models:
+                fix = f'write a function with @interactive("{name}", states=[…])'
+                yield Finding(path, 1, NAME, f"nothing in {script} computes it", fix)
+            for number, line in enumerate(audit.text(path).splitlines(), 1):
+                if found := _ELSEWHERE.search(line.split("//")[0]):
+                    message = f"{found[0].strip()}: a module uses nothing but its state"
+                    fix = "write it out, or move what several share into site/static/interactive.js"
+                    yield Finding(path, number, NAME, message, fix)
+        for name, begins in models.items():
+            if f"{folder}/{name}.js" not in modules:
                 message = f"interactive figure {name!r} has no module"
-                fix = f"write {folder}{name}.js, or remove the function"
-                yield Finding(script, line, NAME, message, fix)
-    for path in sorted(audit.files - known):
-        if path.startswith("figures/") and path.endswith(".js"):
-            fix = "put it into the folder of a document's figures"
-            yield Finding(path, 1, NAME, "belongs to no document", fix)
+                fix = f"write {folder}/{name}.js, or remove the function"
+                yield Finding(script, begins, NAME, message, fix)
 
 
 def run(audit: Audit) -> Iterator[Finding]:
@@ -54,7 +56,7 @@ def run(audit: Audit) -> Iterator[Finding]:
     asked = {
         document: _verdict(audit, document)
         for document in audit.picked(audit.course.documents)
-        if document.figure_script in audit.files and _modules(audit, document)
+        if names(audit, document.figure_script, "interactive")
     }
     ids, seconds = [each.id for each, verdict in asked.items() if not verdict.passed], 300
     if not ids:
@@ -77,38 +79,3 @@ def _verdict(audit: Audit, document: Document) -> Verdict:
     pages = [path for path in audit.files if path.endswith(".md")]
     anchors = {path: sorted(audit.page(path).anchors) for path in pages} if leads else None
     return audit.verdicts.of(NAME, [document], anchors)
-
-
-def _modules(audit: Audit, document: Document) -> dict[str, str]:
-    """The paths of a document's modules, by the names of their figures."""
-    folder = f"{document.figure_folder}/"
-    return {
-        path.removeprefix(folder).removesuffix(".js"): path
-        for path in audit.files
-        if path.startswith(folder) and path.endswith(".js")
-    }
-
-
-def _module(
-    audit: Audit, document: Document, name: str, path: str, modelled: bool
-) -> Iterator[Finding]:
-    picture = f"{document.figure_folder}/{name}.svg"
-    if picture not in audit.files:
-        fix = f'draw it: @figure("{name}") in {document.figure_script}'
-        yield Finding(path, 1, NAME, f"has no picture {picture}", fix)
-    elif document in audit.written and not _shows(audit, document, picture):
-        message = f"its picture is not shown by {document.path}"
-        yield Finding(path, 1, NAME, message, "show the picture, or remove the module")
-    if not modelled:
-        message = f"nothing in {document.figure_script} computes it"
-        fix = f'write a function with @interactive("{name}", states=[…])'
-        yield Finding(path, 1, NAME, message, fix)
-    for number, line in enumerate(audit.text(path).splitlines(), 1):
-        if found := _ELSEWHERE.search(line.split("//")[0]):
-            message = f"{found[0].strip()}: a module uses nothing but its state"
-            fix = "write it out, or move what several share into site/static/interactive.js"
-            yield Finding(path, number, NAME, message, fix)
-
-
-def _shows(audit: Audit, document: Document, picture: str) -> bool:
-    return any(f"../{picture}" == image.target for image in audit.page(document.path).images)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit
+from difflib import get_close_matches
+from urllib.parse import unquote
 
 from chainrule.course.audit import Audit
 from chainrule.course.documents.markdown import Page
@@ -48,8 +49,10 @@ def resolve(folder: str, target: str) -> tuple[str, str]:
 
 def _follow(audit: Audit, path: str, page: Page, target: str) -> tuple[str, str] | None:
     """What is wrong with a link, and what to do."""
-    if re.match(r"[a-zA-Z][\w+.-]*:|//", target):
-        return _external(target)
+    if re.match(r"[a-zA-Z][\w+.-]*:|//", target):  # nothing is asked of the network
+        if re.match(r"https?://[\w.-]+\.\w+(:\d+)?([/?#]|$)", target):
+            return None
+        return f"{target} is not a URL", "external links start with https:// and a host"
     if target.startswith("/"):
         return f"{target} is absolute", "give the path from this file"
     file, anchor = resolve(posixpath.dirname(path), target)
@@ -57,7 +60,7 @@ def _follow(audit: Audit, path: str, page: Page, target: str) -> tuple[str, str]
         if file.startswith(".."):
             return f"{target} leads out of the checkout", ""
         if file not in audit.files:
-            if (audit.root / file).is_dir() and not anchor and _as_spelled(audit, file):
+            if audit.inside(file) and not anchor:
                 return None
             twin = next((f for f in audit.files if f.lower() == file.lower()), None)
             fix = f"it is spelled {twin}" if twin else "name it in plain text until it exists"
@@ -67,15 +70,9 @@ def _follow(audit: Audit, path: str, page: Page, target: str) -> tuple[str, str]
     anchors = page.anchors if file in ("", path) else _anchors(audit, file)
     if anchors is None or anchor in anchors:
         return None
-    similar = [a for a in sorted(anchors) if a.strip("-").lower() == anchor.strip("-").lower()]
-    return (
-        f"{target}: no heading or id gives #{anchor}",
-        f"there is #{similar[0]}" if similar else "",
-    )
-
-
-def _as_spelled(audit: Audit, folder: str) -> bool:
-    return any(file.startswith(f"{folder}/") for file in audit.files)
+    near = get_close_matches(anchor, anchors, 1)
+    message = f"{target}: no heading or id gives #{anchor}"
+    return message, f"there is #{near[0]}" if near else ""
 
 
 def _anchors(audit: Audit, file: str) -> set[str] | None:
@@ -85,19 +82,4 @@ def _anchors(audit: Audit, file: str) -> set[str] | None:
     if file.endswith(".ipynb"):
         cells = (page for path, _, page in audit.prose if path == file)
         return set().union(*(page.anchors for page in cells))
-    return None
-
-
-def _external(target: str) -> tuple[str, str] | None:
-    """Only the syntax: nothing is asked of the network."""
-    try:
-        parts = urlsplit(target)
-    except ValueError:
-        return f"{target} is not a URL", ""
-    if parts.scheme == "mailto":
-        return None if "@" in parts.path else (f"{target} is not an address", "")
-    if parts.scheme not in ("http", "https") or not re.fullmatch(
-        r"[\w.-]+\.\w+(:\d+)?", parts.netloc
-    ):
-        return f"{target} is not a URL", "external links start with https:// and a host"
     return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chainrule.children import at_once
-from chainrule.course.audit import Audit, Cell
+from chainrule.course.audit import Audit, Cell, nodes_of
 from chainrule.course.audit.checks.documents import oversized
 from chainrule.course.audit.verdicts import Verdict
 from chainrule.course.documents.notebooks import Execution, execute, faults, is_new, text_of
@@ -25,11 +25,8 @@ STORE = "execute it and store the outputs: make notebooks"
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Report faults of form, and outputs that are missing, out of order or in error."""
-    entries = {entry.path: entry for entry in audit.course.notebooks}
-    for path in audit.notebooks:
-        if path not in entries:
-            fix = "give it an entry in course.toml, or its name there"
-            yield Finding(path, 1, NAME, "is not named in course.toml", fix)
+    for entry in audit.course.notebooks:
+        if (path := entry.path) not in audit.notebooks:
             continue
         cells = audit.cells(path)
         # Without nbformat: importing it takes longer than all other fast checks together.
@@ -38,11 +35,9 @@ def check(audit: Audit) -> Iterator[Finding]:
             message = "not a notebook of format 4 with cells"
             yield Finding(path, 1, NAME, message, "write it with Jupyter")
             continue
-        for index, message in _form(stored):
-            yield Finding(path, cells[index].line, NAME, message, "write it with Jupyter")
-        for index, message, fix in _faults(audit.course, entries[path], cells, stored["cells"]):
+        for index, message, fix in _faults(audit.course, entry, cells, stored["cells"]):
             yield Finding(path, cells[index].line, NAME, message, fix)
-        size, most = (audit.root / path).stat().st_size / 1e6, entries[path].megabytes
+        size, most = (audit.root / path).stat().st_size / 1e6, entry.megabytes
         if size > most:
             message = f"{size:.2f} MB, the budget is {most:g} MB"
             yield Finding(path, 1, NAME, message, "draw smaller pictures, or fewer")
@@ -66,11 +61,10 @@ def write(audit: Audit) -> Iterator[tuple[str, str]]:
 def _executed(audit: Audit) -> list[tuple[Notebook, Execution]]:
     """The notebooks that are asked for and not known to pass, each executed once."""
     if NAME not in audit.begun:
-        asked = audit.chosen or audit.course.by_id.keys()
         entries = [
             entry
             for entry in audit.course.notebooks
-            if entry.path in audit.notebooks and audit.cells(entry.path) and asked & {*entry.serves}
+            if entry.path in audit.notebooks and audit.cells(entry.path)
             if not _verdict(audit, entry).passed
         ]
         executions = at_once(
@@ -87,30 +81,6 @@ def _verdict(audit: Audit, entry: Notebook) -> Verdict:
     return audit.verdicts.of(NAME, served, entry.path, audit.text(entry.path))
 
 
-def _form(stored: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """What nbformat's schema asks of the cells: index of the cell, what is wrong."""
-    if not isinstance(stored.get("metadata"), dict):
-        yield 0, "the metadata are no table"
-    minor, seen = stored.get("nbformat_minor"), set()
-    if not isinstance(minor, int) or minor < 5:
-        yield 0, f"nbformat_minor {minor}: cells with ids need 5"
-    for index, cell in enumerate(stored["cells"]):
-        kind, name, about = (cell.get(key) for key in ("cell_type", "id", "metadata"))
-        if kind not in ("code", "markdown", "raw"):
-            yield index, f"{kind!r} is no type of cell"
-        if name is None:
-            yield index, "the cell has no id"
-        elif not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,64}", name):
-            yield index, f"{name!r} is no id"
-        elif name in seen:
-            yield index, f"the cell has the id of another, {name}"
-        seen.add(str(name))
-        if not isinstance(about, dict):
-            yield index, "its metadata are no table"
-        elif not isinstance(about.get("tags", []), list):
-            yield index, "its tags are no list"
-
-
 def _faults(
     course: Course, entry: Notebook, cells: list[Cell], stored: list[dict[str, Any]]
 ) -> Iterator[tuple[int, str, str]]:
@@ -120,24 +90,16 @@ def _faults(
         yield 0, "the first cell must be Markdown, and code must follow", "add a header cell"
         return
     yield from _header(course, entry, cells[0].source)
-    trees = {}
-    for index in code:
+    for position, index in enumerate(code, 1):
         for _, message, fix in oversized("cell", cells[index].source.split("\n")):
             yield index, message, fix
-        try:
-            trees[index] = ast.parse(cells[index].source)
-        except SyntaxError as error:
-            yield index, f"not valid Python: {error.msg}", "correct the cell"
-            continue
-        yield from _seeds(index, trees[index])
-    if code[-1] in trees and not _asserts(trees[code[-1]]):
+        yield from _seeds(index, cells[index])
+        yield from _outputs(index, position, stored[index])
+    if not _asserts(cells[code[-1]]):
         yield code[-1], "the last code cell asserts nothing", "assert the measured result there"
     if not any("change one thing" in cell.source.lower() for cell in cells):
         fix = "add three experiments, each with its line to change and its question"
         yield len(cells) - 1, "no part is called “Change one thing”", fix
-    for position, index in enumerate(code, 1):
-        prints = index in trees and _prints(trees[index])
-        yield from _outputs(index, position, stored[index], prints)
 
 
 def _header(course: Course, entry: Notebook, source: str) -> Iterator[tuple[int, str, str]]:
@@ -156,42 +118,30 @@ def _header(course: Course, entry: Notebook, source: str) -> Iterator[tuple[int,
             yield 0, f"the first cell does not state the budget of {amount}", fix
 
 
-def _seeds(index: int, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+def _seeds(index: int, cell: Cell) -> Iterator[tuple[int, str, str]]:
     fix = "rng = np.random.default_rng(0)"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
-            if node.args or node.keywords:
-                continue
+    for node in nodes_of(cell.source):
+        if isinstance(node, ast.Call) and ast.unparse(node).endswith("default_rng()"):
             yield index, "a generator without a seed", fix
         elif isinstance(node, ast.Attribute) and re.fullmatch(GLOBAL_STATE, ast.unparse(node)):
             yield index, f"{ast.unparse(node)} draws from a hidden global state", fix
 
 
-def _asserts(tree: ast.Module) -> bool:
+def _asserts(cell: Cell) -> bool:
     return any(
         isinstance(node, ast.Assert)
         or (isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1][:6] == "assert")
-        for node in ast.walk(tree)
+        for node in nodes_of(cell.source)
     )
 
 
-def _outputs(
-    index: int, position: int, cell: dict[str, Any], prints: bool
-) -> Iterator[tuple[int, str, str]]:
+def _outputs(index: int, position: int, cell: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
     if (count := cell.get("execution_count")) != position:
         yield index, f"executed as number {count}, expected {position}", STORE
         return
-    outputs = cell.get("outputs", [])
-    for output in outputs:
+    for output in cell.get("outputs", []):
         if output["output_type"] == "error":
             yield index, f"the stored output is an error: {output['ename']}", "correct the cell"
         elif output.get("name") == "stderr":
             first = "".join(output["text"]).strip().split("\n")[0]
             yield index, f"the stored output has a warning: {first}", "avoid its cause"
-    if prints and not outputs:
-        yield index, "the cell prints, but no output is stored", STORE
-
-
-def _prints(tree: ast.Module) -> bool:
-    calls = (node.value for node in tree.body if isinstance(node, ast.Expr))
-    return any(isinstance(c, ast.Call) and ast.unparse(c.func) == "print" for c in calls)

@@ -25,20 +25,16 @@ STOPS = "A reader who forgot a word, or wants the other side of an idea, is not 
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Follow the pairs of ``course.toml`` both ways, and each concept to its first use."""
-    course = audit.course
-    for pair in course.related:
-        for name, other in (pair.between, pair.between[::-1]):
-            here, there = course.by_id.get(name), course.by_id.get(other)
-            if here in audit.written and there in audit.written and here and there:
-                targets = {target for _, target in body_links(audit, here)}
-                if there.path not in targets:
-                    message = f"{other} is related and is linked nowhere in the text"
-                    fix = f"link it where this holds: {pair.because}"
-                    yield Finding(here.path, 1, NAME, message, fix)
     places: dict[str, dict[str, str]] = {}
     for term in terms(audit):
         places.setdefault(term.key, {})[term.document.id] = term.target
     for document in audit.picked(audit.written):
+        targets = {target for _, target in body_links(audit, document)}
+        for other, because in audit.course.beside(document.id):
+            if audit.course.exists(other) and other.path not in targets:
+                message = f"{other.id} is related and is linked nowhere in the text"
+                fix = f"link it where this holds: {because}"
+                yield Finding(document.path, 1, NAME, message, fix)
         yield from _unlinked(audit, document, places)
 
 
