@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from chainrule.course.exercises import load
-from chainrule.course.exercises.counterpart import replaced, resolve
+from chainrule.course.exercises.counterpart import resolve
 from chainrule.course.exercises.proving import prove
 from chainrule.neural_networks import regularization
-from chainrule.neural_networks.backpropagation import Tensor, primitive
+from chainrule.neural_networks.backpropagation import Tensor
+from chainrule.trainer.places import replaced
 from chainrule.training import optimizers
 from chainrule.transformers.gpt import GPT, gpt_config
 
@@ -131,13 +132,13 @@ def test_a_learners_function_runs_the_training_step_forward_and_backward(name):
         raise ZeroDivisionError
 
     loss, parameters = step()
-    with replaced(item, mine, primitive):
+    with replaced(item, mine):
         by_mine = step()
     assert calls
     np.testing.assert_allclose(by_mine[0], loss, rtol=1e-5)
     for got, want in zip(by_mine[1], parameters, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5)
-    with replaced(item, broken, primitive), pytest.raises(ZeroDivisionError):
+    with replaced(item, broken), pytest.raises(ZeroDivisionError):
         step()
     assert step()[0] == loss
 
@@ -157,7 +158,7 @@ def test_a_learners_product_takes_its_place_behind_the_operator():
         return item.solution(a, b)
 
     expected = gradients()
-    with replaced(item, mine, primitive):
+    with replaced(item, mine):
         received = gradients()
     assert calls == [((2, 3, 5), (5, 7)), ((2, 3, 7), (7,))]
     for got, want in zip(received, expected, strict=True):
@@ -167,7 +168,7 @@ def test_a_learners_product_takes_its_place_behind_the_operator():
 def test_a_wrong_gradient_changes_the_parameters_and_not_the_loss():
     item = next(i for path in FILES for i in load(path) if i.name == "layer_norm_backward")
     loss, parameters = step()
-    with replaced(item, lambda *a: [2 * part for part in item.solution(*a)], primitive):
+    with replaced(item, lambda *a: [2 * part for part in item.solution(*a)]):
         wrong_loss, wrong = step()
     assert wrong_loss == pytest.approx(loss, rel=1e-5)
     assert max(np.abs(a - b).max() for a, b in zip(wrong, parameters, strict=True)) > 1e-4
@@ -178,7 +179,7 @@ def test_it_is_replaced_wherever_it_was_imported_and_put_back():
     from chainrule.trainer import loop
 
     before = loop.warmup_cosine
-    with replaced(item, item.solution, primitive):
+    with replaced(item, item.solution):
         assert loop.warmup_cosine is optimizers.warmup_cosine is not before
     assert loop.warmup_cosine is optimizers.warmup_cosine is before
 
@@ -186,5 +187,5 @@ def test_it_is_replaced_wherever_it_was_imported_and_put_back():
 def test_what_has_no_place_in_the_package_is_refused():
     items = {item.name: item for path in FILES for item in load(path)}
     for name in ("projection", "adam_path"):
-        with pytest.raises(LookupError, match=name), replaced(items[name], None, primitive):
+        with pytest.raises(LookupError, match=name), replaced(items[name], None):
             pass
