@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chainrule.course.exercises import stubs
+from chainrule.course.exercises.stubs import Definition
+from chainrule.learner.reading import binds, is_untouched
 
 MEMORY = 2 * 2**30
 FILE_LIMIT = 16 * 2**20
@@ -70,9 +71,9 @@ def _unreadable(path: Path, error: Exception) -> str:
 def states(path: Path) -> dict[str, bool]:
     """For each top-level name of a learner's file: whether what binds it last is still a stub."""
     return {
-        name: isinstance(node, stubs.Definition) and stubs.is_untouched(node)
+        name: isinstance(node, Definition) and is_untouched(node)
         for node in ast.parse(path.read_bytes()).body
-        for name in stubs.binds(node)
+        for name in binds(node)
     }
 
 
@@ -111,17 +112,17 @@ def grade_one(
             with contextlib.suppress(OSError):  # too large for the limit on files
                 replay.save(path, item.name, attempt.arguments)
 
-    verdict = judge(item, answer, watch)
-    if verdict.passed:
+    failure = judge(item, answer, watch)
+    if failure is None:
         return {"verdict": PASSED}
-    told = {**_told(verdict, path), "check": verdict.check, "call": verdict.call}
+    told = {**_told(failure, path), "check": failure.check.replace("_", " "), "call": failure.call}
     if look == "compare":
-        told["parts"] = replay.parting(item, answer, verdict.check.replace(" ", "_"))
-    return {**told, "hint": verdict.hint}
+        told["parts"] = replay.parting(item, answer, failure.check)
+    return {**told, "hint": failure.hint}
 
 
 def _told(failure: Any, path: Path) -> dict[str, str]:
-    """What to say of an attempt or a verdict that failed."""
+    """What to say of an attempt that failed."""
     if failure.error is None:
         return {"verdict": FAILED, "message": failure.message}
     told = stopped(failure.error, path)
