@@ -1,10 +1,10 @@
-"""Finding a subject by what people call it, and the shortest reading path to it."""
+"""Finding a subject by what people call it."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chainrule.course.manifest import Course, Document
@@ -20,14 +20,6 @@ class Subject:
     document: Document
     name: str
     anchor: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A document on a path, and the reasons for reading it: who needs it, and what for."""
-
-    document: Document
-    reasons: tuple[tuple[Document, str], ...]
 
 
 def normal(text: str) -> str:
@@ -92,32 +84,6 @@ def _unknown(words: str, query: str, kinds: list[tuple[list[Subject], ...]]) -> 
     return f"no subject is called {words!r}" + (
         f"; did you mean {hint}?" if near else "; see the titles in README.md"
     )
-
-
-def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[Step]:
-    """What to read for a goal, in reading order; what is known, and is needed only by that, is not.
-
-    The goal itself is always the last step.
-    """
-    known = set(known) - {goal}
-    wanted, queue = {goal}, [goal]
-    while queue:
-        for need in course.graph.predecessors(queue.pop()):
-            if need not in known | wanted:
-                wanted.add(need)
-                queue.append(need)
-    return [
-        Step(
-            document,
-            tuple(
-                (user, reason)
-                for user, reason in course.dependents(document.id)
-                if user.id in wanted
-            ),
-        )
-        for document in course.documents
-        if document.id in wanted
-    ]
 
 
 def duration(minutes: int) -> str:

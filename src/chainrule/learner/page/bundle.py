@@ -34,7 +34,10 @@ TOOL = (
     *("exercises/expectations", "exercises/judging", "exercises/proving", "exercises/stubs"),
 )
 DESK = ("__init__", "grading", "reading", "replay", "page/__init__", "page/runner")
-NOT_IN_THE_PAGE = ("models", "life", "clinic", "claims", "pytorch")
+NOT_IN_THE_PAGE = (
+    *("models", "life", "clinic", "claims", "pytorch"),
+    *("__main__.py", "application.py", "children.py", "cli.py", "files.py", "node.py"),
+)
 TALK = ("__init__", "talk")
 OF_ROOM = {"trainer": TALK, "course": TOOL, "learner": DESK}
 MEASURED = "measured.json"

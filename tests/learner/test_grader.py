@@ -21,7 +21,7 @@ from chainrule.course.exercises import load
 from chainrule.learner import reading
 from chainrule.learner.grader import FAILED, PASSED, UNTOUCHED, Result, grade
 
-SAMPLE = Path(__file__).parent / "data" / "sample_exercises.py"
+SAMPLE = Path(__file__).parents[1] / "common" / "sample_exercises.py"
 EXERCISES = '''
 import numpy as np
 from chainrule.course.exercises import exercise, expect_close
