@@ -25,13 +25,8 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--measure", action="store_true", required=True, help="measure and store")
     parser.add_argument("--check", action="store_true", help="store nothing; exit 1 if it differs")
     parser.add_argument("--only", metavar="NAME", help="this measurement alone")
-    parser.add_argument(
-        *("--at-most",),
-        type=float,
-        default=math.inf,
-        metavar="SECONDS",
-        help="leave out what declares that it takes longer",
-    )
+    left_out = "leave out what declares that it takes longer"
+    parser.add_argument("--at-most", type=float, default=math.inf, metavar="S", help=left_out)
     return parser.parse_args(arguments)
 
 

@@ -17,7 +17,7 @@ processor draws the same bytes::
 
 ``python -m chainrule.course.figures --measure [ID …]`` measures and stores. With ``--check`` it
 measures again, stores nothing, and exits 1 where a number has left its band. ``--only NAME``
-leaves out the other measurements, ``--at-most SECONDS`` those that take longer.
+leaves out the other measurements, ``--at-most S`` those that take longer.
 """
 
 from __future__ import annotations
