@@ -10,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+from sphinx.ext.autodoc.mock import mock
+
 from chainrule.course.manifest import load_course
 from chainrule.course.site import REFERENCE, navigation
 from chainrule.learner.page.bundle import measured
@@ -20,6 +22,10 @@ sys.path.insert(0, str(HERE / "extensions"))
 # JupyterLab, where it is installed, brings a grammar of web addresses that jsonschema would build,
 # in more time than a page takes. No notebook's form depends on it.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
+# Nor is a notebook executed here: what would do that, with a database for its outputs, stays out.
+with mock(["jupyter_cache", "nbclient"]):
+    import myst_nb.core.execute  # noqa: F401
 
 course = load_course(Path(os.environ.get("CHAINRULE_ROOT", HERE.parent)))
 

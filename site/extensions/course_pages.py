@@ -9,17 +9,20 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from jinja2 import FileSystemBytecodeCache
 from pygments.lexer import inherit
 from pygments.lexers.python import PythonLexer
 from pygments.token import Generic
 from sphinx import addnodes
+from sphinx.errors import ExtensionError
 from sphinx.transforms import SphinxTransform
 
+from chainrule.children import ask
 from chainrule.course.manifest import Course, load_course
 from chainrule.course.paths import duration, normal
-from chainrule.course.site import neighbours
-from chainrule.course.site.drawing import NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.course.site import following
 from chainrule.learner.page import bundle
+from chainrule.node import find_node
 from chainrule.trainer.parts import PARTS, Part, drawn
 
 FENCE = re.compile(r"^ *(`{3,}|~{3,})")
@@ -28,6 +31,7 @@ ANCHOR = re.compile(r"<a\s+id=[\"']([^\"']+)[\"']\s*/?>")
 REGION = re.compile(r"<!-- generated: ([a-z-]+) -->")
 SITE = Path(__file__).resolve().parents[1]
 NOT_TEXT = {".svg", ".png", ".pdf", ".npz", ".ipynb"}
+BOX = {"width": 190, "height": 44}  # of a subject in the drawing of the graph
 
 
 class OutputLexer(PythonLexer):
@@ -152,10 +156,23 @@ def _relink(app, link: nodes.Element, page: str) -> None:
 def prepare(app) -> None:
     """Load the course once a build, which has written no document yet."""
     app.course, app.course_written = load_course(Path(app.srcdir)), set()
+    # Compiling the templates takes longer than filling them.
+    app.builder.templates.environment.bytecode_cache = FileSystemBytecodeCache(app.doctreedir)
     # A layout takes half a second, and changes with the graph alone.
     known = getattr(app.env, "course_drawing", None)
     if known is None or known[0] != app.course.source:
-        app.env.course_drawing = app.course.source, draw_graph(app.course, SITE)
+        app.env.course_drawing = app.course.source, draw_graph(app.course)
+
+
+def draw_graph(course: Course) -> dict:
+    """The graph as boxes and lines; dagre places them, as it does those of Mermaid's diagrams."""
+    boxes = [{"id": name, **BOX} for name in course.by_id]
+    told = json.dumps({"boxes": boxes, "lines": list(course.graph.edges)})
+    command = (find_node() or "node", str(SITE / "drawing.mjs"))
+    answer = ask(*command, root=SITE.parent, seconds=60, told=told)
+    if answer.fault:
+        raise ExtensionError(f"the graph has no layout: {answer.fault}")
+    return next(answer.rows())
 
 
 # --- Writing --------------------------------------------------------------------------
@@ -166,8 +183,10 @@ def add_context(app, pagename: str, templatename: str, context: dict, doctree) -
     if doctree is not None:
         app.course_written.add(pagename)
     context["master_doc"] = context["root_doc"] = "index"
-    before, after = neighbours(app.course).get(pagename, (None, None))
-    for key, page in (("prev", before), ("next", after)):
+    after = following(app.course)
+    before = {page: earlier for earlier, page in after.items()}
+    for key, pages in (("prev", before), ("next", after)):
+        page = pages.get(pagename)
         context[key] = page and {
             "title": app.env.titles[page].astext(),
             "link": app.builder.get_relative_uri(pagename, page),
@@ -232,7 +251,6 @@ def home(app) -> dict:
         "title": course.about.name,
         "course": course,
         "drawing": app.env.course_drawing[1],
-        "box": (NODE_WIDTH, NODE_HEIGHT),
         "written": written,
         "opening": app.builder.render_partial(opening)["fragment"] if opening else "",
         "picture": "".join(app.builder.render_partial(node)["fragment"] for node in shown or ()),

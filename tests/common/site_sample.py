@@ -142,7 +142,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def small_course(root: Path, **replaced: str) -> Course:
-    """Two documents, one notebook and one page of reference."""
+    """Two documents, one notebook and one page of reference, with the site's configuration."""
     shutil.copy(REPOSITORY / "course.toml", root)
     manifest = load_course(root)
     files = {
@@ -158,6 +158,7 @@ def small_course(root: Path, **replaced: str) -> Course:
         manifest.notebooks[0].path: notebook(manifest.notebooks[0].title),
     }
     write(root, files | replaced)
+    (root / "site").symlink_to(REPOSITORY / "site")
     return load_course(root)
 
 

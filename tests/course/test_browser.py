@@ -21,8 +21,7 @@ SCHEMES = ("light", "dark")
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory, serve):
     course = small_course(tmp_path_factory.mktemp("sample"))
-    configuration, output = REPOSITORY / "site", course.root / "built"
-    return serve(build(course.root, configuration=configuration, output=output))
+    return serve(build(course.root, output=course.root / "built"))
 
 
 @pytest.fixture(scope="module")

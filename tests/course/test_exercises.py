@@ -102,7 +102,7 @@ def problems(tmp_path, *parts):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([DOUBLE], "has no checks"),
+        ([DOUBLE], "the empty stub passes the checks"),
         ([DOUBLE.replace("2 * x", "3 * x"), CHECK], "its own solution fails the check 'three'"),
         ([DOUBLE, CHECK.replace("answer(2.7), 5.4", "0, 0")], "'three' never calls the answer"),
         (
@@ -146,7 +146,6 @@ def test_a_learner_with_a_known_mistake_gets_its_hint(sample):
         return np.einsum("id,jd->ij", query, key)
 
     verdict = judge(sample["scaled_scores"], forgot)
-    assert not verdict.passed
     assert verdict.mistake == "forgets_to_scale"
     assert verdict.hint == "Your scores grow with d_k. Which factor is missing?"
 
@@ -156,7 +155,7 @@ def test_an_unknown_slip_gets_the_checks_own_words(sample):
         sample["scaled_scores"], lambda query, key: 3 * sample["scaled_scores"](query, key)
     )
     assert (verdict.mistake, verdict.hint) == ("", "")
-    assert verdict.check == "small example"
+    assert verdict.check == "small_example"
     assert "every value is 3 times too large" in verdict.message
 
 
@@ -168,7 +167,7 @@ def test_equal_outputs_on_one_check_are_not_enough(sample):
         return scores / np.sqrt(query.shape[-1]) if len(query) < 50 else scores
 
     verdict = judge(sample["scaled_scores"], wrong_when_large)
-    assert (verdict.check, verdict.mistake) == ("variance stays near one", "")
+    assert (verdict.check, verdict.mistake) == ("variance_stays_near_one", "")
 
 
 TWO_WAYS = """
@@ -264,9 +263,7 @@ def test_another_dtype_or_shape_is_another_mistake(sample):
     ],
 )
 def test_slips_are_named(sample, name, answer, message):
-    verdict = judge(sample[name], answer)
-    assert not verdict.passed
-    assert message in verdict.message
+    assert message in judge(sample[name], answer).message
 
 
 def test_a_changed_argument_is_named(sample):
@@ -309,7 +306,7 @@ def test_global_random_state_gives_one_verdict(sample):
         return query @ key.T + np.random.normal()  # noqa: NPY002
 
     first, second = (judge(sample["scaled_scores"], noisy) for _ in range(2))
-    assert first == second
+    assert first.message == second.message
 
 
 def test_a_mistake_may_inherit_from_the_solution(tmp_path):
@@ -591,13 +588,13 @@ def test_the_stub_gets_only_the_imports_that_solutions_need():
         "import numpy as np",
     ]
     assert "itertools" not in stubs.imports_for(tree, nodes[:1])
-    assert "def clamp" in stubs.given_of(tree, SAMPLE.read_text())[0]
+    assert "\n\n\ndef clamp" in stubs.opening(tree, SAMPLE.read_text())
 
 
 def test_survey_and_load_agree(sample):
     for entry in survey(SAMPLE):
         item = sample[entry.name]
-        for key in ("title", "difficulty", "minutes", "section", "statement"):
+        for key in ("title", "difficulty", "minutes", "section"):
             assert getattr(entry, key) == getattr(item, key)
         assert list(entry.checks) == list(item.checks)
         assert [name for name, *_ in entry.mistakes] == [mistake.name for mistake in item.mistakes]

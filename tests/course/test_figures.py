@@ -52,6 +52,7 @@ DOCUMENT = """# Linear algebra
 
 *Noise.*
 """
+SUBJECT = "math-foundations/linear-algebra"
 SCRIPT_PATH = "figures/math-foundations/linear_algebra.py"
 FOLDER = "figures/math-foundations/linear-algebra"
 
@@ -81,7 +82,7 @@ def put(root: Path, path: str, text: str) -> None:
 
 def redraw(root: Path) -> list[str]:
     """Write what redrawing changes; return what is wrong."""
-    rows = list(figures.redrawn(str(root), []))
+    rows = list(figures.redrawn(str(root), [SUBJECT]))
     for row in rows:
         if "text" in row:
             put(root, row["file"], row["text"])
@@ -105,7 +106,7 @@ def test_a_clean_course_gives_nothing(root):
 
 def test_redrawing_changes_no_byte(root):
     assert len(list(root.rglob("*.svg"))) == 2
-    assert list(figures.redrawn(str(root), [])) == []
+    assert list(figures.redrawn(str(root), [SUBJECT])) == []
 
 
 def test_bytes_do_not_depend_on_what_was_drawn_before(root):
@@ -248,18 +249,27 @@ def test_a_figure_of_too_many_bytes(root):
     assert only(findings(root)).message.startswith("400,011 bytes, at most 400,000")
 
 
-def test_bad_input_is_one_line_and_status_2(root, capsys):
-    for arguments, message in [
-        (["math-foundations/calculus"], "no document 'math-foundations/calculus' in course.toml"),
-        (["--root", "/nonexistent"], "no course.toml in /nonexistent or above"),
+def test_bad_input_is_one_line_and_status_2(root, tmp_path, monkeypatch, capsys):
+    for place, subject, message in [
+        (root, "Slopes", "no subject is called 'Slopes'"),
+        (tmp_path, SUBJECT, f"no course.toml in {tmp_path} or above"),
     ]:
-        assert main(["--root", str(root), "--measure", *arguments]) == 2
+        monkeypatch.chdir(place)
+        assert main(["--measure", subject]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_subject_without_a_script(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    (root / SCRIPT_PATH).unlink()
+    assert main(["--measure"]) == 0
+    assert main(["--measure", SUBJECT]) == 1
+    assert capsys.readouterr().out.startswith(f"{SCRIPT_PATH}:1: FileNotFoundError: ")
 
 
 def test_what_would_change_is_told_and_not_written(root):
     put(root, f"{FOLDER}/waves.svg", "<svg/>")
-    (row,) = figures.redrawn(str(root), [])
+    (row,) = figures.redrawn(str(root), [SUBJECT])
     assert row["file"] == f"{FOLDER}/waves.svg"
     assert row["text"].startswith("<?xml")
     assert (root / f"{FOLDER}/waves.svg").read_text() == "<svg/>"
@@ -300,9 +310,10 @@ STORED = f"{FOLDER}/race.json"
 
 
 @pytest.fixture
-def measuring(root: Path) -> Path:
+def measuring(root: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(root)
     put(root, SCRIPT_PATH, MEASURED)
-    assert main(["--root", str(root), "--measure"]) == 0
+    assert main(["--measure"]) == 0
     assert redraw(root) == []
     return root
 
@@ -332,7 +343,7 @@ def test_drawing_never_measures(measuring):
         ('"Adam"', '"SGD"', 'best: stored "Adam", measured "SGD"'),
         ('"Adam"', "None", 'best: stored "Adam", measured null'),
         (', "best": "Adam"', "", 'best: stored "Adam", measured "(nothing)"'),
-        ("[1 + NOISE]", "[np.nan]", "entry 'loss' holds nan: return finite numbers, or None"),
+        ("[1 + NOISE]", "[np.nan]", "measurement 'race' holds NaN: return finite numbers, or None"),
         ("NOISE = 0.0", "NOISE = 1 / 0", "ZeroDivisionError: division by zero"),
         ("return {", "return [0], {", "the function must return a dictionary"),
     ],
@@ -341,7 +352,7 @@ def test_what_left_its_band_is_named(measuring, capsys, old, new, message):
     before = (measuring / STORED).read_bytes()
     put(measuring, SCRIPT_PATH, MEASURED.replace(old, new))
     capsys.readouterr()
-    status = main(["--root", str(measuring), "--measure", "--check"])
+    status = main(["--measure", "--check"])
     said = capsys.readouterr().out
     assert (status, said.count("\n")) == ((1, 1) if message else (0, 0))
     assert (message or "") in said
@@ -349,7 +360,7 @@ def test_what_left_its_band_is_named(measuring, capsys, old, new, message):
 
 
 def test_one_measurement_alone(measuring, capsys):
-    arguments = ["--root", str(measuring), "--measure", "--only"]
+    arguments = ["--measure", "--only"]
     capsys.readouterr()
     assert main([*arguments, "race"]) == 0
     assert main([*arguments, "rate"]) == 1
@@ -365,8 +376,8 @@ def test_a_measurement_that_is_not_stored(measuring):
     missing, _ = sorted(findings(measuring, run=True))
     assert (missing.file, missing.line) == (SCRIPT_PATH, 7)
     assert missing.message == f"measurement 'race' is not stored: {STORED} is missing"
-    assert "race.json is not measured" in redraw(measuring)[0]
-    assert main(["--root", str(measuring), "--measure", "--check"]) == 1
+    assert "FileNotFoundError" in redraw(measuring)[0]
+    assert main(["--measure", "--check"]) == 1
 
 
 def test_a_measurement_that_nothing_makes(root):

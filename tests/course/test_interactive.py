@@ -20,11 +20,12 @@ from chainrule.course.audit.checks import interactive as check
 from chainrule.course.figures import modules
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import load_course
-from chainrule.course.site import build, fingerprint
+from chainrule.course.site import build, digest, sources
 from chainrule.program import UsageError
 
 STATIC = REPOSITORY / "site" / "static"
-DOCUMENT = "math-foundations/linear-algebra.md"
+SUBJECT = "math-foundations/linear-algebra"
+DOCUMENT = f"{SUBJECT}.md"
 SCRIPT = "figures/math-foundations/linear_algebra.py"
 MODULE = "figures/math-foundations/linear-algebra/balls.js"
 PICTURE = MODULE.replace(".js", ".svg")
@@ -227,7 +228,7 @@ def test_a_module_that_uses_what_is_not_its_state(root, planted):
 def test_a_fault_of_a_module(root, old, new, reported):
     assert old in EVERYTHING
     put(root, MODULE, EVERYTHING.replace(old, new))
-    rows = list(modules.differences(str(root), []))
+    rows = list(modules.differences(str(root), [SUBJECT]))
     assert any(reported in message for _, _, message in rows), rows
     assert {file for file, _, _ in rows} <= {MODULE, SCRIPT}
 
@@ -251,7 +252,7 @@ def test_differences_are_found_at_the_line_of_the_model(root):
     ],
 )
 def test_links_of_a_figure_lead_somewhere(root, target, fault):
-    links = json.dumps({"box": [target]})
+    links = json.dumps({"box": target})
     put(root, MODULE, EVERYTHING.replace("return { area", f"return {{ links: {links}, area"))
     put(root, SCRIPT, PYTHON.replace('return {"area"', f'return {{"links": {links}, "area"'))
     found = findings(root)
@@ -300,7 +301,7 @@ def test_a_tolerance_is_relative(root):
 def test_a_fault_of_a_model(root, old, new, reported):
     assert old in PYTHON
     put(root, SCRIPT, PYTHON.replace(old, new))
-    rows = list(modules.differences(str(root), []))
+    rows = list(modules.differences(str(root), [SUBJECT]))
     assert any(reported in message and file == SCRIPT for file, _, message in rows), rows
 
 
@@ -314,7 +315,7 @@ def test_without_node_one_line_says_what_to_type(root, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(node, "find_spec", lambda name: None)
     with pytest.raises(node.NodeError) as refused:
-        list(modules.differences(str(root), []))
+        list(modules.differences(str(root), [SUBJECT]))
     assert str(refused.value) == "Node is missing; type: python -m chainrule.node"
 
 
@@ -355,7 +356,7 @@ def test_the_palette_is_that_of_the_pictures_and_stands_out_in_the_dark():
 def sample(tmp_path_factory, serve):
     """The page of a small site with the figure that has everything."""
     course = small_course(tmp_path_factory.mktemp("sample"), **{MODULE: EVERYTHING})
-    pages = build(course.root, configuration=REPOSITORY / "site", output=course.root / "built")
+    pages = build(course.root, output=course.root / "built")
     return f"{serve(pages)}/math-foundations/linear-algebra.html"
 
 
@@ -438,9 +439,9 @@ def test_the_page_shows_the_figure_and_keeps_the_picture_behind_it(browser, samp
 
 @pytest.mark.slow
 def test_the_site_carries_only_modules_that_are_shown_and_notices_a_change(tmp_path):
-    course = small_course(tmp_path, **{MODULE: EVERYTHING})
-    site, output = REPOSITORY / "site", tmp_path / "built"
-    pages = build(tmp_path, configuration=site, output=output)
+    small_course(tmp_path, **{MODULE: EVERYTHING})
+    output = tmp_path / "built"
+    pages = build(tmp_path, output=output)
     copies = [path.relative_to(pages).as_posix() for path in pages.rglob("balls.js")]
     assert copies == ["_static/figures/math-foundations/linear-algebra/balls.js"]
     page = pages / "math-foundations/linear-algebra.html"
@@ -450,21 +451,21 @@ def test_the_site_carries_only_modules_that_are_shown_and_notices_a_change(tmp_p
     assert first[1] == copies[0]
     assert "interactive" not in (pages / "math-foundations/calculus.html").read_text("utf-8")
 
-    before = fingerprint(course.root, site)
+    before = digest(sources(tmp_path))
     put(tmp_path, MODULE, EVERYTHING.replace('"size", min', '"the size", min'))
-    assert fingerprint(course.root, site) != before
-    build(tmp_path, configuration=site, output=output)
+    assert digest(sources(tmp_path)) != before
+    build(tmp_path, output=output)
     second = address.search(page.read_text(encoding="utf-8"))
     assert second is not None
     assert second[2] != first[2]
     assert "the size" in (pages / copies[0]).read_text(encoding="utf-8")
 
     (tmp_path / MODULE).unlink()
-    build(tmp_path, configuration=site, output=output)
+    build(tmp_path, output=output)
     assert "interactive" not in page.read_text(encoding="utf-8")
     assert not (pages / copies[0]).exists()
     put(tmp_path, MODULE, EVERYTHING)
-    build(tmp_path, configuration=site, output=output)
+    build(tmp_path, output=output)
     again = address.search(page.read_text(encoding="utf-8"))
     assert again is not None
     assert again[2] == first[2]
@@ -542,9 +543,9 @@ def test_a_logarithmic_range_may_begin_at_zero(browser, serve, tmp_path):
 
 def test_a_range_that_begins_at_zero_is_asked_there(root):
     put(root, MODULE, ZERO)
-    assert list(modules.differences(str(root), [])) == []
+    assert list(modules.differences(str(root), [SUBJECT])) == []
     put(root, MODULE, ZERO.replace("+ rate]", "+ 1 / rate]"))
-    rows = list(modules.differences(str(root), []))
+    rows = list(modules.differences(str(root), [SUBJECT]))
     assert any("compute at rate = 0: sums[1] is Infinity" in message for _, _, message in rows)
 
 

@@ -21,17 +21,16 @@ from pygments.token import Error, Whitespace
 from site_sample import LINEAR_ALGEBRA, REPOSITORY, large_course, small_course, write
 
 from chainrule import __version__
-from chainrule.course.manifest import load_course
-from chainrule.course.site import SiteError, build, navigation, neighbours
-from chainrule.course.site.drawing import COLUMN, NODE_HEIGHT, NODE_WIDTH, draw_graph
+from chainrule.course.site import build, following, navigation
 from chainrule.node import find_node, packages_are_fresh
+from chainrule.program import UsageError
 from chainrule.trainer.parts import PARTS
 
 SITE = REPOSITORY / "site"
 
 
 def build_at(root: Path, **options) -> Path:
-    return build(root, configuration=SITE, output=root / "built", **options)
+    return build(root, output=root / "built", **options)
 
 
 @pytest.fixture(scope="module")
@@ -94,28 +93,34 @@ def test_navigation_holds_what_exists_in_reading_order(course):
 
 def test_previous_and_next_follow_the_reading_order_not_the_phase(tmp_path):
     course = large_course(tmp_path)
-    beside = neighbours(course)
+    after = following(course)
     ids = [document.id for document in course.documents]
     assert {document.phase for document in course.documents[:15]} > {1}
-    assert beside[ids[0]] == (None, ids[1])
-    assert [beside[name][1] for name in ids] == [*ids[1:], None]
-    assert beside[course.notebooks[0].path.removesuffix(".ipynb")][0] is None
+    assert [after.get(name) for name in ids] == [*ids[1:], None]
+    assert course.notebooks[0].path.removesuffix(".ipynb") not in after.values()
 
 
-def test_graph_shows_every_subject_below_what_it_needs_and_none_on_another():
-    course = load_course(REPOSITORY)
-    drawing = draw_graph(course, SITE)
-    boxes = {box.document.id: box for box in drawing.boxes}
+def test_graph_shows_every_subject_below_what_it_needs_and_none_on_another(pages, course):
+    drawing = soup(pages, "index").select_one(".graph svg")
+    width, height = map(float, drawing["viewbox"].split()[2:])
+    boxes = {}
+    for box in drawing.select(".subject"):
+        x, y = map(float, re.findall(r"[\d.]+", box["transform"]))
+        wide, high = float(box.rect["width"]), float(box.rect["height"])
+        boxes[box["data-id"]] = x, y, x + wide, y + high
+        assert 0 <= x <= width - wide
+        assert 0 <= y <= height - high
     assert set(boxes) == set(course.by_id)
-    assert {(line.source, line.target) for line in drawing.lines} == set(course.graph.edges)
-    for line in drawing.lines:
-        assert boxes[line.source].y + NODE_HEIGHT < boxes[line.target].y
-    for first, second in combinations(drawing.boxes, 2):
-        assert first.y != second.y or abs(first.x - second.x) > COLUMN - 1
-    for box in drawing.boxes:
-        assert 0 <= box.x <= drawing.width - NODE_WIDTH
-        assert 0 <= box.y <= drawing.height - NODE_HEIGHT
-    assert draw_graph(course, SITE) == drawing
+    paths = {(line["data-from"], line["data-to"]): line["d"] for line in drawing.select("path")}
+    assert set(paths) == set(course.graph.edges)
+    for (source, target), path in paths.items():
+        left, _, right, bottom = boxes[source]
+        assert path.startswith(f"M{(left + right) / 2:g} {bottom:g} C")
+        left, top, right, _ = boxes[target]
+        assert path.endswith(f" {(left + right) / 2:g} {top:g}")
+        assert bottom < top
+    for first, second in combinations(boxes.values(), 2):
+        assert first[1] != second[1] or abs(first[0] - second[0]) > 205
 
 
 # What a page shows
@@ -272,7 +277,7 @@ def test_a_bad_formula_and_a_broken_link_stop_a_strict_build(tmp_path, capfd):
     broken = LINEAR_ALGEBRA.replace(r"\cdot", r"\nosuchcommand", 1)
     small_course(tmp_path, **{"math-foundations/linear-algebra.md": broken})
     write(tmp_path, {"NOTATION.md": "# Notation\n\nSee [nothing](math-foundations/none.md).\n"})
-    with pytest.raises(SiteError, match="not built"):
+    with pytest.raises(UsageError, match="not built"):
         build_at(tmp_path, strict=True)
     said = capfd.readouterr().err
     line = 1 + broken[: broken.index("```math")].count("\n")
@@ -281,8 +286,8 @@ def test_a_bad_formula_and_a_broken_link_stop_a_strict_build(tmp_path, capfd):
     assert "NOTATION.md:3: WARNING" in said
 
 
-def test_a_folder_without_a_configuration_says_so(tmp_path):
-    with pytest.raises(SiteError, match="no site configuration"):
+def test_a_folder_without_a_site_says_so(tmp_path):
+    with pytest.raises(UsageError, match=r"no site in .*: run this inside a checkout"):
         build(tmp_path)
 
 

@@ -112,17 +112,17 @@ def grade_one(
             with contextlib.suppress(OSError):  # too large for the limit on files
                 replay.save(path, item.name, attempt.arguments)
 
-    verdict = judge(item, answer, watch)
-    if verdict.passed:
+    failure = judge(item, answer, watch)
+    if failure is None:
         return {"verdict": PASSED}
-    told = {**_told(verdict, path), "check": verdict.check, "call": verdict.call}
+    told = {**_told(failure, path), "check": failure.check.replace("_", " "), "call": failure.call}
     if look == "compare":
-        told["parts"] = replay.parting(item, answer, verdict.check.replace(" ", "_"))
-    return {**told, "hint": verdict.hint}
+        told["parts"] = replay.parting(item, answer, failure.check)
+    return {**told, "hint": failure.hint}
 
 
 def _told(failure: Any, path: Path) -> dict[str, str]:
-    """What to say of an attempt or a verdict that failed."""
+    """What to say of an attempt that failed."""
     if failure.error is None:
         return {"verdict": FAILED, "message": failure.message}
     told = stopped(failure.error, path)

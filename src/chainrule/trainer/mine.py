@@ -1,8 +1,8 @@
 """A learner's functions in the training run: which pass, each in its place, and watched.
 
 `graded` asks the grader which of the workbook's functions pass. `run` starts one child process,
-with the grader's limits; there `in_place` puts each function where its counterpart stands, and a
-`Probe` (in `probe`) compares the two on the first calls of the run.
+with the grader's limits; there `in_place` puts each function where its counterpart stands (see
+`places`), and a `Probe` (in `probe`) compares the two on the first calls of the run.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.children import environment
-from chainrule.course.exercises.counterpart import replaced
 from chainrule.course.manifest import Course, open_course
 from chainrule.learner import grader, grading, replay
 from chainrule.learner.commands.check import note_passed, show_waiting
 from chainrule.learner.workbook import workbook_file
-from chainrule.neural_networks.backpropagation import Tensor, primitive
+from chainrule.neural_networks.backpropagation import Tensor
 from chainrule.program import UsageError, typed
 from chainrule.trainer.parts import PARTS, Part
+from chainrule.trainer.places import replaced
 from chainrule.trainer.probe import PROBED_STEPS, Differs, Probe
 
 SILENCE = 60.0
@@ -118,7 +118,7 @@ def in_place(
         for item, answer in functions:
             noted = probe.noting(item, answer) if probe else answer
             beside = probe.beside if probe else None
-            stack.enter_context(replaced(item, noted, primitive, beside))
+            stack.enter_context(replaced(item, noted, beside))
         yield
 
 

@@ -14,10 +14,11 @@ def main(paths: list[Path]) -> int:
     for path in paths:
         with warnings.catch_warnings(action="ignore"):
             found = list(measure(path))
-        for kind, entry, verdict in found:
+        for kind, entry, failure in found:
             if kind != "right":
+                said = failure.hint or failure.message if failure else "every check"
                 print(f"{path}:{entry.line}: {entry.exercise}: {entry.fault}")
-                print(f"    {kind}: {(verdict.hint or verdict.message or kind).splitlines()[0]}")
+                print(f"    {kind}: {said.splitlines()[0]}")
         total += (counts := Counter(kind for kind, _, _ in found))
         print(f"{path}: {dict(counts)}")
     print(f"all: {dict(total)}")

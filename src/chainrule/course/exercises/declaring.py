@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-REGISTRY = "__chainrule_exercises__"
+registered: list[Any] = []  # by the file that is being loaded
 
 
 class ExerciseFileError(Exception):
@@ -62,7 +62,6 @@ class Exercise:
 
     def __post_init__(self) -> None:
         self.name = self.solution.__name__
-        self.statement = inspect.cleandoc(self.solution.__doc__ or "")
         self.line = line_of(self.solution)
         self.checks: dict[str, Callable[[Any, np.random.Generator], None]] = {}
         self.mistakes: list[Mistake] = []
@@ -84,7 +83,7 @@ class Exercise:
     def check(self, function: Callable[[Any, np.random.Generator], None]) -> Any:
         """Add a check, a function of ``(answer, rng)``."""
         if function.__name__ in self.checks:
-            raise ExerciseFileError(f"{self.name}: two checks are named {function.__name__}")
+            raise ValueError(f"{self.name}: two checks are named {function.__name__}")
         self.checks[function.__name__] = function
         return function
 
@@ -118,7 +117,7 @@ def exercise(title: str, **about: Any) -> Callable[[Any], Exercise]:
 
     def register(solution: Any) -> Exercise:
         made = Exercise(solution, title, **about)
-        vars(sys.modules[solution.__module__]).setdefault(REGISTRY, []).append(made)
+        registered.append(made)
         return made
 
     return register
@@ -129,7 +128,7 @@ def wrong(exercise: str, fault: str, known: str = "") -> Callable[[Any], Any]:
 
     def register(answer: Any) -> Any:
         entry = Blind(exercise, answer, fault, known, line_of(answer))
-        vars(sys.modules[answer.__module__]).setdefault(REGISTRY, []).append(entry)
+        registered.append(entry)
         return answer
 
     return register
@@ -161,11 +160,10 @@ def load(path: Path) -> list[Any]:
     module = types.ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
+    registered.clear()
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    except ExerciseFileError as error:
-        raise ExerciseFileError(f"{path}: {error}") from None
     except Exception as error:
         message = f"{path}: cannot be executed: {type(error).__name__}: {error}"
         raise ExerciseFileError(message) from error
-    return vars(module).get(REGISTRY, [])
+    return list(registered)

@@ -25,7 +25,10 @@ MANY = 16
 
 @dataclass
 class Attempt:
-    """One check run against one answer: what the answer returned, and how it failed, if it did."""
+    """One check run against one answer: what the answer returned, and how it failed, if it did.
+
+    Of a failure `judge` may know the mistake, and the hint for it.
+    """
 
     check: str
     trace: list[Any] = field(default_factory=list)
@@ -33,26 +36,19 @@ class Attempt:
     call: str = ""
     arguments: tuple[tuple, dict[str, Any]] = ((), {})
     error: BaseException | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of an answer: passed, or the failing check and what to tell the learner."""
-
-    passed: bool
-    check: str = ""
-    message: str = ""
-    hint: str = ""
     mistake: str = ""
-    call: str = ""
-    error: BaseException | None = None
+    hint: str = ""
 
 
 Watch = Callable[[Attempt], None]
 
 
-def judge(exercise: Exercise, answer: Callable[..., Any], watch: Watch | None = None) -> Verdict:
-    """Run the checks; after a failure, look for the one known mistake with the same outputs.
+def judge(
+    exercise: Exercise, answer: Callable[..., Any], watch: Watch | None = None
+) -> Attempt | None:
+    """Run the checks up to the one that fails, and return how; nothing where all pass.
+
+    After a failure, look for the one known mistake with the same outputs.
 
     ``watch`` gets the attempt before each call of the answer, and once it has failed.
     """
@@ -63,11 +59,10 @@ def judge(exercise: Exercise, answer: Callable[..., Any], watch: Watch | None = 
             if watch:
                 watch(attempt)
             known = alike(exercise, answer, attempts)
-            alone = len({m.name for m in known}) == 1 and _telling(attempts.values())
-            said = (known[0].hint, known[0].name) if alone else ("", "")
-            check = name.replace("_", " ")
-            return Verdict(False, check, attempt.message, *said, attempt.call, attempt.error)
-    return Verdict(True)
+            if len({m.name for m in known}) == 1 and _telling(attempts.values()):
+                attempt.mistake, attempt.hint = known[0].name, known[0].hint
+            return attempt
+    return None
 
 
 def alike(

@@ -18,7 +18,7 @@ from chainrule.course.exercises.declaring import (
     load,
 )
 from chainrule.course.exercises.expectations import same, show
-from chainrule.course.exercises.judging import Verdict, alike, judge, run_check, trace_of
+from chainrule.course.exercises.judging import Attempt, alike, judge, run_check, trace_of
 
 
 def stub_answer(exercise: Exercise, path: Path) -> Any:
@@ -49,12 +49,8 @@ def prove(file: str | Path) -> list[tuple[int, str]]:
 
 
 def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
-    if not item.checks:
-        yield item.line, "has no checks"
-        return
-    verdict = judge(item, item.solution)
-    if not verdict.passed:
-        yield item.line, f"its own solution fails the check '{verdict.check}': {verdict.message}"
+    if failure := judge(item, item.solution):
+        yield item.line, f"its own solution fails the check '{failure.check}': {failure.message}"
         return
     solved = {}
     for name, check in item.checks.items():
@@ -69,7 +65,7 @@ def _prove_one(item: Exercise, path: Path) -> Iterator[tuple[int, str]]:
     except Exception as error:
         yield item.line, f"its stub cannot be executed: {type(error).__name__}: {error}"
     else:
-        if judge(item, stub).passed:
+        if not judge(item, stub):
             yield item.line, "the empty stub passes the checks"
     yield from ((item.line, message) for message in _disagreements(item))
     for mistake in item.mistakes:
@@ -82,15 +78,15 @@ def _unrecognized(item: Exercise, mistake: Mistake, solved: dict[str, list[Any]]
 
     ``solved`` holds what the solution returns in each check.
     """
-    verdict = judge(item, mistake.answer)
-    if verdict.passed:
+    failure = judge(item, mistake.answer)
+    if failure is None:
         return "passes every check"
     if item.alike > 1e-6 and all(
         same(trace_of(item, mistake, name), trace, rtol=item.alike)
         for name, trace in solved.items()
     ):
         return "is too like the solution to be told"
-    if verdict.mistake == mistake.name:
+    if failure.mistake == mistake.name:
         return ""
     known = {m.name for m in alike(item, mistake.answer, {})}
     if others := known - {mistake.name}:
@@ -115,13 +111,18 @@ def _disagreements(item: Exercise) -> Iterator[str]:
         yield str(error)
 
 
-def measure(path: Path) -> Iterator[tuple[str, Blind, Verdict]]:
+def measure(path: Path) -> Iterator[tuple[str, Blind, Attempt | None]]:
     """What each answer of a blind set gets: ``right``, ``wrong``, ``missing`` or ``passes``."""
     folder, name = path.resolve().parts[-2:]
     items = {
         item.name: item for item in load(path.resolve().parents[4] / "exercises" / folder / name)
     }
     for entry in load(path):
-        verdict = judge(items[entry.exercise], entry.answer)
-        told = "right" if verdict.mistake == entry.known else "wrong"
-        yield "passes" if verdict.passed else told if verdict.mistake else "missing", entry, verdict
+        failure = judge(items[entry.exercise], entry.answer)
+        if failure is None:
+            kind = "passes"
+        elif failure.mistake:
+            kind = "right" if failure.mistake == entry.known else "wrong"
+        else:
+            kind = "missing"
+        yield kind, entry, failure

@@ -5,16 +5,11 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-BODY = "..."
-DECLARED = (
-    *("title", "difficulty", "minutes", "section"),
-    *("counterpart", "because", "idea", "reread", "seconds"),
-)
 
 
 def decorator_name(node: ast.expr) -> str:
@@ -38,26 +33,18 @@ def stub_of(node: Definition, source: str) -> str:
     lines = source.splitlines()
     keep = [item for item in node.decorator_list if decorator_name(item) != "exercise"]
     text = [" " * node.col_offset + "@" + ast.unparse(item) for item in keep]
-    first, *rest = node.body
+    first = node.body[0]
     text += lines[node.lineno - 1 : first.lineno - 1]
-    indent = " " * first.col_offset
-    if ast.get_docstring(node) is None:
-        rest = node.body
-    else:
+    if ast.get_docstring(node) is not None:
         text += lines[first.lineno - 1 : first.end_lineno]
-    if isinstance(node, ast.ClassDef):
-        for item in rest:
-            if isinstance(item, ast.AnnAssign):
-                text += ["", *lines[item.lineno - 1 : item.end_lineno]]
-            elif isinstance(item, Definition) and not _private(item.name):
-                text += ["", stub_of(item, source)]
-    else:
-        text.append(indent + BODY)
+    if not isinstance(node, ast.ClassDef):
+        return "\n".join([*text, " " * first.col_offset + "..."])
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign):
+            text += ["", *lines[item.lineno - 1 : item.end_lineno]]
+        elif isinstance(item, Definition) and (item.name[0] != "_" or item.name.endswith("__")):
+            text += ["", stub_of(item, source)]
     return "\n".join(text)
-
-
-def _private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__")
 
 
 def imports_for(tree: ast.Module, nodes: Iterable[Definition]) -> str:
@@ -74,47 +61,41 @@ def imports_for(tree: ast.Module, nodes: Iterable[Definition]) -> str:
     return "\n".join(lines)
 
 
-def used(nodes: Iterable[ast.AST]) -> set[str]:
-    """The names that stand in these statements."""
-    return {item.id for node in nodes for item in ast.walk(node) if isinstance(item, ast.Name)}
-
-
-def given_of(tree: ast.Module, source: str) -> list[str]:
-    """What the file hands to the learner as it is: the definitions marked ``@given``."""
-    lines = source.splitlines()
-    texts = []
-    for node in marked(tree, "given"):
-        others = [item for item in node.decorator_list if decorator_name(item) != "given"]
-        head = ["@" + ast.unparse(item) for item in others]
-        texts.append("\n".join([*head, *lines[node.lineno - 1 : node.end_lineno]]))
-    return texts
-
-
 def opening(tree: ast.Module, source: str) -> str:
-    """What every learner's file begins with: the imports that solutions use, and what is given."""
-    imports = imports_for(tree, marked(tree, "exercise"))
-    return "\n\n\n".join([imports, *given_of(tree, source)])
+    """What every learner's file begins with: the imports that solutions use, and what is given.
+
+    A definition is given as it stands below its first decorator, which is ``@given``.
+    """
+    lines = source.splitlines()
+    given = [
+        "\n".join(lines[node.decorator_list[0].end_lineno : node.end_lineno])
+        for node in marked(tree, "given")
+    ]
+    return "\n\n\n".join([imports_for(tree, marked(tree, "exercise")), *given])
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What an exercise file says about one exercise, read without executing the file."""
+    """What an exercise file says about one exercise, read without executing the file.
+
+    What is not declared, or not as a plain value, is None.
+    """
 
     name: str
-    title: Any
-    difficulty: Any
-    minutes: Any
-    section: Any
-    counterpart: Any
-    because: Any
-    idea: Any
-    reread: Any
-    seconds: Any
     line: int
     statement: str
     node: Definition
     checks: tuple[str, ...]
     mistakes: tuple[tuple[str, str, int], ...]
+    title: Any = None
+    difficulty: Any = None
+    minutes: Any = None
+    section: Any = None
+    counterpart: Any = None
+    because: Any = None
+    idea: Any = None
+    reread: Any = None
+    seconds: Any = None
 
 
 @lru_cache(maxsize=128)
@@ -125,9 +106,10 @@ def entries(tree: ast.Module) -> list[Entry]:
 
 def _entry(node: Definition, tree: ast.Module) -> Entry:
     call = next(item for item in node.decorator_list if decorator_name(item) == "exercise")
-    arguments = {keyword.arg: keyword.value for keyword in getattr(call, "keywords", [])}
-    for name, value in zip(("title",), getattr(call, "args", []), strict=False):
-        arguments[name] = value
+    told = {keyword.arg: keyword.value for keyword in getattr(call, "keywords", [])}
+    for title in getattr(call, "args", [])[:1]:
+        told["title"] = title
+    names = {field.name for field in fields(Entry)} & told.keys()
     checks, mistakes = [], []
     for other in (item for item in tree.body if isinstance(item, Definition)):
         for item in other.decorator_list:
@@ -143,12 +125,17 @@ def _entry(node: Definition, tree: ast.Module) -> Entry:
         node=node,
         checks=tuple(checks),
         mistakes=tuple(mistakes),
-        **{key: _literal(arguments.get(key)) for key in DECLARED},
+        **{name: _literal(told[name]) for name in names},
     )
 
 
-def _literal(node: ast.expr | None) -> Any:
+def _literal(node: ast.expr) -> Any:
     try:
-        return ast.literal_eval(node) if node is not None else None
+        return ast.literal_eval(node)
     except ValueError:
         return None
+
+
+def used(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names that stand in these statements."""
+    return {item.id for node in nodes for item in ast.walk(node) if isinstance(item, ast.Name)}

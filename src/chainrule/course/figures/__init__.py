@@ -24,30 +24,26 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from chainrule.course.figures import measurements
 from chainrule.course.figures.measurements import measured as measured
 from chainrule.course.figures.measurements import measurement as measurement
-from chainrule.course.manifest import Course, CourseError, Document, load_course
+from chainrule.course.manifest import Document, load_course
 
 # Okabe and Ito's palette: told apart with every common form of colour blindness.
-COLORS = MappingProxyType(
-    {
-        "blue": "#0072B2",
-        "vermillion": "#D55E00",
-        "green": "#009E73",
-        "purple": "#CC79A7",
-        "orange": "#E69F00",
-        "sky": "#56B4E9",
-        "yellow": "#F0E442",
-        "black": "#000000",
-        "grey": "#777777",
-        "light": "#DDDDDD",
-    }
-)
-STALE = "redrawing changes this file"
+COLORS = {
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "yellow": "#F0E442",
+    "black": "#000000",
+    "grey": "#777777",
+    "light": "#DDDDDD",
+}
 STYLE = Path(__file__).with_name("chainrule.mplstyle")
 
 Draw = Callable[[Any], Any]
@@ -114,7 +110,8 @@ def load(root: Path, script: str) -> None:
     path = root / script
     drawn.clear()
     models.clear()
-    measurements.begin(path)
+    measurements.registered.clear()
+    measurements.belong(path)
     namespace = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), namespace)
@@ -185,41 +182,20 @@ def _short(number: float) -> str:
 def redrawn(root: str, ids: list[str]) -> Iterator[dict[str, Any]]:
     """What redrawing the figures of these documents changes: file, line, message, the new text."""
     course = load_course(Path(root))
-    for document in chosen(course, ids):
+    for name in ids:
         try:
-            for path, data in svgs(course.root, document).items():
+            for path, data in svgs(course.root, course.by_id[name]).items():
                 target = course.root / path
                 if not target.is_file() or target.read_bytes() != data:
-                    yield {"file": path, "line": 1, "message": STALE, "text": data.decode("utf-8")}
+                    message, text = "redrawing changes this file", data.decode("utf-8")
+                    yield {"file": path, "line": 1, "message": message, "text": text}
         except FigureError as error:
             yield {"file": error.file, "line": error.line, "message": error.message}
 
 
 def explain(root: Path, script: str, error: BaseException, line: int = 1) -> FigureError:
     """Name the deepest line of the script in an error's traceback, or the line given."""
-    if isinstance(error, SyntaxError) and error.filename == str(root / script):
-        line = error.lineno or line
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(root / script):
             line = frame.lineno or line
-    missing = isinstance(error, FileNotFoundError) and error.filename == str(root / script)
-    kind = "there is no such script" if missing else str(error)
-    return FigureError(script, line, f"{type(error).__name__}: {kind}")
-
-
-def chosen(course: Course, ids: list[str]) -> list[Document]:
-    """The documents named, or all that have a script.
-
-    Raises:
-        CourseError: an id is unknown, or its document has no script.
-    """
-    for name in ids:
-        if name not in course.by_id:
-            raise CourseError(f"no document {name!r} in course.toml")
-        if not (course.root / course.by_id[name].figure_script).is_file():
-            raise CourseError(f"{course.by_id[name].figure_script} does not exist: write it first")
-    return [
-        document
-        for document in course.documents
-        if (document.id in ids if ids else (course.root / document.figure_script).is_file())
-    ]
+    return FigureError(script, line, f"{type(error).__name__}: {error}")

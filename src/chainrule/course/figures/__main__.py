@@ -11,26 +11,22 @@ import time
 from pathlib import Path
 
 from chainrule.children import THREADS
-from chainrule.course.figures import FigureError, chosen, explain, load, measurements
+from chainrule.course.figures import FigureError, explain, load, measurements
 from chainrule.course.manifest import CourseError, Document, find_root, load_course
+from chainrule.course.paths import find_subject
 from chainrule.files import write_atomically
+from chainrule.program import UsageError
 
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
     """What is asked for."""
     parser = argparse.ArgumentParser(prog="figures", description="Measure what figures show.")
     parser.add_argument("ids", nargs="*", metavar="ID", help="documents; all when none is given")
-    parser.add_argument("--root", type=Path, help="the checkout (default: around this folder)")
     parser.add_argument("--measure", action="store_true", required=True, help="measure and store")
     parser.add_argument("--check", action="store_true", help="store nothing; exit 1 if it differs")
     parser.add_argument("--only", metavar="NAME", help="this measurement alone")
-    parser.add_argument(
-        *("--at-most",),
-        type=float,
-        default=math.inf,
-        metavar="SECONDS",
-        help="leave out what declares that it takes longer",
-    )
+    left_out = "leave out what declares that it takes longer"
+    parser.add_argument("--at-most", type=float, default=math.inf, metavar="S", help=left_out)
     return parser.parse_args(arguments)
 
 
@@ -39,13 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
     asked = options(arguments)
     os.environ |= dict.fromkeys(THREADS, "1")  # sums in another order end in other digits
     try:
-        course = load_course(find_root(asked.root))
-        documents = chosen(course, asked.ids)
-    except CourseError as error:
+        course = load_course(find_root())
+        named = [find_subject(course, name).document for name in asked.ids]
+    except (CourseError, UsageError) as error:
         print(f"figures: {error}", file=sys.stderr)
         return 2
     failed = False
-    for document in documents:
+    drawn = [each for each in course.documents if (course.root / each.figure_script).is_file()]
+    for document in named or drawn:
         try:
             failed |= measure(course.root, document, asked)
         except FigureError as error:
@@ -63,7 +60,7 @@ def measure(root: Path, document: Document, asked: argparse.Namespace) -> bool:
     """
     failed, script = False, document.figure_script
     load(root, script)
-    registered = dict(measurements.registered)
+    registered = measurements.registered
     if asked.only is not None and asked.only not in registered:
         known = ", ".join(registered) or "none"
         raise FigureError(script, 1, f"no measurement {asked.only!r}; this script has {known}")

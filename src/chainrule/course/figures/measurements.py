@@ -17,17 +17,15 @@ processor draws the same bytes::
 
 ``python -m chainrule.course.figures --measure [ID …]`` measures and stores. With ``--check`` it
 measures again, stores nothing, and exits 1 where a number has left its band. ``--only NAME``
-leaves out the other measurements, ``--at-most SECONDS`` those that take longer.
+leaves out the other measurements, ``--at-most S`` those that take longer.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,22 +106,8 @@ def keep(kind: str, name: str, known: dict[str, Any], make: Callable[[Any], Any]
 
 
 def measured(name: str) -> dict[str, Any]:
-    """What the script's measurement ``name`` stored.
-
-    Raises:
-        FileNotFoundError: it was never stored.
-    """
-    path = _folder / f"{name}.json"
-    if not path.is_file():
-        message = f"{name}.json is not measured: python -m chainrule.course.figures --measure"
-        raise FileNotFoundError(message)
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def begin(script: Path) -> None:
-    """Forget all measurements: those that register from now on belong to this script."""
-    registered.clear()
-    belong(script)
+    """What the script's measurement ``name`` stored."""
+    return json.loads((_folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def belong(script: Path) -> None:
@@ -143,28 +127,22 @@ def take(each: Measurement) -> dict[str, Any]:
     if not isinstance(found, dict):
         message = f"measurement {each.name!r}: the function must return a dictionary"
         raise TypeError(message)
-    return {entry: plain(value, partial(_stored, entry)) for entry, value in found.items()}
 
-
-def _stored(entry: str, value: Any) -> Any:
-    """A number to five digits; anything else as it is."""
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        message = f"entry {entry!r} holds {value}: return finite numbers, or None"
+    def refuse(number: str) -> None:
+        message = f"measurement {each.name!r} holds {number}: return finite numbers, or None"
         raise ValueError(message)
-    return float(f"{value:.{DIGITS}g}")
+
+    return plain(found, parse_float=_stored, parse_constant=refuse)
 
 
-def plain(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """A value as JSON has it, arrays as lists, NumPy's numbers as Python's; ``leaf`` of each."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(part, leaf) for part in value]
-    if isinstance(value, dict):
-        return {str(key): plain(part, leaf) for key, part in value.items()}
-    return leaf(value)
+def _stored(number: str) -> float:
+    return float(f"{float(number):.{DIGITS}g}")
+
+
+def plain(value: Any, **parsing: Any) -> Any:
+    """A value as JSON has it: arrays as lists, NumPy's numbers as Python's."""
+    text = json.dumps(value, default=lambda array: array.tolist())
+    return json.loads(text, **parsing)
 
 
 def as_bytes(found: dict[str, Any]) -> bytes:

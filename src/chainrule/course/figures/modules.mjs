@@ -1,5 +1,5 @@
 // Asks the modules of interactive figures: one JSON object a line in, one a line out.
-// In: { file, states }; out: { error } or { missing, controls, presets, answers, faults }.
+// In: { file, states }; out: { error } or { controls, presets, answers, faults }.
 import { readFileSync } from "node:fs";
 
 function* bad(value, path) {
@@ -61,12 +61,11 @@ for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
   let answer;
   try {
     const module = await load(file);
-    const wanted = { controls: "object", compute: "function", draw: "function" };
-    const missing = Object.keys(wanted).filter((name) => typeof module[name] !== wanted[name]);
-    answer = { missing, controls: module.controls, presets: module.presets ?? {} };
-    if (!missing.length && Array.isArray(module.controls)) {
-      Object.assign(answer, ask(module, states));
-    }
+    const { controls, presets = {}, compute, draw } = module;
+    const there = { controls: Array.isArray(controls), compute, draw };
+    const missing = Object.keys(there).filter((name) => !there[name]);
+    if (missing.length) answer = { error: `does not export ${missing.join(", ")}` };
+    else answer = { controls, presets, ...ask(module, states) };
   } catch (error) {
     answer = { error: `${error.name}: ${error.message}` };
   }

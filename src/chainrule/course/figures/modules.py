@@ -7,8 +7,8 @@
     def name_model(state):  # the values of all controls
         return {"p": softmax(x / state["tau"])}  # the entries of compute(state)
 
-An entry ``links`` of the result holds places of the course, "folder/document.md#section", for boxes
-that lead there; each must exist.
+An entry ``links`` of the result holds places of the course, "folder/document.md#section", by the
+names of what leads there; each must exist.
 
 ``chainrule audit SUBJECT --only interactive --run`` asks both, in the default state and in every
 state listed, and says where they differ.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,12 @@ from typing import Any
 from chainrule.children import ask
 from chainrule.course import figures
 from chainrule.course.documents.markdown import parse
-from chainrule.course.figures import FigureError, Model, chosen, explain
+from chainrule.course.figures import FigureError, Model, explain
 from chainrule.course.figures.measurements import belong, differing, is_number, plain, short
 from chainrule.course.manifest import Document, load_course
 from chainrule.node import NodeError, find_node
 
 SCRIPT = Path(__file__).with_suffix(".mjs")
-MISSING = "Node is missing; type: python -m chainrule.node"
 SECONDS = 120
 KINDS = ("range", "steps", "choice", "toggle", "text", "point")
 
@@ -40,75 +38,45 @@ Row = tuple[str, int, str]  # file, line, what is wrong
 
 
 def differences(root: str, ids: list[str]) -> Iterator[Row]:
-    """What is wrong with the interactive figures of these documents, or of all.
+    """What is wrong with the interactive figures of these documents.
 
     Their modules and their models in Python are asked for the same states.
 
     Raises:
         NodeError: Node is not here, or it failed.
     """
-    place = Path(root)
+    place, course = Path(root), load_course(Path(root))
     asked: list[tuple[Document, Model, str]] = []
-    for document in chosen(load_course(place), ids):
+    for document in (course.by_id[name] for name in ids):
         try:
             figures.load(place, document.figure_script)
         except FigureError as error:
             yield error.file, error.line, error.message
             continue
-        for name, model in figures.models.items():
-            file = f"{document.figure_folder}/{name}.js"
-            asked += [(document, model, file)] if (place / file).is_file() else []
+        folder = document.figure_folder
+        asked += [(document, each, f"{folder}/{each.name}.js") for each in figures.models.values()]
     questions = [{"file": str(place / file), "states": model.states} for _, model, file in asked]
-    for (document, model, file), answer in zip(asked, answers_to(place, questions), strict=True):
-        yield from _faults(place, document, model, file, answer)
+    for (document, model, file), answer in zip(asked, _answers(place, questions), strict=True):
+        if "error" in answer:
+            yield file, 1, answer["error"]
+            continue
+        for fault in _module_faults(answer):
+            yield file, 1, fault
+        yield from _differences(place, document, model, answer)
+        for fault in _link_faults(place, answer["answers"]):
+            yield document.figure_script, model.line, f"{model.name}: {fault}"
 
 
-def _faults(
-    root: Path, document: Document, model: Model, file: str, answer: dict[str, Any]
-) -> Iterator[Row]:
-    if "error" in answer:
-        yield file, 1, answer["error"]
-        return
-    if answer["missing"] or not isinstance(answer["controls"], list):
-        names = ", ".join(answer["missing"]) or "controls as a list"
-        yield file, 1, f"does not export {names}"
-        return
-    source = (root / file).read_text(encoding="utf-8")
-    for message in _control_faults(answer["controls"]):
-        yield file, _line(source, "controls"), message
-    for message in _preset_faults(answer["controls"], answer["presets"]):
-        yield file, _line(source, "presets"), message
-    for change, message in answer["faults"]:
-        yield file, _line(source, "compute"), f"compute at {_said(change)}: {message}"
-    yield from _differences(root, document, model, answer)
-    for message in _link_faults(root, answer["answers"]):
-        yield document.figure_script, model.line, f"{model.name}: {message}"
-
-
-def answers_to(root: Path, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What Node answers to each ``{file, states}``.
-
-    Raises:
-        NodeError: Node is not here, or it failed.
-    """
-    if not questions:
-        return []
+def _answers(root: Path, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What Node answers to each ``{file, states}``."""
     node = find_node()
     if node is None:
-        raise NodeError(MISSING)
+        raise NodeError("Node is missing; type: python -m chainrule.node")
     told = "".join(f"{json.dumps(question)}\n" for question in questions)
     answer = ask(node, str(SCRIPT), root=root, seconds=SECONDS, told=told)
-    if answer.status is None:
-        raise NodeError(f"Node took over {SECONDS} s: a compute does not end")
-    answers = list(answer.rows())
-    if answer.status or len(answers) != len(questions):
+    if answer.fault:
         raise NodeError(f"Node failed on the interactive figures: {answer.fault}")
-    return answers
-
-
-def _line(source: str, name: str) -> int:
-    found = re.search(rf"^export\b.*\b{name}\b", source, re.MULTILINE)
-    return source.count("\n", 0, found.start()) + 1 if found else 1
+    return list(answer.rows())
 
 
 def _said(change: dict[str, Any]) -> str:
@@ -119,37 +87,35 @@ def _said(change: dict[str, Any]) -> str:
 # --- Controls -------------------------------------------------------------------------
 
 
-def _control_faults(controls: list[Any]) -> Iterator[str]:
-    names: set[str] = set()
-    for number, control in enumerate(controls, 1):
+def _module_faults(answer: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a module's controls, its presets and what it computes."""
+    known: dict[str, dict[str, Any]] = {}
+    for number, control in enumerate(answer["controls"], 1):
         name = control.get("name") if isinstance(control, dict) else None
         if not (isinstance(name, str) and name.isidentifier()):
             yield f"control {number} has no name, or none that is an identifier"
             continue
-        if name in names:
+        if name in known:
             yield f"control {name!r} is named twice"
-        names.add(name)
+        known[name] = control
         if not str(control.get("label", "")).strip():
             yield f"control {name!r} has no label"
         if fault := _fault(control):
             yield f"control {name!r}: {fault}"
-
-
-def _preset_faults(controls: list[Any], presets: dict[str, dict[str, Any]]) -> Iterator[str]:
-    known = {str(control.get("name")): control for control in controls}
-    for label, changes in presets.items():
+    for label, changes in answer["presets"].items():
         for name, value in changes.items():
-            fault = "no such control"
-            if name in known:
-                fault = _fault({**known[name], "value": value})
+            fault = _fault({**known[name], "value": value}) if name in known else "no such control"
             if fault:
                 yield f"preset {label!r}, {name!r}: {fault}".replace("the default ", "")
+    for change, fault in answer["faults"]:
+        yield f"compute at {_said(change)}: {fault}"
 
 
 def _fault(control: dict[str, Any]) -> str:
     """What is wrong with a control's values, or nothing."""
     kind = control.get("kind", "choice" if "options" in control else "range")
-    value: Any = control.get("value")
+    given: list[Any] = [control.get(key) for key in ("min", "max", "value")]
+    low, high, value = given
     if kind not in KINDS:
         return f"kind {kind!r}: it must be one of {', '.join(KINDS)}"
     if kind == "choice":
@@ -159,40 +125,33 @@ def _fault(control: dict[str, Any]) -> str:
         return "" if isinstance(value, bool) else f"the default {value!r} is not true or false"
     if kind == "text":
         most = control.get("most")
-        if not (isinstance(most, int) and most > 0):
+        if not isinstance(most, int):
             return "most must say how many characters it holds"
-        if not isinstance(value, str) or len(value.encode("utf-16-le")) > 2 * most:
-            return f"the default {value!r} is not a text of at most {most} characters"
-        return ""
-    ends: list[Any] = [control.get("min"), control.get("max"), value]
+        fits = isinstance(value, str) and len(value.encode("utf-16-le")) <= 2 * most
+        return "" if fits else f"the default {value!r} is not a text of at most {most} characters"
     if kind == "point":
+        step = control.get("step", 0.1)
+        ends = [*given, step if isinstance(step, list) else [step, step]]
         if not all(isinstance(each, list) and len(each) == 2 for each in ends):
             return "min, max and value must be [x, y]"
-        steps = control.get("step", 0.1)
-        ends.append(steps if isinstance(steps, list) else [steps, steps])
-        x, y = ([each[axis] for each in ends] for axis in (0, 1))
+        x, y = zip(*ends, strict=True)
         return _range_fault(*x) or _range_fault(*y)
-    low, high, _ = ends
     if control.get("scale") == "log":
-        if not (is_number(low) and is_number(high) and 0 < low < high):
+        if not (is_number(low) and low > 0):
             return "a logarithmic range needs 0 < min < max"
-        least = 0 if control.get("zero") else low
-        return "" if is_number(value) and least <= value <= high else _outside(low, high, value)
+        return "" if value == 0 and control.get("zero") else _range_fault(low, high, value, None)
     return _range_fault(low, high, value, control.get("step", 1))
 
 
-def _outside(low: Any, high: Any, value: Any) -> str:
-    return f"the default {value} is outside {low} to {high}"
-
-
 def _range_fault(low: Any, high: Any, value: Any, step: Any) -> str:
-    if not all(is_number(each) for each in (low, high, value, step)):
+    """The same of a range, whose step is None where every number between its ends is one of it."""
+    if not all(is_number(each) for each in (low, high, value, step or 1)):
         return "min, max, step and value must be numbers"
-    if not (low < high and step > 0):
+    if not (low < high and (step is None or step > 0)):
         return "min must be below max, and step above 0"
     if not low <= value <= high:
-        return _outside(low, high, value)
-    for each, what in ((high, "max"), (value, "the default")):
+        return f"the default {value} is outside {low} to {high}"
+    for each, what in ((high, "max"), (value, "the default")) if step else ():
         steps = (each - low) / step
         if abs(steps - round(steps)) > 1e-6:
             return f"{what} {each} is not a whole number of steps of {step} above {low}"
@@ -213,7 +172,7 @@ def _differences(
             yield script, model.line, f"{model.name}: no control is called {', '.join(unknown)}"
             continue
         try:
-            expected = plain(model.compute(dict(state)), lambda value: value)
+            expected = plain(model.compute(dict(state)))
         except Exception as error:
             found = explain(root, script, error, model.line)
             yield found.file, found.line, found.message
@@ -228,21 +187,11 @@ def _differences(
 
 def _link_faults(root: Path, answers: list[list[Any]]) -> Iterator[str]:
     """Each place that a result leads to and that the course has not."""
-    targets = {target for *_, result in answers for target in _strings(result.get("links", []))}
-    for target in sorted(targets):
+    targets = {target for *_, result in answers for target in result.get("links", {}).values()}
+    for target in sorted(targets - {""}):
         path, _, anchor = target.partition("#")
         file = root / path
         if not (path.endswith(".md") and file.is_file()):
             yield f"it leads to {target}, and there is no document {path}"
         elif anchor and anchor not in parse(file.read_text(encoding="utf-8")).anchors:
             yield f"it leads to {target}, and no heading or id gives #{anchor}"
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            yield from _strings(each)
-    elif isinstance(value, str) and value:
-        yield value

@@ -8,18 +8,16 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from chainrule.program import UsageError
+
 HOST = "127.0.0.1"
-DEFAULT_PORT = 8000
-TRIES = 50
-
-
-class PortError(Exception):
-    """No port could be had; the message says which, and what to type."""
+PORTS = range(8000, 8050)  # of which the first free one is taken
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -61,66 +59,41 @@ class _Server(ThreadingHTTPServer):
 
 
 def open_server(pages: Path, port: int | None = None) -> ThreadingHTTPServer:
-    """A server for a folder: on ``port``, or on the first free one from 8000 upwards.
+    """A server for a folder: on ``port``, or on the first of `PORTS` that is free.
 
     Raises:
-        PortError: the port that was asked for, or every one tried, is taken.
+        UsageError: the port that was asked for, or every one tried, is taken.
     """
     handler = partial(_Quiet, directory=str(pages))
-    first = DEFAULT_PORT if port is None else port
-    last = first + TRIES if port is None else first + 1
-    for candidate in range(first, last):
-        try:
+    ports = PORTS if port is None else [port]
+    for candidate in ports:
+        with suppress(OSError):
             return _Server((HOST, candidate), handler)
-        except OSError:
-            continue
-        except OverflowError:
-            raise PortError(f"port {candidate} does not exist: use 1024 to 65535") from None
-    if port is None:
-        raise PortError(f"ports {first} to {last - 1} are all taken: free one, or give --port")
-    raise PortError(f"port {port} is taken or not allowed: give another --port, or none")
+    raise UsageError(f"port {ports[0]} is taken or not allowed: give another --port, or none")
 
 
-def serve(
-    server: ThreadingHTTPServer,
-    *,
-    browser: bool = True,
-    watch: Callable[[threading.Event], None] | None = None,
-) -> None:
+def serve(server: ThreadingHTTPServer, browser: bool, meanwhile: Callable[[], None]) -> None:
     """Serve until Ctrl-C or SIGTERM, then end without a word too many.
 
-    ``watch`` runs beside the server, in its own thread, until the event is set.
+    The server has a thread of its own; ``meanwhile`` is what the program does in this one.
     """
-    ended = threading.Event()
-
-    def end(*_) -> None:
-        ended.set()
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    threads = [threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})]
-    if watch is not None:
-        threads.append(threading.Thread(target=watch, args=(ended,)))
-    for thread in threads:
-        thread.daemon = True
-        thread.start()
-    address = f"http://{HOST}:{server.server_port}/"
-    opened = browser and _open_browser(address)
-    print(f"Chain Rule is at {address}" + ("" if opened else " (open it in a browser)"))
-    print("Ctrl-C ends it.", flush=True)
-    while not ended.wait(0.5):
-        pass
-    server.shutdown()
-    server.server_close()
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://{HOST}:{server.server_port}/"
+        opened = browser and _open_browser(address)
+        print(f"Chain Rule is at {address}" + ("" if opened else " (open it in a browser)"))
+        print("Ctrl-C ends it.", flush=True)
+        try:
+            meanwhile()
+        except OSError as error:  # this system watches no more files
+            print(f"chainrule: {error}", flush=True)
+            threading.Event().wait()
     print("\nEnded.")
 
 
 def _open_browser(address: str) -> bool:
     """Open a window; without a desktop only a text browser is left, which takes the terminal."""
     desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if sys.platform.startswith("linux") and not desktop:
-        return False
-    try:
-        return webbrowser.open(address)
-    except webbrowser.Error:
-        return False
+    return bool(desktop or not sys.platform.startswith("linux")) and webbrowser.open(address)
