@@ -25,7 +25,7 @@ BENCHMARKS = {
     "scaling": "How a GPT step grows with width, depth and context",
     "predictions": "What `chainrule predict` says of a GPT step, beside the step",
     "notebooks": "What `chainrule predict notebook` says, beside the run",
-    "tokenizer": "Byte-level BPE beside Hugging Face's tokenizers",
+    "tokenizer": "Byte-level BPE, beside the library `tokenizers`",
     "blas": "The limit: matrix products alone",
 }
 RESULTS = Path(__file__).parent / "results.json"

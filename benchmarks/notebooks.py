@@ -33,7 +33,7 @@ def measure(names: tuple[str, ...] = ()) -> dict:
         measured = here.measure_notebook(notebook)
         rows.append(
             {
-                "notebook": name,
+                "notebook": f"`{name}`",
                 "measured_s": round(measured, 1),
                 "predicted_s": round(predicted, 1),
                 "predicted_over_measured": f"{predicted / measured:.2f}",

@@ -167,15 +167,15 @@ class ReferencePage(_Entry):
     ``render`` names it, ``module:function``; it gets what the file ``data`` holds, JSON or TOML,
     and yields lines; beside it stands ``rows``, which gives each entry's title, anchor and
     section, so that the document of the section links to it. ``python -m measure --check``
-    measures again what is stored.
+    measures again what is stored; a page of times, which no second run repeats, has none.
     """
 
     path: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.md$")
     title: str
     about: Sentence
-    data: str = Field(pattern=r"^reference/[a-z0-9]+(-[a-z0-9]+)*\.(json|toml)$")
+    data: str = Field(pattern=r"^(reference|benchmarks)/[a-z0-9]+(-[a-z0-9]+)*\.(json|toml)$")
     render: str = Field(pattern=r"^chainrule(\.\w+)+:\w+$")
-    measure: str = Field(pattern=r"^chainrule(\.\w+)+$")
+    measure: str = Field("", pattern=r"^(chainrule(\.\w+)+)?$")
 
     def read(self, text: str) -> Any:
         """What the text of the data file holds.

@@ -11,7 +11,6 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pkgutil import resolve_name
-from typing import Any
 
 from chainrule.course.audit import Audit
 from chainrule.course.audit.checks.exercises import entries_of
@@ -247,27 +246,6 @@ def tracks(audit: Audit) -> Iterator[str]:
         listed = "all of them" if "*" in track.goals else " → ".join(_link(audit, d) for d in path)
         rows.append((track.title, len(path), duration(minutes), listed))
     yield from table(("Track", "documents", "reading", "in this order"), *rows)
-
-
-def benchmarks(results: dict[str, Any]) -> Iterator[str]:
-    """One table a benchmark, with what it was measured on."""
-    for result in results.values():
-        yield from ("", f"**{result['title']}.**", "")
-        names = [name.replace("_", " ") for name in result["rows"][0]]
-        yield from table(names, *(map(_cell, row.values()) for row in result["rows"]))
-        yield from ("", f"{result['method'][0].upper()}{result['method'][1:]}.")
-        for peer, reason in result.get("left_out", {}).items():
-            yield from ("", f"{peer} is left out: {reason}")
-    machine = next(iter(results.values()))["machine"]
-    versions = ", ".join(
-        f"{name} {value}" for name, value in machine.items() if name not in ("processor", "threads")
-    )
-    dates = sorted({result["date"] for result in results.values()})
-    yield from ("", f"{machine['processor']}, one thread; {versions}; {' and '.join(dates)}.")
-
-
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _of_phase(audit: Audit, phase: Phase) -> list[Document]:

@@ -19,14 +19,14 @@ def check(audit: Audit) -> Iterator[Finding]:
     for page in audit.course.pages:
         if page.data not in audit.files:
             line = audit.course.line_of("[[page]]", page.path)
-            fix = f"python -m {page.measure} --write"
+            fix = f"python -m {page.measure} --write" if page.measure else "make bench"
             yield Finding(MANIFEST, line, NAME, f"page {page.path!r} lacks {page.data}", fix)
 
 
 def run(audit: Audit) -> Iterator[Finding]:
     """Measure again what the pages show; only when no single document is asked for."""
     for page in audit.course.pages if not audit.chosen else ():
-        if page.data not in audit.files:
+        if not page.measure or page.data not in audit.files:
             continue
         verdict = audit.verdicts.of(NAME, [], page.path)
         if verdict.passed:
