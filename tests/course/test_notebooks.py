@@ -125,7 +125,7 @@ def test_what_is_stored_is_complete_and_says_nothing_of_this_machine(root):
 
 
 def test_execution_reports_seconds(root):
-    execution = notebooks.execute(root / PATH)
+    execution = notebooks.execute(root / PATH, root)
     assert execution.error is None
     assert 0.1 < execution.seconds < 20
 
@@ -188,7 +188,7 @@ def test_the_audit_writes_what_changed_and_does_not_execute_twice(root, monkeypa
 
 def test_another_picture_is_stored_and_is_no_fault(root):
     text = (root / PATH).read_text(encoding="utf-8")
-    execution = notebooks.Execution(notebooks.read(text), 0.0)
+    execution = notebooks.Execution(nbformat.reads(text, as_version=4), 0.0)
     assert not notebooks.is_new(text, execution)
     picture = io.BytesIO()
     imsave(picture, [[0.0, 1.0]], format="png")

@@ -11,12 +11,10 @@ anything runs, then ``output`` of a statement or ``value`` of an expression, ``w
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
 import io
 import json
-import linecache
 import os
 import pathlib
 import sys
@@ -63,7 +61,7 @@ class Session:
     """
 
     def __init__(self, file: str, report, sink: Callable[[], io.StringIO] = io.StringIO):
-        self.file, self.report, self.sink, self.flags = file, report, sink, 0
+        self.file, self.report, self.sink = file, report, sink
         module = types.ModuleType("__main__")
         module.__file__ = file
         sys.modules["__main__"] = module
@@ -96,7 +94,6 @@ class Session:
                 self.report(line=line, value=str(value))
                 return True
             for group in units(parse(line, step["code"], self.file)):
-                self._remember_future_imports(group)
                 start = first_line(group[0])
                 try:
                     _, output = self._do(start, ast.Module(group, []), exec, self.namespace)
@@ -124,8 +121,7 @@ class Session:
 
     def _do(self, line: int, source: Any, how, names: dict) -> tuple[Any, list[str]]:
         self.report(at=line)
-        mode = "eval" if how is eval else "exec"
-        program = compile(source, self.file, mode, self.flags, dont_inherit=True)
+        program = compile(source, self.file, how.__name__, dont_inherit=True)
         printed, caught = self.sink(), []
         try:
             with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
@@ -145,12 +141,6 @@ class Session:
         if here or not issubclass(warning.category, quiet):
             message = f"{warning.category.__name__}: {warning.message}"
             self.report(line=warning.lineno if here else line, warning=message)
-
-    def _remember_future_imports(self, group: list[ast.stmt]) -> None:
-        for node in group:
-            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-                for alias in node.names:
-                    self.flags |= getattr(__future__, alias.name).compiler_flag
 
     def _where(self, error: BaseException, line: int) -> int:
         """The document's line on which an error arose: the innermost frame in the document."""
@@ -174,16 +164,6 @@ def _lines(printed: io.StringIO) -> list[str]:
     return [line.rstrip() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def let_inspect_read(job: dict[str, Any]) -> None:
-    """Show `inspect` and tracebacks the document as Python: its code on its lines."""
-    lines: list[str] = []
-    for step in job["steps"]:
-        if "code" in step:
-            lines += ["\n"] * (step["line"] - 1 - len(lines))
-            lines += step["code"].splitlines(keepends=True)
-    linecache.cache[job["file"]] = (sum(map(len, lines)), None, lines, job["file"])
-
-
 def main() -> None:
     """Read the job, run its steps in order, stop at the first that fails."""
     job = json.load(sys.stdin)
@@ -194,7 +174,6 @@ def main() -> None:
         events.write(json.dumps(event) + "\n")
 
     session = Session(job["file"], report)
-    let_inspect_read(job)
     started = time.process_time()
     finished = all(
         session.run_apart(step) if step.get("apart") else session.run(step) for step in job["steps"]

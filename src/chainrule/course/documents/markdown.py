@@ -74,7 +74,7 @@ class Paragraph:
     formulas: list[tuple[int, int]] = field(default_factory=list)
     other: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def prose(self) -> str:
         """The text with code and formulas replaced by ``¤``, line breaks kept."""
         return NOT_PROSE.sub(lambda found: "¤" + "\n" * found[0].count("\n"), self.text)

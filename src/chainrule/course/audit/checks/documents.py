@@ -7,7 +7,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from tokenize import TokenError
 from typing import Any
 
 from chainrule.course.audit import Audit
@@ -93,8 +92,8 @@ def _faults(block: Block) -> Iterator[tuple[int, str, str]]:
         yield block.line, "an empty block", "remove it"
     try:
         _, stray = outputs(block)
-    except (SyntaxError, TokenError) as error:
-        line = getattr(error, "lineno", None) or block.first_line
+    except SyntaxError as error:
+        line = error.lineno or block.first_line
         yield line, f"not valid Python: {error.args[0]}", "correct the code"
     else:
         fix = f"put {MARK} lines directly below the top-level statement that prints them"
