@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import networkx as nx
+
 from chainrule.course.manifest import Course, Document
 from chainrule.program import UsageError
 
@@ -27,7 +29,7 @@ class Step:
     """A document on a path, and the reasons for reading it: who needs it, and what for."""
 
     document: Document
-    reasons: tuple[tuple[Document, str], ...]
+    reasons: list[tuple[Document, str]]
 
 
 def normal(text: str) -> str:
@@ -99,24 +101,12 @@ def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[S
 
     The goal itself is always the last step.
     """
-    known = set(known) - {goal}
-    wanted, queue = {goal}, [goal]
-    while queue:
-        for need in course.graph.predecessors(queue.pop()):
-            if need not in known | wanted:
-                wanted.add(need)
-                queue.append(need)
+    unknown = course.graph.subgraph(course.by_id.keys() - set(known) | {goal})
+    wanted = nx.ancestors(unknown, goal) | {goal}
     return [
-        Step(
-            document,
-            tuple(
-                (user, reason)
-                for user, reason in course.dependents(document.id)
-                if user.id in wanted
-            ),
-        )
-        for document in course.documents
-        if document.id in wanted
+        Step(each, [(user, why) for user, why in course.dependents(each.id) if user.id in wanted])
+        for each in course.documents
+        if each.id in wanted
     ]
 
 
