@@ -64,15 +64,13 @@ class Result:
 
 def runs(block: Block) -> bool:
     """Whether a block is executed."""
-    return block.language == "python" and (not block.options or needed(block) is not None)
+    return block.info == "python" or needed(block) is not None
 
 
 def needed(block: Block) -> str | None:
     """The model that a block needs: ``NAME`` of ``python needs=NAME``, if there is such a one."""
-    if len(block.options) != 1 or not block.options[0].startswith("needs="):
-        return None
-    name = block.options[0].removeprefix("needs=")
-    return name if name in MODELS else None
+    found = re.fullmatch(r"python needs=(\S+)", block.info)
+    return found[1] if found and found[1] in MODELS else None
 
 
 def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:

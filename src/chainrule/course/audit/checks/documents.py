@@ -121,7 +121,7 @@ def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
         except SyntaxError as error:
             message = f"{comment.expression!r} is not a Python expression: {error.msg}"
             yield comment.line, message, "correct it"
-        if not comment.before.strip():
+        if page.source[: comment.start].rstrip(" ")[-1:] in ("", "\n", "|"):
             fix = "put the number directly before the comment"
             yield comment.line, "a computed number without a number before it", fix
     for formula in page.formulas:

@@ -96,9 +96,9 @@ def _spelling(page: Page) -> Iterator[tuple[int, str, str]]:
         for found in _FORBIDDEN.finditer(formula.tex):
             yield formula.line, f"{found[0]} in a formula", FORBIDDEN[found[0]]
         eaten = [e for e in _EATEN.findall(formula.tex) if e not in FORBIDDEN]
-        if eaten and formula.style in ("dollar", "double"):
+        if eaten and formula.dollars:
             message = f"GitHub takes the backslash from {eaten[0]} between dollars"
-            fix = IN_BACKTICKS if formula.style == "dollar" else "use a ```math block"
+            fix = "use a ```math block" if formula.display else IN_BACKTICKS
             yield formula.line, message, fix
         if "\n" in formula.tex and not formula.display:
             yield formula.line, "a formula runs over the end of a line", "keep it on one line"
