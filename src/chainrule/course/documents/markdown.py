@@ -109,9 +109,9 @@ class Paragraph:
             if self.text[start:end].strip()
         ]
 
-    def sentence_at(self, offset: int) -> Sentence | None:
+    def sentence_at(self, offset: int) -> str:
         """The sentence that holds a position of ``text``."""
-        return next((s for s in self.sentences if offset < s.end), None)
+        return next((s.text for s in self.sentences if offset < s.end), "")
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ class Link:
     @property
     def sentence(self) -> str:
         """The sentence around the link, or the empty text."""
-        found = self.paragraph and self.paragraph.sentence_at(self.offset)
-        return found.text if found else ""
+        return self.paragraph.sentence_at(self.offset) if self.paragraph else ""
 
 
 @dataclass(frozen=True)
@@ -447,9 +446,9 @@ class _Reader:
             name, attributes = tag[1].lower(), dict(_ATTRIBUTE.findall(tag[2]))
             if "id" in attributes:
                 self.page.ids.setdefault(attributes["id"], at)
-            if name == "a" and "href" in attributes:
-                self.page.links.append(Link(at, attributes["href"], "", paragraph, offset))
-            elif name == "img":
+            if target := attributes.get("href") or attributes.get("srcset"):
+                self.page.links.append(Link(at, target, "", paragraph, offset))
+            if name == "img":
                 image = Image(at, attributes.get("src", ""), attributes.get("alt", ""))
                 self.page.images.append(image)
 

@@ -126,11 +126,8 @@ def _neighbours(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
         before, after = source[:start][-1:], source[end : end + 1]
         if before.isalnum() or before in ("-", "$") or after.isalnum() or after == "$":
             message = f"{before}{source[start:end]}{after}: GitHub shows no formula here"
-            yield (
-                paragraph.source_line(start),
-                message,
-                "put a space or punctuation beside the dollar",
-            )
+            fix = "put a space or punctuation beside the dollar"
+            yield paragraph.source_line(start), message, fix
 
 
 def _emphasis(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:

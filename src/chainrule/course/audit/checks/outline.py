@@ -26,11 +26,6 @@ def _check(document: Document, page: Page) -> Iterator[Finding]:
     outline = {item.anchor: item.text for item in document.outline}
     sections = [heading for heading in page.headings if heading.level == 2]
     present = {heading.anchor: heading for heading in sections}
-    for heading in page.headings:
-        if heading.anchor in outline and heading.level != 2:
-            message = f"{heading.text!r} is an outline bullet, so it is a section: two #"
-            yield Finding(document.path, heading.line, NAME, message)
-            outline.pop(heading.anchor)
     for anchor, text in outline.items():
         if anchor not in present:
             message = f"no section has the anchor #{anchor}"
@@ -52,14 +47,9 @@ def _check(document: Document, page: Page) -> Iterator[Finding]:
 
 def _misconceptions(document: Document, page: Page) -> Iterator[Finding]:
     """Three to five things that people say, each with a paragraph of its own."""
-    wrong = sum(
-        paragraph.section is not None
-        and paragraph.section.text == CLOSING[0]
-        and paragraph.text.startswith(('"', "“"))
-        and paragraph.bold[:1] != []
-        for paragraph in page.main_line
-    )
     titles = [heading for heading in page.headings if heading.text == CLOSING[0]]
+    said = [p for p in page.main_line if p.bold and p.text.startswith(('"', "“"))]
+    wrong = sum(paragraph.section in titles for paragraph in said)
     if titles and wrong not in WRONG:
         fix = '**"What people say."** Why it is wrong, and the counterexample.'
         message = f"{wrong} misconceptions, not 3 to 5"
