@@ -148,11 +148,6 @@ def test_anchors_are_those_of_github(text, anchor):
     assert parse(f"## {text}\n").headings[0].anchor == anchor
 
 
-def test_a_heading_of_two_lines():
-    page = parse("para\nmore\n====\n")
-    assert [(h.text, h.anchor) for h in page.headings] == [("para more", "para-more")]
-
-
 def test_a_bracket_that_is_escaped_or_behind_a_letter_is_no_citation():
     page = parse("A fact [3], an escaped \\[98], and x[99].\n")
     assert [n for citation in page.citations for n in citation.numbers] == [3]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from chainrule.course.manifest import load_course
-from chainrule.course.paths import duration, find_subject, reading_path
-from chainrule.learner.commands.path import as_text
+from chainrule.course.paths import duration, find_subject
+from chainrule.learner.commands.path import as_text, reading_path
 from chainrule.program import UsageError
 
 COURSE = load_course(Path(__file__).parents[2])

@@ -1,13 +1,11 @@
-"""Finding a subject by what people call it, and the shortest reading path to it."""
+"""Finding a subject by what people call it."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-import networkx as nx
 
 from chainrule.course.manifest import Course, Document
 from chainrule.program import UsageError
@@ -22,14 +20,6 @@ class Subject:
     document: Document
     name: str
     anchor: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A document on a path, and the reasons for reading it: who needs it, and what for."""
-
-    document: Document
-    reasons: list[tuple[Document, str]]
 
 
 def normal(text: str) -> str:
@@ -94,20 +84,6 @@ def _unknown(words: str, query: str, kinds: list[tuple[list[Subject], ...]]) -> 
     return f"no subject is called {words!r}" + (
         f"; did you mean {hint}?" if near else "; see the titles in README.md"
     )
-
-
-def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[Step]:
-    """What to read for a goal, in reading order; what is known, and is needed only by that, is not.
-
-    The goal itself is always the last step.
-    """
-    unknown = course.graph.subgraph(course.by_id.keys() - set(known) | {goal})
-    wanted = nx.ancestors(unknown, goal) | {goal}
-    return [
-        Step(each, [(user, why) for user, why in course.dependents(each.id) if user.id in wanted])
-        for each in course.documents
-        if each.id in wanted
-    ]
 
 
 def duration(minutes: int) -> str:

@@ -409,11 +409,8 @@ class _Reader:
 
     def heading(self, token: Token, line: int, level: int) -> None:
         """Give a heading its anchor; the second of a name gets ``-1``, the third ``-2``."""
-        text = "".join(
-            " " if child.type in ("softbreak", "hardbreak") else child.content
-            for child in token.children or []
-            if child.type != "html_inline"
-        )
+        shown = (child for child in token.children or [] if child.type != "html_inline")
+        text = "".join(child.content for child in shown)
         base = anchor = slug(text)
         while anchor in self.slugs:
             self.slugs[base] += 1

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated
 
+import networkx as nx
 import typer
 
 from chainrule.course.asking import agrees
 from chainrule.course.manifest import Course, Document, open_course
-from chainrule.course.paths import Step, Subject, duration, find_subject, reading_path
+from chainrule.course.paths import Subject, duration, find_subject
 from chainrule.learner.workbook import changing, load_progress
 from chainrule.program import typed
 
 MISSES = 3
 """After so many in a row that are not known, the rest is not asked."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A document on a path, and the reasons for reading it: who needs it, and what for."""
+
+    document: Document
+    reasons: list[tuple[Document, str]]
 
 
 def path(
@@ -36,6 +47,20 @@ def path(
         skip |= ask_what_is_known(course, [step.document for step in steps])
     steps = reading_path(course, goal.document.id, skip)
     print(as_text(course, goal, steps))
+
+
+def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[Step]:
+    """What to read for a goal, in reading order; what is known, and is needed only by that, is not.
+
+    The goal itself is always the last step.
+    """
+    unknown = course.graph.subgraph(course.by_id.keys() - set(known) | {goal})
+    wanted = nx.ancestors(unknown, goal) | {goal}
+    return [
+        Step(each, [(user, why) for user, why in course.dependents(each.id) if user.id in wanted])
+        for each in course.documents
+        if each.id in wanted
+    ]
 
 
 def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:

@@ -28,9 +28,7 @@ STOPS = "A formula shows as red source text on the site, or as italics and lost 
 
 FORBIDDEN = {
     r"\|": r"write \lVert x\rVert for a norm, \mid for 'given'",
-    r"\newcommand": "GitHub and KaTeX share no macros: write it out",
-    r"\renewcommand": "GitHub and KaTeX share no macros: write it out",
-    r"\def": "GitHub and KaTeX share no macros: write it out",
+    **dict.fromkeys([r"\newcommand", r"\renewcommand", r"\def"], "no macros: write it out"),
     r"\label": 'put <a id="eq-name"></a> above the block',
     r"\operatorname": r"GitHub refuses it: write \mathrm{…}, with \mathop for limits",
 }
