@@ -125,8 +125,8 @@ def run(root: Path, path: str, seconds: float = 10, ask: Ask = lambda *_: None) 
     for event in events:
         if "output" in event:
             (block, end, shown), printed = stated[event["line"]], event["output"]
-            if fault := _differs(path, event["line"], end, shown, printed):
-                result.findings.append(fault)
+            if fault := _differs(event["line"], end, shown, printed):
+                result.add(*fault, "correct the code, or update the output with --write")
                 edits.append((end, len(shown), [_marked(page, block, row) for row in printed]))
         elif "value" in event:
             values.append(event["value"])
@@ -220,10 +220,8 @@ def _marked(page: Page, block: Block, row: str) -> str:
     return f"{prefix}{MARK} {row}".rstrip()
 
 
-def _differs(
-    path: str, line: int, end: int, shown: list[str], printed: list[str]
-) -> Finding | None:
-    """The first line that a statement prints otherwise than its output says."""
+def _differs(line: int, end: int, shown: list[str], printed: list[str]) -> tuple[int, str] | None:
+    """The first line that a statement prints otherwise than its output says, and how."""
     rows = list(zip_longest(shown, printed))
     index = next((i for i, row in enumerate(rows) if not _same(*row)), None)
     if index is None:
@@ -234,7 +232,7 @@ def _differs(
         at, message = line, f"prints {new} but shows no {MARK} line"
     elif not printed:
         message = f"expected {old}, but the statement before prints nothing"
-    return Finding(path, at, CHECK, message, "correct the code, or update the output with --write")
+    return at, message
 
 
 def _compare(result: Result, text: str, number: Comment, value: str) -> str:

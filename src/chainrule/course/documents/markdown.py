@@ -29,8 +29,9 @@ ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
 DOI = r"doi:10\.\d{4,}/\S+?"
 CITATION = re.compile(r"(?<![\\\w])\[(\d+(?:, ?\d+)*)\]")
 _ALERT = re.compile(r"\[!(\w+)\]")
-_DETAILS = re.compile(r"<(/?)details\b[^>]*>(?:\s*<summary[^>]*>(.*?)</summary>)?", re.I | re.S)
-_TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
+_SUMMARY = re.compile(r"\s*<summary[^>]*>(.*?)</summary>", re.S)
+_TAG = re.compile(r"<(/?[a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
+_IN_BACKTICKS = re.compile(r"\$`(.*?)`\$", re.S)
 _ATTRIBUTE = re.compile(r'([a-z-]+)="([^"]*)"')
 _SENTENCE_ENDS = re.compile(r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[`$]*[A-Z0-9`$])")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|cf|vs|al|Fig|Eq|Sec|Ch|pp|Dr|St|No)|\b[A-Z])\.$")
@@ -393,8 +394,7 @@ class _Reader:
         elif kind == "strong_open":
             paragraph.bold.append((len(text), 0))
         elif kind == "strong_close":
-            inner = max(i for i, span in enumerate(paragraph.bold) if not span[1])
-            paragraph.bold[inner] = (paragraph.bold[inner][0], len(text))
+            paragraph.bold[-1] = (paragraph.bold[-1][0], len(text))
 
     def text(self, raw: str, paragraph: Paragraph) -> None:
         """Take over text, and what it cites; the mark of a box is none."""
@@ -424,20 +424,14 @@ class _Reader:
     def html(self, raw: str, line: int, paragraph: Paragraph | None) -> None:
         """Take links, pictures, anchors and comments out of raw HTML."""
         offset = len(paragraph.text) if paragraph else 0
-        for found in re.finditer(r"<!--(.*?)-->", raw, re.S):
-            start = self.page.source.find(found[0], max(self.scanned, self.line_starts[line - 1]))
-            self.scanned = start + len(found[0])
-            at = line + raw.count("\n", 0, found.start())
-            self.page.comments.append(Comment(at, found[1].rstrip(), start))
-            self.region(at, found[1])
+        for comment in re.finditer(r"<!--(.*?)-->", raw, re.S):
+            place = max(self.scanned, self.line_starts[line - 1])
+            start = self.page.source.find(comment[0], place)
+            self.scanned = start + len(comment[0])
+            at = line + raw.count("\n", 0, comment.start())
+            self.page.comments.append(Comment(at, comment[1].rstrip(), start))
+            self.region(at, comment[1])
         bare = re.sub(r"<!--.*?-->", lambda found: "\n" * found[0].count("\n"), raw, flags=re.S)
-        for found in _DETAILS.finditer(bare):
-            at = line + bare.count("\n", 0, found.start())
-            if not found[1]:
-                self.open_details.append(Aside("details", at, summary=found[2] or ""))
-                self.page.asides.append(self.open_details[-1])
-            elif self.open_details:
-                self.open_details.pop().end = at
         for tag in _TAG.finditer(bare):
             at = line + bare.count("\n", 0, tag.start())
             name, attributes = tag[1].lower(), dict(_ATTRIBUTE.findall(tag[2]))
@@ -448,6 +442,13 @@ class _Reader:
             if name == "img":
                 image = Image(at, attributes.get("src", ""), attributes.get("alt", ""))
                 self.page.images.append(image)
+            elif name == "details":
+                found = _SUMMARY.match(bare, tag.end())
+                aside = Aside("details", at, summary=found[1] if found else "")
+                self.open_details.append(aside)
+                self.page.asides.append(aside)
+            elif name == "/details" and self.open_details:
+                self.open_details.pop().end = at
 
     def region(self, line: int, comment: str) -> None:
         """Open or close a generated region, if a comment marks one."""
@@ -489,14 +490,11 @@ def _placed(rule: RuleFuncInlineType) -> RuleFuncInlineType:
 
 def _math_in_backticks(state: StateInline, silent: bool) -> bool:
     """GitHub's second spelling of an inline formula: $`x`$."""
-    if not state.src.startswith("$`", state.pos):
-        return False
-    end = state.src.find("`$", state.pos + 2)
-    if end < 0:
+    found = _IN_BACKTICKS.match(state.src, state.pos)
+    if not found:
         return False
     if not silent:
         token = state.push("math_inline", "math", 0)
-        token.content = state.src[state.pos + 2 : end]
-        token.markup = "$`"
-    state.pos = end + 2
+        token.content, token.markup = found[1], "$`"
+    state.pos = found.end()
     return True
