@@ -58,8 +58,8 @@ def check(audit: Audit) -> Iterator[Finding]:
     try:
         verdicts = audit.begun[NAME].result()
     except UsageError as error:  # the other checks go on
-        why, fix = str(error).split("; ")
-        yield Finding(MANIFEST, 1, NAME, f"no formula was parsed: {why}", fix)
+        fix = "type: python -m chainrule.node"
+        yield Finding(MANIFEST, 1, NAME, f"no formula was parsed: {error}", fix)
         return
     for path, above, page in audit.prose:
         for formula in page.formulas:
@@ -77,13 +77,12 @@ def _parsed(root: Path, formulas: list[tuple[str, bool]]) -> dict[tuple[str, boo
     site = next((site for site in sites if (site / "node_modules" / "katex").is_dir()), None)
     node = find_node()
     if site is None or node is None:
-        missing = "Node" if node is None else "KaTeX"
-        raise UsageError(f"{missing} is missing; type: python -m chainrule.node")
+        raise UsageError("Node is missing" if node is None else "KaTeX is missing")
     asked = ({"tex": tex, "display": display, "strict": True} for tex, display in formulas)
     told = "".join(f"{json.dumps(each)}\n" for each in asked)
     answer = ask(node, str(site / "formulas.mjs"), root=root, seconds=SECONDS, told=told)
     if answer.fault:
-        raise UsageError("Node failed on the formulas; type: python -m chainrule.node")
+        raise UsageError(f"Node failed: {answer.fault}")
     faults = (_NOISE.sub("", row.get("error", "")) for row in answer.rows())
     return dict(zip(formulas, faults, strict=True))
 
