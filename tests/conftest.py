@@ -47,6 +47,9 @@ hypothesis.settings.register_profile("course", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("course")
 
 
+pytest_plugins = ["chromium", "sample_course"]
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A fresh generator, the same for every test."""

@@ -16,6 +16,7 @@ from sphinx.errors import ExtensionError
 
 from chainrule.course.documents import blocks
 from chainrule.course.exercises import stubs
+from chainrule.learner import reading
 from chainrule.learner.page import bundle
 
 TALK = "transformers/gpt"
@@ -59,7 +60,7 @@ def find(app, doctree: nodes.document) -> None:
 
 def prepare(app) -> None:
     """Exercises are remembered from build to build, as long as their files stay."""
-    makers = [Path(str(module.__file__)).read_bytes() for module in (bundle, stubs)]
+    makers = [Path(str(module.__file__)).read_bytes() for module in (bundle, reading, stubs)]
     old, new = getattr(app.env, "course_exercises", {}), {}
     for document in app.course.written():
         file = app.course.root / document.exercises

@@ -1,6 +1,6 @@
-"""Programs that the tool starts: one environment, one way to listen, one way to end them.
+"""Programs that this one starts: one environment, one way to listen, one way to end them.
 
-`call` has a function of the tool do its work in a process of its own, which is this file's `main`.
+`call` has a function do its work in a process of its own, which is this file's `main`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ PACKAGE = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, _
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    from tests.course.conftest import build
+    from sample_course import build
 
     small = build(tmp_path_factory.mktemp("executed"))
     small.add("src/chainrule/__init__.py", PACKAGE)

@@ -370,6 +370,11 @@ IMPORTS = [
         "course",
         "the course's tool",
     ),
+    (
+        edit(LENGTHS_PY, "import numpy", "import chainrule.files, numpy"),
+        "files",
+        "the course's tool",
+    ),
     (edit(LENGTHS_PY, "import numpy as np", "import numpy as"), "import numpy as", "not Python"),
     (
         edit(

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from site_sample import REPOSITORY
 
+from chainrule.node import find_node
+
 TARGETS = (
     "learn",
     "lab",
@@ -101,11 +103,12 @@ def test_a_second_run_installs_nothing(tmp_path):
         (clone / stamp).parent.mkdir(parents=True, exist_ok=True)
         (clone / stamp).touch()
     for target in ("learn", "test", "audit", "site"):
-        assert not re.search(r"pip|venv .venv|course.node", make(clone, "-n", target).stdout)
-    constraints = clone / "constraints.txt"
-    constraints.write_text(constraints.read_text() + "# changed\n")
-    subprocess.run(["touch", "-d", "+1 hour", str(constraints)], check=True)
-    assert "pip install" in make(clone, "-n", "learn").stdout
+        assert not re.search(r"pip|venv .venv|chainrule.node", make(clone, "-n", target).stdout)
+    for name in ("constraints.txt", "pyproject.toml"):  # where the command's entry point stands
+        subprocess.run(["touch", "-d", "+1 hour", str(clone / name)], check=True)
+        assert "pip install" in make(clone, "-n", "learn").stdout
+        subprocess.run(["touch", "-d", "-1 hour", str(clone / name)], check=True)
+    assert "pip install" not in make(clone, "-n", "learn").stdout
 
 
 def test_ci_runs_what_a_developer_runs():
@@ -118,6 +121,19 @@ def test_ci_runs_what_a_developer_runs():
         assert command in hooks
     assert "repo: local" in hooks
     assert hooks.count("repo:") == 1, "hooks from elsewhere need a network"
+
+
+def test_workflows_are_sound(tmp_path):
+    script = Path(__file__).with_name("lint_workflows.mjs")
+    paths = sorted(str(path) for path in (REPOSITORY / ".github/workflows").glob("*.yml"))
+    assert paths
+    done = subprocess.run([find_node(), script, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    broken = tmp_path / "broken.yml"
+    broken.write_text(Path(paths[0]).read_text().replace("needs: test", "needs: tset"))
+    done = subprocess.run([find_node(), script, broken], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "does not exist" in done.stdout
 
 
 def test_commands_are_read_from_shell_blocks_only():

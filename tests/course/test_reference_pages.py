@@ -5,7 +5,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from conftest import build
+from sample_course import build
 
 from chainrule.children import Answer
 from chainrule.course.audit import Audit

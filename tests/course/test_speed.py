@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_course import EXERCISES, FIGURE, FIGURES, SmallCourse, notebook
 from yardstick import seconds_of_processor, yardstick
 
 from chainrule.course.manifest import load_course
-from tests.course.conftest import EXERCISES, FIGURE, FIGURES, SmallCourse, notebook
 
 ROOT = Path(__file__).parents[2]
 WORDS = """

@@ -1,1 +1,1 @@
-"""The tool behind the course: manifest, audit, exercises, site and command line."""
+"""The tool behind the course: manifest, documents, exercises, figures, audit and site."""

@@ -1,6 +1,7 @@
 """An application of the course: the learner's own desk.
 
 ``workbook`` writes the exercises' stubs into files beside the learner and keeps the progress,
-``grader`` runs the answers in a process of their own, ``grading`` is what happens there, ``replay``
-runs a checked answer step by step, ``page/`` is the same desk in the reader's browser.
+``reading`` reads those files without running them, ``grader`` runs them in a process of its own,
+``grading`` is what happens there, ``replay`` keeps a call that fails and steps through it,
+``page/`` is the same desk in the reader's browser, ``commands/`` is what a learner types.
 """

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from chainrule.children import PYTHON, environment, kill
-from chainrule.course.exercises import stubs
 from chainrule.learner import grading
 from chainrule.learner.grading import FAILED, FILE_LIMIT, MEMORY, PASSED, UNTOUCHED
+from chainrule.learner.reading import survey
 
 __all__ = ["FAILED", "PASSED", "UNTOUCHED", "Result", "grade", "work"]
 
@@ -71,7 +71,7 @@ def grade(
     second what is running, and for how long.
     """
     wanted = {only} if isinstance(only, str) else set(only)
-    entries = stubs.survey(exercises)
+    entries = survey(exercises)
     names = [entry.name for entry in entries if not wanted - {""} or entry.name in wanted]
     remaining = list(names)
     while remaining:

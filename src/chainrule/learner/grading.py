@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chainrule.course.exercises import stubs
+from chainrule.course.exercises.stubs import Definition
+from chainrule.learner.reading import binds, is_untouched
 
 MEMORY = 2 * 2**30
 FILE_LIMIT = 16 * 2**20
@@ -70,9 +71,9 @@ def _unreadable(path: Path, error: Exception) -> str:
 def states(path: Path) -> dict[str, bool]:
     """For each top-level name of a learner's file: whether what binds it last is still a stub."""
     return {
-        name: isinstance(node, stubs.Definition) and stubs.is_untouched(node)
+        name: isinstance(node, Definition) and is_untouched(node)
         for node in ast.parse(path.read_bytes()).body
-        for name in stubs.binds(node)
+        for name in binds(node)
     }
 
 

@@ -25,6 +25,7 @@ from chainrule.course.manifest import WORKBOOK as FOLDER
 from chainrule.course.manifest import Course, Document
 from chainrule.course.paths import normal
 from chainrule.files import write_atomically
+from chainrule.learner.reading import binds, bound_names, survey
 from chainrule.program import UsageError, typed
 
 PROGRESS = "workbook/progress.toml"
@@ -56,7 +57,7 @@ def entries_of(course: Course, document: Document) -> list[stubs.Entry]:
         advice = f"there are some for: {names}" if names else "none are written so far"
         raise UsageError(f"{document.title!r} has no exercises yet; {advice}")
     try:
-        return stubs.survey(path)
+        return survey(path)
     except SyntaxError as error:
         message = f"{document.exercises}:{error.lineno}: {error.msg}: repair the exercise file"
         raise UsageError(message) from None
@@ -128,7 +129,7 @@ def write_stubs(course: Course, document: Document, reset: str = "") -> Written:
     if reset == "all" or not old.strip():
         present, text = set(), _opening(document, source)
     else:
-        present, text = stubs.bound_names(old), old
+        present, text = bound_names(old), old
     for name in again & present:
         text = replace(text, path, name, blocks[name])
     added = [name for name in blocks if name not in present]
@@ -193,7 +194,7 @@ def replace(text: str, path: Path, name: str, block: str) -> str:
         line = getattr(error, "lineno", 1)
         message = f"{path}:{line}: not valid Python, so {name} cannot be found safely: repair that"
         raise UsageError(f"{message} line, or start over with --reset all") from None
-    nodes = [n for n in tree.body if stubs.binds(n) == {name}]
+    nodes = [n for n in tree.body if binds(n) == {name}]
     lines = text.splitlines()
     if not nodes:
         lines += ["", "", *block.splitlines()]

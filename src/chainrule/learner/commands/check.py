@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import datetime
 import sys
@@ -11,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.exercises.stubs import Entry, solution_source
+from chainrule.course.exercises.stubs import Entry
 from chainrule.course.manifest import Course, Document, open_course
 from chainrule.course.paths import find_subject, normal
 from chainrule.learner import grader, workbook
+from chainrule.learner.reading import solution_of
 from chainrule.program import UsageError, typed
 
 
@@ -211,7 +213,8 @@ def show_solution(
         message = f"{entry.name} has not passed yet; pass it first, or add --anyway"
         raise UsageError(message)
     exercises, answers = course.root / document.exercises, workbook.workbook_file(course, document)
-    print(solution_source(exercises, entry.name))
+    source = exercises.read_text(encoding="utf-8")
+    print(solution_of(ast.parse(source), source, entry.name))
     if entry.counterpart:
         print(f"\n# In the package: {entry.counterpart}")
     if compare and answers.is_file():

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from chainrule.course.exercises.stubs import helps
 from chainrule.course.manifest import open_course
+from chainrule.learner.reading import helps
 from chainrule.learner.workbook import changing, find_exercise
 from chainrule.program import typed
 

@@ -49,20 +49,6 @@ def path(
     print(as_text(course, goal, steps))
 
 
-def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[Step]:
-    """What to read for a goal, in reading order; what is known, and is needed only by that, is not.
-
-    The goal itself is always the last step.
-    """
-    unknown = course.graph.subgraph(course.by_id.keys() - set(known) | {goal})
-    wanted = nx.ancestors(unknown, goal) | {goal}
-    return [
-        Step(each, [(user, why) for user, why in course.dependents(each.id) if user.id in wanted])
-        for each in course.documents
-        if each.id in wanted
-    ]
-
-
 def ask_what_is_known(course: Course, documents: list[Document]) -> set[str]:
     """Ask about each document; what is known is kept at once, as `progress --known` keeps it.
 
@@ -103,6 +89,20 @@ def _reply(question: str) -> str | None:
         print()
         return None
     return None if given.strip().casefold() in ("q", "quit") else given
+
+
+def reading_path(course: Course, goal: str, known: Iterable[str] = ()) -> list[Step]:
+    """What to read for a goal, in reading order; what is known, and is needed only by that, is not.
+
+    The goal itself is always the last step.
+    """
+    unknown = course.graph.subgraph(course.by_id.keys() - set(known) | {goal})
+    wanted = nx.ancestors(unknown, goal) | {goal}
+    return [
+        Step(each, [(user, why) for user, why in course.dependents(each.id) if user.id in wanted])
+        for each in course.documents
+        if each.id in wanted
+    ]
 
 
 def as_text(course: Course, goal: Subject, steps: list[Step]) -> str:

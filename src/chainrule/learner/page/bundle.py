@@ -24,6 +24,7 @@ from chainrule.course.documents import blocks
 from chainrule.course.documents.markdown import Block, parse
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, Document
+from chainrule.learner import reading
 from chainrule.node import find_node
 
 CORE = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip")
@@ -32,8 +33,11 @@ TOOL = (
     *("exercises/__init__", "exercises/counterpart", "exercises/declaring"),
     *("exercises/expectations", "exercises/judging", "exercises/proving", "exercises/stubs"),
 )
-DESK = ("__init__", "grading", "replay", "page/__init__", "page/runner")
-NOT_IN_THE_PAGE = ("models", "life", "clinic", "claims", "pytorch")
+DESK = ("__init__", "grading", "reading", "replay", "page/__init__", "page/runner")
+NOT_IN_THE_PAGE = (
+    *("models", "life", "clinic", "claims", "pytorch"),
+    *("__main__.py", "application.py", "children.py", "cli.py", "files.py", "node.py"),
+)
 TALK = ("__init__", "talk")
 OF_ROOM = {"trainer": TALK, "course": TOOL, "learner": DESK}
 MEASURED = "measured.json"
@@ -93,8 +97,8 @@ def exercises(course: Course, document: Document) -> dict[str, Any] | None:
                 **{name: getattr(entry, name) for name in SHOWN},
                 "seconds": entry.seconds or 10,
                 "stub": stubs.stub_of(entry.node, source),
-                "helps": stubs.helps(entry),
-                "solution": stubs.solution_of(tree, source, entry.name),
+                "helps": reading.helps(entry),
+                "solution": reading.solution_of(tree, source, entry.name),
             }
             for entry in entries
         ],

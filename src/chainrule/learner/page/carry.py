@@ -19,7 +19,7 @@ from chainrule.course.documents.execute import first_line
 from chainrule.course.exercises import stubs
 from chainrule.course.manifest import Course, Document
 from chainrule.files import write_atomically
-from chainrule.learner import workbook
+from chainrule.learner import reading, workbook
 from chainrule.program import UsageError
 
 
@@ -52,11 +52,11 @@ def answers_in(text: str, entries: list[stubs.Entry], given: set[str]) -> dict[s
     tree, lines = ast.parse(text), text.splitlines()
     names = {entry.name for entry in entries}
     asked = {node.name: node for node in tree.body if isinstance(node, stubs.Definition)}
-    others = [node for node in tree.body if not stubs.binds(node) <= names | given]
+    others = [node for node in tree.body if not reading.binds(node) <= names | given]
     found = {}
     for name in (entry.name for entry in entries if entry.name in asked):
-        if not stubs.is_untouched(asked[name]):
-            nodes = stubs.with_needed(asked[name], others)
+        if not reading.is_untouched(asked[name]):
+            nodes = reading.with_needed(asked[name], others)
             parts = [lines[first_line(node) - 1 : node.end_lineno] for node in nodes]
             found[name] = "\n\n".join(map("\n".join, parts))
     return found
@@ -64,7 +64,7 @@ def answers_in(text: str, entries: list[stubs.Entry], given: set[str]) -> dict[s
 
 def _given(course: Course, document: Document) -> set[str]:
     source = (course.root / document.exercises).read_text(encoding="utf-8")
-    return stubs.bound_names(stubs.opening(ast.parse(source), source))
+    return reading.bound_names(stubs.opening(ast.parse(source), source))
 
 
 def _answers(course: Course, document: Document) -> dict[str, str]:

@@ -198,7 +198,7 @@ def _fault(course: Course, view: View, allowed: set[str], name: str) -> tuple[st
         if _within(name, application.modules):
             fix = f"add {application.id!r} to uses of the document in course.toml"
             return f"{name} belongs to an application", fix
-    if _within(name, ("chainrule.course",)):
+    if _within(name, ("chainrule.course", *ON)):
         return "the course's tool is not for this code", "move what it needs into a module"
     return f"{name} is not the module of a document", "import the document's module itself"
 

@@ -1,6 +1,6 @@
 """Run every block of a page as a reader would, and tell how each went.
 
-``python tests/course/page_run.py [PATH …] [--pages FOLDER] [--write]`` runs the pages of the built
+``python tests/common/page_run.py [PATH …] [--pages FOLDER] [--write]`` runs the pages of the built
 site and prints what differs; ``--write`` stores in ``site/measured.json`` what takes long in the
 page, and what cannot run there.
 """

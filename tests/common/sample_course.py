@@ -1,18 +1,18 @@
-"""A small clean course, in which tests plant faults; a browser and a server to look at pages."""
+"""A small clean course, in which tests plant faults, and its command line."""
 
 import json
+import os
 import shutil
-import threading
-from functools import partial
-from http.server import ThreadingHTTPServer
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from chromium import Chromium
 
 from chainrule.course.audit import all_checks, perform
 from chainrule.course.manifest import load_course
-from chainrule.course.site.serve import open_server
+
+CODE = "from chainrule.cli import main; main()"
 
 MANIFEST = """\
 [course]
@@ -418,31 +418,6 @@ def build(root):
     return course
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, for the tests of one file."""
-    browser = Chromium()
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def serve():
-    """A function that serves a folder of pages and returns its address."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(pages: Path) -> str:
-        server = open_server(pages, 0)
-        servers.append(server)
-        threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory):
     return build(tmp_path_factory.mktemp("small")).root
@@ -453,3 +428,22 @@ def small(pristine, tmp_path) -> SmallCourse:
     """A copy of the small course, to break."""
     root = Path(shutil.copytree(pristine, tmp_path / "course"))
     return SmallCourse(root)
+
+
+@pytest.fixture
+def chainrule(small):
+    """Run the command in the small course; returns status, output, errors."""
+
+    def run(*arguments, cwd=small.root, typed="", **environment):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", CODE, *arguments],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            encoding="utf-8",
+            input=typed,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import signal
@@ -16,10 +17,11 @@ import numpy as np
 import psutil
 import pytest
 
-from chainrule.course.exercises import load, stubs
+from chainrule.course.exercises import load
+from chainrule.learner import reading
 from chainrule.learner.grader import FAILED, PASSED, UNTOUCHED, Result, grade
 
-SAMPLE = Path(__file__).parent / "data" / "sample_exercises.py"
+SAMPLE = Path(__file__).parents[1] / "common" / "sample_exercises.py"
 EXERCISES = '''
 import numpy as np
 from chainrule.course.exercises import exercise, expect_close
@@ -418,7 +420,9 @@ def _source(name: str) -> list[str]:
 
 def test_the_solutions_pass_through_the_grader(tmp_path):
     file = tmp_path / "answers.py"
-    sources = [stubs.solution_source(SAMPLE, entry.name) for entry in stubs.survey(SAMPLE)]
+    source = SAMPLE.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    sources = [reading.solution_of(tree, source, entry.name) for entry in reading.survey(SAMPLE)]
     file.write_text("\n\n".join(["import itertools\nimport numpy as np", *sources]))
     assert {result.verdict for result in grade(SAMPLE, file)} == {PASSED}
 

@@ -170,7 +170,7 @@ def test_a_file_in_another_encoding_is_refused(course, lengths):
 def test_pick_by_name_or_title(course, lengths):
     file = course.root / lengths.exercises
     file.write_text(file.read_text() + MORE)
-    from chainrule.course.exercises.stubs import survey
+    from chainrule.learner.reading import survey
 
     entries = survey(file)
     for name in ("thrice", "Thrice", "THRICE", "thri"):

@@ -8,13 +8,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
+from functools import partial
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
 from websocket import create_connection
+
+from chainrule.course.site.serve import open_server
 
 MISSING = "Chromium is missing; type: sudo apt-get install chromium"
 LOCAL = ("data:", "blob:", "about:", "chrome:")
@@ -172,3 +177,28 @@ class Chromium:
         self.process.terminate()
         self.process.wait(timeout=20)
         self.folder.cleanup()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for the tests of one file."""
+    browser = Chromium()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """A function that serves a folder of pages and returns its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(pages: Path) -> str:
+        server = open_server(pages, 0)
+        servers.append(server)
+        threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
