@@ -52,12 +52,6 @@ def files(document: Document) -> dict[str, str]:
         "figures": document.figure_script,
         "page": document.path,
     }
-    sections = [templates["section"].format(text=item.text) for item in document.outline]
-    about = {
-        "title": document.title,
-        "path": document.path,
-        "module": document.module,
-        "section": document.outline[0].anchor,
-        "sections": "\n".join(sections),
-    }
-    return {path: templates[what].format(**about) for what, path in paths.items()}
+    parts = [templates["section"].format(item=item) for item in document.outline]
+    filled = {"document": document, "sections": "\n".join(parts)}
+    return {path: templates[what].format(**filled) for what, path in paths.items()}
