@@ -191,7 +191,7 @@ def test_a_port_that_does_not_exist(checkout):
 def test_outside_a_checkout_the_carried_course_is_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert manifest.open_course().root == REPOSITORY
-    monkeypatch.setattr(manifest, "carried", lambda: tmp_path)
+    monkeypatch.setattr(manifest, "PACKAGE", tmp_path / "src" / "chainrule")
     with pytest.raises(
         CourseError, match=r"no course.toml in .* or above: run this inside"
     ) as said:

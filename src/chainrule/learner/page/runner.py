@@ -80,8 +80,6 @@ class Page:
         told = json.loads(step)
         line, code = told["line"], told["code"]
         self.blocks[line] = code
-        steps = [{"line": line, "code": code} for line, code in sorted(self.blocks.items())]
-        execute.let_inspect_read({"file": self.file, "steps": steps})
         if told.get("edited"):
             code = shown_at_the_end(code)
         began = time.perf_counter()

@@ -32,8 +32,8 @@ def check(audit: Audit) -> Iterator[Finding]:
     for path, above, page in audit.prose:
         found = [*_dates(page, audit.today)]
         for aside in page.asides:
-            found += _details(page, aside) if aside.kind == "details" else _box(page, aside)
-            found += _pytorch(page, aside, audit.today)
+            is_box = aside.kind != "details"
+            found += _box(page, aside, audit.today) if is_box else _details(page, aside)
         for line, message, fix in found:
             yield Finding(path, above + line, NAME, message, fix)
 
@@ -48,25 +48,21 @@ def _details(page: Page, aside: Aside) -> Iterator[tuple[int, str, str]]:
         message = "Markdown directly below </summary> shows as it is typed"
         yield aside.line + closes + 1, message, "leave an empty line between them"
     if aside.summary.startswith(PROOF):
-        first = next((p for p in page.paragraphs if aside.line < p.line <= aside.end), None)
-        if first is None or not first.text.startswith(NEEDS):
+        first = next((p.text for p in page.paragraphs if aside.line < p.line <= aside.end), "")
+        if not first.startswith(NEEDS):
             message = f"{aside.summary!r} does not begin with what it needs"
             yield aside.line, message, f"its first line: {NEEDS} …"
 
 
-def _box(page: Page, aside: Aside) -> Iterator[tuple[int, str, str]]:
-    shown = (_UNSEEN.sub("", line.strip(" >")) for line in page.lines[aside.line : aside.end])
+def _box(page: Page, aside: Aside, today: date) -> Iterator[tuple[int, str, str]]:
+    shown = [_UNSEEN.sub("", line.strip(" >")) for line in page.lines[aside.line : aside.end]]
     lines = sum(-(-len(line) // LINE) for line in shown)
     most = MOST_LINES.get(aside.kind, lines)
     if lines > most:
         message = f"a {aside.kind} of {lines} lines of {LINE} characters"
         yield aside.line, message, f"at most {most}: say less, or say it in the main line"
-
-
-def _pytorch(page: Page, aside: Aside, today: date) -> Iterator[tuple[int, str, str]]:
-    opening = "".join(page.lines[aside.line : aside.line + 1]).strip(" >")
-    if re.match(r"\W*In PyTorch\b", opening):
-        named = _PYTORCH.match(opening)
+    if shown and re.match(r"\W*In PyTorch\b", shown[0]):
+        named = _PYTORCH.match(shown[0])
         yield from _age(aside.line + 1, named[1] if named else "", "%B %Y", today, PYTORCH)
 
 

@@ -1,17 +1,15 @@
 """Characters and marks that a page does not show as they are meant.
 
-The file is read as bytes: not UTF-8, a byte order mark, control characters, and characters that
-have no width or turn the direction of writing. In the text: front matter, directives of Sphinx in
-place of code, links with a blank, comments that are not closed, rows of a table with more or fewer
-cells than its header, and pictures in ``srcset``.
+The file is read as bytes: not UTF-8, control characters, and characters that have no width, such
+as a byte order mark, or turn the direction of writing. In the text: front matter, directives of
+Sphinx in place of code, links with a blank, comments that are not closed, rows of a table with
+more or fewer cells than its header.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from chainrule.course.audit import Audit
 from chainrule.course.documents.markdown import Page
@@ -25,7 +23,6 @@ UNSEEN = re.compile(
 )
 _CODE = re.compile(r"`+[^`\n]*`+|\$[^$\n]*\$")
 _BLANK = re.compile(r"\]\((?![<\s])([^()\s\"'<>]+ +[^()\s\"'<>][^()\"'<>]*)\)")
-_SRCSET = re.compile(r"<(?:source|img)\b[^>]*\bsrcset=[\"']([^\"']+)[\"']", re.I)
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -33,16 +30,12 @@ def check(audit: Audit) -> Iterator[Finding]:
     for path in [*audit.pages, *audit.notebooks, "course.toml"]:
         yield from _bytes(audit, path)
     for path, above, page in audit.prose:
-        for line, message, fix in [*_marks(page), *_tables(page), *_pictures(audit, path, page)]:
+        for line, message, fix in [*_marks(page), *_tables(page)]:
             yield Finding(path, above + line, NAME, message, fix)
 
 
 def _bytes(audit: Audit, path: str) -> Iterator[Finding]:
     raw = (audit.root / path).read_bytes()
-    if raw.startswith(b"\xef\xbb\xbf"):
-        message = "begins with a byte order mark (BOM), which hides the first line"
-        yield Finding(path, 1, NAME, message, "save it as UTF-8 without one")
-        raw = raw[3:]
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -92,14 +85,3 @@ def _tables(page: Page) -> Iterator[tuple[int, str, str]]:
         elif _cells(line) != wanted:
             message = f"a row of {_cells(line)} cells under a header of {wanted}"
             yield number, message, "a bar inside a cell is written \\|, in code too"
-
-
-def _pictures(audit: Audit, path: str, page: Page) -> Iterator[tuple[int, str, str]]:
-    folder = PurePosixPath(path).parent
-    for number, line in enumerate(page.lines, 1):
-        for named in _SRCSET.findall(line):
-            for each in named.split(","):
-                target = each.split()[0]
-                place = os.path.normpath(folder / target)
-                if "://" not in target and place not in audit.files:
-                    yield number, f"srcset names {target}, which is not there", "correct the path"

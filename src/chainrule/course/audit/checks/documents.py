@@ -6,7 +6,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from tokenize import TokenError
 from typing import Any
 
 from chainrule.course.audit import Audit, tree_of
@@ -86,7 +85,7 @@ def _faults(block: Block) -> Iterator[tuple[int, str, str]]:
         yield block.line + line, message, fix
     try:
         _, stray = outputs(block)
-    except (SyntaxError, TokenError):
+    except SyntaxError:
         return  # the check `imports` says so
     fix = f"put {MARK} lines directly below the top-level statement that prints them"
     for line in stray:
@@ -106,10 +105,15 @@ def oversized(what: str, code: list[str]) -> Iterator[tuple[int, str, str]]:
 
 def _numbers(page: Page) -> Iterator[tuple[int, str, str]]:
     for comment in page.comments:
+        if comment.expression is None:
+            continue
         error = tree_of(f"({comment.expression})")
         if isinstance(error, SyntaxError):
             message = f"{comment.expression!r} is not a Python expression: {error.msg}"
             yield comment.line, message, "correct it"
+        if page.source[: comment.start].rstrip(" ")[-1:] in ("", "\n", "|"):
+            fix = "put the number directly before the comment"
+            yield comment.line, "a computed number without a number before it", fix
     for formula in page.formulas:
         if "<!--=" in formula.tex:
             fix = "put the comment after the closing dollar sign"

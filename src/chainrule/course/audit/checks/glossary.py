@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from chainrule.course.audit import CLOSING, Audit
-from chainrule.course.documents.markdown import Heading
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
@@ -24,7 +23,7 @@ class Term:
     name: str
     sentence: str
     document: Document
-    heading: Heading
+    anchor: str
     line: int
 
     @property
@@ -35,7 +34,7 @@ class Term:
     @property
     def target(self) -> str:
         """The place that defines it, from the root."""
-        return f"{self.document.path}#{self.heading.anchor}"
+        return f"{self.document.path}#{self.anchor}"
 
 
 def check(audit: Audit) -> Iterator[Finding]:
@@ -70,14 +69,12 @@ def terms(audit: Audit) -> Iterator[Term]:
                 name = " ".join(paragraph.text[start:end].split())
                 line = paragraph.line_at(start)
                 section = page.section_at(line)
-                if name[:1] in "\"'“‘" or name[-1:] in ".:?" or section is None:
+                if name[:1] in "\"'“‘" or name[-1:] in ".:?":
                     continue
-                if section.text in CLOSING:
-                    continue
-                above = [heading for heading in page.headings if heading.line < line]
-                sentence = paragraph.sentence_at(start)
-                text = " ".join(sentence.text.split()) if sentence else name
-                yield Term(name, text, document, above[-1], line)
+                if section and section.text not in CLOSING:
+                    sentence = " ".join(paragraph.sentence_at(start).split())
+                    above = [heading for heading in page.headings if heading.line < line]
+                    yield Term(name, sentence, document, above[-1].anchor, line)
 
 
 def glossary(audit: Audit) -> Iterator[str]:

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from chainrule.course.audit import Audit
-from chainrule.course.audit.checks.density import computes
 from chainrule.course.audit.checks.glossary import Term, key, terms
+from chainrule.course.audit.checks.room import computes
 from chainrule.course.documents.markdown import NOT_PROSE, Page
 from chainrule.course.finding import Finding
 

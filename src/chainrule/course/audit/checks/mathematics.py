@@ -28,9 +28,7 @@ STOPS = "A formula shows as red source text on the site, or as italics and lost 
 
 FORBIDDEN = {
     r"\|": r"write \lVert x\rVert for a norm, \mid for 'given'",
-    r"\newcommand": "GitHub and KaTeX share no macros: write it out",
-    r"\renewcommand": "GitHub and KaTeX share no macros: write it out",
-    r"\def": "GitHub and KaTeX share no macros: write it out",
+    **dict.fromkeys([r"\newcommand", r"\renewcommand", r"\def"], "no macros: write it out"),
     r"\label": 'put <a id="eq-name"></a> above the block',
     r"\operatorname": r"GitHub refuses it: write \mathrm{…}, with \mathop for limits",
 }
@@ -60,8 +58,8 @@ def check(audit: Audit) -> Iterator[Finding]:
     try:
         verdicts = audit.begun[NAME].result()
     except UsageError as error:  # the other checks go on
-        why, fix = str(error).split("; ")
-        yield Finding(MANIFEST, 1, NAME, f"no formula was parsed: {why}", fix)
+        fix = "type: python -m chainrule.node"
+        yield Finding(MANIFEST, 1, NAME, f"no formula was parsed: {error}", fix)
         return
     for path, above, page in audit.prose:
         for formula in page.formulas:
@@ -79,13 +77,12 @@ def _parsed(root: Path, formulas: list[tuple[str, bool]]) -> dict[tuple[str, boo
     site = next((site for site in sites if (site / "node_modules" / "katex").is_dir()), None)
     node = find_node()
     if site is None or node is None:
-        missing = "Node" if node is None else "KaTeX"
-        raise UsageError(f"{missing} is missing; type: python -m chainrule.node")
+        raise UsageError("Node is missing" if node is None else "KaTeX is missing")
     asked = ({"tex": tex, "display": display, "strict": True} for tex, display in formulas)
     told = "".join(f"{json.dumps(each)}\n" for each in asked)
     answer = ask(node, str(site / "formulas.mjs"), root=root, seconds=SECONDS, told=told)
     if answer.fault:
-        raise UsageError("Node failed on the formulas; type: python -m chainrule.node")
+        raise UsageError(f"Node failed: {answer.fault}")
     faults = (_NOISE.sub("", row.get("error", "")) for row in answer.rows())
     return dict(zip(formulas, faults, strict=True))
 
@@ -96,9 +93,9 @@ def _spelling(page: Page) -> Iterator[tuple[int, str, str]]:
         for found in _FORBIDDEN.finditer(formula.tex):
             yield formula.line, f"{found[0]} in a formula", FORBIDDEN[found[0]]
         eaten = [e for e in _EATEN.findall(formula.tex) if e not in FORBIDDEN]
-        if eaten and formula.style in ("dollar", "double"):
+        if eaten and formula.dollars:
             message = f"GitHub takes the backslash from {eaten[0]} between dollars"
-            fix = IN_BACKTICKS if formula.style == "dollar" else "use a ```math block"
+            fix = "use a ```math block" if formula.display else IN_BACKTICKS
             yield formula.line, message, fix
         if "\n" in formula.tex and not formula.display:
             yield formula.line, "a formula runs over the end of a line", "keep it on one line"
@@ -126,11 +123,8 @@ def _neighbours(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:
         before, after = source[:start][-1:], source[end : end + 1]
         if before.isalnum() or before in ("-", "$") or after.isalnum() or after == "$":
             message = f"{before}{source[start:end]}{after}: GitHub shows no formula here"
-            yield (
-                paragraph.source_line(start),
-                message,
-                "put a space or punctuation beside the dollar",
-            )
+            fix = "put a space or punctuation beside the dollar"
+            yield paragraph.source_line(start), message, fix
 
 
 def _emphasis(paragraph: Paragraph) -> Iterator[tuple[int, str, str]]:

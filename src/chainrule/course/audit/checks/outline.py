@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from chainrule.course.audit import CLOSING, Audit
-from chainrule.course.documents.markdown import Heading, Page
+from chainrule.course.documents.markdown import Page
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
@@ -19,65 +19,50 @@ WRONG = range(3, 6)
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare each document's H2 headings with its outline and the closing sections."""
     for document in audit.written:
-        yield from _check(document, audit.page(document.path))
+        page = audit.page(document.path)
+        found = (*_missing(document, page), *_misconceptions(page), *_order(document, page))
+        for line, message, fix in found:
+            yield Finding(document.path, line, NAME, message, fix)
 
 
-def _check(document: Document, page: Page) -> Iterator[Finding]:
-    outline = {item.anchor: item.text for item in document.outline}
-    sections = [heading for heading in page.headings if heading.level == 2]
-    present = {heading.anchor: heading for heading in sections}
-    for heading in page.headings:
-        if heading.anchor in outline and heading.level != 2:
-            message = f"{heading.text!r} is an outline bullet, so it is a section: two #"
-            yield Finding(document.path, heading.line, NAME, message)
-            outline.pop(heading.anchor)
-    for anchor, text in outline.items():
-        if anchor not in present:
-            message = f"no section has the anchor #{anchor}"
-            yield Finding(document.path, 1, NAME, message, f"add the heading: ## {text}")
-        elif present[anchor].text != text:
-            message = f"{present[anchor].text!r} is not the outline's {text!r}"
-            yield Finding(document.path, present[anchor].line, NAME, message)
+def _missing(document: Document, page: Page) -> Iterator[tuple[int, str, str]]:
+    sections = {heading.anchor: heading for heading in page.headings if heading.level == 2}
+    for item in document.outline:
+        heading = sections.get(item.anchor)
+        if heading is None:
+            fix = f"add the heading: ## {item.text}"
+            yield 1, f"no section has the anchor #{item.anchor}", fix
+        elif heading.text != item.text:
+            yield heading.line, f"{heading.text!r} is not the outline's {item.text!r}", ""
     for item in document.connections:
         if item.anchor not in page.anchors:
             message = f"no section has the anchor #{item.anchor}, where {item.text!r} is connected"
-            yield Finding(document.path, 1, NAME, message, "correct the entry in course.toml")
-    titles = {heading.text for heading in sections}
-    for text in CLOSING:
-        if text not in titles and text not in OPTIONAL:
-            yield Finding(document.path, 1, NAME, f"no section {text!r}", f"add it: ## {text}")
-    yield from _misconceptions(document, page)
-    yield from _order(document, outline, sections)
+            yield 1, message, "correct the entry in course.toml"
+    for text in {*CLOSING} - {heading.text for heading in sections.values()} - OPTIONAL:
+        yield 1, f"no section {text!r}", f"add it: ## {text}"
 
 
-def _misconceptions(document: Document, page: Page) -> Iterator[Finding]:
+def _misconceptions(page: Page) -> Iterator[tuple[int, str, str]]:
     """Three to five things that people say, each with a paragraph of its own."""
-    wrong = sum(
-        paragraph.section is not None
-        and paragraph.section.text == CLOSING[0]
-        and paragraph.text.startswith(('"', "“"))
-        and paragraph.bold[:1] != []
-        for paragraph in page.main_line
-    )
     titles = [heading for heading in page.headings if heading.text == CLOSING[0]]
+    said = [p for p in page.main_line if p.bold and p.text.startswith(('"', "“"))]
+    wrong = sum(paragraph.section in titles for paragraph in said)
     if titles and wrong not in WRONG:
         fix = '**"What people say."** Why it is wrong, and the counterexample.'
-        message = f"{wrong} misconceptions, not 3 to 5"
-        yield Finding(document.path, titles[0].line, NAME, message, fix)
+        yield titles[0].line, f"{wrong} misconceptions, not 3 to 5", fix
 
 
-def _order(
-    document: Document, outline: Iterable[str], sections: list[Heading]
-) -> Iterator[Finding]:
+def _order(document: Document, page: Page) -> Iterator[tuple[int, str, str]]:
     """Promised sections, then free ones, then the closing ones."""
-    ranks = {anchor: rank for rank, anchor in enumerate(outline)}
+    ranks = {item.anchor: rank for rank, item in enumerate(document.outline)}
     free = len(ranks)
     closing = {text: free + 1 + rank for rank, text in enumerate(CLOSING)}
     last = ("", -1)
-    for heading in sections:
+    for heading in page.headings:
+        if heading.level != 2:
+            continue
         rank = ranks.get(heading.anchor, closing.get(heading.text, free))
         if rank < last[1]:
-            message = f"{heading.text!r} stands after {last[0]!r}"
             fix = "order: the outline's sections, others, " + ", ".join(CLOSING)
-            yield Finding(document.path, heading.line, NAME, message, fix)
+            yield heading.line, f"{heading.text!r} stands after {last[0]!r}", fix
         last = (heading.text, rank)

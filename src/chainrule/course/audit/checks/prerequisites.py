@@ -30,26 +30,24 @@ LATER = re.compile(
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Compare the links in each document's body with its prerequisites."""
-    paths = {document.path: document for document in audit.course.documents}
+    paths = {document.path: document.id for document in audit.course.documents}
     for document in audit.written:
         ancestors = audit.course.ancestors(document.id)
         linked = set()
         for link, target in body_links(audit, document):
-            other = paths.get(target)
-            if other is None or other.id == document.id:
+            if target not in paths or target == document.path:
                 continue
-            linked.add(other.id)
-            if other.id not in ancestors and not LATER.search(link.sentence):
-                message = f"leans on {other.id}, which is not among the prerequisites"
+            linked.add(name := paths[target])
+            if name not in ancestors and not LATER.search(link.sentence):
+                message = f"leans on {name}, which is not among the prerequisites"
                 fix = "say in the sentence that it comes later, make it a need, or drop the link"
                 yield Finding(document.path, link.line, NAME, message, fix)
-        for need in document.needs:
-            if need.id in audit.course.by_id and need.id not in linked:
-                needed = audit.course.by_id[need.id]
-                if audit.course.exists(needed):
-                    message = f"the prerequisite {need.id} is linked nowhere in the body"
-                    fix = "link it in the sentence that needs it, or drop the need"
-                    yield Finding(document.path, 1, NAME, message, fix)
+        needed = {need.id for need in document.needs} - linked
+        for other in audit.written:
+            if other.id in needed:
+                message = f"the prerequisite {other.id} is linked nowhere in the body"
+                fix = "link it in the sentence that needs it, or drop the need"
+                yield Finding(document.path, 1, NAME, message, fix)
 
 
 def body_links(audit: Audit, document: Document) -> Iterator[tuple[Link, str]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
-from functools import cache
+from pathlib import Path
 
 from chainrule.course.audit import Audit
 from chainrule.course.documents.markdown import Page, Paragraph
@@ -15,52 +16,37 @@ NAME = "prose"
 STOPS = "A page reads as if it could stand anywhere, or stumbles over its own words."
 
 OPENING = 120
-UNUSED = re.compile(
-    r"\b(delv(?:e|es|ed|ing)|crucial(?:ly)?|leverag(?:e|es|ed|ing)|landscapes?|realms?|journeys?"
-    r"|unlock(?:s|ed|ing)?|it(?:'s|’s| is) important to note|in essence|not just [^.;:]{1,60}? but"
+_TEXT = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+LISTS = {name: set(words.split()) for name, words in tomllib.loads(_TEXT).items()}
+ENDS = ("ise", "ised", "iser", "isers", "ises", "ising", "isation", "isations")
+PHRASES = re.compile(
+    r"\b(it(?:'s|’s| is) important to note|in essence|not just [^.;:]{1,60}? but"
     r"|let(?:'s|’s| us) dive)\b",
-    re.I,
-)
-SPELLING = re.compile(
-    r"\b((?:optim|normal|initial|token|quant|recogn|general|regular|vector|minim|maxim|real|factor"
-    r"|organ|summar|character|penal|discret|parametr|visual|memor|standard|linear|parallel|emphas"
-    r"|random|serial|orthogonal|orthonormal|diagonal|symmetr|central|util|special|local|categor)"
-    r"is(?:e|es|ed|er|ers|ing|ation|ations)|behaviors?|colors?|colored|neighbors?|neighboring"
-    r"|centers?|centered|favors?|favorite|modeling|modeled|labeled|labeling)\b",
     re.I,
 )
 REPEATED = re.compile(r"\b(?!(?:had|that)\b)([a-z]++)\s+\1\b", re.I)
 ANALOGY = re.compile(r"\b[Tt]hink of it as\b")
 EMOJI = re.compile("([\U0001f000-\U0001faff\u2600-\u26ff\u2705\u2728\u274c\u2b50\ufe0f])")
 EXCLAMATION = re.compile(r"(!)(?<=[\w)\"'”’]!)(?![\[=\w])")
+NOT_USED = "{!r} is on the list of words not used"
 RULES = (
     (EMOJI, "an emoji: {}", ""),
-    (UNUSED, "{!r} is on the list of words not used", ""),
-    (
-        SPELLING,
-        "{!r} is not spelled as in the rest of the course",
-        "Oxford spelling: -ize, otherwise British",
-    ),
+    (PHRASES, NOT_USED, ""),
     (REPEATED, "{!r} stands twice", ""),
     (EXCLAMATION, "an exclamation mark", "a full stop will do"),
 )
-NAMES = set(
-    re.findall(
-        r"\w+",
-        """
-        Adam Bayes Cauchy Chain Rule Cholesky Eckart Euler Euclidean Fourier Frobenius Gauss
-        Gaussian GitHub Gram Hadamard Huffman Jordan Kullback Lagrange Lanczos Laplace Leibler
-        Leibniz Linux Markdown Markov Matplotlib Monte Carlo Moore Newton Node NumPy Penrose
-        Python PyTorch Rosenblatt Schmidt Schulz Schur Schwarz Shakespeare Shannon Sphinx Taylor
-        Windows Young Zipf
-        """,
-    )
+OTHERWISE = "{!r} is not spelled as in the rest of the course"
+OXFORD = "Oxford spelling: -ize, otherwise British"
+WORDS = (
+    (LISTS["unused"], NOT_USED, ""),
+    (LISTS["american"], OTHERWISE, OXFORD),
+    ({stem + end for stem in LISTS["ize"] for end in ENDS}, OTHERWISE, OXFORD),
 )
 
 
 def check(audit: Audit) -> Iterator[Finding]:
     """Read the prose of every document, notebook and page beside the manifest."""
-    allowed = NAMES | _names(audit.course)
+    allowed = LISTS["names"] | _names(audit.course)
     outlines = {d.path: {item.text for item in d.outline} for d in audit.course.documents}
     outlines |= {notebook.path: {notebook.title} for notebook in audit.course.notebooks}
     titles = {document.path: document.title for document in audit.course.documents}
@@ -83,7 +69,10 @@ def _names(course: Course) -> set[str]:
 
 def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
     analogies: list[int] = []
-    rules = [each for each in RULES if any(_may_hold(each[0], word) for word in page.vocabulary)]
+    rules = [*RULES]
+    for words, message, fix in WORDS:
+        if held := words & page.vocabulary:
+            rules.append((re.compile(rf"\b({'|'.join(held)})\b", re.I), message, fix))
     for paragraph in page.paragraphs:
         if page.is_generated(paragraph.line) or paragraph.text in outline:
             continue
@@ -100,14 +89,6 @@ def _words(page: Page, outline: set[str]) -> Iterator[tuple[int, str, str]]:
             yield paragraph.line, message, "argue in paragraphs, or make a table"
     for line in analogies[1:]:
         yield line, "'think of it as' for the second time", "once a document is enough"
-
-
-@cache
-def _may_hold(pattern: re.Pattern[str], word: str) -> bool:
-    """Whether a page with this word may hold the pattern: fast, and never wrongly no."""
-    if pattern is UNUSED and word in ("note", "essence", "just", "dive"):
-        return True
-    return pattern not in (UNUSED, SPELLING) or bool(pattern.fullmatch(word))
 
 
 def _is_bold_colon(paragraph: Paragraph) -> bool:
@@ -135,22 +116,12 @@ def _title(page: Page, wanted: str | None) -> Iterator[tuple[int, str, str]]:
     for heading in titles[1:]:
         yield heading.line, f"a second title: {heading.text!r}", "make it a section: two #"
     if titles and wanted and titles[0].text != wanted:
-        yield (
-            titles[0].line,
-            f"the title is {titles[0].text!r}, not {wanted!r}",
-            "as in course.toml",
-        )
+        message = f"the title is {titles[0].text!r}, not {wanted!r}"
+        yield titles[0].line, message, "as in course.toml"
 
 
 def _opening(page: Page) -> Iterator[tuple[int, str, str]]:
-    first = next((heading.line for heading in page.headings if heading.level == 2), 10**9)
-    opening = [
-        paragraph
-        for paragraph in page.paragraphs
-        if paragraph.line < first
-        and paragraph.kind != "heading"
-        and not page.is_generated(paragraph.line)
-    ]
+    opening = [paragraph for paragraph in page.main_line if paragraph.section is None]
     words = sum(len(re.findall(r"\w[\w'’-]*", paragraph.prose)) for paragraph in opening)
     if words > OPENING:
         yield opening[0].line, f"the opening has {words} words", f"{OPENING} at most"
