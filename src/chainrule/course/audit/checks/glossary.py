@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from chainrule.course.audit import CLOSING, Audit
+from chainrule.course.documents.markdown import Paragraph
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Document
 
 NAME = "glossary"
 STOPS = "Two documents define one word, a little differently, and the reader must choose."
 GLOSSARY = "GLOSSARY.md"
+MOST = 3  # sentences of an entry
+POINTS_BACK = (
+    *("This ", "That ", "These ", "Those ", "Such ", "It ", "Its ", "They ", "Their ", "Each "),
+    *("Both ", "The first ", "The second ", "The other "),
+)
+GOES_ON = (*POINTS_BACK, "So ", "But ", "Then ", "Here ")
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,10 @@ def check(audit: Audit) -> Iterator[Finding]:
             message = f"'{term.name}' is defined a second time; the first is in {where}"
             fix = "link to the first in plain type, or give this one a name of its own"
             yield Finding(term.document.path, term.line, NAME, message, fix)
+        if term.sentence.startswith(POINTS_BACK):
+            message = f"the paragraph that defines '{term.name}' begins by pointing back"
+            fix = f"say here what it points to: {GLOSSARY} shows no more than this"
+            yield Finding(term.document.path, term.line, NAME, message, fix)
 
 
 def key(name: str) -> str:
@@ -72,9 +83,21 @@ def terms(audit: Audit) -> Iterator[Term]:
                 if name[:1] in "\"'“‘" or name[-1:] in ".:?":
                     continue
                 if section and section.text not in CLOSING:
-                    sentence = " ".join(paragraph.sentence_at(start).split())
                     above = [heading for heading in page.headings if heading.line < line]
-                    yield Term(name, sentence, document, above[-1].anchor, line)
+                    yield Term(
+                        name, _definition(paragraph, start), document, above[-1].anchor, line
+                    )
+
+
+def _definition(paragraph: Paragraph, start: int) -> str:
+    """The sentence at ``start``; if it points back ("This is …"), with what it points to."""
+    told: list[str] = []
+    for sentence in paragraph.sentences:
+        text = " ".join(sentence.text.split())
+        told = [*told, text] if text.startswith(GOES_ON) else [text]
+        if start < sentence.end:
+            break
+    return " ".join(told[-MOST:])
 
 
 def glossary(audit: Audit) -> Iterator[str]:
