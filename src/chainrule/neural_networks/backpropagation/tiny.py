@@ -169,8 +169,8 @@ def ancestors(root):
 
 def sum_to(g, shape):
     """Add g up along the axes that broadcasting stretched, back to shape."""
-    added = g.ndim - len(shape)
-    g = g.sum(axis=tuple(range(added)))
+    missing = g.ndim - len(shape)
+    g = g.sum(axis=tuple(range(missing)))
     stretched = tuple(i for i, size in enumerate(shape) if size == 1)
     return g.sum(axis=stretched, keepdims=True)
 
