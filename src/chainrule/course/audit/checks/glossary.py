@@ -15,10 +15,10 @@ from chainrule.course.manifest import Document
 NAME = "glossary"
 STOPS = "Two documents define one word, a little differently, and the reader must choose."
 GLOSSARY = "GLOSSARY.md"
-MOST = 3  # sentences of an entry
+MOST = 4  # sentences of an entry
 POINTS_BACK = (
     *("This ", "That ", "These ", "Those ", "Such ", "It ", "Its ", "They ", "Their ", "Each "),
-    *("Both ", "The first ", "The second ", "The other "),
+    *("Both ", "The first is ", "The second is ", "The other "),
 )
 GOES_ON = (*POINTS_BACK, "So ", "But ", "Then ", "Here ")
 
