@@ -17,7 +17,7 @@ STOPS = "Two documents define one word, a little differently, and the reader mus
 GLOSSARY = "GLOSSARY.md"
 MOST = 4  # sentences of an entry
 POINTS_BACK = (
-    *("This ", "That ", "These ", "Those ", "Such ", "It ", "Its ", "They ", "Their ", "Each "),
+    *("This ", "That ", "These ", "Those ", "Such ", "It ", "Its ", "They ", "Their ", "Each is "),
     *("Both ", "The first is ", "The second is ", "The other "),
 )
 GOES_ON = (*POINTS_BACK, "So ", "But ", "Then ", "Here ")
