@@ -1,7 +1,5 @@
 """What a page would show otherwise than it was meant is found, with its line."""
 
-import json
-
 import pytest
 
 from chainrule.node import NodeError, install_packages
@@ -102,35 +100,6 @@ def test_front_matter_is_named(small):
     path = small.root / SLOPES
     path.write_text("---\ntitle: x\n---\n" + path.read_text())
     assert (SLOPES, 1, "front matter, which GitHub shows as a table") in found(small)
-
-
-# Notebooks: what nbformat's schema asks for is asked for without executing
-
-
-def _old(n):
-    n["nbformat_minor"] = 2
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (_old, "nbformat_minor 2: cells with ids need 5"),
-        (lambda n: n["cells"][1].pop("id"), "has no id"),
-        (lambda n: n["cells"][1].update(id=n["cells"][0]["id"]), "has the id of another"),
-        (lambda n: n["cells"][1].update(id=""), "'' is no id"),
-        (lambda n: n["cells"][1].update(cell_type="heading"), "'heading' is no type of cell"),
-        (lambda n: n["cells"][1].update(metadata=None), "its metadata are no table"),
-        (lambda n: n["cells"][1]["metadata"].update(tags="x"), "its tags are no list"),
-        (lambda n: n.update(metadata=None), "the metadata are no table"),
-    ],
-)
-def test_a_notebook_against_its_format(small, change, said):
-    path = small.root / NOTEBOOK
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    change(notebook)
-    path.write_text(json.dumps(notebook), encoding="utf-8")
-    messages = [f.message for f in small.audit("notebooks").findings]
-    assert any(said in message for message in messages), messages
 
 
 def test_a_notebook_of_nested_brackets(small):

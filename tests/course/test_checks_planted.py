@@ -770,7 +770,7 @@ def test_a_planted_fault_is_reported(small, check, plant, on_the_line, message):
         ("prose", say("### The theorem of Pythagoras and the L1 norm: A proof")),
         ("prose", say("### 5 The network on paper")),
         ("prose", edit(SLOPES, END, END + "\n\n1. A. Author. *Delving into modeling*. 1999.")),
-        ("glossary", say("It is steep. This is a **ramp**: it rises. Its **foot** is low.")),
+        ("glossary", say("A street is steep. This is a **ramp**: it rises. Its **foot** is low.")),
         ("glossary", say('**Why.** Here.\n\n**Why.** There. **"No term."** **"No term."**')),
         ("equations", lambda course: [step(course) for step in PRIVATE]),
         ("references", say("Facts [1, 2] in $[0, 3]$ and `x[3]`, [3](#rise-over-run) and [x].")),

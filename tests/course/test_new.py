@@ -67,7 +67,7 @@ def test_nothing_of_it_passes_for_done(begun):
     proved = [f.message for f in found if f.check == "exercises" and "NotImpl" in f.message]
     drawn = [f.message for f in found if f.check == "figures" and "NotImpl" in f.message]
     assert proved == [
-        "first: its own solution fails the check 'small example': NotImplementedError"
+        "first: its own solution fails the check 'small_example': NotImplementedError"
     ]
     assert drawn == ["NotImplementedError: "]
 

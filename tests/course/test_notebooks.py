@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 from matplotlib.image import imsave
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from one_document import MANIFEST as ONE_DOCUMENT
 
@@ -186,11 +187,39 @@ def test_the_audit_writes_what_changed_and_does_not_execute_twice(root, monkeypa
     assert list(check.write(Audit(load_course(root), run=False))) == []
 
 
-def test_what_is_no_valid_notebook_is_told_by_its_execution(root):
-    change(root, lambda n: n.pop("metadata"))
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (lambda n: n.pop("metadata"), "'metadata' is a required property"),
+        (lambda n: n.update(metadata=None), "None is not of type 'object'"),
+        (lambda n: n["cells"][1].update(id=""), "'' does not match"),
+        (lambda n: n["cells"][1].update(cell_type="heading"), "'heading'"),
+        (lambda n: n["cells"][1].update(metadata=None), "None is not of type 'object'"),
+        (lambda n: n["cells"][1]["metadata"].update(tags="x"), "'x' is not of type 'array'"),
+    ],
+)
+def test_what_is_no_valid_notebook_is_told_by_its_execution(root, broken, reason):
+    change(root, broken)
     (fault,) = run(root, write=True)
-    reason = "cell 1 fails: not a valid notebook: 'metadata' is a required property"
-    assert (fault.line, fault.message) == (line_of_cell(root, 0), reason)
+    assert fault.line == line_of_cell(root, 0)
+    assert fault.message.startswith("cell 1 fails: not a valid notebook: ")
+    assert reason in fault.message
+
+
+@pytest.mark.parametrize(("clashes", "starts"), [(1, True), (9, False)])
+def test_a_port_that_another_program_took_is_chosen_anew(root, monkeypatch, clashes, starts):
+    execute, left = NotebookClient.execute, [None] * clashes
+
+    def start(client, **options):
+        if left:
+            left.pop()
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return execute(client, **options)
+
+    monkeypatch.setattr(NotebookClient, "execute", start)
+    found = [fault.message for fault in run(root)]
+    said = "cell 1 fails: no kernel: Kernel died before replying to kernel_info"
+    assert found == [] if starts else found == [said]
 
 
 def test_another_picture_is_stored_and_is_no_fault(root):

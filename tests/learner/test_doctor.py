@@ -75,7 +75,7 @@ def test_no_node(monkeypatch):
 
 
 def test_no_checkout(monkeypatch, tmp_path):
-    monkeypatch.setattr("chainrule.course.manifest.carried", lambda: tmp_path)
+    monkeypatch.setattr("chainrule.course.manifest.PACKAGE", tmp_path / "src" / "chainrule")
     result = run(monkeypatch, tmp_path)
     assert "no course.toml" in result.output.splitlines()[-1]
     assert result.exit_code == 1

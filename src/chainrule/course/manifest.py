@@ -282,7 +282,8 @@ class Course:
             (self.by_id[other], pair.because)
             for pair in self.related
             if document_id in pair.between
-            for other in {*pair.between} - {document_id} & self.by_id.keys()
+            for other in {*pair.between} - {document_id} or {document_id}
+            if other in self.by_id
         ]
 
     def notebooks_of(self, document_id: str) -> list[Notebook]:

@@ -19,17 +19,21 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chainrule.children import environment
 from chainrule.course.audit import read_cells
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Notebook
+
+if TYPE_CHECKING:
+    from nbclient import NotebookClient
 
 CHECK = "notebooks"
 VOLATILE = "volatile"
@@ -48,6 +52,21 @@ class Execution:
     notebook: Any
     seconds: float
     error: tuple[int, str] | None = None
+
+
+def read(text: str) -> Any:
+    """Read a notebook.
+
+    Raises:
+        ValueError: the text is not a valid notebook of format 4.
+    """
+    import nbformat
+
+    try:
+        nbformat.validate(json.loads(text))
+    except (nbformat.ValidationError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+    return nbformat.reads(text, as_version=4)
 
 
 def text_of(notebook: Any) -> str:
@@ -78,7 +97,7 @@ def execute(path: Path, root: Path, limit: float = 600) -> Execution:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        notebook = read(path.read_text(encoding="utf-8"))
     except ValueError as fault:
         return Execution(None, 0.0, (0, f"not a valid notebook: {fault}"))
     for cell in notebook.cells:
@@ -100,7 +119,7 @@ def execute(path: Path, root: Path, limit: float = 600) -> Execution:
         env = {**environment(root / "src"), "IPYTHONDIR": folder}
         env.pop("MPLBACKEND")
         try:
-            client.execute(env=env)
+            _run(client, env)
             seconds = float(notebook.cells[-1].outputs[0].text)
         except CellExecutionError as failure:
             reason = f"{failure.ename}: {failure.evalue}".rstrip(": ")
@@ -108,8 +127,22 @@ def execute(path: Path, root: Path, limit: float = 600) -> Execution:
             reason = f"still running after {limit:g} s: stopped"
         except DeadKernelError:
             reason = "the kernel died"
+        except RuntimeError as failure:
+            reason = f"no kernel: {failure}"
     notebook.cells.pop()
     return Execution(notebook, seconds, (begun[-1], reason) if reason else None)
+
+
+def _run(client: NotebookClient, env: dict[str, str], chances: int = 2) -> None:
+    """Execute all cells; if another program took a port of the kernel's, choose ports anew."""
+    from nbclient.exceptions import DeadKernelError
+
+    try:
+        client.execute(env=env)
+    except RuntimeError as failure:
+        if isinstance(failure, DeadKernelError) or not chances:
+            raise
+        _run(client, env, chances - 1)
 
 
 def texts(cell: Any) -> list[str]:

@@ -53,8 +53,10 @@ def differences(root: str, ids: list[str]) -> Iterator[Row]:
         except FigureError as error:
             yield error.file, error.line, error.message
             continue
-        folder = document.figure_folder
-        asked += [(document, each, f"{folder}/{each.name}.js") for each in figures.models.values()]
+        for model in figures.models.values():
+            file = f"{document.figure_folder}/{model.name}.js"
+            if (place / file).is_file():
+                asked.append((document, model, file))
     questions = [{"file": str(place / file), "states": model.states} for _, model, file in asked]
     for (document, model, file), answer in zip(asked, _answers(place, questions), strict=True):
         if "error" in answer:

@@ -155,8 +155,9 @@ def _uses(course: Course) -> Iterator[Fault]:
 
 def _files(audit: Audit) -> Iterator[Finding]:
     course = audit.course
-    for path in sorted(audit.files - {document.path for document in course.documents}):
-        if path.endswith(".md") and path.split("/")[0] in FOLDERS:
+    listed = {*(each.path for each in course.documents), *(each.path for each in course.notebooks)}
+    for path in sorted(audit.files - listed):
+        if (path.endswith(".md") and path.split("/")[0] in FOLDERS) or path in audit.notebooks:
             yield Finding(path, 1, NAME, "not in course.toml", "add its entry, or remove the file")
     for document in audit.written:
         folder, name = document.module.split(".")[1:]
