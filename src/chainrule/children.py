@@ -48,6 +48,14 @@ class Answer:
                 return
 
 
+def threads() -> int:
+    """How many threads executed code may use: one, or what ``CHAINRULE_THREADS`` says.
+
+    Budgets are those of one thread: more of them spin while they wait for each other.
+    """
+    return int(os.environ.get("CHAINRULE_THREADS", "1"))
+
+
 def environment(source: Path = Path(__file__).parents[2]) -> dict[str, str]:
     """The surroundings of executed code: the package in ``source``, one thread, no display."""
     return {
@@ -59,7 +67,7 @@ def environment(source: Path = Path(__file__).parents[2]) -> dict[str, str]:
         "PYTHONUTF8": "1",
         "MPLBACKEND": "Agg",
         # Sums in another order end in other digits: `make kernels` looks at that.
-        **dict.fromkeys(THREADS, os.environ.get("CHAINRULE_THREADS", "1")),
+        **dict.fromkeys(THREADS, str(threads())),
     }
 
 

@@ -228,6 +228,12 @@ def test_time_beyond_the_budget_is_a_fault(root):
     assert "s of CPU time, the budget is 0.2 s" in message
 
 
+def test_a_budget_is_that_of_one_thread(root, monkeypatch):
+    text = python("import time", "while time.process_time() < 0.5:", "    pass")
+    monkeypatch.setenv("CHAINRULE_THREADS", "9")
+    assert ran(root, text, seconds=0.2) == []
+
+
 def test_an_endless_loop_is_killed_and_its_line_named(root, monkeypatch):
     monkeypatch.setattr(blocks, "PATIENCE", 3.0)
     start = time.monotonic()

@@ -32,7 +32,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from chainrule.children import PYTHON, ask, at_once
+from chainrule.children import PYTHON, ask, at_once, threads
 from chainrule.course.documents import execute
 from chainrule.course.documents.markdown import Block, Comment, Page, parse
 from chainrule.course.finding import Finding
@@ -105,8 +105,8 @@ def run(root: Path, path: str, seconds: float = 10, ask: Ask = lambda *_: None) 
     Args:
         root: the checkout; the code runs with it as the working directory.
         path: the file, relative to the root.
-        seconds: the budget of CPU time; an excess is a finding, and well beyond it the
-            document is killed.
+        seconds: the budget of CPU time, for each thread; an excess is a finding, and well beyond
+            it the document is killed.
         ask: gives what is remembered of running these steps of a file, where there is such a thing.
     """
     text = (root / path).read_bytes().decode("utf-8").replace("\r\n", "\n")
@@ -132,7 +132,7 @@ def run(root: Path, path: str, seconds: float = 10, ask: Ask = lambda *_: None) 
             values.append(event["value"])
         else:
             _note(result, event)
-    if result.seconds > seconds:
+    if result.seconds > seconds * threads():
         message = f"the blocks take {result.seconds:.1f} s of CPU time, the budget is {seconds:g} s"
         result.add(1, message, "make the slowest block smaller")
     updated = text

@@ -8,7 +8,7 @@ Conventions for authors:
   tag ``volatile``: there every number may change, the words around the numbers may not.
 - Pictures must be there, as many as stored, and not blank; their pixels are not compared.
 - What a cell writes to standard error (a warning) is a fault.
-- The budget counts CPU seconds, with one thread, on a machine of 2026 that does nothing else.
+- The budget counts CPU seconds a thread, on a machine of 2026 that does nothing else.
   Twice as many are allowed: other processors are slower, and two notebooks run side by side.
 
 ``chainrule audit SUBJECT --only notebooks --run`` executes and compares those that serve a subject;
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chainrule.children import environment
+from chainrule.children import environment, threads
 from chainrule.course.audit import read_cells
 from chainrule.course.finding import Finding
 from chainrule.course.manifest import Notebook
@@ -190,7 +190,7 @@ def faults(entry: Notebook, text: str, run: Execution) -> list[Finding]:
         fix = "find out why; store the new outputs with: make notebooks"
         for message in _differences(old, new):
             add(lines[index], f"cell {index + 1}: {message}", fix)
-    if run.seconds > ALLOWED * entry.seconds:
+    if run.seconds > ALLOWED * entry.seconds * threads():
         message = f"takes {run.seconds:.1f} s of CPU time, the budget is {entry.seconds} s"
         add(1, message, "make the slowest cell smaller")
     return findings
